@@ -1,0 +1,38 @@
+# Needs python3 (3.11 or newer, with venv) and make. Everything else goes into .venv/.
+PYTHON ?= python3
+BIN := .venv/bin
+UV_VERSION := 0.13.9
+.PHONY: setup demo test test-fast lint clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup | demo | test | test-fast | lint     (then: . .venv/bin/activate && snakemake --cores all)"
+
+setup: .venv/installed
+
+# uv, because it reads no pip configuration: a `+cpu` torch beside a torchvision from elsewhere cannot be imported.
+# --compile-bytecode: without it torch and diffusers take five times as long to start.
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -r requirements.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --no-deps --editable .
+	touch $@
+
+demo: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+test-fast: setup
+	$(BIN)/pytest tests/unit
+
+test: setup lint
+	$(BIN)/pytest tests
+
+clean:
+	rm -rf .venv results logs .snakemake

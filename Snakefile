@@ -1,0 +1,52 @@
+"""SYNAuG (arXiv 2308.00994): measure the imbalance, fill every class with images from a diffusion model, train on real
+and synthetic images, fine-tune the last layer on a few real ones.
+
+    snakemake --cores all                                  the experiment of config.yaml
+    snakemake --cores all --configfile experiments/x.yaml  another one
+
+Inputs: the data set and the model that the config names. Outputs: results/<experiment>/, one manifest per step.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+# A config file given on the command line is a whole experiment and replaces this one; --config changes single keys.
+if "dataset" not in config:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+pathvars:
+    results=f"results/{CONFIG.experiment}",
+    logs=f"logs/{CONFIG.experiment}",
+    benchmarks=f"results/{CONFIG.experiment}/benchmarks",
+
+
+include: "rules/dataset.smk"
+include: "rules/imbalance.smk"
+include: "rules/generation.smk"
+include: "rules/manifest.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        "<results>/report.html",
+        "<results>/summary.parquet",
+        "<results>/balanced.parquet",
+        # Not only what is needed now: a shard that was deleted is made again.
+        shards,
+
+
+onerror:
+    for line in last_errors(f"logs/{CONFIG.experiment}", STARTED):
+        print(line, file=sys.stderr)

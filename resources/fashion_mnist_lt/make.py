@@ -1,0 +1,84 @@
+"""Make the embedded data again: a long-tailed cut of Fashion-MNIST, and the pool of what is left.
+
+    python resources/fashion_mnist_lt/make.py FOLDER [--pool pool.parquet]
+
+FOLDER holds the four official files (train-images-idx3-ubyte.gz ...): Debian's package `dataset-fashion-mnist` puts
+them into /usr/share/datasets/fashion-mnist, and torchvision.datasets.FashionMNIST(root, download=True) into
+<root>/FashionMNIST/raw. The pool is the training images that are not in the cut; the embedded generator is trained
+on it. It is not part of the repository.
+"""
+
+import argparse
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synaug.datasets.long_tail import draw, exponential_counts
+from synaug.images import encode_image
+from synaug.manifests import IMAGE, atomic_path
+
+CLASSES = [
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+]
+LARGEST, FACTOR, TEST_PER_CLASS, SEED = 500, 100, 200, 0
+
+
+def read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (uint8, N x 28 x 28) and labels (uint8, N) of `split` (train or t10k) from the official files."""
+    labels = gzip.decompress((folder / f"{split}-labels-idx1-ubyte.gz").read_bytes())
+    images = gzip.decompress((folder / f"{split}-images-idx3-ubyte.gz").read_bytes())
+    return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
+
+
+def write_images(path: Path, images: np.ndarray, labels: np.ndarray, positions: np.ndarray, split: str) -> None:
+    """Write the images at `positions` as Parquet that Hugging Face `datasets` reads as images and class labels."""
+    names = labels[positions]
+    encoded = [{"bytes": encode_image(images[i][..., None]), "path": f"{split}-{i:05}.png"} for i in positions]
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"_type": "ClassLabel", "names": CLASSES},
+        "label_name": {"_type": "Value", "dtype": "string"},
+        "split": {"_type": "Value", "dtype": "string"},
+        "source_index": {"_type": "Value", "dtype": "int32"},
+    }
+    table = pa.table(
+        {
+            "image": pa.array(encoded, IMAGE),
+            "label": pa.array(names, pa.int64()),
+            "label_name": pa.array([CLASSES[label] for label in names]),
+            "split": pa.array([split] * len(positions)),
+            "source_index": pa.array(positions, pa.int32()),
+        },
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, use_dictionary=["label_name", "split"], compression="NONE")
+    print(f"{path}: {table.num_rows} images")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pool", type=Path, help="also write the training images that are not in the cut")
+    arguments = parser.parse_args()
+    here = Path(__file__).parent
+    images, labels = read_idx(arguments.folder, "train")
+    cut = draw(labels, exponential_counts(LARGEST, FACTOR, len(CLASSES)), SEED)
+    write_images(here / "train.parquet", images, labels, cut, "train")
+    if arguments.pool:
+        rest = np.setdiff1d(np.arange(len(labels)), cut)
+        write_images(arguments.pool, images, labels, rest, "pool")
+    test_images, test_labels = read_idx(arguments.folder, "t10k")
+    chosen = draw(test_labels, [TEST_PER_CLASS] * len(CLASSES), SEED)
+    write_images(here / "test.parquet", test_images, test_labels, chosen, "test")
+    indices = {"train": cut.tolist(), "test": chosen.tolist()}
+    (here / "indices.json").write_text(json.dumps(indices, separators=(",", ":")) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Step 2, generate: plan every synthetic image, then make them shard by shard.
+
+Inputs: <results>/imbalance.parquet, the model of the config.
+Outputs: <results>/plan.parquet, one row per wanted image; <results>/shards/<shard>.parquet, the images.
+`snakemake --cores 1 prune` lists, then deletes, the shards that no plan names.
+
+A shard's name is the hash of the ids of its images, and an id is the hash of everything that decides pixels. So the
+plan is `ancient` to the shards: a plan that is made again moves no shard that it still names. The code that generates is
+not among the inputs for the same reason: SAMPLER_VERSION is part of the ids, and a comment must not cost GPU days.
+"""
+
+
+checkpoint plan_generation:
+    input:
+        imbalance="<results>/imbalance.parquet",
+        model=MODEL_FILES,
+        code=code("plan_generation.py", "synaug/plan.py", "synaug/prompts.py", "synaug/manifests.py"),
+    output:
+        plan="<results>/plan.parquet",
+    log:
+        "<logs>/plan_generation.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        settings={
+            "seed": CONFIG.seed,
+            "image_size": CONFIG.dataset.image_size,
+            "color": CONFIG.dataset.color,
+            "balance": CONFIG.balance.model_dump(),
+            "prompts": CONFIG.prompts.model_dump(),
+            "generation": CONFIG.generation.model_dump(exclude={"batch_size", "note"}),
+        },
+    script:
+        "../workflow_scripts/plan_generation.py"
+
+
+@lru_cache
+def shard_names(plan, changed_ns):
+    """Names of the shards of a plan, sorted."""
+    from synaug.manifests import read_table
+
+    return sorted(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
+
+
+def shards(wildcards):
+    """Paths of all shards; Snakemake asks again once the plan is made."""
+    plan = checkpoints.plan_generation.get().output.plan
+    return [f"<results>/shards/{name}.parquet" for name in shard_names(plan, Path(plan).stat().st_mtime_ns)]
+
+
+rule generate_shard:
+    input:
+        plan=ancient("<results>/plan.parquet"),
+        model=ancient(MODEL_FILES),
+    output:
+        shard="<results>/shards/{shard}.parquet",
+    log:
+        "<logs>/generate_shard/{shard}.log",
+    benchmark:
+        "<benchmarks>/generate_shard/{shard}.jsonl"
+    conda:
+        "../envs/torch.yaml"
+    threads: 2
+    resources:
+        gpu=1,
+        # A resource, not a parameter: another batch size makes no other images.
+        batch_size=CONFIG.generation.batch_size,
+    params:
+        licence=CONFIG.generation.licence,
+    script:
+        "../workflow_scripts/generate_shard.py"
+
+
+rule prune:
+    localrule: True
+    log:
+        "<logs>/prune.log",
+    conda:
+        "../envs/data.yaml"
+    script:
+        "../workflow_scripts/prune.py"

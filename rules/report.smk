@@ -1,0 +1,28 @@
+"""Report: one self-contained page.
+
+Inputs: all manifests, and the images they point at.
+Outputs: <results>/report.html.
+"""
+
+
+rule report:
+    input:
+        real="<results>/real.parquet",
+        imbalance="<results>/imbalance.parquet",
+        plan="<results>/plan.parquet",
+        synthetic="<results>/synthetic.parquet",
+        balanced="<results>/balanced.parquet",
+        summary="<results>/summary.parquet",
+        histories=expand("<results>/{network}/history.parquet", network=NETWORKS),
+        code=code("report.py", "synaug/report/*", "synaug/images.py", "synaug/manifests.py"),
+    output:
+        page="<results>/report.html",
+        picture="<results>/overview.png",
+    log:
+        "<logs>/report.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        config=CONFIG.model_dump(),
+    script:
+        "../workflow_scripts/report.py"

@@ -1,0 +1,82 @@
+"""Put the imbalance before and after, images, results and training curves on one self-contained page."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from synaug.config import Config
+from synaug.errors import job_log
+from synaug.imbalance import unevenness
+from synaug.manifests import atomic_path, read_manifest
+from synaug.report import page, plots
+
+SUBSETS = ["all", "balanced", "many", "medium", "few"]
+
+
+def main(manifests, config: dict, out: str, picture: str) -> None:
+    """Render the manifests (attributes of `manifests`: paths) to the page `out` and the figure `picture` (PNG)."""
+    settings = Config.model_validate(config)
+    real = read_manifest("real", manifests.real)
+    synthetic = read_manifest("synthetic", manifests.synthetic)
+    imbalance = read_manifest("imbalance", manifests.imbalance)
+    balanced = read_manifest("balanced", manifests.balanced)
+    summary = read_manifest("summary", manifests.summary)
+    classes = page.class_table(imbalance, balanced)
+    half = page.CLASSES_SHOWN // 2
+    shown = classes if len(classes) <= 2 * half else pd.concat([classes.head(half), classes.tail(half)])
+    gallery = page.sample_images(
+        shown,
+        balanced[balanced["source"] == "real"],
+        balanced[balanced["source"] == "synthetic"],
+        settings.dataset.image_size,
+        settings.dataset.color,
+    )
+    per_class = summary[summary["subset"].str.startswith("class:")]
+    per_class = per_class.assign(
+        series=[page.series_name(*key) for key in zip(per_class["recipe"], per_class["stage"], strict=True)],
+        label_name=per_class["subset"].str.removeprefix("class:"),
+    )
+    results = page.result_table(summary)
+    text = page.render(
+        {
+            "config": settings.model_dump(),
+            "classes": classes.to_dict("records"),
+            "counts": {
+                "real": int(classes["real"].sum()),
+                "synthetic": int(classes["synthetic"].sum()),
+                "rejected": int((~synthetic["accepted"]).sum()),
+                "test": int(((real["split"] == settings.dataset.test_split) & real["usable"]).sum()),
+            },
+            "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
+            "after": unevenness((classes["real"] + classes["synthetic"]).to_numpy()),
+            "results": results,
+            "subsets": [name for name in SUBSETS if any(name in row["values"] for row in results)],
+            "gallery": gallery,
+            "rejected": list(synthetic.loc[~synthetic["accepted"], "reason"].value_counts().items()),
+            "unusable": list(real.loc[~real["usable"], "reason"].value_counts().items()),
+            "class_figure": page.svg_figure(plots.class_figure(per_class, classes["label_name"].tolist())),
+            "fill_figure": page.svg_figure(plots.fill_figure(classes)),
+            "history_figure": page.svg_figure(plots.history_figure(read_histories(manifests.histories))),
+            "versions": ", ".join(f"{name} {version(name)}" for name in ("synaug", "torch", "diffusers", "snakemake")),
+        }
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_text(text)
+    with atomic_path(picture) as temporary:
+        step = max(1, len(gallery) // 10)
+        plots.overview_figure(classes, gallery[::step][:10]).savefig(temporary, format="png")
+
+
+def read_histories(paths: list[str]) -> dict[str, list[pd.DataFrame]]:
+    """Series name -> manifests `history` of its seeds. paths: .../<stage>/<recipe>/<seed>/history.parquet."""
+    histories: dict[str, list[pd.DataFrame]] = {}
+    for path in paths:
+        *_, stage, recipe, _, _ = Path(path).parts
+        histories.setdefault(page.series_name(recipe, stage), []).append(read_manifest("history", path))
+    return histories
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(snakemake.input, snakemake.params.config, snakemake.output.page, snakemake.output.picture)

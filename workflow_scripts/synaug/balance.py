@@ -1,0 +1,42 @@
+"""The balanced manifest: all usable real training images, and the accepted synthetic ones."""
+
+import hashlib
+
+import pandas as pd
+
+from synaug.errors import UserError
+
+_COLUMNS = ["image_id", "label", "label_name", "source", "weight", "sha256", "path", "row"]
+
+
+def build_balanced_manifest(real: pd.DataFrame, synthetic: pd.DataFrame, train_split: str) -> pd.DataFrame:
+    """Rows of the manifest `balanced`.
+
+    real, synthetic: the manifests of these names. Every image has weight 1.
+    Raises UserError if the screening left a class without any of the synthetic images that were made for it.
+    """
+    for name, accepted in synthetic.groupby("label_name")["accepted"]:
+        if not accepted.any():
+            reason = synthetic.loc[synthetic["label_name"] == name, "reason"].mode()[0]
+            raise UserError(
+                f"class {name!r}: all {len(accepted)} synthetic images were rejected (most often: {reason}); look at "
+                "synthetic.parquet, then change the model, prompts.names or screening"
+            )
+    train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
+    fill = synthetic[synthetic["accepted"]].assign(source="synthetic", weight=1.0)
+    return pd.concat([train[_COLUMNS], fill[_COLUMNS]], ignore_index=True)
+
+
+def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:
+    """The rows of the manifest `balanced` that a recipe trains on: those with source `real`, or all (`balanced`)."""
+    return balanced[balanced["source"] == "real"] if data == "real" else balanced
+
+
+def images_digest(rows: pd.DataFrame) -> str:
+    """Hash of the images of `rows` (of the manifest `balanced` or `real`), in any order, with class, source, weight.
+
+    Where they are stored does not count: images that moved to another shard leave it unchanged.
+    """
+    columns = [name for name in ("sha256", "label", "label_name", "source", "weight") if name in rows]
+    seen = rows[columns].sort_values(columns)
+    return hashlib.sha256(pd.util.hash_pandas_object(seen, index=False).to_numpy().tobytes()).hexdigest()

@@ -1,0 +1,92 @@
+"""From any source to the rows of `real.parquet`: one per file or table row, each with its class, or a reason."""
+
+import hashlib
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from synaug.config import Dataset
+from synaug.datasets import folder, table
+from synaug.errors import UserError
+from synaug.images import inspect_image
+from synaug.manifests import text_hash
+
+SOURCES = {"folder": folder, "table": table}
+
+
+def index_dataset(dataset: Dataset) -> pd.DataFrame:
+    """Rows of the manifest `real`, one for every image of the training and the test split.
+
+    An image that cannot be used is a row with `usable` false and a reason. `image_id` is the hash of the encoded
+    image, so that it stays when files are renamed or rows are moved; a copy gets a number behind it.
+    Raises UserError if the data set is missing, or if a class has no usable training image.
+    """
+    rows = []
+    found = SOURCES[dataset.source].find(dataset)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # In slices: a table's images are all in memory while they wait.
+        while batch := list(islice(found, 4096)):
+            rows += pool.map(lambda row: _examine(row, dataset.max_megapixels), batch)
+    rows = [row for row in rows if row["split"] in (dataset.train_split, dataset.test_split)]
+    _check(rows, dataset)
+    names = sorted({row["label_name"] for row in rows}, key=_natural)
+    position = {name: label for label, name in enumerate(names)}
+    seen: Counter[str] = Counter()
+    for row in rows:
+        identity = row["sha256"][:24]
+        row["image_id"] = f"{identity}-{seen[identity]}" if seen[identity] else identity
+        seen[identity] += 1
+        row["label"] = position[row["label_name"]]
+    frame = pd.DataFrame(rows)
+    return frame.astype({"row": "Int64", "width": "Int32", "height": "Int32"})
+
+
+def input_files(dataset: Dataset) -> list[str]:
+    """The files that a rule must declare to be run again when the data change: the tables of a table source."""
+    return [str(file) for file in table.files(dataset)] if dataset.source == "table" else []
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Hash of names, sizes and times of the files of a folder source: too many to be declared one by one."""
+    return text_hash(folder.listing(dataset)) if dataset.source == "folder" else ""
+
+
+def _examine(row: dict, max_megapixels: float) -> dict:
+    data, width, height, reason = row.pop("data"), None, None, None
+    if data is None:
+        data, reason = b"", "is a link out of the data set's folder"
+    elif isinstance(data, Path):
+        try:
+            data = data.read_bytes()
+        except OSError as error:
+            data, reason = b"", f"cannot be read ({error.strerror})"
+    if reason is None:
+        width, height, reason = inspect_image(data, max_megapixels)
+    # A file without contents is identified by its place, or all such files would share one id.
+    digest = hashlib.sha256(data or f"{row['path']}:{row['row']}".encode()).hexdigest()
+    return {**row, "sha256": digest, "width": width, "height": height, "usable": reason is None, "reason": reason}
+
+
+def _check(rows: list[dict], dataset: Dataset) -> None:
+    for split in (dataset.train_split, dataset.test_split):
+        if not any(row["split"] == split and row["usable"] for row in rows):
+            raise UserError(f"dataset.path: {dataset.path} has no usable image in split {split!r}")
+    trained = {row["label_name"] for row in rows if row["split"] == dataset.train_split and row["usable"]}
+    for name in sorted({row["label_name"] for row in rows} - trained):
+        count = sum(row["label_name"] == name for row in rows)
+        raise UserError(
+            f"dataset.path: {dataset.path}: class {name!r} ({count} images) has no usable image in split "
+            f"{dataset.train_split!r}; add some, or remove the class from split {dataset.test_split!r}"
+        )
+    if len(trained) < 2:
+        raise UserError(f"dataset.path: {dataset.path} has one class ({trained.pop()!r}); at least two are needed")
+
+
+def _natural(name: str) -> tuple:
+    """Sort key: class names that are whole numbers by value (2 before 10), before all others."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+

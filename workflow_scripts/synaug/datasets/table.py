@@ -1,0 +1,78 @@
+"""Images listed in a table: Parquet or CSV with one row per image, the image inside (Parquet) or as a path."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from synaug.config import Dataset
+from synaug.errors import UserError
+
+
+def find(dataset: Dataset) -> Iterator[dict]:
+    """Yield `split, label_name, path, row` and `data` (the bytes, or the path of the file) of every row.
+
+    Raises UserError for a missing table or column, and for a row without class or split.
+    """
+    root = Path(dataset.path)
+    inside = (root if root.is_dir() else root.parent).resolve()
+    for file in files(dataset):
+        table = _read(file, dataset)
+        images = table.column(dataset.image_column)
+        embedded = pa.types.is_struct(images.type)
+        labels = table.column(dataset.label_column).to_pandas()
+        splits = table.column(dataset.split_column).to_pandas()
+        for name, values in ((dataset.label_column, labels), (dataset.split_column, splits)):
+            empty = values.isna() | (values.astype("str").str.strip() == "")
+            if empty.any():
+                raise UserError(f"{file}: row {int(empty.to_numpy().argmax())} has no {name}; fill it in or remove the row")
+        if not embedded:
+            images = images.cast(pa.string())
+        for row, (split, label) in enumerate(zip(splits, labels, strict=True)):
+            image = images[row].as_py()
+            found = {"split": str(split), "label_name": str(label), "path": str(file), "row": row, "data": b""}
+            if embedded:
+                found["data"] = (image or {}).get("bytes") or b""
+            elif image:
+                path = file.parent / image
+                escapes = not path.resolve().is_relative_to(inside)
+                found |= {"path": str(path), "row": None, "data": None if escapes else path}
+            yield found
+
+
+def files(dataset: Dataset) -> list[Path]:
+    """The table, or all tables of the folder. Raises UserError if there is none."""
+    root = Path(dataset.path)
+    if root.is_dir():
+        tables = sorted(root.glob("*.parquet"))
+        if not tables:
+            raise UserError(f"dataset.path: {root} holds no *.parquet; for a folder of image files use source: folder")
+        return tables
+    if not root.is_file():
+        raise UserError(f"dataset.path: {root} does not exist; give a table (.parquet, .csv) or a folder of *.parquet")
+    return [root]
+
+
+def _read(file: Path, dataset: Dataset) -> pa.Table:
+    wanted = {
+        "dataset.image_column": dataset.image_column,
+        "dataset.label_column": dataset.label_column,
+        "dataset.split_column": dataset.split_column,
+    }
+    try:
+        if file.suffix == ".csv":
+            # Everything as text: a label 007 is not the number 7.
+            header = pd.read_csv(file, nrows=0).columns
+            text = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True)
+            table = pa_csv.read_csv(file, convert_options=text)
+        else:
+            table = pq.read_table(file, partitioning=None)
+    except (pa.ArrowInvalid, pd.errors.ParserError, OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({error})") from None
+    for key, name in wanted.items():
+        if name not in table.column_names:
+            raise UserError(f"{file}: has no column {name!r} (there: {', '.join(table.column_names)}); set {key}")
+    return table.select(list(dict.fromkeys(wanted.values())))

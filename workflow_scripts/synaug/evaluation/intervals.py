@@ -1,0 +1,24 @@
+"""Means over seeds, with 95 % intervals."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and ends of its Student t interval: mean -+ t((1+level)/2, n-1) s / sqrt(n). NaN ends for one value."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the manifest `summary`: the mean over seeds of every figure of the manifest `metrics`."""
+    rows = []
+    for key, group in metrics.groupby(["recipe", "stage", "metric", "subset"], sort=True):
+        mean, low, high = mean_interval(group["value"].to_numpy())
+        rows.append((*key, mean, low, high, len(group)))
+    columns = ["recipe", "stage", "metric", "subset", "mean", "low", "high", "seeds"]
+    return pd.DataFrame(rows, columns=columns).astype({"low": "Float64", "high": "Float64"})

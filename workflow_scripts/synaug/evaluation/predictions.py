@@ -1,0 +1,16 @@
+"""What a network says of images."""
+
+import pandas as pd
+import torch
+
+from synaug.images import load_pixels
+from synaug.training.backbones import Classifier
+
+
+def predict(model: Classifier, manifest: pd.DataFrame, size: int, color: str) -> pd.DataFrame:
+    """Rows of the manifest `predictions`, one per row of `manifest` (columns image_id, label, label_name, path, row)."""
+    pixels = load_pixels(manifest, size, color)
+    probabilities = model.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    return manifest[["image_id", "label", "label_name"]].assign(
+        predicted=probabilities.argmax(1), probabilities=list(probabilities)
+    )

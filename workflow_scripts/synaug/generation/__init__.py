@@ -1,0 +1,1 @@
+"""From the rows of the plan to shards of images."""

@@ -1,0 +1,154 @@
+"""One shard: copy what exists already, sample the rest, pack it.
+
+Finished batches go to a work folder that Snakemake does not know, since it deletes the declared output of a killed
+job. They have the form of shards, and so has everything that is copied from.
+"""
+
+import hashlib
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synaug.images import encode_image
+from synaug.manifests import SCHEMAS, read_table, write_manifest
+
+log = logging.getLogger(__name__)
+
+
+def generate_shard(rows: pd.DataFrame, batch_size: int, out: Path, work: Path, existing: Iterable[Path], threads: int) -> dict:
+    """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
+
+    existing: other shards, to copy images with the same ids from; a damaged one is passed over. work: folder for
+    finished batches, read first and deleted at the end, so that a killed job goes on where it stopped.
+    Returns {"copied", "sampled"}: numbers of images. Nothing heavy is imported if nothing has to be sampled.
+    """
+    start = time.monotonic()
+    wanted = set(rows["image_id"])
+    parts = _find_images(wanted, sorted(work.glob("*.parquet")))
+    resumed = sum(part.num_rows for part in parts)
+    parts += _find_images(wanted - _ids(parts), existing)
+    found = _ids(parts)
+    copied = len(found) - resumed
+    missing = rows[~rows["image_id"].isin(found)]
+    log.info("%d images wanted: %d finished before, %d copied, %d to sample", len(rows), resumed, copied, len(missing))
+    if len(missing):
+        parts += _sample_missing(missing, batch_size, work, threads)
+    images = pa.concat_tables([part.select(_MADE) for part in parts])
+    order = pd.Series(range(images.num_rows), images.column("image_id").to_pylist())
+    images = images.take(pa.array(order[rows["image_id"]].to_numpy()))
+    # Columns of the plan come from this plan, wherever the pixels come from.
+    planned = pa.Table.from_pandas(rows[_PLANNED], preserve_index=False)
+    for name in planned.column_names:
+        images = images.append_column(name, planned.column(name))
+    write_manifest("shard", images, out)
+    shutil.rmtree(work, ignore_errors=True)
+    log.info("done in %.1f s", time.monotonic() - start)
+    return {"copied": copied, "sampled": len(missing) + resumed}
+
+
+# Columns that come from making the image, and those that come from the plan.
+_MADE = ["image", "image_id", "sha256", "width", "height", "batch_size", "device", "threads", "libraries"]
+_PLANNED = [name for name in SCHEMAS["shard"].names if name not in _MADE]
+
+
+def _ids(parts: list[pa.Table]) -> set[str]:
+    return {image_id for part in parts for image_id in part.column("image_id").to_pylist()}
+
+
+def _find_images(wanted: set[str], files: Iterable[Path]) -> list[pa.Table]:
+    """Rows with `wanted` ids in `files`, each id once: the ids are read first, the images only where there is one."""
+    wanted, parts = set(wanted), []
+    for file in files:
+        if not wanted:
+            break
+        try:
+            ids = pq.read_table(file, columns=["image_id"], partitioning=None).column("image_id").to_pylist()
+            rows = [row for row, image_id in enumerate(ids) if image_id in wanted]
+            if rows:
+                part = read_table("shard", file).take(pa.array(rows))
+                parts.append(_undamaged(part, file))
+                wanted -= _ids(parts[-1:])
+        except Exception as error:
+            # The look-up is an acceleration: what cannot be read is sampled again.
+            log.warning("%s: passed over: %s", file, error)
+    return parts
+
+
+def _undamaged(part: pa.Table, file: Path) -> pa.Table:
+    """The rows whose image has the hash that was recorded for it."""
+    data = part.column("image").combine_chunks().field("bytes").to_pylist()
+    good = [hashlib.sha256(image).hexdigest() == sha for image, sha in zip(data, part.column("sha256").to_pylist(), strict=True)]
+    if not all(good):
+        log.warning("%s: %d images do not have their recorded hash and are made again", file, good.count(False))
+    return part.filter(pa.array(good))
+
+
+def _sample_missing(rows: pd.DataFrame, batch_size: int, work: Path, threads: int) -> list[pa.Table]:
+    """Sample `rows`, put every finished batch into `work`, and return them all."""
+    import torch
+
+    from synaug.generation.devices import device_name, leased_device
+    from synaug.generation.pipelines import load_pipeline
+    from synaug.generation.sampling import sample
+
+    torch.set_num_threads(threads)
+    parts = []
+    with leased_device() as device, ThreadPoolExecutor(1) as writer:
+        made = {"batch_size": batch_size, "device": device_name(device), "threads": threads, "libraries": _libraries()}
+        models = rows.groupby(["model", "model_version", "scheduler", "dtype"], sort=True)
+        start, done, pending = time.monotonic(), 0, None
+        for (model, version, scheduler, dtype), alike in models:
+            pipeline = load_pipeline(model, version, scheduler, dtype, device)
+            log.info("%s on %s, loaded in %.1f s", model, device, time.monotonic() - start)
+            for batch, pixels in sample(pipeline, alike, batch_size):
+                # One batch is encoded and written while the next one is sampled.
+                if pending is not None:
+                    parts.append(pending.result())
+                pending = writer.submit(_write_batch, batch, pixels, made, work)
+                done += len(batch)
+                rate = done / (time.monotonic() - start)
+                log.info("%d/%d images, %.1f images/s, %.0f s left", done, len(rows), rate, (len(rows) - done) / rate)
+        parts.append(pending.result())
+    return parts
+
+
+def _write_batch(batch: pd.DataFrame, pixels, made: dict, work: Path) -> pa.Table:
+    encoded = [encode_image(image) for image in pixels]
+    images = batch.assign(
+        image=[{"bytes": data, "path": f"{name}.png"} for data, name in zip(encoded, batch["image_id"], strict=True)],
+        sha256=[hashlib.sha256(data).hexdigest() for data in encoded],
+        width=pixels.shape[2],
+        height=pixels.shape[1],
+        **made,
+    )
+    file = work / f"{batch['image_id'].iloc[0]}.parquet"
+    write_manifest("shard", images[SCHEMAS["shard"].names], file)
+    return read_table("shard", file)
+
+
+def _libraries() -> str:
+    from importlib.metadata import version
+
+    names = ("torch", "diffusers", "transformers", "pillow")
+    return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+
+
+def orphans(results: Path) -> list[Path]:
+    """Shards below `results` that no plan names, and the work folders of such shards.
+
+    An experiment without a plan keeps its shards: they may be all that is left of it.
+    """
+    found = []
+    for plan in sorted(results.glob("*/plan.parquet")):
+        named = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
+        candidates = sorted(plan.parent.glob("shards/*.parquet")) + sorted(plan.parent.glob("work/*"))
+        found += [path for path in candidates if path.stem not in named]
+    return found

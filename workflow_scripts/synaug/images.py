@@ -1,0 +1,115 @@
+"""Encoded images and pixels: decoding, encoding, and reading those that a manifest points at."""
+
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from synaug.errors import UserError
+
+# Formats that Pillow decodes by itself: no external program is ever started for an untrusted file.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+MODES = {"grey": "L", "rgb": "RGB"}
+CHANNELS = {"grey": 1, "rgb": 3}
+
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns; `inspect_image` has the one that counts
+
+
+def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int | None, str | None]:
+    """Width, height (pixels) and, if the encoded image cannot be used, the reason in a few words.
+
+    The whole image is decoded, since a file that was cut short has a valid header.
+    """
+    if not data:
+        return None, None, "is empty (0 bytes)"
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        return None, None, "is not an image of a known format"
+    except Exception as error:
+        return None, None, f"has a broken header ({error})"
+    width, height = image.size
+    if width * height > max_megapixels * 1e6:
+        return width, height, f"is larger than {max_megapixels:g} megapixels"
+    try:
+        image.load()
+    except Exception as error:
+        return width, height, f"is damaged ({error})"
+    return width, height, None
+
+
+def decode_image(data: bytes, size: int, color: str) -> np.ndarray:
+    """Decode to uint8, size x size x channels.
+
+    The shorter side is scaled to `size` (bicubic, antialiased) and the middle is cut out, so nothing is distorted.
+    """
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=FORMATS)).convert(MODES[color])
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, CHANNELS[color])
+
+
+def encode_image(pixels: np.ndarray) -> bytes:
+    """PNG of a uint8 array, H x W x 1 or H x W x 3. The same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+    """Yield (positions in `manifest`, encoded images), file by file, so that no file is opened twice.
+
+    `manifest` has the columns `path` and `row` (null row: the file itself is the image).
+    Raises UserError if a file or a row is gone.
+    """
+    positions = pd.Series(np.arange(len(manifest)), index=manifest.index)
+    in_table = manifest["row"].notna()
+    for path, group in manifest[in_table].groupby("path", sort=True):
+        wanted = group["row"].to_numpy(np.int64)
+        try:
+            column = pq.read_table(path, columns=["image"], partitioning=None).column("image")
+        except (FileNotFoundError, OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{path}: cannot be read ({error}); run the workflow again to re-make it") from None
+        if wanted.max(initial=-1) >= len(column):
+            raise UserError(f"{path}: has {len(column)} rows, row {wanted.max()} is wanted; delete it and run again")
+        images = column.take(pa.array(wanted)).combine_chunks().field("bytes").to_pylist()
+        yield positions[group.index].to_numpy(), images
+    files = manifest[~in_table]
+    for start in range(0, len(files), 1024):
+        group = files.iloc[start : start + 1024]
+        with ThreadPoolExecutor() as pool:
+            yield positions[group.index].to_numpy(), list(pool.map(_read_file, group["path"]))
+
+
+def load_pixels(manifest: pd.DataFrame, size: int, color: str) -> np.ndarray:
+    """Decode every image of `manifest` (columns `path`, `row`): uint8, N x size x size x channels, in its order.
+
+    Raises UserError if an image is gone or cannot be decoded.
+    """
+    pixels = np.empty((len(manifest), size, size, CHANNELS[color]), np.uint8)
+
+    def decode(position: int, data: bytes) -> None:
+        try:
+            pixels[position] = decode_image(data, size, color)
+        except Exception as error:
+            where = manifest.iloc[position]
+            raise UserError(f"{where['path']} (row {where['row']}): cannot be decoded: {error}") from None
+
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)) as pool:
+        for positions, images in read_encoded(manifest):
+            list(pool.map(decode, positions, images))
+    return pixels
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); re-index the data set") from None

@@ -1,0 +1,145 @@
+"""The plan: one row per synthetic image that is wanted, with everything that decides its pixels.
+
+It is a pure function of the data and the config. An image's seed comes from (base seed, class, index), so a class
+that grows keeps the images it has; an image's id is the hash of all that decides its pixels, so an image that exists
+anywhere need not be made again.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from synaug.config import Balance, Generation, Prompts
+from synaug.errors import UserError
+from synaug.manifests import file_hash, text_hash
+from synaug.prompts import class_prompts
+
+# Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
+SAMPLER_VERSION = 1
+# File endings that decide what a checkpoint computes.
+_MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
+
+
+def wanted_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
+    """Synthetic images per row of `cells` (the class rows of the manifest `imbalance`): int, aligned with it."""
+    counts = cells["count"]
+    level = counts.max() if balance.strategy == "largest" else balance.target
+    wanted = (level - counts).clip(lower=0)
+    if balance.max_synthetic_per_real is not None:
+        wanted = np.minimum(wanted, np.floor(counts * balance.max_synthetic_per_real))
+    return wanted.astype(int)
+
+
+def plan_generation(
+    imbalance: pd.DataFrame,
+    *,
+    balance: Balance,
+    prompts: Prompts,
+    generation: Generation,
+    seed: int,
+    image_size: int,
+    color: str,
+    version: str,
+) -> pd.DataFrame:
+    """Rows of the manifest `plan`.
+
+    imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the stored images.
+    version: from `model_version`.
+    """
+    cells = imbalance[imbalance["kind"] == "cell"].sort_values("label")
+    wanted = wanted_counts(cells, balance)
+    texts = class_prompts(prompts, cells["label_name"].tolist())
+    same = {
+        "pipeline": "text-to-image",
+        "model": generation.model,
+        "model_version": version,
+        "scheduler": generation.scheduler or "",
+        "steps": generation.steps,
+        "guidance": generation.guidance,
+        "size": generation.size,
+        "stored_size": image_size,
+        "color": color,
+        "dtype": generation.dtype,
+        "negative_prompt": prompts.negative,
+        "source_image": None,
+        "sampler_version": SAMPLER_VERSION,
+    }
+    # The name of a local folder decides no pixel: its contents do, and model_version is their hash.
+    shared = text_hash({**same, "model": generation.model if generation.revision else None})
+    per_shard = generation.images_per_shard
+    tails = _tail_groups(wanted.to_numpy(), per_shard)
+    classes = []
+    for position, (cell, count) in enumerate(zip(cells.itertuples(), wanted, strict=True)):
+        own = texts[cell.label_name]
+        drawn = [(own[i % len(own)], image_seed(seed, cell.label_name, i)) for i in range(count)]
+        blocks = [f"{position}-{i // per_shard}" for i in range(count - count % per_shard)]
+        blocks += [f"tail-{position // tails}"] * (count % per_shard)
+        classes.append(
+            pd.DataFrame(
+                {
+                    "image_id": [text_hash(shared, *prompt_and_seed)[:24] for prompt_and_seed in drawn],
+                    "label": cell.label,
+                    "label_name": cell.label_name,
+                    "index": range(count),
+                    "prompt": [prompt for prompt, _ in drawn],
+                    "seed": [seed for _, seed in drawn],
+                    "block": blocks,
+                }
+            )
+        )
+    plan = pd.concat(classes, ignore_index=True).assign(**same, licence=generation.licence)
+    names = {block: shard_name(ids.tolist()) for block, ids in plan.groupby("block", sort=False)["image_id"]}
+    return plan.assign(shard=plan["block"].map(names).astype("str")).drop(columns="block")
+
+
+def image_seed(base: int, label_name: str, index: int) -> int:
+    """Seed of one image, 0 to 2^63 - 1: a hash, so that no seed is shared by two classes or two experiments."""
+    digest = hashlib.sha256(json.dumps([base, label_name, index]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def shard_name(image_ids: list[str]) -> str:
+    """Name of the shard that holds these images: the hash of their ids, in any order."""
+    return text_hash(sorted(image_ids))[:16]
+
+
+def model_version(model: str, revision: str | None) -> str:
+    """Local folder: hash of its contents; hub id: the revision. Raises UserError as `model_files` does."""
+    files = model_files(model, revision)
+    if not files:
+        return revision
+    return text_hash([[str(Path(file).relative_to(model)), file_hash(file)] for file in files])[:24]
+
+
+def model_files(model: str, revision: str | None) -> list[str]:
+    """The files of a local model that decide what it computes, sorted; of a hub id: none.
+
+    Raises UserError for a folder that is no checkpoint, and for a hub id without a revision.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        if revision is None:
+            raise UserError(
+                f"generation.model: {model!r} is no folder here, and for a hub model generation.revision (a commit of "
+                "its page) is needed, or its images could not be made again"
+            )
+        return []
+    files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_FILES)
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"generation.model: {model} has no model_index.json; give a folder in the diffusers layout")
+    if not any(file.endswith(".safetensors") for file in files):
+        raise UserError(f"generation.model: {model} holds no weights (*.safetensors); copy the checkpoint again")
+    return files
+
+
+def _tail_groups(wanted: np.ndarray, block: int) -> int:
+    """How many neighbouring classes share a shard for what is less than a block: a power of two.
+
+    A power of two, and not what fits best, so that it stays the same while classes grow a little; the position of a
+    class, and not a running sum, decides which shard it shares, so that one class growing leaves the others alone.
+    """
+    largest_tail = int(np.max(wanted % block, initial=1)) or 1
+    return 2 ** int(np.log2(max(1, block // largest_tail)))

@@ -1,0 +1,85 @@
+"""The page: tables and figures put into the template."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from synaug.images import encode_image, load_pixels
+from synaug.report import plots
+
+PER_CLASS = 8  # images of each kind in the gallery
+CLASSES_SHOWN = 100  # more would make the page too large to open; the largest and the smallest are shown
+
+
+def class_table(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame:
+    """label, label_name, shot, real, synthetic (numbers of training images), the largest class first."""
+    cells = imbalance[imbalance["kind"] == "cell"]
+    counts = balanced.groupby(["label", "source"]).size().unstack(fill_value=0)
+    counts = counts.reindex(columns=["real", "synthetic"], fill_value=0)
+    table = cells[["label", "label_name", "shot"]].astype({"label": int}).merge(counts, left_on="label", right_index=True)
+    return table.sort_values(["real", "label"], ascending=[False, True], ignore_index=True)
+
+
+def sample_images(
+    classes: pd.DataFrame, real: pd.DataFrame, synthetic: pd.DataFrame, size: int, color: str
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """For every row of `classes`: its name, and up to PER_CLASS real and synthetic images (uint8, N x H x W x C).
+
+    real, synthetic: the rows to choose from (columns label, image_id, path, row). Chosen by id, which is a hash.
+    """
+    chosen = [
+        rows[rows["label"].isin(classes["label"])].sort_values("image_id").groupby("label").head(PER_CLASS)
+        for rows in (real, synthetic)
+    ]
+    pixels = [load_pixels(rows, size, color) for rows in chosen]
+    return [
+        (row.label_name, *(p[(rows["label"] == row.label).to_numpy()] for p, rows in zip(pixels, chosen, strict=True)))
+        for row in classes.itertuples()
+    ]
+
+
+def result_table(summary: pd.DataFrame) -> list[dict]:
+    """One dict per recipe and stage: name, and for every subset but single classes its text `mean [low, high]` in %."""
+    rows = []
+    accuracy = summary[summary["metric"] == "accuracy"]
+    for (recipe, stage), group in accuracy.groupby(["recipe", "stage"], sort=False):
+        values = {row.subset: _interval(row) for row in group.itertuples() if not row.subset.startswith("class:")}
+        rows.append({"name": series_name(recipe, stage), "values": values, "seeds": int(group["seeds"].max())})
+    return sorted(rows, key=lambda row: row["name"])
+
+
+def series_name(recipe: str, stage: str) -> str:
+    """What a network is called: its recipe, and whether its last layer was fine-tuned."""
+    return recipe if stage == "train" else f"{recipe} + fine-tune"
+
+
+def render(context: Mapping[str, Any]) -> str:
+    """The page. Everything in `context` is escaped, except figures, which are marked as safe by `svg_figure`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["png"] = _data_uri
+    return environment.get_template("page.html.j2").render(context)
+
+
+def svg_figure(figure) -> jinja2.utils.markupsafe.Markup:
+    """A figure for the template. matplotlib has escaped the text in it."""
+    return jinja2.utils.markupsafe.Markup(plots.svg(figure))
+
+
+def _interval(row) -> str:
+    mean = f"{100 * row.mean:.1f}"
+    return mean if pd.isna(row.low) else f"{mean} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+
+
+def _data_uri(image: np.ndarray) -> str:
+    return "data:image/png;base64," + base64.b64encode(encode_image(image)).decode()

@@ -1,0 +1,41 @@
+"""Stage 1: train a whole network on the images of a recipe, and let it read the test images."""
+
+import torch
+
+from synaug.balance import rows_of_recipe
+from synaug.config import Recipe
+from synaug.errors import job_log
+from synaug.evaluation.predictions import predict
+from synaug.generation.devices import leased_device
+from synaug.manifests import read_manifest, write_manifest
+from synaug.training.backbones import save_classifier
+from synaug.training.data import load_training_set
+from synaug.training.stages import train_stage1
+
+
+def main(balanced: str, real: str, settings: dict, seed: int, threads: int, out) -> None:
+    """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
+    torch.set_num_threads(threads)
+    recipe = Recipe.model_validate(settings["recipe"])
+    rows = rows_of_recipe(read_manifest("balanced", balanced), recipe.data)
+    images = read_manifest("real", real)
+    classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    test = images[(images["split"] == settings["test_split"]) & images["usable"]]
+    with leased_device() as device:
+        data = load_training_set(rows, settings["image_size"], settings["color"], device)
+        model, history = train_stage1(data, classes, recipe.stage1, seed)
+        write_manifest("predictions", predict(model, test, settings["image_size"], settings["color"]), out.predictions)
+    write_manifest("history", history, out.history)
+    save_classifier(model, out.model)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.balanced,
+            snakemake.input.real,
+            snakemake.params.settings,
+            int(snakemake.wildcards.seed),
+            snakemake.threads,
+            snakemake.output,
+        )
