@@ -29,6 +29,7 @@ pathvars:
 
 include: "rules/dataset.smk"
 include: "rules/imbalance.smk"
+include: "rules/generator.smk"
 include: "rules/generation.smk"
 include: "rules/manifest.smk"
 include: "rules/training.smk"
@@ -38,13 +39,13 @@ include: "rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         "<results>/report.html",
         "<results>/summary.parquet",
         "<results>/balanced.parquet",
         # Not only what is needed now: a shard that was deleted is made again.
         shards,
+    localrule: True
 
 
 onerror:

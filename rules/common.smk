@@ -1,20 +1,21 @@
-"""What all rules share: the validated config, and which code a rule depends on. No rule, no logic of its own.
+"""What all rules share: the validated config, and functions that name inputs. No rule, no logic of its own.
 
 Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, since Snakemake
-does not see a model object change), DATA_FILES, MODEL_FILES, code().
+does not see a model object change), DATA_FILES, MODEL_FILES, and the functions below.
 """
 
+import os
 import sys
 import time
-from functools import lru_cache
 from pathlib import Path
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
+from synaug.balance import manifests_hash
 from synaug.config import load_config
 from synaug.datasets import fingerprint, input_files
 from synaug.errors import ERROR_PREFIX, UserError, last_errors
-from synaug.plan import model_files
+from synaug.plan import model_files, shard_names
 
 STARTED = time.time()
 
@@ -22,7 +23,10 @@ STARTED = time.time()
 try:
     CONFIG = load_config(config)
     DATA_FILES = input_files(CONFIG.dataset)
-    MODEL_FILES = model_files(CONFIG.generation.model, CONFIG.generation.revision)
+    if CONFIG.generator_training and CONFIG.generator_training.output == CONFIG.generation.model:
+        MODEL_FILES = [f"{CONFIG.generation.model}/model_index.json"]  # rule train_generator makes it
+    else:
+        MODEL_FILES = model_files(CONFIG.generation.model, CONFIG.generation.revision)
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 
@@ -40,5 +44,33 @@ def code(*names):
     Snakemake's own `code` trigger is off: it goes by the time of the script's last change, which a checkout sets, and
     does not see modules. names: scripts and modules below workflow_scripts/, `*` for all of a folder.
     """
-    root = Path(workflow.basedir, "workflow_scripts")
+    # Relative, so that a checkout that was moved (results and all) has the same inputs as before.
+    root = Path(os.path.relpath(workflow.basedir), "workflow_scripts")
     return sorted(str(path) for name in names for path in root.glob(name))
+
+
+def shards(wildcards):
+    """Paths of all shards; Snakemake asks again once the plan is made."""
+    plan = checkpoints.plan_generation.get().output.plan
+    return [f"<results>/shards/{name}.parquet" for name in shard_names(plan, Path(plan).stat().st_mtime_ns)]
+
+
+def balanced_manifest(wildcards):
+    """The balanced manifest, once it is made. Ancient: what it holds counts (`images_of`), not when it was made."""
+    return ancient(checkpoints.build_balanced_manifest.get().output.balanced)
+
+
+def images_of(data):
+    """Hash of the training images with source `data` (real, or balanced for all) and of the test images."""
+    balanced = checkpoints.build_balanced_manifest.get().output.balanced
+    return manifests_hash(balanced, data, CONFIG.dataset.test_split, Path(balanced).stat().st_mtime_ns)
+
+
+def settings_of(recipe, *stages):
+    """What of the config decides the networks of `recipe`: the images' form, its data, and its `stages`."""
+    return {
+        "image_size": CONFIG.dataset.image_size,
+        "color": CONFIG.dataset.color,
+        "test_split": CONFIG.dataset.test_split,
+        "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
+    }

@@ -34,20 +34,6 @@ checkpoint plan_generation:
         "../workflow_scripts/plan_generation.py"
 
 
-@lru_cache
-def shard_names(plan, changed_ns):
-    """Names of the shards of a plan, sorted."""
-    from synaug.manifests import read_table
-
-    return sorted(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
-
-
-def shards(wildcards):
-    """Paths of all shards; Snakemake asks again once the plan is made."""
-    plan = checkpoints.plan_generation.get().output.plan
-    return [f"<results>/shards/{name}.parquet" for name in shard_names(plan, Path(plan).stat().st_mtime_ns)]
-
-
 rule generate_shard:
     input:
         plan=ancient("<results>/plan.parquet"),
@@ -72,9 +58,9 @@ rule generate_shard:
 
 
 rule prune:
-    localrule: True
     log:
         "<logs>/prune.log",
+    localrule: True
     conda:
         "../envs/data.yaml"
     script:

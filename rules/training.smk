@@ -10,38 +10,6 @@ with the same images trains nothing again.
 TRAINING_CODE = ("synaug/training/*.py", "synaug/images.py", "synaug/evaluation/predictions.py")
 
 
-def balanced_manifest(wildcards):
-    """The balanced manifest, once it is made."""
-    return ancient(checkpoints.build_balanced_manifest.get().output.balanced)
-
-
-@lru_cache
-def manifests_hash(balanced, data, changed_ns):
-    """Hash of the training images with source `data` (real, or balanced for all) and of the test images."""
-    from synaug.balance import images_digest, rows_of_recipe
-    from synaug.manifests import read_manifest
-
-    real = read_manifest("real", Path(balanced).with_name("real.parquet"))
-    test = real[(real["split"] == CONFIG.dataset.test_split) & real["usable"]]
-    return images_digest(rows_of_recipe(read_manifest("balanced", balanced), data)), images_digest(test)
-
-
-def images_of(data):
-    """manifests_hash of the manifests as they are now."""
-    balanced = checkpoints.build_balanced_manifest.get().output.balanced
-    return manifests_hash(balanced, data, Path(balanced).stat().st_mtime_ns)
-
-
-def settings_of(recipe, *stages):
-    """What of the config decides the networks of `recipe`: the images' form, its data, and its `stages`."""
-    return {
-        "image_size": CONFIG.dataset.image_size,
-        "color": CONFIG.dataset.color,
-        "test_split": CONFIG.dataset.test_split,
-        "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
-    }
-
-
 rule train:
     input:
         balanced=balanced_manifest,

@@ -13,6 +13,4 @@ def main(real: str, synthetic: str, train_split: str, balanced: str) -> None:
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(
-            snakemake.input.real, snakemake.input.synthetic, snakemake.params.train_split, snakemake.output.balanced
-        )
+        main(snakemake.input.real, snakemake.input.synthetic, snakemake.params.train_split, snakemake.output.balanced)

@@ -14,6 +14,4 @@ def main(real: str, train_split: str, shots: dict, imbalance: str) -> None:
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(
-            snakemake.input.real, snakemake.params.train_split, snakemake.params.shots, snakemake.output.imbalance
-        )
+        main(snakemake.input.real, snakemake.params.train_split, snakemake.params.shots, snakemake.output.imbalance)

@@ -21,7 +21,7 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
     synthetic = read_manifest("synthetic", manifests.synthetic)
     imbalance = read_manifest("imbalance", manifests.imbalance)
     balanced = read_manifest("balanced", manifests.balanced)
-    summary = read_manifest("summary", manifests.summary)
+    summary = page.name_series(read_manifest("summary", manifests.summary), list(settings.recipes))
     classes = page.class_table(imbalance, balanced)
     half = page.CLASSES_SHOWN // 2
     shown = classes if len(classes) <= 2 * half else pd.concat([classes.head(half), classes.tail(half)])
@@ -33,10 +33,7 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
         settings.dataset.color,
     )
     per_class = summary[summary["subset"].str.startswith("class:")]
-    per_class = per_class.assign(
-        series=[page.series_name(*key) for key in zip(per_class["recipe"], per_class["stage"], strict=True)],
-        label_name=per_class["subset"].str.removeprefix("class:"),
-    )
+    per_class = per_class.assign(label_name=per_class["subset"].str.removeprefix("class:"))
     results = page.result_table(summary)
     text = page.render(
         {

@@ -62,6 +62,7 @@ def write_images(path: Path, images: np.ndarray, labels: np.ndarray, positions: 
 
 
 def main() -> None:
+    """Read the command line, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pool", type=Path, help="also write the training images that are not in the cut")

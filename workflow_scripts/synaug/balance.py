@@ -1,10 +1,13 @@
 """The balanced manifest: all usable real training images, and the accepted synthetic ones."""
 
 import hashlib
+from functools import lru_cache
+from pathlib import Path
 
 import pandas as pd
 
 from synaug.errors import UserError
+from synaug.manifests import read_manifest
 
 _COLUMNS = ["image_id", "label", "label_name", "source", "weight", "sha256", "path", "row"]
 
@@ -40,3 +43,14 @@ def images_digest(rows: pd.DataFrame) -> str:
     columns = [name for name in ("sha256", "label", "label_name", "source", "weight") if name in rows]
     seen = rows[columns].sort_values(columns)
     return hashlib.sha256(pd.util.hash_pandas_object(seen, index=False).to_numpy().tobytes()).hexdigest()
+
+
+@lru_cache
+def manifests_hash(balanced: str, data: str, test_split: str, changed_ns: int) -> list[str]:
+    """Digests of what a recipe trains on and of the test images, from the manifest `balanced` and `real` beside it.
+
+    data: `real` or `balanced`. changed_ns: time of the last change of `balanced`, for the cache.
+    """
+    real = read_manifest("real", Path(balanced).with_name("real.parquet"))
+    test = real[(real["split"] == test_split) & real["usable"]]
+    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data)), images_digest(test)]

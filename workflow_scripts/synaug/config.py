@@ -3,6 +3,7 @@
 Nothing here is about threads, GPUs or folders: those belong to the command line and to profiles.
 """
 
+import textwrap
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -122,8 +123,12 @@ class Mixup(Model):
 class Stage1(Model):
     """Training of the whole network."""
 
-    backbone: Literal["resnet8"] = Field("resnet8", description="Network; resnet8: three residual blocks, for small images.")
-    width: int = Field(32, ge=4, description="Channels of the first residual block; the others have 2 and 4 times that.")
+    backbone: Literal["resnet8"] = Field(
+        "resnet8", description="Network; resnet8: three residual blocks, for small images."
+    )
+    width: int = Field(
+        32, ge=4, description="Channels of the first residual block; the others have 2 and 4 times that."
+    )
     steps: int = Field(1000, ge=1, description="Optimiser steps: the budget, whatever the number of images.")
     batch_size: int = Field(128, ge=2, description="Images per step.")
     learning_rate: float = Field(0.1, gt=0, description="Peak rate of SGD with momentum; warm-up, then cosine to 0.")
@@ -224,8 +229,8 @@ def _describe(fault: Any) -> str:
         case "missing":
             return f"{key}: is missing and has no default"
         case _:
-            value = repr(fault["input"])
-            return f"{key}: {value if len(value) < 80 else value[:77] + '...'}: {fault['msg'].removeprefix('Value error, ')}"
+            value = textwrap.shorten(repr(fault["input"]), 80)
+            return f"{key}: {value}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def _fields_at(location: tuple) -> list[str]:

@@ -47,7 +47,7 @@ def job_log(path: str | os.PathLike) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """`error` as one line; of an error that is not the user's, with its type, since the message alone may say little."""
+    """`error` as one line; unless it is the user's with its type, since the message alone may say little."""
     text = " ".join(str(error).split())
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 

@@ -88,8 +88,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "plan": pa.schema(
-        [_ID, *_CELL, _field("index", pa.int32(), "number within the class"), *PIXEL_COLUMNS]
-        + [
+        [
+            _ID,
+            *_CELL,
+            _field("index", pa.int32(), "number within the class"),
+            *PIXEL_COLUMNS,
             _field("shard", REPEATED, "the file shards/<shard>.parquet that will hold it"),
             _field("licence", REPEATED, "licence of the model's images"),
         ]
@@ -164,7 +167,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("metric", REPEATED, "accuracy"),
             _SUBSET,
             _field("mean", pa.float64(), "over seeds"),
-            _field("low", pa.float64(), "lower end of the 95 % interval (Student t); null with one seed", nullable=True),
+            _field(
+                "low", pa.float64(), "lower end of the 95 % interval (Student t); null with one seed", nullable=True
+            ),
             _field("high", pa.float64(), "upper end of the 95 % interval", nullable=True),
             _field("seeds", pa.int32(), "number of seeds"),
         ]
@@ -226,7 +231,9 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
         )
 
 
-def read_manifest(kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None) -> pd.DataFrame:
+def read_manifest(
+    kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None
+) -> pd.DataFrame:
     """Read manifest `kind` at `path` as a data frame; `columns` and `filters` as in pyarrow.parquet.read_table.
 
     Raises UserError if the file is not there, is no Parquet, or lacks a column of the schema.
@@ -249,7 +256,7 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
     return pq.read_table(path, columns=list(columns or SCHEMAS[kind].names), filters=filters, partitioning=None)
 
 
-class atomic_path:  # noqa: N801 - used like a function
+class atomic_path:
     """Context manager: a temporary path beside `path` that becomes `path` (fsync, rename) if the block succeeds."""
 
     def __init__(self, path: str | os.PathLike):

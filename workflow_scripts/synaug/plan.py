@@ -7,6 +7,7 @@ anywhere need not be made again.
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 
 from synaug.config import Balance, Generation, Prompts
 from synaug.errors import UserError
-from synaug.manifests import file_hash, text_hash
+from synaug.manifests import file_hash, read_table, text_hash
 from synaug.prompts import class_prompts
 
 # Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
@@ -104,6 +105,12 @@ def image_seed(base: int, label_name: str, index: int) -> int:
 def shard_name(image_ids: list[str]) -> str:
     """Name of the shard that holds these images: the hash of their ids, in any order."""
     return text_hash(sorted(image_ids))[:16]
+
+
+@lru_cache
+def shard_names(plan: str, changed_ns: int) -> list[str]:
+    """Names of all shards of the manifest at `plan`, sorted. changed_ns: time of its last change, for the cache."""
+    return sorted(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
 
 
 def model_version(model: str, revision: str | None) -> str:

@@ -35,9 +35,23 @@ def screen_synthetic(plan: pd.DataFrame, shards: dict[str, str], screening: Scre
                 return found | {"path": path, "row": row, "sha256": sums[row].as_py(), **scores}
 
             rows += pool.map(screen, wanted.itertuples())
-    columns = ["image_id", "label", "label_name", "path", "row", "width", "height", "sha256", "contrast", "accepted", "reason"]
+    columns = [
+        "image_id",
+        "label",
+        "label_name",
+        "path",
+        "row",
+        "width",
+        "height",
+        "sha256",
+        "contrast",
+        "accepted",
+        "reason",
+    ]
     frame = pd.DataFrame(rows, columns=columns)
-    return frame.astype({"row": "Int64", "width": "Int32", "height": "Int32", "accepted": "bool", "contrast": "float64"})
+    return frame.astype(
+        {"row": "Int64", "width": "Int32", "height": "Int32", "accepted": "bool", "contrast": "float64"}
+    )
 
 
 def examine(data: bytes, size: int, screening: Screening) -> dict:

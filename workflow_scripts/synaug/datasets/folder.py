@@ -20,7 +20,9 @@ def find(dataset: Dataset) -> Iterator[dict]:
     for split in (dataset.train_split, dataset.test_split):
         if not (root / split).is_dir():
             there = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) or "no folder"
-            raise UserError(f"dataset.path: {root} has no folder {split!r} (there: {there}); set dataset.{{train,test}}_split")
+            raise UserError(
+                f"dataset.path: {root} has no folder {split!r} (there: {there}); set dataset.{{train,test}}_split"
+            )
     inside = root.resolve()
     for split in (dataset.train_split, dataset.test_split):
         for path in sorted(_files(root / split)):

@@ -89,4 +89,3 @@ def _check(rows: list[dict], dataset: Dataset) -> None:
 def _natural(name: str) -> tuple:
     """Sort key: class names that are whole numbers by value (2 before 10), before all others."""
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
-

@@ -28,7 +28,9 @@ def find(dataset: Dataset) -> Iterator[dict]:
         for name, values in ((dataset.label_column, labels), (dataset.split_column, splits)):
             empty = values.isna() | (values.astype("str").str.strip() == "")
             if empty.any():
-                raise UserError(f"{file}: row {int(empty.to_numpy().argmax())} has no {name}; fill it in or remove the row")
+                raise UserError(
+                    f"{file}: row {int(empty.to_numpy().argmax())} has no {name}; fill it in or remove the row"
+                )
         if not embedded:
             images = images.cast(pa.string())
         for row, (split, label) in enumerate(zip(splits, labels, strict=True)):

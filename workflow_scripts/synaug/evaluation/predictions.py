@@ -8,7 +8,7 @@ from synaug.training.backbones import Classifier
 
 
 def predict(model: Classifier, manifest: pd.DataFrame, size: int, color: str) -> pd.DataFrame:
-    """Rows of the manifest `predictions`, one per row of `manifest` (columns image_id, label, label_name, path, row)."""
+    """Rows of the manifest `predictions`, one per row of `manifest` (image_id, label, label_name, path, row)."""
     pixels = load_pixels(manifest, size, color)
     probabilities = model.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     return manifest[["image_id", "label", "label_name"]].assign(

@@ -23,7 +23,9 @@ from synaug.manifests import SCHEMAS, read_table, write_manifest
 log = logging.getLogger(__name__)
 
 
-def generate_shard(rows: pd.DataFrame, batch_size: int, out: Path, work: Path, existing: Iterable[Path], threads: int) -> dict:
+def generate_shard(
+    rows: pd.DataFrame, batch_size: int, out: Path, work: Path, existing: Iterable[Path], threads: int
+) -> dict:
     """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
 
     existing: other shards, to copy images with the same ids from; a damaged one is passed over. work: folder for
@@ -85,7 +87,10 @@ def _find_images(wanted: set[str], files: Iterable[Path]) -> list[pa.Table]:
 def _undamaged(part: pa.Table, file: Path) -> pa.Table:
     """The rows whose image has the hash that was recorded for it."""
     data = part.column("image").combine_chunks().field("bytes").to_pylist()
-    good = [hashlib.sha256(image).hexdigest() == sha for image, sha in zip(data, part.column("sha256").to_pylist(), strict=True)]
+    good = [
+        hashlib.sha256(image).hexdigest() == sha
+        for image, sha in zip(data, part.column("sha256").to_pylist(), strict=True)
+    ]
     if not all(good):
         log.warning("%s: %d images do not have their recorded hash and are made again", file, good.count(False))
     return part.filter(pa.array(good))

@@ -21,7 +21,9 @@ def class_table(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame
     cells = imbalance[imbalance["kind"] == "cell"]
     counts = balanced.groupby(["label", "source"]).size().unstack(fill_value=0)
     counts = counts.reindex(columns=["real", "synthetic"], fill_value=0)
-    table = cells[["label", "label_name", "shot"]].astype({"label": int}).merge(counts, left_on="label", right_index=True)
+    table = (
+        cells[["label", "label_name", "shot"]].astype({"label": int}).merge(counts, left_on="label", right_index=True)
+    )
     return table.sort_values(["real", "label"], ascending=[False, True], ignore_index=True)
 
 
@@ -43,14 +45,21 @@ def sample_images(
     ]
 
 
+def name_series(summary: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
+    """The manifest `summary` with a column `series`, in the order of `recipes`, and stage 1 before stage 2."""
+    order = [(recipe, stage) for recipe in recipes for stage in ("train", "finetune")]
+    keys = list(zip(summary["recipe"], summary["stage"], strict=True))
+    named = summary.assign(series=[series_name(*key) for key in keys], order=[order.index(key) for key in keys])
+    return named.sort_values("order", kind="stable", ignore_index=True)
+
+
 def result_table(summary: pd.DataFrame) -> list[dict]:
-    """One dict per recipe and stage: name, and for every subset but single classes its text `mean [low, high]` in %."""
+    """One dict per series: name, and for every subset but single classes its text `mean [low, high]` in %."""
     rows = []
-    accuracy = summary[summary["metric"] == "accuracy"]
-    for (recipe, stage), group in accuracy.groupby(["recipe", "stage"], sort=False):
+    for name, group in summary.groupby("series", sort=False):
         values = {row.subset: _interval(row) for row in group.itertuples() if not row.subset.startswith("class:")}
-        rows.append({"name": series_name(recipe, stage), "values": values, "seeds": int(group["seeds"].max())})
-    return sorted(rows, key=lambda row: row["name"])
+        rows.append({"name": name, "values": values, "seeds": int(group["seeds"].max())})
+    return rows
 
 
 def series_name(recipe: str, stage: str) -> str:

@@ -1,0 +1,122 @@
+"""Wrong configs and broken data: one clear line, exit status not 0, nothing half-written; or a row with a reason."""
+
+import io
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import Workdir
+from PIL import Image
+
+from synaug.errors import ERROR_PREFIX
+from synaug.manifests import read_manifest
+
+
+@pytest.fixture
+def fresh(finished, tmp_path) -> Workdir:
+    """Checkout, data and config, without results."""
+    shutil.copytree(
+        finished.path, tmp_path / "checkout", ignore=shutil.ignore_patterns("results", "logs", ".snakemake")
+    )
+    return Workdir(tmp_path / "checkout")
+
+
+@pytest.fixture
+def folder(fresh) -> Workdir:
+    """The same data as a folder of image files."""
+    for split in ("train", "test"):
+        table = pq.read_table(fresh.path / "data" / f"{split}.parquet")
+        for i, row in enumerate(table.to_pylist()):
+            place = fresh.path / "files" / split / row["label_name"].replace("/", " ")
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{i}.png").write_bytes(row["image"]["bytes"])
+    fresh.change(
+        dataset={"source": "folder", "path": "files"}, prompts={"names": {}}, training={"batch_size": 4}, seeds=[1]
+    )
+    return fresh
+
+
+def fails_with(run, *words: str) -> None:
+    """The run failed, and its error is one line that holds `words`."""
+    assert run.status != 0
+    assert "Traceback" not in run.text
+    errors = [line for line in run.text.splitlines() if line.startswith(ERROR_PREFIX)]
+    assert len(errors) == 1, run.text
+    for word in words:
+        assert word in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sedd": 1}, ["sedd", "unknown key", "seed"]),
+        ({"generation": {"stepz": 1}}, ["generation.stepz", "unknown key", "steps"]),
+        ({"recipes": {"synaug": {"stage1": {"mixup": {"alfa": 1}}}}}, ["mixup.alfa", "unknown key", "alpha"]),
+        ({"generation": {"steps": "many"}}, ["generation.steps", "'many'", "integer"]),
+        ({"dataset": {"source": "cloud"}}, ["dataset.source", "'cloud'", "'table' or 'folder'"]),
+        ({"dataset": {"path": "nowhere"}}, ["dataset.path", "nowhere"]),
+        ({"dataset": {"path": "nowhere", "source": "folder"}}, ["dataset.path", "nowhere"]),
+        ({"generation": {"model": "data"}}, ["generation.model", "model_index.json"]),
+        ({"generation": {"model": "someone/model"}}, ["generation.model", "generation.revision"]),
+    ],
+)
+def test_a_wrong_config_stops_before_any_job(fresh, changes, words):
+    fresh.change(**changes)
+    done = fresh.run()
+    fails_with(done, *words)
+    assert done.jobs == []
+    assert not fresh.results.exists()
+
+
+def test_a_generator_without_weights(fresh):
+    for path in (fresh.path / "model").rglob("*.safetensors"):
+        path.unlink()
+    done = fresh.run()
+    fails_with(done, "generation.model", "weights")
+    assert done.jobs == []
+
+
+def test_a_table_without_the_label_column(fresh):
+    fresh.change(dataset={"label_column": "species"})
+    fails_with(fresh.run(), "species", "dataset.label_column")
+    assert not (fresh.results / "real.parquet").exists()
+
+
+def test_a_label_that_only_the_test_split_has(fresh):
+    path = fresh.path / "data" / "train.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, len(table) - 1), path)  # without the only bag
+    fails_with(fresh.run(), "'Bag'", "'train'")
+
+
+def test_a_prompt_name_of_no_class(fresh):
+    fresh.change(prompts={"names": {"Bagg": "bag"}})
+    fails_with(fresh.run(), "prompts.names", "'Bagg'")
+    assert not (fresh.results / "plan.parquet").exists()
+
+
+def test_more_images_in_stage_2_than_the_smallest_class_has(work):
+    work.change(recipes={"synaug": {"stage2": {"images_per_class": 2}}})
+    done = work.run()
+    fails_with(done, "images_per_class", "'Bag'")
+    assert not (work.results / "finetune" / "synaug" / "0" / "model.safetensors").exists()
+
+
+def test_broken_files_are_rows_with_a_reason_and_the_rest_is_used(folder):
+    place = folder.path / "files" / "train" / "T-shirt top"
+    good = sorted(place.iterdir())[0].read_bytes()
+    jpeg = io.BytesIO()
+    Image.open(io.BytesIO(good)).resize((64, 64)).save(jpeg, "JPEG")
+    (place / "half.jpg").write_bytes(jpeg.getvalue()[: len(jpeg.getvalue()) // 2])
+    (place / "empty.png").write_bytes(b"")
+    (place / "text.png").write_text("not an image")
+    done = folder.run()
+    assert done.status == 0, done.text
+    real = read_manifest("real", folder.results / "real.parquet")
+    reasons = real[~real["usable"]].set_index(real["path"].str.rsplit("/", n=1).str[-1])["reason"]
+    assert set(reasons.index) == {"half.jpg", "empty.png", "text.png"}
+    assert (
+        "damaged" in reasons["half.jpg"] and "empty" in reasons["empty.png"] and "not an image" in reasons["text.png"]
+    )
+    page = (folder.results / "report.html").read_text()
+    assert "is empty" in page

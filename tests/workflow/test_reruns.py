@@ -1,0 +1,173 @@
+"""What runs again after a change, and what does not: read from the jobs of real runs."""
+
+import hashlib
+import os
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import CLASSES
+
+from synaug.manifests import read_manifest
+
+FILL = sum(max(CLASSES.values()) - count for count in CLASSES.values())  # 17
+UPSTREAM = {"index_dataset", "measure_imbalance", "plan_generation"}
+TRAINING = {"train", "finetune", "evaluate", "summarise", "report"}
+
+
+def plan_ids(work, experiment="test") -> set[str]:
+    return set(read_manifest("plan", work.path / "results" / experiment / "plan.parquet")["image_id"])
+
+
+def file_hashes(folder) -> dict:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.parquet")}
+
+
+def test_first_run_makes_every_file_of_the_design(finished):
+    for name in ("real", "imbalance", "plan", "synthetic", "balanced", "metrics", "summary"):
+        assert (finished.results / f"{name}.parquet").is_file(), name
+    for network in ("train/real/0", "train/synaug/0", "finetune/synaug/0"):
+        for name in ("model.safetensors", "history.parquet", "predictions.parquet"):
+            assert (finished.results / network / name).is_file(), (network, name)
+    assert (finished.results / "report.html").is_file()
+    balanced = read_manifest("balanced", finished.results / "balanced.parquet")
+    assert set(balanced.groupby("label_name").size()) == {max(CLASSES.values())}
+    assert finished.sampled() == FILL
+    assert not list((finished.results / "work").glob("*"))  # nothing is left of what was in progress
+    assert "&lt;b&gt;" in (finished.results / "report.html").read_text()  # names are text, not markup
+
+
+def test_nothing_changed_nothing_runs(work):
+    assert work.run().jobs == []
+
+
+def test_touching_every_file_of_the_checkout_runs_nothing(work):
+    for folder, folders, files in os.walk(work.path):
+        folders[:] = [name for name in folders if name not in ("results", "logs", ".snakemake")]
+        for name in files:
+            os.utime(os.path.join(folder, name))
+    assert work.run().jobs == []
+
+
+def test_a_deleted_shard_is_made_again_and_trains_nothing(work):
+    before = file_hashes(work.results / "shards")
+    lost = sorted((work.results / "shards").glob("*.parquet"))[0]
+    lost.unlink()
+    done = work.run()
+    assert done.jobs.count("generate_shard") == 1
+    assert not {"train", "finetune", "plan_generation"} & set(done.jobs)
+    assert file_hashes(work.results / "shards") == before
+
+
+def test_a_higher_fill_samples_only_what_is_missing(work):
+    old = plan_ids(work)
+    work.change(balance={"strategy": "fixed", "target": max(CLASSES.values()) + 1})
+    done = work.run()
+    assert done.status == 0
+    assert old < plan_ids(work)
+    assert work.sampled() == len(CLASSES)  # one more for each
+    assert "index_dataset" not in done.jobs
+
+
+def test_another_prompt_of_one_class_makes_only_its_images(work):
+    old = plan_ids(work)
+    work.change(prompts={"names": {"Bag": "handbag"}})
+    done = work.run()
+    assert done.status == 0
+    wanted = max(CLASSES.values()) - CLASSES["Bag"]
+    assert len(plan_ids(work) - old) == wanted
+    assert work.sampled() == wanted
+    assert done.jobs.count("train") == 1  # the recipe `real` has seen nothing of it
+
+
+def test_guidance_changed_and_changed_back_samples_once(work):
+    before = file_hashes(work.results / "shards")
+    work.change(generation={"guidance": 3.0})
+    assert work.run().status == 0
+    assert work.sampled() == FILL
+    work.forget_logs()
+    work.change(generation={"guidance": 2.0})
+    done = work.run()
+    assert done.status == 0
+    assert work.sampled() == 0
+    assert before.items() <= file_hashes(work.results / "shards").items()
+
+
+def test_a_second_experiment_takes_over_what_exists(work):
+    work.change(experiment="second", balance={"strategy": "fixed", "target": max(CLASSES.values()) + 2})
+    assert work.run("--until", "generate_shard").status == 0
+    assert work.sampled("second") == 2 * len(CLASSES)
+    assert plan_ids(work) < plan_ids(work, "second")
+
+
+def test_a_training_key_trains_that_recipe_only(work):
+    work.change(recipes={"synaug": {"stage1": {"steps": 5}}})
+    done = work.run()
+    assert set(done.jobs) == TRAINING
+    assert done.jobs.count("train") == 1
+
+
+def test_a_key_of_stage_2_fine_tunes_only(work):
+    work.change(recipes={"synaug": {"stage2": {"steps": 3}}})
+    assert set(work.run().jobs) == TRAINING - {"train"}
+
+
+def test_changed_training_code_trains_and_generates_nothing(work):
+    with (work.path / "workflow_scripts" / "synaug" / "training" / "stages.py").open("a") as file:
+        file.write("# another line\n")
+    done = work.run()
+    assert set(done.jobs) == TRAINING
+    assert done.jobs.count("train") == 2
+
+
+def test_a_removed_real_image_changes_the_affected_images_only(work):
+    old = plan_ids(work)
+    path = work.path / "data" / "train.parquet"
+    pq.write_table(pq.read_table(path).slice(0, sum(CLASSES.values()) - 2), path)  # a boot ...
+    table = pq.read_table(path)
+    assert len(table) == sum(CLASSES.values()) - 2
+    bag = pq.read_table(work.path / "data" / "test.parquet").slice(
+        12, 1
+    )  # ... and the only bag, for which another comes
+    import pyarrow as pa
+
+    pq.write_table(pa.concat_tables([table, bag]), path)
+    done = work.run()
+    assert done.status == 0, done.text
+    assert set(done.jobs) >= UPSTREAM | {"generate_shard", "screen_synthetic", "build_balanced_manifest"} | TRAINING
+    assert len(plan_ids(work) - old) == 1
+    assert work.sampled() == 1
+
+
+def test_work_of_a_killed_job_is_taken_up(work):
+    shard = sorted((work.results / "shards").glob("*.parquet"))[0]
+    before = shard.read_bytes()
+    rows = pq.read_table(shard)
+    folder = work.results / "work" / shard.stem
+    folder.mkdir(parents=True)
+    pq.write_table(rows.slice(0, 3), folder / "batch.parquet")
+    shard.unlink()
+    assert work.run().status == 0
+    assert work.sampled() == rows.num_rows - 3
+    assert shard.read_bytes() == before
+    assert not folder.exists()
+
+
+def test_prune_deletes_what_no_plan_names(work):
+    kept = file_hashes(work.results / "shards")
+    orphan = work.results / "shards" / ("0" * 16 + ".parquet")
+    shutil.copy(sorted((work.results / "shards").glob("*.parquet"))[0], orphan)
+    done = work.run("prune")
+    assert done.status == 0
+    assert str(orphan.relative_to(work.path)) in done.text
+    assert file_hashes(work.results / "shards") == kept
+    assert work.run().jobs == []
+
+
+@pytest.mark.parametrize("changes", [{"images_per_shard": 100}, {"batch_size": 2}])
+def test_another_cut_into_jobs_samples_nothing(work, changes):
+    work.change(generation=changes)
+    done = work.run()
+    assert done.status == 0
+    assert work.sampled() == 0 if (work.path / "logs" / "test" / "generate_shard").exists() else True
+    assert not {"train", "finetune"} & set(done.jobs)

@@ -1,0 +1,81 @@
+"""Train a small text-to-image model on labelled images, and write it as a diffusers checkpoint."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+
+from synaug.config import GeneratorTraining, Prompts
+from synaug.errors import UserError, job_log
+from synaug.generation.devices import leased_device
+from synaug.generator_training import train_generator
+from synaug.images import load_pixels
+from synaug.prompts import class_prompts
+
+
+def main(
+    images: str, settings: dict, prompts: dict, test_split: str, seed: int, threads: int, work: str, out: str
+) -> None:
+    """Train on the table `images` into the folder `out`; an interrupted training goes on from the folder `work`."""
+    torch.set_num_threads(threads)
+    training = GeneratorTraining.model_validate(settings | {"images": images, "output": out})
+    rows = labelled_images(images, test_split)
+    names = rows.drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    texts = class_prompts(Prompts.model_validate(prompts), names)
+    labels = rows["label"].map({label: i for i, label in enumerate(sorted(rows["label"].unique()))}).to_numpy()
+    pixels = load_pixels(rows, training.size, training.color)
+    if training.color == "grey":
+        pixels = pixels[..., 0]
+    with leased_device() as device:
+        train_generator(
+            pixels,
+            labels.astype(np.int64),
+            [texts[name] for name in names],
+            Path(out),
+            Path(work),
+            size=training.size,
+            autoencoder_steps=training.autoencoder_steps,
+            denoiser_steps=training.denoiser_steps,
+            batch_size=training.batch_size,
+            seed=seed,
+            device=device,
+        )
+
+
+def labelled_images(table: str, test_split: str) -> pd.DataFrame:
+    """Rows (label, label_name, path, row) of `table`: Parquet with the images inside, or a manifest that lists them.
+
+    Test images and images that are of no use are left out. Raises UserError if a column is missing or nothing is left.
+    """
+    names = pq.read_schema(table).names
+    if "label_name" not in names or not {"image", "path"} & set(names):
+        raise UserError(f"{table}: needs the columns label_name and image (or path and row); it has {', '.join(names)}")
+    wanted = [name for name in ("label", "label_name", "split", "path", "row", "usable") if name in names]
+    rows = pq.read_table(table, columns=wanted, partitioning=None).to_pandas()
+    if "image" in names:
+        rows = rows.assign(path=table, row=np.arange(len(rows)))
+    if "label" not in names:
+        rows["label"] = rows["label_name"].rank(method="dense").astype(int)
+    if "split" in names:
+        rows = rows[rows["split"] != test_split]
+    if "usable" in names:
+        rows = rows[rows["usable"]]
+    if rows.empty:
+        raise UserError(f"{table}: has no image outside the split {test_split!r}")
+    return rows.reset_index(drop=True)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.images,
+            snakemake.params.settings,
+            snakemake.params.prompts,
+            snakemake.params.test_split,
+            snakemake.params.seed,
+            snakemake.threads,
+            snakemake.params.work,
+            str(Path(snakemake.output.model).parent),
+        )
