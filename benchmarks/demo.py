@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import psutil
-from hardware import hardware, versions
 
+from hardware import hardware, versions
 from synaug.manifests import read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +27,7 @@ COPIED = ("Snakefile", "rules", "workflow_scripts", "profiles", "envs", "resourc
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory (GB: proportional set sizes of the process and all its children, sampled) of `command`."""
+    """Seconds, and peak memory in GB (proportional set sizes of the process and its children), of `command`."""
     start = time.monotonic()
     process = subprocess.Popen(command, cwd=folder)
     peak = 0

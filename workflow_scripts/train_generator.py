@@ -45,17 +45,17 @@ def main(
 
 
 def labelled_images(table: str, test_split: str) -> pd.DataFrame:
-    """Rows (label, label_name, path, row) of `table`: Parquet with the images inside, or a manifest that lists them.
+    """Rows (label, label_name, path, row, column) of `table`: Parquet with images inside, or a manifest of them.
 
     Test images and images that are of no use are left out. Raises UserError if a column is missing or nothing is left.
     """
     names = pq.read_schema(table).names
     if "label_name" not in names or not {"image", "path"} & set(names):
         raise UserError(f"{table}: needs the columns label_name and image (or path and row); it has {', '.join(names)}")
-    wanted = [name for name in ("label", "label_name", "split", "path", "row", "usable") if name in names]
+    wanted = [name for name in ("label", "label_name", "split", "path", "row", "column", "usable") if name in names]
     rows = pq.read_table(table, columns=wanted, partitioning=None).to_pandas()
     if "image" in names:
-        rows = rows.assign(path=table, row=np.arange(len(rows)))
+        rows = rows.assign(path=table, row=np.arange(len(rows)), column="image")
     if "label" not in names:
         rows["label"] = rows["label_name"].rank(method="dense").astype(int)
     if "split" in names:

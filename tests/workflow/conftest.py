@@ -43,8 +43,9 @@ class Workdir:
 
     def run(self, *arguments: str) -> Run:
         """Call snakemake as a user would, from the checkout."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "test.yaml", *arguments]
-        environment = os.environ | {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "test.yaml"]
+        # The library of the copy, not the installed one.
+        environment = os.environ | {"PYTHONPATH": str(self.path / "workflow_scripts"), "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=600)
         return Run(done.returncode, done.stdout + done.stderr)
 

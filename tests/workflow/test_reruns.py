@@ -95,7 +95,7 @@ def test_guidance_changed_and_changed_back_samples_once(work):
 
 def test_a_second_experiment_takes_over_what_exists(work):
     work.change(experiment="second", balance={"strategy": "fixed", "target": max(CLASSES.values()) + 2})
-    assert work.run("--until", "generate_shard").status == 0
+    assert work.run().status == 0
     assert work.sampled("second") == 2 * len(CLASSES)
     assert plan_ids(work) < plan_ids(work, "second")
 
@@ -123,15 +123,9 @@ def test_changed_training_code_trains_and_generates_nothing(work):
 def test_a_removed_real_image_changes_the_affected_images_only(work):
     old = plan_ids(work)
     path = work.path / "data" / "train.parquet"
-    pq.write_table(pq.read_table(path).slice(0, sum(CLASSES.values()) - 2), path)  # a boot ...
     table = pq.read_table(path)
-    assert len(table) == sum(CLASSES.values()) - 2
-    bag = pq.read_table(work.path / "data" / "test.parquet").slice(
-        12, 1
-    )  # ... and the only bag, for which another comes
-    import pyarrow as pa
-
-    pq.write_table(pa.concat_tables([table, bag]), path)
+    boot = table["label_name"].to_pylist().index("Stövel <b>")
+    pq.write_table(table.take([row for row in range(len(table)) if row != boot]), path)
     done = work.run()
     assert done.status == 0, done.text
     assert set(done.jobs) >= UPSTREAM | {"generate_shard", "screen_synthetic", "build_balanced_manifest"} | TRAINING
@@ -169,5 +163,5 @@ def test_another_cut_into_jobs_samples_nothing(work, changes):
     work.change(generation=changes)
     done = work.run()
     assert done.status == 0
-    assert work.sampled() == 0 if (work.path / "logs" / "test" / "generate_shard").exists() else True
+    assert work.sampled() == 0
     assert not {"train", "finetune"} & set(done.jobs)

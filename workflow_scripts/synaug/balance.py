@@ -9,7 +9,7 @@ import pandas as pd
 from synaug.errors import UserError
 from synaug.manifests import read_manifest
 
-_COLUMNS = ["image_id", "label", "label_name", "source", "weight", "sha256", "path", "row"]
+_COLUMNS = ["image_id", "label", "label_name", "source", "weight", "sha256", "path", "row", "column"]
 
 
 def build_balanced_manifest(real: pd.DataFrame, synthetic: pd.DataFrame, train_split: str) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def build_balanced_manifest(real: pd.DataFrame, synthetic: pd.DataFrame, train_s
             )
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
     fill = synthetic[synthetic["accepted"]].assign(source="synthetic", weight=1.0)
-    return pd.concat([train[_COLUMNS], fill[_COLUMNS]], ignore_index=True)
+    return pd.concat([train, fill], ignore_index=True).reindex(columns=_COLUMNS)
 
 
 def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:

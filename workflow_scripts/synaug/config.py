@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from synaug.errors import UserError
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
@@ -175,7 +176,7 @@ class Config(Model):
     """One experiment."""
 
     experiment: Name = Field(description="Names the folder results/<experiment>/.")
-    seed: int = Field(0, ge=0, description="Base of every seed of generation: another value, other images.")
+    seed: Seed = Field(0, description="Base of every seed of generation: another value, other images.")
     dataset: Dataset
     imbalance: Imbalance = Imbalance()
     balance: Balance = Balance()
@@ -184,7 +185,7 @@ class Config(Model):
     screening: Screening = Screening()
     training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe, unless the recipe says otherwise.")
     recipes: dict[Name, Recipe] = Field(min_length=1, description="Recipe name -> recipe.")
-    seeds: list[int] = Field([0, 1, 2], min_length=1, description="Every recipe is trained once with each of these.")
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="Every recipe is trained once with each of these.")
     generator_training: GeneratorTraining | None = Field(None, description="Only for `snakemake train_generator`.")
 
     @model_validator(mode="before")
@@ -218,7 +219,11 @@ def load_config(config: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(config)
     except ValidationError as error:
-        raise UserError("config: " + "; ".join(_describe(fault) for fault in error.errors())) from None
+        faults = error.errors()
+        # A recipe inherits `training`, and with it every fault: said once.
+        shared = {fault["loc"][1:] for fault in faults if fault["loc"][0] == "training"}
+        own = [fault for fault in faults if fault["loc"][2:3] != ("stage1",) or fault["loc"][3:] not in shared]
+        raise UserError("config: " + "; ".join(_describe(fault) for fault in own)) from None
 
 
 def _describe(fault: Any) -> str:
@@ -228,6 +233,8 @@ def _describe(fault: Any) -> str:
             return f"{key}: unknown key; allowed here: {', '.join(_fields_at(fault['loc'][:-1]))}"
         case "missing":
             return f"{key}: is missing and has no default"
+        case "model_type" | "dict_type":
+            return f"{key}: {fault['input']!r}: should be a block of keys"
         case _:
             value = textwrap.shorten(repr(fault["input"]), 80)
             return f"{key}: {value}: {fault['msg'].removeprefix('Value error, ')}"

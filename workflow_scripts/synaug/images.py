@@ -49,7 +49,11 @@ def decode_image(data: bytes, size: int, color: str) -> np.ndarray:
 
     The shorter side is scaled to `size` (bicubic, antialiased) and the middle is cut out, so nothing is distorted.
     """
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=FORMATS)).convert(MODES[color])
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=FORMATS))
+    if image.mode.startswith("I;16"):
+        # Pillow would clip at 255 instead of scaling.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = image.convert(MODES[color])
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size, size, CHANNELS[color])
@@ -65,30 +69,37 @@ def encode_image(pixels: np.ndarray) -> bytes:
 def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes]]]:
     """Yield (positions in `manifest`, encoded images), file by file, so that no file is opened twice.
 
-    `manifest` has the columns `path` and `row` (null row: the file itself is the image).
+    `manifest` has the columns `path`, `row` (null: the file itself is the image) and `column` (default: image).
     Raises UserError if a file or a row is gone.
     """
-    positions = pd.Series(np.arange(len(manifest)), index=manifest.index)
+    manifest = manifest.reset_index(drop=True)
+    columns = manifest["column"].fillna("image") if "column" in manifest else "image"
+    manifest = manifest.assign(column=columns)
     in_table = manifest["row"].notna()
-    for path, group in manifest[in_table].groupby("path", sort=True):
+    for (path, name), group in manifest[in_table].groupby(["path", "column"], sort=True):
         wanted = group["row"].to_numpy(np.int64)
         try:
-            column = pq.read_table(path, columns=["image"], partitioning=None).column("image")
+            column = pq.read_table(path, columns=[name], partitioning=None).column(name)
         except (FileNotFoundError, OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{path}: cannot be read ({error}); run the workflow again to re-make it") from None
         if wanted.max(initial=-1) >= len(column):
             raise UserError(f"{path}: has {len(column)} rows, row {wanted.max()} is wanted; delete it and run again")
-        images = column.take(pa.array(wanted)).combine_chunks().field("bytes").to_pylist()
-        yield positions[group.index].to_numpy(), images
+        yield group.index.to_numpy(), encoded_images(column.take(pa.array(wanted)))
     files = manifest[~in_table]
     for start in range(0, len(files), 1024):
         group = files.iloc[start : start + 1024]
         with ThreadPoolExecutor() as pool:
-            yield positions[group.index].to_numpy(), list(pool.map(_read_file, group["path"]))
+            yield group.index.to_numpy(), list(pool.map(_read_file, group["path"]))
+
+
+def encoded_images(column: pa.ChunkedArray) -> list[bytes | None]:
+    """The encoded images of a column of binary, or of structs with a field `bytes` (as Hugging Face writes them)."""
+    values = column.combine_chunks()
+    return (values.field("bytes") if pa.types.is_struct(values.type) else values).to_pylist()
 
 
 def load_pixels(manifest: pd.DataFrame, size: int, color: str) -> np.ndarray:
-    """Decode every image of `manifest` (columns `path`, `row`): uint8, N x size x size x channels, in its order.
+    """Decode every image of `manifest` (path, row, column): uint8, N x size x size x channels, in its order.
 
     Raises UserError if an image is gone or cannot be decoded.
     """

@@ -28,7 +28,7 @@ def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) ->
         **unevenness(counts),
     }
     table = pd.concat([cells, pd.DataFrame([summary])], ignore_index=True)
-    return table.astype({"label": "Int32", "shot": "str", "label_name": "str"}).replace({"nan": None})
+    return table.astype({"label": "Int32"})
 
 
 def unevenness(counts: np.ndarray) -> dict[str, float]:

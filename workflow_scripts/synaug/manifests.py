@@ -34,7 +34,8 @@ _CELL = [
 ]
 _LOCATION = [
     _field("path", REPEATED, "file that holds the image", nullable=True),
-    _field("row", pa.int64(), "row of the Parquet file at `path`; null: the file is the image", nullable=True),
+    _field("row", pa.int64(), "row of the table at `path`; null: the file itself is the image", nullable=True),
+    _field("column", REPEATED, "column of that table; null: the file itself is the image", nullable=True),
 ]
 _SIZE = [_field("width", pa.int32(), "pixels", nullable=True), _field("height", pa.int32(), "pixels", nullable=True)]
 # Everything that decides the pixels of a synthetic image, and nothing else: image_id is the hash of these.
@@ -57,7 +58,7 @@ PIXEL_COLUMNS = [
 ]
 _ID = _field("image_id", pa.string(), "real: hash of the file; synthetic: hash of everything that decides the pixels")
 _SHA256 = _field("sha256", pa.string(), "of the encoded image")
-_SUBSET = _field("subset", REPEATED, "all, many, medium, few, class:<name>")
+_SUBSET = _field("subset", REPEATED, "all images; balanced: mean over classes; many, medium, few; class:<name>")
 
 SCHEMAS: dict[str, pa.Schema] = {
     "real": pa.schema(
@@ -205,14 +206,16 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
     columns = []
     for field in schema:
         if field.name in rows.column_names:
-            column = rows.column(field.name).cast(field.type)
+            plain = pa.string() if pa.types.is_dictionary(field.type) else field.type
+            column = pa.chunked_array([], plain) if not rows.num_rows else rows.column(field.name).cast(plain)
         else:
             column = pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
         if column.null_count and not field.nullable:
             raise ValueError(f"manifest {kind!r}: {column.null_count} rows have no {field.name}")
         columns.append(column)
-    table = pa.Table.from_arrays(columns, schema=schema)
-    table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks()
+    # Dictionaries are made after sorting: they hold their values in the order in which they come.
+    table = pa.Table.from_arrays(columns, names=schema.names)
+    table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks().cast(schema)
     metadata = {"synaug:manifest": kind, "synaug:schema_version": SCHEMA_VERSION}
     if kind == "shard":
         # So that `datasets` and the Hub viewer show the column as images.
@@ -253,7 +256,10 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
     missing = [name for name in (columns or SCHEMAS[kind].names) if name not in names]
     if missing:
         raise UserError(f"{path}: has no column {', '.join(missing)}; delete it and run again")
-    return pq.read_table(path, columns=list(columns or SCHEMAS[kind].names), filters=filters, partitioning=None)
+    try:
+        return pq.read_table(path, columns=list(columns or SCHEMAS[kind].names), filters=filters, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error}); delete it and run again") from None
 
 
 class atomic_path:

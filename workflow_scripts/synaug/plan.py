@@ -21,6 +21,8 @@ from synaug.prompts import class_prompts
 # Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
 SAMPLER_VERSION = 1
 # File endings that decide what a checkpoint computes.
+# Begins the version of a local model, which is a hash.
+_CONTENTS = "sha256:"
 _MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
 
 
@@ -69,15 +71,15 @@ def plan_generation(
         "sampler_version": SAMPLER_VERSION,
     }
     # The name of a local folder decides no pixel: its contents do, and model_version is their hash.
-    shared = text_hash({**same, "model": generation.model if generation.revision else None})
+    shared = text_hash({**same, "model": None if version.startswith(_CONTENTS) else generation.model})
     per_shard = generation.images_per_shard
-    tails = _tail_groups(wanted.to_numpy(), per_shard)
+    slots = _tail_slots(wanted.to_numpy() % per_shard, per_shard)
     classes = []
     for position, (cell, count) in enumerate(zip(cells.itertuples(), wanted, strict=True)):
         own = texts[cell.label_name]
         drawn = [(own[i % len(own)], image_seed(seed, cell.label_name, i)) for i in range(count)]
         blocks = [f"{position}-{i // per_shard}" for i in range(count - count % per_shard)]
-        blocks += [f"tail-{position // tails}"] * (count % per_shard)
+        blocks += [f"tail-{slots[position]}"] * (count % per_shard)
         classes.append(
             pd.DataFrame(
                 {
@@ -118,7 +120,8 @@ def model_version(model: str, revision: str | None) -> str:
     files = model_files(model, revision)
     if not files:
         return revision
-    return text_hash([[str(Path(file).relative_to(model)), file_hash(file)] for file in files])[:24]
+    contents = [[str(Path(file).relative_to(model)), file_hash(file)] for file in files]
+    return _CONTENTS + text_hash(contents)[:24]
 
 
 def model_files(model: str, revision: str | None) -> list[str]:
@@ -142,11 +145,17 @@ def model_files(model: str, revision: str | None) -> list[str]:
     return files
 
 
-def _tail_groups(wanted: np.ndarray, block: int) -> int:
-    """How many neighbouring classes share a shard for what is less than a block: a power of two.
+def _tail_slots(tails: np.ndarray, per_shard: int) -> np.ndarray:
+    """Which of the shared shards holds what class c has beyond whole blocks: int, one per class, rising.
 
-    A power of two, and not what fits best, so that it stays the same while classes grow a little; the position of a
-    class, and not a running sum, decides which shard it shares, so that one class growing leaves the others alone.
+    tails: images beyond whole blocks, per class, each less than `per_shard`. The classes are cut into equal runs, as
+    few as a power of two that leaves no run with more than `per_shard` images. A power of two, so that the number
+    stays when classes grow a little; and the position of a class, not a running sum, decides its run, so that a class
+    that grows leaves the others alone.
     """
-    largest_tail = int(np.max(wanted % block, initial=1)) or 1
-    return 2 ** int(np.log2(max(1, block // largest_tail)))
+    classes, runs = len(tails), 1
+    while True:
+        slots = np.arange(classes) * min(runs, classes) // classes
+        if runs >= classes or np.bincount(slots, tails).max() <= per_shard:
+            return slots
+        runs *= 2

@@ -32,7 +32,7 @@ def screen_synthetic(plan: pd.DataFrame, shards: dict[str, str], screening: Scre
                 if row is None:
                     return found | {"sha256": "", "accepted": False, "reason": "is not in its shard"}
                 scores = examine(data[row].as_py(), image.stored_size, screening)
-                return found | {"path": path, "row": row, "sha256": sums[row].as_py(), **scores}
+                return found | {"path": path, "row": row, "column": "image", "sha256": sums[row].as_py(), **scores}
 
             rows += pool.map(screen, wanted.itertuples())
     columns = [
@@ -41,6 +41,7 @@ def screen_synthetic(plan: pd.DataFrame, shards: dict[str, str], screening: Scre
         "label_name",
         "path",
         "row",
+        "column",
         "width",
         "height",
         "sha256",

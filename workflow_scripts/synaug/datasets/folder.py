@@ -14,18 +14,12 @@ def find(dataset: Dataset) -> Iterator[dict]:
     Hidden files are passed over; everything else is listed, so that a file that is no image shows up with a reason.
     Raises UserError if the folder or one of the two splits is missing.
     """
-    root = Path(dataset.path)
-    if not root.is_dir():
-        raise UserError(f"dataset.path: {root} is not a folder; give the folder that holds <split>/<class>/<image>")
-    for split in (dataset.train_split, dataset.test_split):
-        if not (root / split).is_dir():
-            there = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) or "no folder"
-            raise UserError(
-                f"dataset.path: {root} has no folder {split!r} (there: {there}); set dataset.{{train,test}}_split"
-            )
+    root = split_folders(dataset)
     inside = root.resolve()
     for split in (dataset.train_split, dataset.test_split):
         for path in sorted(_files(root / split)):
+            if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
+                raise UserError(f"{str(path)!a}: the file name is not UTF-8; rename it")
             parts = path.relative_to(root / split).parts
             if len(parts) < 2:
                 raise UserError(f"{path}: lies outside any class; move it to {root}/{split}/<class>/")
@@ -39,10 +33,24 @@ def find(dataset: Dataset) -> Iterator[dict]:
             }
 
 
+def split_folders(dataset: Dataset) -> Path:
+    """The folder of the data set. Raises UserError if it, or the folder of one of the two splits, is missing."""
+    root = Path(dataset.path)
+    if not root.is_dir():
+        raise UserError(f"dataset.path: {root} is not a folder; give the folder that holds <split>/<class>/<image>")
+    for split in (dataset.train_split, dataset.test_split):
+        if not (root / split).is_dir():
+            there = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) or "no folder"
+            raise UserError(
+                f"dataset.path: {root} has no folder {split!r} (there: {there}); set dataset.{{train,test}}_split"
+            )
+    return root
+
+
 def listing(dataset: Dataset) -> list[tuple]:
     """What can be known of all files without opening them: (path, bytes, time of change); empty if nothing is there."""
     stats = ((path, path.stat()) for path in sorted(_files(Path(dataset.path))) if path.exists())
-    return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    return [(ascii(str(path)), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
 def _files(folder: Path) -> Iterator[Path]:

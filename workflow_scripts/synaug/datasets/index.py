@@ -46,8 +46,14 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
 
 
 def input_files(dataset: Dataset) -> list[str]:
-    """The files that a rule must declare to be run again when the data change: the tables of a table source."""
-    return [str(file) for file in table.files(dataset)] if dataset.source == "table" else []
+    """The files that a rule must declare to be run again when the data change: the tables of a table source.
+
+    Raises UserError if the data set is not there.
+    """
+    if dataset.source == "folder":
+        folder.split_folders(dataset)
+        return []
+    return [str(file) for file in table.files(dataset)]
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -58,7 +64,7 @@ def fingerprint(dataset: Dataset) -> str:
 def _examine(row: dict, max_megapixels: float) -> dict:
     data, width, height, reason = row.pop("data"), None, None, None
     if data is None:
-        data, reason = b"", "is a link out of the data set's folder"
+        data, reason = b"", "lies out of the data set's folder"
     elif isinstance(data, Path):
         try:
             data = data.read_bytes()

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from synaug.config import Dataset
 from synaug.errors import UserError
+from synaug.images import encoded_images
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
@@ -21,8 +22,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
     inside = (root if root.is_dir() else root.parent).resolve()
     for file in files(dataset):
         table = _read(file, dataset)
-        images = table.column(dataset.image_column)
-        embedded = pa.types.is_struct(images.type)
+        images, embedded = _images(file, table, dataset.image_column)
         labels = table.column(dataset.label_column).to_pandas()
         splits = table.column(dataset.split_column).to_pandas()
         for name, values in ((dataset.label_column, labels), (dataset.split_column, splits)):
@@ -31,18 +31,13 @@ def find(dataset: Dataset) -> Iterator[dict]:
                 raise UserError(
                     f"{file}: row {int(empty.to_numpy().argmax())} has no {name}; fill it in or remove the row"
                 )
-        if not embedded:
-            images = images.cast(pa.string())
-        for row, (split, label) in enumerate(zip(splits, labels, strict=True)):
-            image = images[row].as_py()
-            found = {"split": str(split), "label_name": str(label), "path": str(file), "row": row, "data": b""}
+        for row, (image, split, label) in enumerate(zip(images, splits, labels, strict=True)):
+            found = {"split": str(split), "label_name": str(label), "path": str(file), "row": row}
             if embedded:
-                found["data"] = (image or {}).get("bytes") or b""
-            elif image:
-                path = file.parent / image
-                escapes = not path.resolve().is_relative_to(inside)
-                found |= {"path": str(path), "row": None, "data": None if escapes else path}
-            yield found
+                yield found | {"column": dataset.image_column, "data": image or b""}
+            else:
+                path = file.parent / (image or "")
+                yield found | {"path": str(path), "row": None, "data": path if _is_inside(path, inside) else None}
 
 
 def files(dataset: Dataset) -> list[Path]:
@@ -58,6 +53,24 @@ def files(dataset: Dataset) -> list[Path]:
     return [root]
 
 
+def _images(file: Path, table: pa.Table, name: str) -> tuple[list, bool]:
+    """The values of the column `name`, and whether they are encoded images (and not paths)."""
+    column = table.column(name)
+    kind = column.type
+    if pa.types.is_binary(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0):
+        return encoded_images(column), True
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.to_pylist(), False
+    raise UserError(f"{file}: column {name!r} holds neither images nor paths but {kind}; set dataset.image_column")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder)
+    except ValueError:  # a NUL byte in the name
+        return False
+
+
 def _read(file: Path, dataset: Dataset) -> pa.Table:
     wanted = {
         "dataset.image_column": dataset.image_column,
@@ -65,16 +78,19 @@ def _read(file: Path, dataset: Dataset) -> pa.Table:
         "dataset.split_column": dataset.split_column,
     }
     try:
-        if file.suffix == ".csv":
+        if file.suffix.lower() == ".csv":
             # Everything as text: a label 007 is not the number 7.
             header = pd.read_csv(file, nrows=0).columns
-            text = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True)
+            types = dict.fromkeys(header, pa.string())
+            text = pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
             table = pa_csv.read_csv(file, convert_options=text)
         else:
             table = pq.read_table(file, partitioning=None)
     except (pa.ArrowInvalid, pd.errors.ParserError, OSError, ValueError) as error:
         raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({error})") from None
     for key, name in wanted.items():
+        if table.column_names.count(name) > 1:
+            raise UserError(f"{file}: has {table.column_names.count(name)} columns {name!r}; rename all but one")
         if name not in table.column_names:
             raise UserError(f"{file}: has no column {name!r} (there: {', '.join(table.column_names)}); set {key}")
     return table.select(list(dict.fromkeys(wanted.values())))

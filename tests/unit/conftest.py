@@ -1,0 +1,83 @@
+"""Small real images and small manifests for the unit tests."""
+
+import io
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def fashion() -> pd.DataFrame:
+    """Real images, 28 x 28 grey: 12 of every class of the embedded test set; columns label_name, png (bytes)."""
+    table = pq.read_table(REPOSITORY / "resources/fashion_mnist_lt/test.parquet", columns=["image", "label_name"])
+    names = table.column("label_name").to_pandas().astype("str")
+    few = np.sort(np.concatenate([np.flatnonzero(names == name)[:12] for name in sorted(names.unique())]))
+    images = table.column("image").combine_chunks().field("bytes").take(few).to_pylist()
+    return pd.DataFrame({"label_name": names.iloc[few].tolist(), "png": images})
+
+
+@pytest.fixture(scope="session")
+def pngs(fashion) -> list[bytes]:
+    """Different encoded images, 28 x 28 grey."""
+    return fashion["png"].tolist()
+
+
+@pytest.fixture(scope="session")
+def encode():
+    """A function: Pillow image, or array, to bytes of a format."""
+
+    def encode(image, kind: str = "PNG", **settings) -> bytes:
+        image = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image, np.uint8))
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **settings)
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def image_folder(tmp_path, pngs):
+    """A function: {split/class: number of images} to a folder of image files, all of them different."""
+
+    def make(counts: dict[str, int]) -> Path:
+        images = iter(pngs)
+        for place, count in counts.items():
+            folder = tmp_path / "data" / place
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                (folder / f"{number}.png").write_bytes(next(images))
+        return tmp_path / "data"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """A function: real images per class, {name: count}, to the manifest `imbalance`."""
+    from synaug.config import Imbalance
+    from synaug.imbalance import measure_imbalance
+
+    def cells(counts: dict[str, int]) -> pd.DataFrame:
+        names = [name for name, count in counts.items() for _ in range(count)]
+        order = {name: label for label, name in enumerate(counts)}
+        real = pd.DataFrame({"label_name": names, "split": "train", "usable": True})
+        return measure_imbalance(real.assign(label=real["label_name"].map(order)), "train", Imbalance())
+
+    return cells

@@ -1,0 +1,235 @@
+"""Shards: an image depends on nothing but its row of the plan, and what exists is not made again."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from synaug.config import Balance, Generation, Prompts
+from synaug.errors import UserError
+from synaug.generation import sampling
+from synaug.generation.shards import generate_shard, orphans
+from synaug.manifests import read_manifest, read_table, write_manifest
+from synaug.plan import model_version, plan_generation
+
+BATCH = 4
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory) -> Path:
+    """A checkpoint with random weights, in the layout of any other."""
+    from synaug.generator_training.architecture import (
+        assemble,
+        build_autoencoder,
+        build_denoiser,
+        build_text_encoder,
+        build_tokenizer,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    tokenizer = build_tokenizer(["a photo of a cat", "a photo of a dog"])
+    text_encoder = build_text_encoder(tokenizer, width=16, layers=1)
+    autoencoder = build_autoencoder(16, 1, width=8)
+    denoiser = build_denoiser(4, 4, 16, width=16)
+    assemble(tokenizer, text_encoder, autoencoder, denoiser).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plan(model, cells, tmp_path_factory) -> pd.DataFrame:
+    """Rows of a plan: 6 cats and 5 dogs."""
+    rows = plan_generation(
+        cells({"big": 8, "cat": 2, "dog": 3}),
+        balance=Balance(),
+        prompts=Prompts(negative="blur"),
+        generation=Generation(model=str(model), steps=2, guidance=2.0, size=16, images_per_shard=100),
+        seed=0,
+        image_size=12,
+        color="grey",
+        version=model_version(str(model), None),
+    )
+    path = tmp_path_factory.mktemp("plan") / "plan.parquet"
+    write_manifest("plan", rows, path)
+    return read_manifest("plan", path)
+
+
+@pytest.fixture(autouse=True)
+def _devices(monkeypatch, tmp_path):
+    """On the CPU whatever the machine has, with leases of its own."""
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+def make(rows, out: Path, existing=(), work: Path | None = None) -> dict:
+    return generate_shard(rows, BATCH, out, work or out.parent / f"work-{out.stem}", existing, threads=1)
+
+
+def images(path: Path) -> dict[str, bytes]:
+    table = read_table("shard", path, ["image_id", "image"])
+    data = table.column("image").combine_chunks().field("bytes").to_pylist()
+    return dict(zip(table.column("image_id").to_pylist(), data, strict=True))
+
+
+@pytest.fixture(scope="session")
+def reference(plan, tmp_path_factory) -> Path:
+    """The shard of all rows, made at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SYNAUG_DEVICES", "cpu")
+        out = tmp_path_factory.mktemp("shards") / "reference.parquet"
+        assert make(plan, out) == {"copied": 0, "sampled": len(plan)}
+    return out
+
+
+def without_model(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, with a model that cannot be loaded: whoever needs it fails."""
+    return rows.assign(model="/nowhere")
+
+
+def test_a_shard_says_where_its_images_come_from(reference, plan, model):
+    shard = read_table("shard", reference).drop_columns("image").to_pandas()
+    assert sorted(shard["image_id"]) == sorted(plan["image_id"])
+    assert set(shard["model"]) == {str(model)}
+    assert (shard[["width", "height"]] == 12).all(axis=None)
+    assert shard["libraries"].str.contains("torch").all()
+    assert len(set(images(reference).values())) == len(plan)
+
+
+def test_an_image_is_the_same_whatever_its_neighbours(reference, plan, tmp_path):
+    alone = plan.iloc[[7]]
+    reordered = plan.iloc[[9, 7, 2, 0, 5]]
+    expected = images(reference)
+    for number, rows in enumerate((alone, reordered)):
+        make(rows, tmp_path / f"{number}.parquet")
+        made = images(tmp_path / f"{number}.parquet")
+        assert made == {image_id: expected[image_id] for image_id in rows["image_id"]}
+
+
+def test_every_batch_has_the_same_shape(plan):
+    prompts = []
+
+    def pipeline(texts, **settings):
+        prompts.append(texts)
+        return SimpleNamespace(images=torch.rand(len(texts), 1, 16, 16))
+
+    made = list(sampling.sample(pipeline, plan, BATCH))
+    assert [len(texts) for texts in prompts] == [BATCH] * 3
+    assert [len(rows) for rows, _ in made] == [len(pixels) for _, pixels in made] == [4, 4, 3]
+
+
+def test_made_again_it_has_the_same_bytes(reference, plan, tmp_path):
+    make(plan.sample(frac=1, random_state=0), tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == reference.read_bytes()
+
+
+def test_existing_images_are_copied_without_the_model(reference, plan, tmp_path):
+    few = without_model(plan.iloc[2:7])
+    assert make(few, tmp_path / "few.parquet", [reference]) == {"copied": 5, "sampled": 0}
+    expected = images(reference)
+    assert images(tmp_path / "few.parquet") == {image_id: expected[image_id] for image_id in few["image_id"]}
+
+
+def test_only_missing_images_are_sampled(reference, plan, tmp_path):
+    make(plan.iloc[:6], tmp_path / "some.parquet", [reference])
+    assert make(plan, tmp_path / "all.parquet", [tmp_path / "some.parquet"]) == {"copied": 6, "sampled": 5}
+    assert (tmp_path / "all.parquet").read_bytes() == reference.read_bytes()
+
+
+def test_what_is_missing_needs_the_model(plan, tmp_path):
+    with pytest.raises(UserError, match="/nowhere"):
+        make(without_model(plan), tmp_path / "shard.parquet")
+    assert not (tmp_path / "shard.parquet").exists()
+
+
+def test_a_damaged_image_is_made_again(reference, plan, tmp_path):
+    data = bytearray(reference.read_bytes())
+    victim = next(iter(images(reference).values()))
+    at = data.index(victim)
+    data[at + len(victim) // 2] ^= 0xFF
+    (tmp_path / "damaged.parquet").write_bytes(data)
+    made = make(plan, tmp_path / "shard.parquet", [tmp_path / "damaged.parquet"])
+    assert made == {"copied": len(plan) - 1, "sampled": 1}
+    assert (tmp_path / "shard.parquet").read_bytes() == reference.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"no Parquet", None])
+def test_an_unreadable_existing_shard_is_passed_over(reference, plan, tmp_path, content):
+    bad = tmp_path / "bad.parquet"
+    if content is not None:
+        bad.write_bytes(content)
+    made = make(without_model(plan), tmp_path / "shard.parquet", [bad, reference])
+    assert made == {"copied": len(plan), "sampled": 0}
+
+
+def interrupted(plan, out: Path, monkeypatch) -> Path:
+    """The work folder of a job that failed in its third batch."""
+    whole, calls = sampling._sample_batch, []
+
+    def fail_at_third(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sampling, "_sample_batch", fail_at_third)
+        make(plan, out)
+    assert not out.exists()
+    return out.parent / f"work-{out.stem}"
+
+
+def test_an_interrupted_shard_goes_on_and_ends_in_the_same_bytes(reference, plan, tmp_path, monkeypatch):
+    out = tmp_path / "shard.parquet"
+    work = interrupted(plan, out, monkeypatch)
+    finished = {image_id for file in work.glob("*.parquet") for image_id in images(file)}
+    assert len(finished) == 2 * BATCH
+    # What is finished does not need the model any more.
+    rows = without_model(plan[plan["image_id"].isin(finished)])
+    make(rows, tmp_path / "first.parquet", work=shutil.copytree(work, tmp_path / "copy"))
+    make(plan, out)
+    assert out.read_bytes() == reference.read_bytes()
+    assert not work.exists()
+
+
+def test_a_work_file_cut_short_is_passed_over(reference, plan, tmp_path, monkeypatch):
+    out = tmp_path / "shard.parquet"
+    work = interrupted(plan, out, monkeypatch)
+    first, *_ = sorted(work.glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:-200])
+    make(plan, out)
+    assert out.read_bytes() == reference.read_bytes()
+
+
+def test_a_model_that_changed_since_the_plan_is_refused(plan, model, tmp_path):
+    changed = shutil.copytree(model, tmp_path / "changed")
+    weights = next(changed.rglob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(UserError, match="changed"):
+        make(plan.assign(model=str(changed)), tmp_path / "shard.parquet")
+
+
+def test_an_unknown_scheduler_is_named(plan, tmp_path):
+    with pytest.raises(UserError, match="'Magic'"):
+        make(plan.assign(scheduler="Magic"), tmp_path / "shard.parquet")
+
+
+def test_shards_are_plain_parquet_for_others(reference):
+    table = pq.read_table(reference, columns=["image"])
+    assert table.column("image").combine_chunks().field("bytes")[0].as_py().startswith(b"\x89PNG")
+
+
+def test_prune_names_only_shards_that_no_plan_names(plan, tmp_path):
+    home = tmp_path / "results/e"
+    write_manifest("plan", plan, home / "plan.parquet")
+    wanted = plan["shard"].iloc[0]
+    for path in (home / f"shards/{wanted}.parquet", home / "shards/old.parquet", home / "work/old/x.parquet"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    kept = tmp_path / "results/without_plan/shards/other.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    assert orphans(tmp_path / "results") == [home / "shards/old.parquet", home / "work/old"]
