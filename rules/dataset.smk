@@ -8,7 +8,9 @@ Outputs: <results>/real.parquet, one row per image of the training and the test 
 rule index_dataset:
     input:
         data=DATA_FILES,
-        code=code("index_dataset.py", "synaug/datasets/*.py", "synaug/images.py", "synaug/manifests.py"),
+        code=code(
+            "index_dataset.py", "synaug/datasets/*.py", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"
+        ),
     output:
         real="<results>/real.parquet",
     log:

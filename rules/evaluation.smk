@@ -17,7 +17,7 @@ rule evaluate:
     input:
         predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
         imbalance="<results>/imbalance.parquet",
-        code=code("evaluate.py", "synaug/evaluation/classification.py", "synaug/manifests.py"),
+        code=code("evaluate.py", "synaug/evaluation/classification.py", "synaug/manifests.py", "synaug/schemas.py"),
     output:
         metrics="<results>/metrics.parquet",
     log:
@@ -31,7 +31,7 @@ rule evaluate:
 rule summarise:
     input:
         metrics="<results>/metrics.parquet",
-        code=code("summarise.py", "synaug/evaluation/intervals.py", "synaug/manifests.py"),
+        code=code("summarise.py", "synaug/evaluation/intervals.py", "synaug/manifests.py", "synaug/schemas.py"),
     output:
         summary="<results>/summary.parquet",
     log:

@@ -14,7 +14,9 @@ checkpoint plan_generation:
     input:
         imbalance="<results>/imbalance.parquet",
         model=MODEL_FILES,
-        code=code("plan_generation.py", "synaug/plan.py", "synaug/prompts.py", "synaug/manifests.py"),
+        code=code(
+            "plan_generation.py", "synaug/plan.py", "synaug/prompts.py", "synaug/manifests.py", "synaug/schemas.py"
+        ),
     output:
         plan="<results>/plan.parquet",
     log:

@@ -8,7 +8,7 @@ Outputs: <results>/imbalance.parquet, one row per class and a summary.
 rule measure_imbalance:
     input:
         real="<results>/real.parquet",
-        code=code("measure_imbalance.py", "synaug/imbalance.py", "synaug/manifests.py"),
+        code=code("measure_imbalance.py", "synaug/imbalance.py", "synaug/manifests.py", "synaug/schemas.py"),
     output:
         imbalance="<results>/imbalance.parquet",
     log:

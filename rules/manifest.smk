@@ -10,7 +10,13 @@ rule screen_synthetic:
     input:
         plan="<results>/plan.parquet",
         shards=shards,
-        code=code("screen_synthetic.py", "synaug/screening.py", "synaug/images.py", "synaug/manifests.py"),
+        code=code(
+            "screen_synthetic.py",
+            "synaug/screening.py",
+            "synaug/images.py",
+            "synaug/manifests.py",
+            "synaug/schemas.py",
+        ),
     output:
         synthetic="<results>/synthetic.parquet",
     log:
@@ -27,7 +33,7 @@ checkpoint build_balanced_manifest:
     input:
         real="<results>/real.parquet",
         synthetic="<results>/synthetic.parquet",
-        code=code("build_balanced_manifest.py", "synaug/balance.py", "synaug/manifests.py"),
+        code=code("build_balanced_manifest.py", "synaug/balance.py", "synaug/manifests.py", "synaug/schemas.py"),
     output:
         balanced="<results>/balanced.parquet",
     log:

@@ -14,7 +14,7 @@ rule report:
         balanced="<results>/balanced.parquet",
         summary="<results>/summary.parquet",
         histories=expand("<results>/{network}/history.parquet", network=NETWORKS),
-        code=code("report.py", "synaug/report/*", "synaug/images.py", "synaug/manifests.py"),
+        code=code("report.py", "synaug/report/*", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"),
     output:
         page="<results>/report.html",
         picture="<results>/overview.png",

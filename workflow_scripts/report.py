@@ -1,10 +1,10 @@
 """Put the imbalance before and after, images, results and training curves on one self-contained page."""
 
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
+import synaug
 from synaug.config import Config
 from synaug.errors import job_log
 from synaug.imbalance import unevenness
@@ -55,7 +55,7 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
             "class_figure": page.svg_figure(plots.class_figure(per_class, classes["label_name"].tolist())),
             "fill_figure": page.svg_figure(plots.fill_figure(classes)),
             "history_figure": page.svg_figure(plots.history_figure(read_histories(manifests.histories))),
-            "versions": ", ".join(f"{name} {version(name)}" for name in ("synaug", "torch", "diffusers", "snakemake")),
+            "software": [f"synaug {synaug.__version__}", *page.generator_software(synthetic)],
         }
     )
     with atomic_path(out) as temporary:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from synaug.datasets.long_tail import draw, exponential_counts
 from synaug.images import encode_image
-from synaug.manifests import IMAGE, atomic_path
+from synaug.manifests import atomic_path
+from synaug.schemas import IMAGE
 
 CLASSES = [
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from synaug.errors import UserError
-from synaug.manifests import SCHEMAS, atomic_path, read_manifest, text_hash, write_manifest
+from synaug.manifests import atomic_path, read_manifest, text_hash, write_manifest
+from synaug.schemas import SCHEMAS
 
 
 def real_rows(count: int = 40) -> pd.DataFrame:

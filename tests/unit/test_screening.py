@@ -11,7 +11,8 @@ from synaug.balance import build_balanced_manifest, images_digest, rows_of_recip
 from synaug.config import Balance, Generation, Prompts, Screening
 from synaug.errors import UserError
 from synaug.images import encode_image
-from synaug.manifests import SCHEMAS, read_manifest, write_manifest
+from synaug.manifests import read_manifest, write_manifest
+from synaug.schemas import SCHEMAS
 from synaug.plan import plan_generation
 from synaug.screening import screen_synthetic
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.images import encode_image
-from synaug.manifests import SCHEMAS, read_table, write_manifest
+from synaug.manifests import read_table, write_manifest
+from synaug.schemas import SCHEMAS
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.images import encode_image, load_pixels
+from synaug.manifests import read_table
 from synaug.report import plots
 
 PER_CLASS = 8  # images of each kind in the gallery
@@ -60,6 +61,15 @@ def result_table(summary: pd.DataFrame) -> list[dict]:
         values = {row.subset: _interval(row) for row in group.itertuples() if not row.subset.startswith("class:")}
         rows.append({"name": name, "values": values, "seeds": int(group["seeds"].max())})
     return rows
+
+
+def generator_software(synthetic: pd.DataFrame) -> list[str]:
+    """What the synthetic images were made with: versions and devices, as their shards recorded them, each once."""
+    made: set[str] = set()
+    for shard in sorted(synthetic["path"].dropna().unique()):
+        table = read_table("shard", shard, ["libraries", "device"]).to_pandas().drop_duplicates()
+        made |= {f"images: {row.libraries}, on {row.device}" for row in table.itertuples()}
+    return sorted(made)
 
 
 def series_name(recipe: str, stage: str) -> str:

@@ -1,0 +1,177 @@
+"""The Arrow schema of every manifest: columns, types, and what they mean (in the metadata of each field)."""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+
+# The struct that Hugging Face `datasets` knows as an image: encoded bytes, and a file name.
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+# Strings that repeat over many rows.
+REPEATED = pa.dictionary(pa.int32(), pa.string())
+
+
+def _field(name: str, kind: pa.DataType, about: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"about": about})
+
+
+_CELL = [
+    _field("label", pa.int32(), "class, position in the sorted class names"),
+    _field("label_name", REPEATED, "class name"),
+]
+_LOCATION = [
+    _field("path", REPEATED, "file that holds the image", nullable=True),
+    _field("row", pa.int64(), "row of the table at `path`; null: the file itself is the image", nullable=True),
+    _field("column", REPEATED, "column of that table; null: the file itself is the image", nullable=True),
+]
+_SIZE = [_field("width", pa.int32(), "pixels", nullable=True), _field("height", pa.int32(), "pixels", nullable=True)]
+# Everything that decides the pixels of a synthetic image, and nothing else: image_id is the hash of these.
+PIXEL_COLUMNS = [
+    _field("pipeline", REPEATED, "kind of pipeline: text-to-image"),
+    _field("model", REPEATED, "hub id or folder of the model"),
+    _field("model_version", REPEATED, "hub: revision; folder: hash of its contents"),
+    _field("scheduler", REPEATED, "diffusers scheduler class; empty: the checkpoint's own"),
+    _field("steps", pa.int32(), "denoising steps"),
+    _field("guidance", pa.float64(), "classifier-free guidance scale"),
+    _field("size", pa.int32(), "side of the image as sampled, pixels"),
+    _field("stored_size", pa.int32(), "side of the image as stored, pixels"),
+    _field("color", REPEATED, "grey or rgb"),
+    _field("dtype", REPEATED, "floating-point type of the model"),
+    _field("prompt", REPEATED, "text"),
+    _field("negative_prompt", REPEATED, "text; empty: none"),
+    _field("seed", pa.int64(), "of the image's own random generator"),
+    _field("source_image", pa.string(), "image_id of the real image it starts from; null: noise alone", nullable=True),
+    _field("sampler_version", pa.int32(), "raised when the sampling code changes pixels"),
+]
+_ID = _field("image_id", pa.string(), "real: hash of the file; synthetic: hash of everything that decides the pixels")
+_SHA256 = _field("sha256", pa.string(), "of the encoded image")
+_SUBSET = _field("subset", REPEATED, "all images; balanced: mean over classes; many, medium, few; class:<name>")
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "real": pa.schema(
+        [
+            _ID,
+            _field("split", REPEATED, "train, test, ..."),
+            *_CELL,
+            *_LOCATION,
+            *_SIZE,
+            _SHA256,
+            _field("usable", pa.bool_(), "whether the image can be decoded"),
+            _field("reason", pa.string(), "why not", nullable=True),
+        ]
+    ),
+    "imbalance": pa.schema(
+        [
+            _field("kind", pa.string(), "cell: one class; summary: the whole data set"),
+            _field("label", pa.int32(), "class", nullable=True),
+            _field("label_name", REPEATED, "class name", nullable=True),
+            _field("count", pa.int64(), "usable real training images"),
+            _field("share", pa.float64(), "of all usable real training images"),
+            _field("deficit", pa.int64(), "images that it lacks to the largest class"),
+            _field("shot", REPEATED, "many, medium or few", nullable=True),
+            _field("imbalance_factor", pa.float64(), "largest class / smallest class", nullable=True),
+            _field("gini", pa.float64(), "Gini coefficient of the counts, 0 is balanced", nullable=True),
+            _field("entropy", pa.float64(), "entropy of the shares / log(classes), 1 is balanced", nullable=True),
+            _field("effective_classes", pa.float64(), "exp(entropy): classes of equal size, as uneven", nullable=True),
+        ]
+    ),
+    "plan": pa.schema(
+        [
+            _ID,
+            *_CELL,
+            _field("index", pa.int32(), "number within the class"),
+            *PIXEL_COLUMNS,
+            _field("shard", REPEATED, "the file shards/<shard>.parquet that will hold it"),
+            _field("licence", REPEATED, "licence of the model's images"),
+        ]
+    ),
+    "shard": pa.schema(
+        [
+            pa.field("image", IMAGE, metadata={"about": "the encoded image"}),
+            _ID,
+            _field("label_name", REPEATED, "class name; its number depends on the experiment"),
+            _SHA256,
+            *_SIZE,
+            *PIXEL_COLUMNS,
+            _field("licence", REPEATED, "licence of the model's images"),
+            _field("batch_size", pa.int32(), "images sampled together"),
+            _field("device", REPEATED, "name of the device that sampled"),
+            _field("threads", pa.int32(), "CPU threads of the sampler"),
+            _field("libraries", REPEATED, "versions of torch, diffusers and transformers"),
+        ]
+    ),
+    "synthetic": pa.schema(
+        [
+            _ID,
+            *_CELL,
+            *_LOCATION,
+            *_SIZE,
+            _SHA256,
+            _field("contrast", pa.float64(), "standard deviation of the pixels, 0 to 255", nullable=True),
+            _field("accepted", pa.bool_(), "whether it is trained on"),
+            _field("reason", pa.string(), "why not", nullable=True),
+        ]
+    ),
+    "balanced": pa.schema(
+        [
+            _ID,
+            *_CELL,
+            _field("source", REPEATED, "real or synthetic"),
+            _field("weight", pa.float64(), "of the image in the loss"),
+            _SHA256,
+            *_LOCATION,
+        ]
+    ),
+    "history": pa.schema(
+        [
+            _field("step", pa.int32(), "optimiser steps done"),
+            _field("epoch", pa.float64(), "passes over the training images"),
+            _field("loss", pa.float64(), "mean training loss since the row before, nats"),
+            _field("learning_rate", pa.float64(), "of the optimiser at this step"),
+        ]
+    ),
+    "predictions": pa.schema(
+        [
+            _ID,
+            *_CELL,
+            _field("predicted", pa.int32(), "class of the highest probability"),
+            _field("probabilities", pa.list_(pa.float32()), "of all classes, in their order"),
+        ]
+    ),
+    "metrics": pa.schema(
+        [
+            _field("recipe", REPEATED, "recipe of the config"),
+            _field("stage", REPEATED, "train: whole network; finetune: last layer re-trained"),
+            _field("seed", pa.int64(), "training seed"),
+            _field("metric", REPEATED, "accuracy: share of right answers over the images of the subset"),
+            _SUBSET,
+            _field("value", pa.float64(), "0 to 1"),
+        ]
+    ),
+    "summary": pa.schema(
+        [
+            _field("recipe", REPEATED, "recipe of the config"),
+            _field("stage", REPEATED, "train or finetune"),
+            _field("metric", REPEATED, "accuracy"),
+            _SUBSET,
+            _field("mean", pa.float64(), "over seeds"),
+            _field(
+                "low", pa.float64(), "lower end of the 95 % interval (Student t); null with one seed", nullable=True
+            ),
+            _field("high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+            _field("seeds", pa.int32(), "number of seeds"),
+        ]
+    ),
+}
+
+SORT_KEYS = {
+    "real": ["split", "label", "image_id"],
+    "imbalance": ["kind", "label"],
+    "plan": ["label", "index"],
+    "shard": ["label_name", "image_id"],
+    "synthetic": ["label", "image_id"],
+    "balanced": ["label", "source", "image_id"],
+    "history": ["step"],
+    "predictions": ["label", "image_id"],
+    "metrics": ["recipe", "stage", "seed", "metric", "subset"],
+    "summary": ["recipe", "stage", "metric", "subset"],
+}
