@@ -21,6 +21,7 @@ setup: .venv/installed
 
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
+	@echo "Now open results/fashion_mnist_lt/report.html"
 
 lint: setup
 	$(BIN)/ruff check .

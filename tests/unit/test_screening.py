@@ -12,8 +12,8 @@ from synaug.config import Balance, Generation, Prompts, Screening
 from synaug.errors import UserError
 from synaug.images import encode_image
 from synaug.manifests import read_manifest, write_manifest
-from synaug.schemas import SCHEMAS
 from synaug.plan import plan_generation
+from synaug.schemas import SCHEMAS
 from synaug.screening import screen_synthetic
 
 
