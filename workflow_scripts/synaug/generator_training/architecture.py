@@ -1,0 +1,142 @@
+"""The parts of a small latent diffusion model, in the classes of Stable Diffusion, sized for small images.
+
+Nothing here is special to this project when it comes to loading: the parts are saved in the usual folder layout and
+the stock `StableDiffusionPipeline` runs them.
+"""
+
+import json
+import math
+
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+# Vocabulary: 256 bytes, 256 bytes that end a word, and room for the merged words of the captions.
+MAX_MERGES = 510
+MIN_TOKENS, MAX_TOKENS = 24, 77
+
+
+def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
+    """A byte-level CLIP tokenizer whose merges are learnt from `captions`; every other text tokenizes too, as bytes.
+
+    Its length is that of the longest caption with a margin, between 24 and 77 tokens.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(alphabet) * 2 + MAX_MERGES,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    learner.train_from_iterator([caption.lower() for caption in captions], trainer)
+    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]][:MAX_MERGES]
+    tokens = [*alphabet, *(character + "</w>" for character in alphabet)]
+    # Two merges can make the same word (a+bc, ab+c): a token stands in the vocabulary once.
+    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges), START, END]))
+    tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
+    longest = max(len(ids) for ids in tokenizer(captions).input_ids)
+    tokenizer.model_max_length = min(MAX_TOKENS, max(MIN_TOKENS, 8 * math.ceil(longest / 8)))
+    return tokenizer
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 64, layers: int = 2) -> CLIPTextModel:
+    """A CLIP text encoder of `layers` layers, `width` channels (a multiple of 16), for the ids of `tokenizer`."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=4 * width,
+            projection_dim=width,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, width // 16),
+            max_position_embeddings=tokenizer.model_max_length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_autoencoder(size: int, channels: int, width: int = 32, latent_channels: int = 4) -> AutoencoderKL:
+    """An autoencoder of `size` x `size` images with `channels` channels.
+
+    Its latents have a quarter of the side (an eighth from 128 pixels on). `width`, a multiple of 8, counts the
+    channels at full resolution.
+    """
+    levels = 3 if size < 128 else 4
+    return AutoencoderKL(
+        in_channels=channels,
+        out_channels=channels,
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
+        block_out_channels=[width] + [2 * width] * (levels - 1),
+        layers_per_block=1,
+        latent_channels=latent_channels,
+        norm_num_groups=8,
+        sample_size=size,
+        # The latents are normalised when the autoencoder is trained, so nothing is left to scale.
+        scaling_factor=1.0,
+        mid_block_add_attention=False,
+        force_upcast=False,
+    )
+
+
+def build_denoiser(latent_size: int, latent_channels: int, text_width: int, width: int = 96) -> UNet2DConditionModel:
+    """A U-Net over `latent_size` x `latent_size` latents with cross-attention to text of `text_width` channels.
+
+    It halves the side down to about 4. `width`, a multiple of 16, counts the channels of the two outer levels;
+    further levels have twice as many. The outermost level has no attention: there it costs most and gives least.
+    """
+    levels = max(2, round(math.log2(latent_size / 4)) + 1)
+    widths = [width, width] + [2 * width] * (levels - 2)
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        down_block_types=["DownBlock2D"] + ["CrossAttnDownBlock2D"] * (levels - 1),
+        up_block_types=["CrossAttnUpBlock2D"] * (levels - 1) + ["UpBlock2D"],
+        block_out_channels=widths,
+        layers_per_block=1,
+        cross_attention_dim=text_width,
+        # By a naming slip of the library this is the number of heads.
+        attention_head_dim=[max(1, channels // 32) for channels in widths],
+        norm_num_groups=16,
+        use_linear_projection=True,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
+def build_scheduler() -> DPMSolverMultistepScheduler:
+    """The solver saved with the model: second order, and a cosine schedule that ends in pure noise.
+
+    Without zero terminal signal-to-noise ratio the model would never see in training what sampling starts from.
+    """
+    return DPMSolverMultistepScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        steps_offset=1,  # without effect for this spacing, but the pipeline warns about 0
+    )
+
+
+def assemble(tokenizer, text_encoder, autoencoder, denoiser) -> StableDiffusionPipeline:
+    """Put the parts together with `build_scheduler()`; no safety checker, no feature extractor."""
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=denoiser,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
