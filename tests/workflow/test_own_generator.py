@@ -1,0 +1,37 @@
+"""A generator trained by the workflow, from its own training images."""
+
+import pyarrow.parquet as pq
+
+from synaug.manifests import read_manifest
+
+TRAINING = {
+    "images": "data/train.parquet",
+    "output": "own_model",
+    "size": 16,
+    "color": "grey",
+    "autoencoder_steps": 3,
+    "denoiser_steps": 3,
+    "batch_size": 4,
+}
+
+
+def test_train_generator_writes_a_checkpoint_that_the_workflow_then_uses(work):
+    work.change(generator_training=TRAINING)
+    done = work.run("train_generator")
+    assert done.status == 0, done.text
+    assert done.jobs == ["train_generator"]
+    assert (work.path / "own_model" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    work.change(generator_training=None, generation={"model": "own_model"})
+    assert work.run().status == 0
+    shard = sorted((work.results / "shards").glob("*.parquet"))[0]
+    assert pq.read_table(shard, columns=["image_id"]).num_rows > 0
+    assert set(read_manifest("plan", work.results / "plan.parquet")["model"]) == {"own_model"}
+
+
+def test_a_model_that_is_still_to_be_trained_is_part_of_the_run(work):
+    images = {"images": "results/test/real.parquet"}  # made by this workflow, test images included
+    work.change(generator_training=TRAINING | images, generation={"model": "own_model"})
+    done = work.run()
+    assert done.status == 0, done.text
+    assert done.jobs.count("train_generator") == 1
+    assert work.run().jobs == []
