@@ -76,10 +76,17 @@ def test_a_typo_under_training_is_reported_once():
     assert complaint(changed("training.learningrate", 0.1)).count("learningrate") == 1
 
 
+def test_numbers_that_come_as_text_from_the_command_line_are_numbers():
+    config = load_config(changed("training", {"steps": "150", "learning_rate": "0.5", "flip": "false"}))
+    assert (config.training.steps, config.training.learning_rate, config.training.flip) == (150, 0.5, False)
+    assert load_config(changed("seeds", ["0", "3"])).seeds == [0, 3]
+    assert load_config(changed("prompts.negative", "12")).prompts.negative == "12"
+
+
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("dataset.image_size", "28", "integer"),
+        ("dataset.image_size", "28px", "integer"),
         ("dataset.image_size", 4, "8"),
         ("dataset.color", "gray", "'grey' or 'rgb'"),
         ("dataset.source", "zip", "'table' or 'folder'"),
@@ -87,7 +94,7 @@ def test_a_typo_under_training_is_reported_once():
         ("generation.steps", True, "integer"),
         ("generation.guidance", "high", "number"),
         ("seeds", [0, "one"], "integer"),
-        ("recipes.plain.stage1", {"flip": "yes"}, "boolean"),
+        ("recipes.plain.stage1", {"flip": "maybe"}, "boolean"),
         ("recipes.plain.stage1", {"backbone": "resnet50"}, "resnet8"),
         ("training", 5, "block of keys"),
         ("experiment", "../elsewhere", "pattern"),
