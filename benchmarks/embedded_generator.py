@@ -1,0 +1,199 @@
+"""Measure the embedded generator: does it draw what it is asked for, is that any use, and how fast is it?
+
+    python benchmarks/embedded_generator.py FOLDER [--quick]
+
+FOLDER holds the four official Fashion-MNIST files (see resources/fashion_mnist_lt/make.py). Three measurements, all
+on images as the workflow stores them (28 x 28):
+
+a. A judge, a classifier trained on the 58,764 images that the generator has learnt from, reads the generated images.
+   Its own accuracy on the 10,000 official test images is reported, since it limits what the reading means.
+b. A classifier trained on nothing but generated images is tested on the 10,000 official test images; beside it, for
+   comparison, one trained on as many images from the pool.
+c. Images a second, the fastest of several rounds, with the load of the machine from others at that time.
+
+Prints one JSON object as its last line; without --quick it also goes to benchmarks/results/embedded_generator.json.
+--quick (a judge of one epoch, 20 images a class) shows that the program works, not how good the generator is.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from synaug.generation.pipelines import load_pipeline
+from synaug.generation.sampling import sample
+from synaug.plan import model_version
+from synaug.training.backbones import Classifier
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "resources" / "fashion_mnist_lt"))
+from make import read_idx  # noqa: E402
+
+MODEL = ROOT / "resources" / "embedded_generator"
+NAMES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+TEMPLATES = ["a photo of a {}", "a picture of a {}", "a product photo of a {}", "an image of a {}"]
+STEPS, GUIDANCE, BATCH_SIZE = 7, 2.5, 100
+
+
+def main() -> None:
+    """Measure, print, and (without --quick) write the results file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG): a row a class, ten images each")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    per_class = 20 if quick else 500
+
+    pipeline = load_pipeline(str(MODEL), model_version(str(MODEL), None), "", "float32", "cpu")
+    speed, load = measure_speed(pipeline, rounds=1 if quick else 5, batches=1 if quick else 3)
+    labels = np.repeat(np.arange(len(NAMES)), per_class)
+    images = generate(pipeline, labels)
+    if arguments.sheet:
+        write_sheet(arguments.sheet, images, labels)
+
+    pool, pool_labels = read_pool(arguments.folder)
+    test, test_labels = read_idx(arguments.folder, "t10k")
+    judge = train(pool, pool_labels, epochs=1 if quick else 10)
+    read = predict(judge, images) == labels
+    by_class = {name: round(float(read[labels == label].mean()), 4) for label, name in enumerate(NAMES)}
+    epochs = 2 if quick else 16
+    random = np.random.default_rng(0)
+    same_number = np.concatenate(
+        [random.choice(np.flatnonzero(pool_labels == label), per_class, replace=False) for label in range(len(NAMES))]
+    )
+    seeds = [0] if quick else [0, 1, 2]
+    synthetic = [accuracy(train(images, labels, epochs, seed), test, test_labels) for seed in seeds]
+    real = [
+        accuracy(train(pool[same_number], pool_labels[same_number], epochs, seed), test, test_labels) for seed in seeds
+    ]
+    result = {
+        "quick": quick,
+        "steps": STEPS,
+        "guidance": GUIDANCE,
+        "batch_size": BATCH_SIZE,
+        "generated_images_per_class": per_class,
+        "judge_accuracy_on_test": accuracy(judge, test, test_labels),
+        "read_as_asked_share": round(float(read.mean()), 4),
+        "read_as_asked_share_by_class": by_class,
+        "trained_on_synthetic_accuracy_on_test": synthetic,
+        "trained_on_as_many_real_accuracy_on_test": real,
+        "images_per_s": speed,
+        "cpu_load_of_others_cores": load,
+        "megabytes_of_weights": round(sum(file.stat().st_size for file in MODEL.rglob("*.safetensors")) / 1e6, 2),
+        "hardware": hardware(),
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
+    }
+    if not quick:
+        path = ROOT / "benchmarks" / "results" / "embedded_generator.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+def read_pool(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The training images that are not in the embedded cut (uint8, N x 28 x 28) and their labels (N)."""
+    images, labels = read_idx(folder, "train")
+    cut = json.loads((ROOT / "resources" / "fashion_mnist_lt" / "indices.json").read_text())["train"]
+    return np.delete(images, cut, axis=0), np.delete(labels, cut)
+
+
+def generate(pipeline, labels: np.ndarray) -> np.ndarray:
+    """One image for each label, uint8, N x 28 x 28, made as the workflow makes them; the wordings take turns."""
+    rows = pd.DataFrame(
+        {
+            "prompt": [TEMPLATES[i % len(TEMPLATES)].format(NAMES[label]) for i, label in enumerate(labels)],
+            "seed": np.arange(len(labels)),
+            "size": 32, "stored_size": 28, "color": "grey", "steps": STEPS, "guidance": GUIDANCE, "negative_prompt": "",
+        }
+    )  # fmt: skip
+    return np.concatenate([pixels[..., 0] for _, pixels in sample(pipeline, rows, BATCH_SIZE)])
+
+
+def measure_speed(pipeline, rounds: int, batches: int) -> tuple[float, float]:
+    """Images/s of the fastest of `rounds`, and how many cores other processes kept busy during it."""
+    labels = np.arange(batches * BATCH_SIZE) % len(NAMES)
+    generate(pipeline, labels[:BATCH_SIZE])  # the first batch pays for start-up
+    measured = []
+    for _ in range(rounds):
+        start, busy = time.perf_counter(), busy_seconds()
+        generate(pipeline, labels)
+        seconds = time.perf_counter() - start
+        measured.append((round(len(labels) / seconds, 1), round((busy_seconds() - busy) / seconds, 2)))
+    return max(measured)
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all processes but this one have used since the machine started (Linux; elsewhere 0)."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    except FileNotFoundError:
+        return 0.0
+    user, nice, system, _, _, irq, softirq = map(int, fields[:7])
+    own = time.process_time()
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - own
+
+
+def train(images: np.ndarray, labels: np.ndarray, epochs: int, seed: int = 0) -> Classifier:
+    """A small residual network trained on images (uint8, N x 28 x 28) with shifts and mirroring."""
+    torch.manual_seed(seed)
+    pixels, targets = torch.as_tensor(images)[:, None], torch.as_tensor(labels).long()
+    model = Classifier("resnet8", 32, NAMES, 28, 1).to(memory_format=torch.channels_last)
+    model.normalise_by(pixels)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02, fused=True)
+    size = 128
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=epochs * (len(pixels) // size) + 1)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(pixels)).split(size):
+            if len(batch) < size:
+                continue
+            across, down = torch.randint(0, 5, (2,)).tolist()
+            shown = F.pad(pixels[batch], (2, 2, 2, 2))[:, :, down : down + 28, across : across + 28]
+            shown = shown.flip(3) if torch.rand(()) < 0.5 else shown
+            loss = F.cross_entropy(model(shown), targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+def predict(model: Classifier, images: np.ndarray) -> np.ndarray:
+    """The most likely label of each image (uint8, N x 28 x 28)."""
+    return model.probabilities(torch.as_tensor(images)[:, None]).argmax(1)
+
+
+def accuracy(model: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+    """Share of images (uint8, N x 28 x 28) that get their own label."""
+    return round(float((predict(model, images) == labels).mean()), 4)
+
+
+def write_sheet(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Ten images of each class, a row a class, twice enlarged."""
+    from PIL import Image
+
+    rows = [np.concatenate(list(images[labels == label][:10]), axis=1) for label in range(len(NAMES))]
+    sheet = Image.fromarray(np.concatenate(rows))
+    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(path)
+
+
+def hardware() -> str:
+    """Processor, cores that may be used, memory."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{name}, {torch.get_num_threads()} threads, {memory:.0f} GiB, no GPU used"
+
+
+if __name__ == "__main__":
+    main()
