@@ -29,6 +29,6 @@ if CONFIG.generator_training:
             prompts=CONFIG.prompts.model_dump(),
             test_split=CONFIG.dataset.test_split,
             seed=CONFIG.seed,
-            work="<results>/work/train_generator",
+            state=f"results/{CONFIG.experiment}/generator_training",
         script:
             "../workflow_scripts/train_generator.py"

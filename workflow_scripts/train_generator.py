@@ -16,9 +16,9 @@ from synaug.prompts import class_prompts
 
 
 def main(
-    images: str, settings: dict, prompts: dict, test_split: str, seed: int, threads: int, work: str, out: str
+    images: str, settings: dict, prompts: dict, test_split: str, seed: int, threads: int, state: str, out: str
 ) -> None:
-    """Train on the table `images` into the folder `out`; an interrupted training goes on from the folder `work`."""
+    """Train on the table `images` into the folder `out`; an interrupted training goes on from the folder `state`."""
     torch.set_num_threads(threads)
     training = GeneratorTraining.model_validate(settings | {"images": images, "output": out})
     rows = labelled_images(images, test_split)
@@ -34,7 +34,7 @@ def main(
             labels.astype(np.int64),
             [texts[name] for name in names],
             Path(out),
-            Path(work),
+            Path(state),
             size=training.size,
             autoencoder_steps=training.autoencoder_steps,
             denoiser_steps=training.denoiser_steps,
@@ -76,6 +76,6 @@ if __name__ == "__main__":
             snakemake.params.test_split,
             snakemake.params.seed,
             snakemake.threads,
-            snakemake.params.work,
+            snakemake.params.state,
             str(Path(snakemake.output.model).parent),
         )
