@@ -25,7 +25,7 @@ rule train:
         "<benchmarks>/train/{recipe}-{seed}.jsonl"
     conda:
         "../envs/torch.yaml"
-    # One thread: two networks side by side on two cores are done sooner than one after the other on both.
+    # One, whatever the machine: another number of threads adds up in another order, and gives another network.
     threads: 1
     resources:
         gpu=1,

@@ -179,8 +179,10 @@ class Recipe(Model):
 class GeneratorTraining(Model):
     """`snakemake train_generator`: a small text-to-image model of one's own (not part of the default run)."""
 
-    images: str = Field(description="Parquet with the columns image {bytes, path} and label_name.")
-    output: str = Field(description="Folder of the checkpoint that is written.")
+    images: str = Field(
+        description="Parquet with the columns image {bytes, path} and label_name, or a manifest `real`."
+    )
+    output: str = Field(description="Folder of the checkpoint that is written; replaced, with all that is in it.")
     size: int = Field(32, ge=8, multiple_of=8, description="Side of the square images it will make, pixels.")
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images it will make.")
     autoencoder_steps: int = Field(4000, ge=1, description="Optimiser steps of the autoencoder.")
