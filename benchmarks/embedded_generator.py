@@ -31,7 +31,7 @@ import torch.nn.functional as F
 
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
-from synaug.plan import model_version
+from synaug.models import model_version
 from synaug.training.backbones import Classifier
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 """What all rules share: the validated config, and functions that name inputs. No rule, no logic of its own.
 
 Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, since Snakemake
-does not see a model object change), DATA_FILES, MODEL_FILES, and the functions below.
+does not see a model object change), DATA_FILES, MODEL_FILES, PROMPT_FILES, and the functions below.
 """
 
 import os
@@ -15,18 +15,21 @@ from synaug.balance import manifests_hash
 from synaug.config import load_config
 from synaug.datasets import fingerprint, input_files
 from synaug.errors import ERROR_PREFIX, UserError, last_errors
-from synaug.plan import model_files, shard_names
+from synaug.models import adapter_files, model_files
+from synaug.plan import shard_names
+from synaug.prompts import prompt_files
 
 STARTED = time.time()
 
-# Before any job starts, as one line.
-try:
+try:  # what is wrong is said before any job starts, in one line
     CONFIG = load_config(config)
     DATA_FILES = input_files(CONFIG.dataset)
     if CONFIG.generator_training and CONFIG.generator_training.output == CONFIG.generation.model:
         MODEL_FILES = [f"{CONFIG.generation.model}/model_index.json"]  # rule train_generator makes it
     else:
         MODEL_FILES = model_files(CONFIG.generation.model, CONFIG.generation.revision)
+    MODEL_FILES += [file for adapter in CONFIG.generation.adapters for file in adapter_files(adapter)]
+    PROMPT_FILES = prompt_files(CONFIG.prompts)
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 

@@ -9,13 +9,23 @@ plan is `ancient` to the shards: a plan that is made again moves no shard that i
 not among the inputs for the same reason: SAMPLER_VERSION is part of the ids, and a comment must not cost GPU days.
 """
 
+# Image-to-image starts from real images; otherwise the plan does not depend on which they are, only on how many.
+SOURCES = {"real": "<results>/real.parquet"} if CONFIG.generation.pipeline == "image-to-image" else {}
+
 
 checkpoint plan_generation:
     input:
+        **SOURCES,
         imbalance="<results>/imbalance.parquet",
         model=MODEL_FILES,
+        prompts=PROMPT_FILES,
         code=code(
-            "plan_generation.py", "synaug/plan.py", "synaug/prompts.py", "synaug/manifests.py", "synaug/schemas.py"
+            "plan_generation.py",
+            "synaug/plan.py",
+            "synaug/models.py",
+            "synaug/prompts.py",
+            "synaug/manifests.py",
+            "synaug/schemas.py",
         ),
     output:
         plan="<results>/plan.parquet",
@@ -28,9 +38,10 @@ checkpoint plan_generation:
             "seed": CONFIG.seed,
             "image_size": CONFIG.dataset.image_size,
             "color": CONFIG.dataset.color,
+            "train_split": CONFIG.dataset.train_split,
             "balance": CONFIG.balance.model_dump(),
             "prompts": CONFIG.prompts.model_dump(),
-            "generation": CONFIG.generation.model_dump(exclude={"batch_size", "note"}),
+            "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),
         },
     script:
         "../workflow_scripts/plan_generation.py"
@@ -38,6 +49,7 @@ checkpoint plan_generation:
 
 rule generate_shard:
     input:
+        **{name: ancient(path) for name, path in SOURCES.items()},
         plan=ancient("<results>/plan.parquet"),
         model=ancient(MODEL_FILES),
     output:
@@ -52,7 +64,8 @@ rule generate_shard:
     resources:
         gpu=1,
         # A resource, not a parameter: another batch size makes no other images.
-        batch_size=CONFIG.generation.batch_size,
+        batch_size=CONFIG.generation.batch_size or 0,
+        compile=int(CONFIG.generation.compile),
     params:
         licence=CONFIG.generation.licence,
     script:

@@ -5,11 +5,15 @@ import logging
 from synaug.config import Balance, Generation, Prompts
 from synaug.errors import job_log
 from synaug.manifests import read_manifest, write_manifest
-from synaug.plan import model_version, plan_generation
+from synaug.models import adapters_text, model_version
+from synaug.plan import plan_generation
 
 
-def main(imbalance: str, settings: dict, plan: str) -> None:
-    """Plan from the manifest `imbalance` into the manifest `plan`. settings: see rules/generation.smk."""
+def main(imbalance: str, real: str | None, settings: dict, plan: str) -> None:
+    """Plan from the manifest `imbalance` into the manifest `plan`.
+
+    real: the manifest of this name, for image-to-image. settings: see rules/generation.smk.
+    """
     generation = Generation.model_validate(settings["generation"])
     rows = plan_generation(
         read_manifest("imbalance", imbalance),
@@ -20,11 +24,23 @@ def main(imbalance: str, settings: dict, plan: str) -> None:
         image_size=settings["image_size"],
         color=settings["color"],
         version=model_version(generation.model, generation.revision),
+        adapters=adapters_text(generation.adapters),
+        sources=_sources(real, settings["train_split"]) if real else None,
     )
     logging.info("%d images in %d shards", len(rows), rows["shard"].nunique())
     write_manifest("plan", rows, plan)
 
 
+def _sources(real: str, train_split: str):
+    rows = read_manifest("real", real, ["image_id", "split", "label_name", "usable"])
+    return rows[(rows["split"] == train_split) & rows["usable"]]
+
+
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(snakemake.input.imbalance, snakemake.params.settings, snakemake.output.plan)
+        main(
+            snakemake.input.imbalance,
+            snakemake.input.get("real"),
+            snakemake.params.settings,
+            snakemake.output.plan,
+        )

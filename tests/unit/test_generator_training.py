@@ -108,7 +108,7 @@ def test_normalised_latents_decode_to_the_same_image():
         before = autoencoder.decode(means).sample
     new_means, new_stds = normalise_latents(autoencoder, means, stds)
     variance = new_means.var((0, 2, 3)) + new_stds.square().mean((0, 2, 3))
-    torch.testing.assert_close(variance, torch.ones(4))
+    torch.testing.assert_close(variance, torch.ones(8))
     torch.testing.assert_close(encode(autoencoder, pixels), (new_means, new_stds), atol=1e-4, rtol=1e-4)
     with torch.inference_mode():
         torch.testing.assert_close(autoencoder.decode(new_means).sample, before, atol=1e-4, rtol=1e-4)

@@ -7,7 +7,8 @@ import pytest
 from synaug.config import Balance, Generation, Prompts
 from synaug.errors import UserError
 from synaug.manifests import read_manifest, write_manifest
-from synaug.plan import model_version, plan_generation, wanted_counts
+from synaug.models import model_version
+from synaug.plan import plan_generation, wanted_counts
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 

@@ -14,7 +14,8 @@ from synaug.errors import UserError
 from synaug.generation import sampling
 from synaug.generation.shards import generate_shard, orphans
 from synaug.manifests import read_manifest, read_table, write_manifest
-from synaug.plan import model_version, plan_generation
+from synaug.models import model_version
+from synaug.plan import plan_generation
 
 BATCH = 4
 
@@ -34,7 +35,7 @@ def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "model"
     tokenizer = build_tokenizer(["a photo of a cat", "a photo of a dog"])
     text_encoder = build_text_encoder(tokenizer, width=16, layers=1)
-    autoencoder = build_autoencoder(16, 1, width=8)
+    autoencoder = build_autoencoder(16, 1, width=8, latent_channels=4)
     denoiser = build_denoiser(4, 4, 16, width=16)
     assemble(tokenizer, text_encoder, autoencoder, denoiser).save_pretrained(folder)
     return folder
@@ -147,7 +148,7 @@ def test_what_is_missing_needs_the_model(plan, tmp_path):
 
 def test_a_damaged_image_is_made_again(reference, plan, tmp_path):
     data = bytearray(reference.read_bytes())
-    victim = next(iter(images(reference).values()))
+    victim = sorted(images(reference).values())[4]  # not the first or last, which the page's statistics repeat
     at = data.index(victim)
     data[at + len(victim) // 2] ^= 0xFF
     (tmp_path / "damaged.parquet").write_bytes(data)

@@ -93,7 +93,7 @@ def make_model(folder: Path) -> None:
     architecture.assemble(
         tokenizer,
         architecture.build_text_encoder(tokenizer, width=16, layers=1),
-        architecture.build_autoencoder(16, 1, width=8),
+        architecture.build_autoencoder(16, 1, width=8, latent_channels=4),
         architecture.build_denoiser(4, 4, 16, width=32),
     ).save_pretrained(folder)
 

@@ -8,32 +8,38 @@ anywhere need not be made again.
 import hashlib
 import json
 from functools import lru_cache
-from pathlib import Path
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from synaug.config import Balance, Generation, Prompts
 from synaug.errors import UserError
-from synaug.manifests import file_hash, read_table, text_hash
+from synaug.manifests import read_table, text_hash
+from synaug.models import CONTENTS
 from synaug.prompts import class_prompts
 
 # Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
-SAMPLER_VERSION = 1
-# File endings that decide what a checkpoint computes.
-# Begins the version of a local model, which is a hash.
-_CONTENTS = "sha256:"
-_MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
+SAMPLER_VERSION = 2
 
 
 def wanted_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
-    """Synthetic images per row of `cells` (the class rows of the manifest `imbalance`): int, aligned with it."""
+    """Synthetic images that each row of `cells` (class rows of the manifest `imbalance`) lacks: int, aligned with it.
+
+    `balance.oversample` is not in it: it says how many are made for that, see `planned_counts`.
+    """
     counts = cells["count"]
     level = counts.max() if balance.strategy == "largest" else balance.target
     wanted = (level - counts).clip(lower=0)
     if balance.max_synthetic_per_real is not None:
         wanted = np.minimum(wanted, np.floor(counts * balance.max_synthetic_per_real))
     return wanted.astype(int)
+
+
+def planned_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
+    """Synthetic images that are made for each row of `cells`: the wanted ones and `balance.oversample`'s spare ones."""
+    # Rounded before it is raised to an integer: 1.1 x 10 is 11.000000000000002.
+    return np.ceil((wanted_counts(cells, balance) * balance.oversample).round(6)).astype(int)
 
 
 def plan_generation(
@@ -46,56 +52,91 @@ def plan_generation(
     image_size: int,
     color: str,
     version: str,
+    adapters: str = "",
+    sources: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Rows of the manifest `plan`.
 
     imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the stored images.
-    version: from `model_version`.
+    version, adapters: from `model_version` and `adapters_text` of `synaug.models`. sources: for image-to-image, the
+    real images to start from (columns image_id, label_name).
+    Raises UserError if a class that needs sources has none.
     """
     cells = imbalance[imbalance["kind"] == "cell"].sort_values("label")
-    wanted = wanted_counts(cells, balance)
-    texts = class_prompts(prompts, cells["label_name"].tolist())
+    planned = planned_counts(cells, balance)
+    texts_of = class_prompts(prompts, cells["label_name"].tolist())
     same = {
-        "pipeline": "text-to-image",
+        "pipeline": generation.pipeline,
         "model": generation.model,
         "model_version": version,
+        "adapters": adapters,
         "scheduler": generation.scheduler or "",
-        "steps": generation.steps,
-        "guidance": generation.guidance,
+        "strength": generation.strength,
         "size": generation.size,
         "stored_size": image_size,
         "color": color,
+        "format": generation.format,
         "dtype": generation.dtype,
         "negative_prompt": prompts.negative,
-        "source_image": None,
         "sampler_version": SAMPLER_VERSION,
     }
     # The name of a local folder decides no pixel: its contents do, and model_version is their hash.
-    shared = text_hash({**same, "model": None if version.startswith(_CONTENTS) else generation.model})
+    shared = text_hash({**same, "model": None if version.startswith(CONTENTS) else generation.model})
+    variants = list(product(_as_list(generation.steps), _as_list(generation.guidance)))
     per_shard = generation.images_per_shard
-    slots = _tail_slots(wanted.to_numpy() % per_shard, per_shard)
+    slots = _tail_slots(planned.to_numpy() % per_shard, per_shard)
     classes = []
-    for position, (cell, count) in enumerate(zip(cells.itertuples(), wanted, strict=True)):
-        own = texts[cell.label_name]
-        drawn = [(own[i % len(own)], image_seed(seed, cell.label_name, i)) for i in range(count)]
-        blocks = [f"{position}-{i // per_shard}" for i in range(count - count % per_shard)]
-        blocks += [f"tail-{slots[position]}"] * (count % per_shard)
-        classes.append(
-            pd.DataFrame(
-                {
-                    "image_id": [text_hash(shared, *prompt_and_seed)[:24] for prompt_and_seed in drawn],
-                    "label": cell.label,
-                    "label_name": cell.label_name,
-                    "index": range(count),
-                    "prompt": [prompt for prompt, _ in drawn],
-                    "seed": [seed for _, seed in drawn],
-                    "block": blocks,
-                }
-            )
+    for position, (cell, count) in enumerate(zip(cells.itertuples(), planned, strict=True)):
+        texts = texts_of[cell.label_name]
+        drawn = pd.DataFrame(
+            {
+                "label": cell.label,
+                "label_name": cell.label_name,
+                "index": range(count),
+                "seed": [image_seed(seed, cell.label_name, i) for i in range(count)],
+                # Steps and guidance vary fastest, so that every prompt meets each of them.
+                "prompt": [texts[i // len(variants) % len(texts)] for i in range(count)],
+                "steps": [variants[i % len(variants)][0] for i in range(count)],
+                "guidance": [float(variants[i % len(variants)][1]) for i in range(count)],
+                "source_image": None,
+            }
         )
+        if sources is not None and count:
+            drawn["source_image"] = draw_sources(drawn["seed"], sources, cell.label_name)
+        pixels = drawn[["prompt", "seed", "steps", "guidance", "source_image"]].itertuples(index=False, name=None)
+        drawn["image_id"] = [text_hash(shared, *one)[:24] for one in pixels]
+        drawn["block"] = [f"{position}-{i // per_shard}" for i in range(count - count % per_shard)] + [
+            f"tail-{slots[position]}"
+        ] * (count % per_shard)
+        classes.append(drawn)
     plan = pd.concat(classes, ignore_index=True).assign(**same, licence=generation.licence)
     names = {block: shard_name(ids.tolist()) for block, ids in plan.groupby("block", sort=False)["image_id"]}
     return plan.assign(shard=plan["block"].map(names).astype("str")).drop(columns="block")
+
+
+def draw_sources(seeds: pd.Series, sources: pd.DataFrame, label_name: str) -> list[str]:
+    """For each seed (of images of one class) the image_id of the real image of this class that it starts from.
+
+    Every pair of seed and real image has a hash, and the lowest wins (rendezvous hashing): a real image that goes
+    takes only the synthetic images with it that started from it.
+    """
+    ids = sorted(sources.loc[sources["label_name"] == label_name, "image_id"])
+    if not ids:
+        raise UserError(
+            f"class {label_name!r}: has no real training image to start from; use pipeline: text-to-image for it"
+        )
+    keys = np.array([int(hashlib.sha256(one.encode()).hexdigest()[:16], 16) for one in ids], np.uint64)
+    chosen = []
+    for some in np.array_split(seeds.to_numpy(np.uint64), max(1, len(seeds) * len(ids) // 4_000_000)):
+        mixed = some[:, None] ^ keys[None, :]
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the mixer of splitmix64
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+        chosen += (mixed ^ (mixed >> np.uint64(31))).argmin(axis=1).tolist()
+    return [ids[i] for i in chosen]
+
+
+def _as_list(value) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def image_seed(base: int, label_name: str, index: int) -> int:
@@ -113,36 +154,6 @@ def shard_name(image_ids: list[str]) -> str:
 def shard_names(plan: str, changed_ns: int) -> list[str]:
     """Names of all shards of the manifest at `plan`, sorted. changed_ns: time of its last change, for the cache."""
     return sorted(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
-
-
-def model_version(model: str, revision: str | None) -> str:
-    """Local folder: hash of its contents; hub id: the revision. Raises UserError as `model_files` does."""
-    files = model_files(model, revision)
-    if not files:
-        return revision
-    contents = [[str(Path(file).relative_to(model)), file_hash(file)] for file in files]
-    return _CONTENTS + text_hash(contents)[:24]
-
-
-def model_files(model: str, revision: str | None) -> list[str]:
-    """The files of a local model that decide what it computes, sorted; of a hub id: none.
-
-    Raises UserError for a folder that is no checkpoint, and for a hub id without a revision.
-    """
-    folder = Path(model)
-    if not folder.is_dir():
-        if revision is None:
-            raise UserError(
-                f"generation.model: {model!r} is no folder here, and for a hub model generation.revision (a commit of "
-                "its page) is needed, or its images could not be made again"
-            )
-        return []
-    files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_FILES)
-    if not (folder / "model_index.json").is_file():
-        raise UserError(f"generation.model: {model} has no model_index.json; give a folder in the diffusers layout")
-    if not any(file.endswith(".safetensors") for file in files):
-        raise UserError(f"generation.model: {model} holds no weights (*.safetensors); copy the checkpoint again")
-    return files
 
 
 def _tail_slots(tails: np.ndarray, per_shard: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """What the generator is asked for."""
 
+from pathlib import Path
+
 from synaug.config import Prompts
 from synaug.errors import UserError
 
@@ -18,3 +20,14 @@ def class_prompts(prompts: Prompts, classes: list[str]) -> dict[str, list[str]]:
         name: [template.replace("{label}", prompts.names.get(name, name)) for template in prompts.templates]
         for name in classes
     }
+
+
+def prompt_files(prompts: Prompts) -> list[str]:
+    """The tables that `prompts` reads. Raises UserError for one that is not there."""
+    files = [prompts.file] if prompts.file else []
+    if isinstance(prompts.modifiers, str) and prompts.modifiers != "general":
+        files.append(prompts.modifiers)
+    for file in files:
+        if not Path(file).is_file():
+            raise UserError(f"prompts: {file}: no such file; give a Parquet or CSV table")
+    return files

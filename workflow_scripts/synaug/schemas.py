@@ -26,15 +26,18 @@ _LOCATION = [
 _SIZE = [_field("width", pa.int32(), "pixels", nullable=True), _field("height", pa.int32(), "pixels", nullable=True)]
 # Everything that decides the pixels of a synthetic image, and nothing else: image_id is the hash of these.
 PIXEL_COLUMNS = [
-    _field("pipeline", REPEATED, "kind of pipeline: text-to-image"),
+    _field("pipeline", REPEATED, "text-to-image, image-to-image or class-conditional"),
     _field("model", REPEATED, "hub id or folder of the model"),
     _field("model_version", REPEATED, "hub: revision; folder: hash of its contents"),
+    _field("adapters", REPEATED, "LoRA and textual inversion, as JSON; empty: none"),
     _field("scheduler", REPEATED, "diffusers scheduler class; empty: the checkpoint's own"),
     _field("steps", pa.int32(), "denoising steps"),
     _field("guidance", pa.float64(), "classifier-free guidance scale"),
+    _field("strength", pa.float64(), "share of the noise in image-to-image; null: all", nullable=True),
     _field("size", pa.int32(), "side of the image as sampled, pixels"),
     _field("stored_size", pa.int32(), "side of the image as stored, pixels"),
     _field("color", REPEATED, "grey or rgb"),
+    _field("format", REPEATED, "png, webp or jpeg"),
     _field("dtype", REPEATED, "floating-point type of the model"),
     _field("prompt", REPEATED, "text"),
     _field("negative_prompt", REPEATED, "text; empty: none"),

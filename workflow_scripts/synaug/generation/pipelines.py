@@ -6,7 +6,7 @@ import os
 import torch
 
 from synaug.errors import UserError
-from synaug.plan import model_version
+from synaug.models import model_version
 
 
 def load_pipeline(model: str, version: str, scheduler: str, dtype: str, device: str):

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 def train_generator(
     images: np.ndarray, labels: np.ndarray, prompts: list[list[str]], out: Path, work: Path, *, size: int,
-    autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, seed: int = 0, autoencoder_width: int = 32,
-    denoiser_width: int = 96, latent_channels: int = 4, autoencoder_learning_rate: float = 2e-3,
+    autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, seed: int = 0, autoencoder_width: int = 16,
+    denoiser_width: int = 96, latent_channels: int = 8, autoencoder_learning_rate: float = 2e-3,
     denoiser_learning_rate: float = 1e-3, device: str = "cpu", save_every_s: float = 60,
 ) -> None:  # fmt: skip
     """Train autoencoder, text encoder and denoiser, and write them to the folder `out` (replaced if it exists).
@@ -32,7 +32,7 @@ def train_generator(
     labels: N integers. prompts: for each label, in several wordings, the captions that it is to be known by.
     work: folder for the state of an interrupted training, saved every `save_every_s` seconds. The same call with the
     same folder goes on from there, and ends as it would have without the interruption.
-    Steps are batches of `batch_size` images; widths are channels (autoencoder: multiple of 8, denoiser: of 32).
+    Steps are batches of `batch_size` images; widths are channels (denoiser: a multiple of 32).
 
     The same arguments on the same machine with the same number of threads give the same weights.
     Raises ValueError, in one line, if the arguments do not fit together.

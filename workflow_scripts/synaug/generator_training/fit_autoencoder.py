@@ -6,8 +6,9 @@ from torch.nn import functional
 
 from synaug.generator_training.progress import Loop
 
-# Weight of the Kullback-Leibler term: just enough to keep the latents from drifting off.
-KL_WEIGHT = 1e-4
+# Weight of the Kullback-Leibler divergence, which is summed over an image's latents while the other terms are means:
+# just enough to keep the latents from drifting off. At 1e-4 most channels carry nothing.
+KL_WEIGHT = 1e-5
 
 
 def fit_autoencoder(autoencoder: AutoencoderKL, images: torch.Tensor, loop: Loop) -> None:

@@ -1,0 +1,15 @@
+"""The configuration: pydantic models, one per block of `config.yaml`, and the JSON schema made from them.
+
+Nothing here is about threads, GPUs or folders: those belong to the command line and to profiles.
+"""
+
+from synaug.config.base import Model
+from synaug.config.experiment import Config, Dataset, Imbalance, load_config
+from synaug.config.generation import Adapter, Balance, Generation, Prompts
+from synaug.config.screening import Screening
+from synaug.config.training import GeneratorTraining, Mixup, Recipe, Stage1, Stage2
+
+__all__ = [
+    "Adapter", "Balance", "Config", "Dataset", "Generation", "GeneratorTraining", "Imbalance", "Mixup", "Model",
+    "Prompts", "Recipe", "Screening", "Stage1", "Stage2", "load_config",
+]  # fmt: skip

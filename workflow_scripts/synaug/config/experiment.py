@@ -1,0 +1,125 @@
+"""The whole config, and its one-line errors."""
+
+import textwrap
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from synaug.config.base import Model, Name, Seed
+from synaug.config.generation import Balance, Generation, Prompts
+from synaug.config.screening import Screening
+from synaug.config.training import GeneratorTraining, Recipe, Stage1
+from synaug.errors import UserError
+
+
+class Dataset(Model):
+    """Where the real images are and in which form they are used."""
+
+    source: Literal["table", "folder"] = Field(
+        description="table: Parquet or CSV with one row per image; folder: <path>/<split>/<class>/<image>."
+    )
+    path: str = Field(description="The table (or a folder of *.parquet tables), or the folder of images.")
+    image_size: int = Field(ge=8, le=1024, description="Side of the square images that networks see, pixels.")
+    color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images: 1 or 3.")
+    train_split: str = Field("train", description="Name of the split that is measured, filled and trained on.")
+    test_split: str = Field("test", description="Name of the split that is only evaluated on.")
+    label_column: str = Field("label", description="table only: the column that names the class.")
+    split_column: str = Field("split", description="table only: the column that names the split.")
+    image_column: str = Field(
+        "image", description="table only: an image struct {bytes, path}, or a path relative to the table's folder."
+    )
+    max_megapixels: float = Field(100.0, gt=0, description="A larger image is not decoded but listed with that reason.")
+
+
+class Imbalance(Model):
+    """Where the shot groups of long-tailed recognition are cut (real training images per class)."""
+
+    many_above: int = Field(100, ge=1, description="A class with more images than this is `many`.")
+    few_below: int = Field(20, ge=1, description="A class with fewer images than this is `few`; between: `medium`.")
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.few_below > self.many_above:
+            raise ValueError("few_below must not be larger than many_above")
+        return self
+
+
+class Config(Model):
+    """One experiment."""
+
+    experiment: Name = Field(description="Names the folder results/<experiment>/.")
+    seed: Seed = Field(0, description="Base of every seed of generation: another value, other images.")
+    dataset: Dataset
+    imbalance: Imbalance = Imbalance()
+    balance: Balance = Balance()
+    prompts: Prompts = Prompts()
+    generation: Generation
+    screening: Screening = Screening()
+    training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe, unless the recipe says otherwise.")
+    recipes: dict[Name, Recipe] = Field(min_length=1, description="Recipe name -> recipe.")
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="Every recipe is trained once with each of these.")
+    generator_training: GeneratorTraining | None = Field(None, description="Only for `snakemake train_generator`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipes_start_from_training(cls, config: Any) -> Any:
+        """Put the top-level `training` under the `stage1` of every recipe, where the recipe does not say otherwise."""
+        shared, recipes = config.get("training") or {}, config.get("recipes")
+        if not isinstance(shared, dict) or not isinstance(recipes, dict):
+            return config
+        merged = {}
+        for name, recipe in recipes.items():
+            own = recipe.get("stage1") if isinstance(recipe, dict) else None
+            if isinstance(recipe, dict) and (own is None or isinstance(own, dict)):
+                recipe = {**recipe, "stage1": {**shared, **(own or {})}}
+            merged[name] = recipe
+        return {**config, "recipes": merged}
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("each seed may stand here once")
+        return seeds
+
+
+def load_config(config: dict[str, Any]) -> Config:
+    """Validate the parsed YAML `config`.
+
+    Raises UserError: one line with, for each fault, the key, the value, and what is allowed.
+    """
+    try:
+        return Config.model_validate(config)
+    except ValidationError as error:
+        faults = error.errors()
+        # A recipe inherits `training`, and with it every fault: said once.
+        shared = {fault["loc"][1:] for fault in faults if fault["loc"][0] == "training"}
+        own = [fault for fault in faults if fault["loc"][2:3] != ("stage1",) or fault["loc"][3:] not in shared]
+        raise UserError("config: " + "; ".join(_describe(fault) for fault in own)) from None
+
+
+def _describe(fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "(the whole)"
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key; allowed here: {', '.join(_fields_at(fault['loc'][:-1]))}"
+        case "missing":
+            return f"{key}: is missing and has no default"
+        case "model_type" | "dict_type":
+            return f"{key}: {fault['input']!r}: should be a block of keys"
+        case _:
+            value = textwrap.shorten(repr(fault["input"]), 80)
+            return f"{key}: {value}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _fields_at(location: tuple) -> list[str]:
+    """The keys that the block at `location` may have."""
+    kind: Any = Config
+    for part in location:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        else:
+            kind = kind.model_fields[part].annotation
+            if type(None) in get_args(kind):
+                kind = get_args(kind)[0]
+    return sorted(kind.model_fields)
