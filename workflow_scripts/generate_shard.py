@@ -2,20 +2,45 @@
 
 from pathlib import Path
 
+from synaug.cost import stored_files
 from synaug.errors import job_log
+from synaug.generation.progress import Progress
 from synaug.generation.shards import generate_shard
+from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
 
 
-def main(plan: str, out: str, batch_size: int, threads: int) -> None:
-    """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`."""
+def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, threads: int) -> None:
+    """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`.
+
+    real: the manifest of this name, for image-to-image. What it cost goes to <results>/costs/<shard>.json, which no
+    rule depends on.
+    """
     out = Path(out)
-    results = out.parents[2]
+    experiment, results = out.parents[1], out.parents[2]
     rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
-    others = sorted(path for path in results.glob("*/shards/*.parquet") if path != out)
-    generate_shard(rows, batch_size, out, out.parents[1] / "work" / out.stem, others, threads)
+    others = [path for path in stored_files(results) if path != out]
+    generate_shard(
+        rows,
+        batch_size,
+        out,
+        experiment / "work" / out.stem,
+        others,
+        threads,
+        compile=compile,
+        sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
+        cost_file=experiment / "costs" / f"{out.stem}.json",
+        on_batch=Progress(plan, experiment).show,
+    )
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(snakemake.input.plan, snakemake.output.shard, snakemake.resources.batch_size, snakemake.threads)
+        main(
+            snakemake.input.plan,
+            snakemake.input.get("real"),
+            snakemake.output.shard,
+            snakemake.resources.batch_size,
+            bool(snakemake.resources.compile),
+            snakemake.threads,
+        )

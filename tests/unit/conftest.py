@@ -81,3 +81,47 @@ def cells():
         return measure_imbalance(real.assign(label=real["label_name"].map(order)), "train", Imbalance())
 
     return cells
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint with random weights, in the layout of any other."""
+    from synaug.generator_training.architecture import (
+        assemble,
+        build_autoencoder,
+        build_denoiser,
+        build_text_encoder,
+        build_tokenizer,
+    )
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("checkpoint") / "model"
+    tokenizer = build_tokenizer(["a photo of a cat", "a photo of a dog"])
+    text_encoder = build_text_encoder(tokenizer, width=16, layers=1)
+    autoencoder = build_autoencoder(16, 1, width=8, latent_channels=4)
+    denoiser = build_denoiser(4, 4, 16, width=16)
+    assemble(tokenizer, text_encoder, autoencoder, denoiser).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plan(tiny_checkpoint, cells, tmp_path_factory) -> pd.DataFrame:
+    """Rows of a plan: 6 cats and 5 dogs."""
+    from synaug.config import Balance, Generation, Prompts
+    from synaug.manifests import read_manifest, write_manifest
+    from synaug.models import model_version
+    from synaug.plan import plan_generation
+
+    rows = plan_generation(
+        cells({"big": 8, "cat": 2, "dog": 3}),
+        balance=Balance(),
+        prompts=Prompts(negative="blur"),
+        generation=Generation(model=str(tiny_checkpoint), steps=2, guidance=2.0, size=16, images_per_shard=100),
+        seed=0,
+        image_size=12,
+        color="grey",
+        version=model_version(str(tiny_checkpoint), None),
+    )
+    path = tmp_path_factory.mktemp("plan") / "plan.parquet"
+    write_manifest("plan", rows, path)
+    return read_manifest("plan", path)

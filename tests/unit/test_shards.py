@@ -9,54 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from synaug.config import Balance, Generation, Prompts
 from synaug.errors import UserError
 from synaug.generation import sampling
 from synaug.generation.shards import generate_shard, orphans
-from synaug.manifests import read_manifest, read_table, write_manifest
-from synaug.models import model_version
-from synaug.plan import plan_generation
+from synaug.manifests import read_table, write_manifest
 
 BATCH = 4
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory) -> Path:
-    """A checkpoint with random weights, in the layout of any other."""
-    from synaug.generator_training.architecture import (
-        assemble,
-        build_autoencoder,
-        build_denoiser,
-        build_text_encoder,
-        build_tokenizer,
-    )
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("checkpoint") / "model"
-    tokenizer = build_tokenizer(["a photo of a cat", "a photo of a dog"])
-    text_encoder = build_text_encoder(tokenizer, width=16, layers=1)
-    autoencoder = build_autoencoder(16, 1, width=8, latent_channels=4)
-    denoiser = build_denoiser(4, 4, 16, width=16)
-    assemble(tokenizer, text_encoder, autoencoder, denoiser).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def plan(model, cells, tmp_path_factory) -> pd.DataFrame:
-    """Rows of a plan: 6 cats and 5 dogs."""
-    rows = plan_generation(
-        cells({"big": 8, "cat": 2, "dog": 3}),
-        balance=Balance(),
-        prompts=Prompts(negative="blur"),
-        generation=Generation(model=str(model), steps=2, guidance=2.0, size=16, images_per_shard=100),
-        seed=0,
-        image_size=12,
-        color="grey",
-        version=model_version(str(model), None),
-    )
-    path = tmp_path_factory.mktemp("plan") / "plan.parquet"
-    write_manifest("plan", rows, path)
-    return read_manifest("plan", path)
 
 
 @pytest.fixture(autouse=True)
@@ -91,10 +49,10 @@ def without_model(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(model="/nowhere")
 
 
-def test_a_shard_says_where_its_images_come_from(reference, plan, model):
+def test_a_shard_says_where_its_images_come_from(reference, plan, tiny_checkpoint):
     shard = read_table("shard", reference).drop_columns("image").to_pandas()
     assert sorted(shard["image_id"]) == sorted(plan["image_id"])
-    assert set(shard["model"]) == {str(model)}
+    assert set(shard["model"]) == {str(tiny_checkpoint)}
     assert (shard[["width", "height"]] == 12).all(axis=None)
     assert shard["libraries"].str.contains("torch").all()
     assert len(set(images(reference).values())) == len(plan)
@@ -113,11 +71,12 @@ def test_an_image_is_the_same_whatever_its_neighbours(reference, plan, tmp_path)
 def test_every_batch_has_the_same_shape(plan):
     prompts = []
 
-    def pipeline(texts, **settings):
-        prompts.append(texts)
-        return SimpleNamespace(images=torch.rand(len(texts), 1, 16, 16))
+    class Pipeline:
+        def __call__(self, prompt, negative_prompt, **settings):
+            prompts.append(prompt)
+            return SimpleNamespace(images=torch.rand(len(prompt), 1, 16, 16))
 
-    made = list(sampling.sample(pipeline, plan, BATCH))
+    made = list(sampling.sample(Pipeline(), plan, BATCH))
     assert [len(texts) for texts in prompts] == [BATCH] * 3
     assert [len(rows) for rows, _ in made] == [len(pixels) for _, pixels in made] == [4, 4, 3]
 
@@ -168,7 +127,7 @@ def test_an_unreadable_existing_shard_is_passed_over(reference, plan, tmp_path, 
 
 def interrupted(plan, out: Path, monkeypatch) -> Path:
     """The work folder of a job that failed in its third batch."""
-    whole, calls = sampling._sample_batch, []
+    whole, calls = sampling.sample_batch, []
 
     def fail_at_third(*arguments):
         calls.append(1)
@@ -177,7 +136,7 @@ def interrupted(plan, out: Path, monkeypatch) -> Path:
         return whole(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sampling, "_sample_batch", fail_at_third)
+        patch.setattr(sampling, "sample_batch", fail_at_third)
         make(plan, out)
     assert not out.exists()
     return out.parent / f"work-{out.stem}"
@@ -205,8 +164,8 @@ def test_a_work_file_cut_short_is_passed_over(reference, plan, tmp_path, monkeyp
     assert out.read_bytes() == reference.read_bytes()
 
 
-def test_a_model_that_changed_since_the_plan_is_refused(plan, model, tmp_path):
-    changed = shutil.copytree(model, tmp_path / "changed")
+def test_a_model_that_changed_since_the_plan_is_refused(plan, tiny_checkpoint, tmp_path):
+    changed = shutil.copytree(tiny_checkpoint, tmp_path / "changed")
     weights = next(changed.rglob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(UserError, match="changed"):

@@ -1,42 +1,137 @@
 """The sampling loop: rows of the plan in, pixels out."""
 
-from collections.abc import Iterator
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
+from synaug.errors import UserError
 
-def sample(pipeline, rows: pd.DataFrame, batch_size: int) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+log = logging.getLogger(__name__)
+
+# Columns in which the rows of one batch must not differ.
+_ALIKE = ["size", "stored_size", "color", "format", "steps", "guidance", "strength", "negative_prompt"]
+
+
+def sample(
+    pipeline, rows: pd.DataFrame, batch_size: int, sources: Mapping[str, np.ndarray] | None = None
+) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Yield (rows of a batch, their pixels: uint8, N x stored_size x stored_size x channels), batch by batch.
 
-    rows: of the plan, all of one model. Every image has a random generator of its own, on the CPU, and every batch
-    the same shape (the last one is padded with copies that are thrown away): an image depends neither on the device's
-    random numbers nor on its neighbours. Rows that differ in steps, guidance or size are not sampled together.
+    rows: of the plan, all of one model. sources: for image-to-image, image_id -> uint8, size x size x 3.
+    The rows yielded have a column `batch_size` with the size that was sampled with: out of memory, it is halved.
+
+    Every image has a random generator of its own, on the CPU, every prompt is encoded alone, and every batch has the
+    same shape (the last one is padded with copies that are thrown away): an image depends neither on the device's
+    random numbers nor on its neighbours.
+    Raises UserError if the model cannot make what the rows ask for.
     """
-    for _, alike in rows.groupby(["size", "stored_size", "color", "steps", "guidance", "negative_prompt"], sort=True):
-        for start in range(0, len(alike), batch_size):
+    for _, alike in rows.groupby(_ALIKE, sort=True, dropna=False):
+        # Sorted by prompt, so that each is encoded once and need not be kept.
+        alike = alike.sort_values(["prompt", "seed"], kind="stable")
+        start = 0
+        while start < len(alike):
             batch = alike.iloc[start : start + batch_size]
-            yield batch, _sample_batch(pipeline, batch, batch_size)
+            try:
+                pixels = sample_batch(pipeline, batch, batch_size, sources)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if batch_size == 1:
+                    raise UserError(
+                        f"generation: out of memory with one image of {batch['size'].iloc[0]} pixels; choose a smaller "
+                        "size, half precision, or a device with more memory"
+                    ) from None
+                batch_size //= 2
+                log.warning("out of memory: going on with batches of %d", batch_size)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            yield batch.assign(batch_size=batch_size), pixels
+            start += len(batch)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` is what torch raises when a device (CUDA, MPS, CPU) has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
 
 
 @torch.inference_mode()
-def _sample_batch(pipeline, batch: pd.DataFrame, batch_size: int) -> np.ndarray:
-    first = batch.iloc[0]
+def sample_batch(
+    pipeline, batch: pd.DataFrame, batch_size: int, sources: Mapping[str, np.ndarray] | None = None
+) -> np.ndarray:
+    """Pixels (as those of `sample`) of the rows `batch`: up to `batch_size`, alike in all but prompt, seed, source."""
     padded = batch.iloc[np.minimum(np.arange(batch_size), len(batch) - 1)]
-    negative = {"negative_prompt": [first["negative_prompt"]] * batch_size} if first["negative_prompt"] else {}
-    images = pipeline(
-        padded["prompt"].tolist(),
-        num_inference_steps=int(first["steps"]),
-        guidance_scale=float(first["guidance"]),
-        height=int(first["size"]),
-        width=int(first["size"]),
-        generator=[torch.Generator("cpu").manual_seed(int(seed)) for seed in padded["seed"]],
-        output_type="pt",
-        **negative,
-    ).images
+    settings = call_settings(pipeline, padded, sources)
+    try:
+        images = pipeline(**settings).images
+    except ValueError as error:  # what the pipelines' own checks of their arguments raise
+        raise UserError(f"generation: {type(pipeline).__name__}: {' '.join(str(error).split())}") from error
+    first, size = batch.iloc[0], batch["size"].iloc[0]
+    if tuple(images.shape[-2:]) != (size, size):
+        made = f"{images.shape[-1]} x {images.shape[-2]}"
+        raise UserError(
+            f"generation.size: the model makes {made} pixels when {size} x {size} are asked for; set size so"
+        )
     return to_uint8(images, int(first["stored_size"]), first["color"])[: len(batch)]
+
+
+def call_settings(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarray] | None = None) -> dict:
+    """Arguments of `pipeline(...)` for `rows`, which agree in all but prompt, seed and source.
+
+    Only arguments that the pipeline has are passed; raises UserError where one that it lacks would be needed.
+    """
+    first = rows.iloc[0]
+    known = set(inspect.signature(type(pipeline).__call__).parameters)
+    settings = {
+        "num_inference_steps": int(first["steps"]),
+        "guidance_scale": float(first["guidance"]),
+        "generator": [torch.Generator("cpu").manual_seed(int(seed)) for seed in rows["seed"]],
+        "output_type": "pt",
+    }
+    if first["pipeline"] == "class-conditional":
+        settings["class_labels"] = [class_number(pipeline, prompt) for prompt in rows["prompt"]]
+    else:
+        settings["prompt"] = rows["prompt"].tolist()
+    if first["pipeline"] == "image-to-image":
+        images = np.stack([sources[image_id] for image_id in rows["source_image"]])
+        images = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        if pipeline.vae.config.in_channels == 1:
+            images = images.mean(1, keepdim=True)
+        settings |= {"image": images, "strength": float(first["strength"])}
+    if "height" in known:
+        settings |= {"height": int(first["size"]), "width": int(first["size"])}
+    if first["negative_prompt"]:
+        if "negative_prompt" not in known:
+            raise UserError(f"prompts.negative: {type(pipeline).__name__} has no negative prompt; leave it empty")
+        settings["negative_prompt"] = [first["negative_prompt"]] * len(rows)
+    # PixArt and Sana would sample at the size they were trained at, and scale.
+    settings |= {name: False for name in ("use_resolution_binning", "clean_caption") if name in known}
+    return settings
+
+
+def class_number(pipeline, prompt: str) -> int:
+    """The class of a class-conditional model that `prompt` names, by number or by one of the model's own words."""
+    labels = getattr(pipeline, "labels", {}) or {}
+    count = pipeline.transformer.config.num_embeds_ada_norm
+    if prompt in labels:
+        return labels[prompt]
+    if prompt.isdigit() and int(prompt) < count:
+        return int(prompt)
+    known = f"words such as {', '.join(sorted(labels)[:3])}, or " if labels else ""
+    raise UserError(
+        f"prompts: {prompt!r} is no class of the model; it knows {known}numbers from 0 to {count - 1}: say with "
+        "prompts.names which of them stands for each class, and use the template '{label}'"
+    )
 
 
 def to_uint8(images: torch.Tensor, size: int, color: str) -> np.ndarray:

@@ -5,35 +5,49 @@ job. They have the form of shards, and so has everything that is copied from.
 """
 
 import hashlib
+import json
 import logging
 import platform
 import shutil
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.images import encode_image
-from synaug.manifests import read_table, write_manifest
+from synaug.generation.encoding import encode
+from synaug.images import encoded_images
+from synaug.manifests import atomic_path, read_table, text_hash, write_manifest
 from synaug.schemas import SCHEMAS
 
 log = logging.getLogger(__name__)
 
 
 def generate_shard(
-    rows: pd.DataFrame, batch_size: int, out: Path, work: Path, existing: Iterable[Path], threads: int
-) -> dict:
+    rows: pd.DataFrame,
+    batch_size: int,
+    out: Path,
+    work: Path,
+    existing: Iterable[Path],
+    threads: int,
+    *,
+    compile: bool = False,
+    sources: Mapping[str, np.ndarray] | None = None,
+    cost_file: Path | None = None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
     """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
 
-    existing: other shards, to copy images with the same ids from; a damaged one is passed over. work: folder for
-    finished batches, read first and deleted at the end, so that a killed job goes on where it stopped.
-    Returns {"copied", "sampled"}: numbers of images. Nothing heavy is imported if nothing has to be sampled.
+    batch_size: images sampled together; 0: found by a trial. existing: other shards, to copy images with the same ids
+    from; a damaged one is passed over. work: folder for finished batches, read first and deleted at the end, so that a
+    killed job goes on where it stopped. compile, sources: see `load_pipeline` and `sample`. cost_file: where to note
+    what sampling cost (JSON, see `Cost.total`), if any was done. on_batch: called after each batch that is on disk.
+    Returns {"copied", "sampled"}: numbers of images.
+    Nothing heavy is imported if nothing has to be sampled.
     """
-    start = time.monotonic()
     wanted = set(rows["image_id"])
     parts = _find_images(wanted, sorted(work.glob("*.parquet")))
     resumed = sum(part.num_rows for part in parts)
@@ -43,7 +57,11 @@ def generate_shard(
     missing = rows[~rows["image_id"].isin(found)]
     log.info("%d images wanted: %d finished before, %d copied, %d to sample", len(rows), resumed, copied, len(missing))
     if len(missing):
-        parts += _sample_missing(missing, batch_size, work, threads)
+        new, cost = _sample_missing(missing, batch_size, work, threads, compile, sources, on_batch)
+        parts += new
+        if cost_file:
+            with atomic_path(cost_file) as temporary:
+                temporary.write_text(json.dumps(cost) + "\n")
     images = pa.concat_tables([part.select(_MADE) for part in parts])
     order = pd.Series(range(images.num_rows), images.column("image_id").to_pylist())
     images = images.take(pa.array(order[rows["image_id"]].to_numpy()))
@@ -53,12 +71,13 @@ def generate_shard(
         images = images.append_column(name, planned.column(name))
     write_manifest("shard", images, out)
     shutil.rmtree(work, ignore_errors=True)
-    log.info("done in %.1f s", time.monotonic() - start)
     return {"copied": copied, "sampled": len(missing) + resumed}
 
 
 # Columns that come from making the image, and those that come from the plan.
 _MADE = ["image", "image_id", "sha256", "width", "height", "batch_size", "device", "threads", "libraries"]
+# Columns that say what is loaded.
+_LOADED = ["pipeline", "model", "model_version", "adapters", "scheduler", "dtype"]
 _PLANNED = [name for name in SCHEMAS["shard"].names if name not in _MADE]
 
 
@@ -97,39 +116,66 @@ def _undamaged(part: pa.Table, file: Path) -> pa.Table:
     return part.filter(pa.array(good))
 
 
-def _sample_missing(rows: pd.DataFrame, batch_size: int, work: Path, threads: int) -> list[pa.Table]:
-    """Sample `rows`, put every finished batch into `work`, and return them all."""
+def _sample_missing(
+    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, sources, on_batch
+) -> tuple[list[pa.Table], dict]:
+    """Sample `rows`, put every finished batch into `work`, and return them all, and what they cost."""
     import torch
 
+    from synaug.generation.cost import Cost
     from synaug.generation.devices import device_name, leased_device
     from synaug.generation.pipelines import load_pipeline
     from synaug.generation.sampling import sample
 
     torch.set_num_threads(threads)
-    parts = []
-    with leased_device() as device, ThreadPoolExecutor(1) as writer:
-        made = {"batch_size": batch_size, "device": device_name(device), "threads": threads, "libraries": _libraries()}
-        models = rows.groupby(["model", "model_version", "scheduler", "dtype"], sort=True)
-        start, done, pending = time.monotonic(), 0, None
-        for (model, version, scheduler, dtype), alike in models:
-            pipeline = load_pipeline(model, version, scheduler, dtype, device)
-            log.info("%s on %s, loaded in %.1f s", model, device, time.monotonic() - start)
-            for batch, pixels in sample(pipeline, alike, batch_size):
-                # One batch is encoded and written while the next one is sampled.
+    parts, done = [], 0
+    # One thread writes batch after batch, others encode its images, while the next one is sampled. At the end, and on
+    # an interruption, the writer is waited for first: it needs the encoders.
+    with leased_device() as device, ThreadPoolExecutor(threads) as encoders, ThreadPoolExecutor(1) as writer:
+        cost = Cost(device)
+        made = {"device": device_name(device), "threads": threads, "libraries": _libraries()}
+        pending = None
+        for _, alike in rows.groupby(_LOADED, sort=True):
+            pipeline = load_pipeline(alike.iloc[0], device, compile)
+            size = batch_size or _trial(pipeline, alike, sources, work)
+            cost.ready()
+            log.info(
+                "%s on %s, ready after %.1f s, batches of %d", *alike[["model"]].iloc[0], device, cost.seconds(), size
+            )
+            for batch, pixels in sample(pipeline, alike, size, sources):
                 if pending is not None:
                     parts.append(pending.result())
-                pending = writer.submit(_write_batch, batch, pixels, made, work)
+                    on_batch()
+                pending = writer.submit(_write_batch, batch, pixels, made, work, encoders)
                 done += len(batch)
-                rate = done / (time.monotonic() - start)
+                rate = cost.sampled(len(batch))
                 log.info("%d/%d images, %.1f images/s, %.0f s left", done, len(rows), rate, (len(rows) - done) / rate)
         parts.append(pending.result())
-    return parts
+        on_batch()
+        encoded = sum(len(image) for part in parts for image in encoded_images(part.column("image")))
+        return parts, cost.total(rows, encoded)
 
 
-def _write_batch(batch: pd.DataFrame, pixels, made: dict, work: Path) -> pa.Table:
-    encoded = [encode_image(image) for image in pixels]
+def _trial(pipeline, rows: pd.DataFrame, sources, work: Path) -> int:
+    """The batch size of an interrupted job, or else one found by trial: another one could change a pixel by a level."""
+    from synaug.generation.batch_size import find_batch_size
+
+    file = work / f"batch_size_{text_hash(*rows[_LOADED].iloc[0].tolist())[:8]}"
+    if not file.exists():
+        size = find_batch_size(pipeline, rows, sources)
+        with atomic_path(file) as temporary:
+            temporary.write_text(str(size))
+    return int(file.read_text())
+
+
+def _write_batch(batch: pd.DataFrame, pixels, made: dict, work: Path, encoders: ThreadPoolExecutor) -> pa.Table:
+    rows = batch.to_dict("records")
+    encoded = list(encoders.map(lambda image, row: encode(image, row, row["format"]), pixels, rows))
     images = batch.assign(
-        image=[{"bytes": data, "path": f"{name}.png"} for data, name in zip(encoded, batch["image_id"], strict=True)],
+        image=[
+            {"bytes": data, "path": f"{row['image_id']}.{row['format']}"}
+            for data, row in zip(encoded, rows, strict=True)
+        ],
         sha256=[hashlib.sha256(data).hexdigest() for data in encoded],
         width=pixels.shape[2],
         height=pixels.shape[1],
@@ -148,13 +194,17 @@ def _libraries() -> str:
 
 
 def orphans(results: Path) -> list[Path]:
-    """Shards below `results` that no plan names, and the work folders of such shards.
+    """Shards below `results` that no plan names, their work folders and what is noted of their cost.
 
     An experiment without a plan keeps its shards: they may be all that is left of it.
     """
     found = []
     for plan in sorted(results.glob("*/plan.parquet")):
         named = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
-        candidates = sorted(plan.parent.glob("shards/*.parquet")) + sorted(plan.parent.glob("work/*"))
+        candidates = [
+            path
+            for pattern in ("shards/*.parquet", "work/*", "costs/*.json")
+            for path in sorted(plan.parent.glob(pattern))
+        ]
         found += [path for path in candidates if path.stem not in named]
     return found

@@ -1,0 +1,241 @@
+"""How fast images are generated, beside what the device could do and what people do without this project.
+
+    python benchmarks/generation.py [--quick] [--models embedded sd15 sd15_lcm sdxl_turbo dit_xl] [--batch_size N]
+
+For each model, in turns in one process, best of several rounds, images a second of
+  engine      `generate_shard`: sampling, encoding, writing, hashing; loading apart
+  bare        the denoiser and decoder loop alone at the same batch size and type, with nothing saved
+  per_image   the pipeline called once per image, saving PNGs, as most scripts do
+  per_batch   the pipeline called per batch, saving PNGs
+With them: the share of the device's matrix-product peak, measured here, that the engine's floating-point operations
+are; whether images are made again bit for bit at another place of the batch; and what a shard costs beyond sampling.
+
+`embedded` is the generator of the default experiment. The others have the sizes of the published models and random
+weights: speed does not depend on what they have learnt. They need a GPU; without one only `embedded` is measured.
+--quick: few images, one round, tiny models: it shows that the program works. The last line is one JSON object; it is
+also written to benchmarks/results/generation_<cpu or GPU>.json (not with --quick).
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import diffusers
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from generation_models import MODELS, settings_of
+from hardware import hardware, versions
+from synaug.generation.devices import available_devices
+from synaug.generation.pipelines import load_pipeline
+from synaug.generation.sampling import call_settings, sample
+from synaug.generation.shards import generate_shard
+from synaug.models import model_version
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    """Measure, print, and (without --quick) write the results file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS))
+    parser.add_argument("--batch_size", type=int, help="default: 100 for `embedded`, 32 for the others")
+    parser.add_argument("--compile", action="store_true", help="compile the denoiser for the engine")
+    arguments = parser.parse_args()
+    device = available_devices()[0]
+    names = arguments.models or (list(MODELS) if device.startswith("cuda") else ["embedded"])
+    peak = matrix_peak(device, arguments.quick)
+    result = {
+        "quick": arguments.quick,
+        "compile": arguments.compile,
+        "matrix_product_peak_tflops_float32" if device == "cpu" else "matrix_product_peak_tflops_bfloat16": peak,
+        "models": {name: measure(name, device, peak, arguments) for name in names},
+        "hardware": hardware(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+    if not arguments.quick:
+        kind = re.sub(r"\W+", "_", torch.cuda.get_device_name()).lower() if device.startswith("cuda") else device
+        path = ROOT / "benchmarks" / "results" / f"generation_{kind}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+def measure(name: str, device: str, peak: float, arguments) -> dict:
+    """All figures of one model."""
+    quick, threads = arguments.quick, torch.get_num_threads()
+    batch_size = arguments.batch_size or (4 if quick else 100 if name == "embedded" else 32)
+    batches, rounds = (1, 1) if quick else (3, 5 if name == "embedded" else 2)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        settings = settings_of(name, folder / "model", device, quick)
+        version = model_version(settings["model"], None)
+        rows = pd.DataFrame({"image_id": [f"{i:024}" for i in range(batches * batch_size)]}).assign(
+            **settings, model_version=version, label_name="x", licence="", index=0
+        )
+        rows["seed"] = range(len(rows))
+        pipeline = load_pipeline(rows.iloc[0], device)
+        plain = load_stock(rows.iloc[0], device)
+        flops = flops_per_image(pipeline, rows.iloc[:1])
+        few = rows.iloc[: 2 if quick else max(4, batch_size // 4)]
+        ways = {
+            "engine": lambda: run_engine(rows, batch_size, folder, threads, arguments.compile),
+            "bare": lambda: timed(
+                lambda: [bare(pipeline, rows, batch_size) for _ in range(batches)], len(rows), device
+            ),
+            "per_batch": lambda: timed(lambda: stock(plain, rows, batch_size, folder), len(rows), device),
+            "per_image": lambda: timed(lambda: stock(plain, few, 1, folder), len(few), device),
+        }
+        bare(pipeline, rows, batch_size)  # the first batch pays for start-up
+        speeds = {way: [] for way in ways}
+        for turn in range(rounds):
+            # In another order each time: who comes first has the cooler processor.
+            for way in [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]:
+                speeds[way].append(ways[way]())
+                print(f"{name} {way}: {speeds[way][-1]:.2f} images/s", file=sys.stderr, flush=True)
+        best = {way: max(measured) for way, measured in speeds.items()}
+        cost = json.loads((folder / "cost.json").read_text())
+        return {
+            "size": int(rows["size"].iloc[0]), "steps": int(rows["steps"].iloc[0]),
+            "guidance": float(rows["guidance"].iloc[0]), "dtype": rows["dtype"].iloc[0], "batch_size": batch_size,
+            **{f"images_per_s_{way}": round(speed, 3) for way, speed in best.items()},
+            "ratio_to_bare_loop": round(best["engine"] / best["bare"], 3),
+            "ratio_to_per_image": round(best["engine"] / best["per_image"], 3),
+            "ratio_to_per_batch": round(best["engine"] / best["per_batch"], 3),
+            "teraflop_per_image": round(flops / 1e12, 6),
+            "share_of_matrix_peak": round(best["engine"] * flops / 1e12 / peak, 3),
+            "made_again_bit_for_bit": made_again(pipeline, rows, batch_size),
+            "seconds_of_a_shard_beyond_sampling": cost["seconds_loading"],
+            "peak_memory_gib": round(cost["peak_memory_bytes"] / 2**30, 2),
+        }  # fmt: skip
+
+
+def timed(work, images: int, device: str) -> float:
+    """Images/s of `work()`."""
+    synchronise(device)
+    start = time.perf_counter()
+    work()
+    synchronise(device)
+    return images / (time.perf_counter() - start)
+
+
+def synchronise(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def run_engine(rows: pd.DataFrame, batch_size: int, folder: Path, threads: int, compile: bool) -> float:
+    """Images/s of a shard job, loading apart."""
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    cost = folder / "cost.json"
+    generate_shard(
+        rows, batch_size, folder / "x.parquet", folder / "work", [], threads, compile=compile, cost_file=cost
+    )
+    return json.loads(cost.read_text())["images_per_s"]
+
+
+def load_stock(row: pd.Series, device: str):
+    """The pipeline as its documentation loads it."""
+    kind = diffusers.DiTPipeline if row["pipeline"] == "class-conditional" else diffusers.AutoPipelineForText2Image
+    pipeline = kind.from_pretrained(row["model"], dtype=getattr(torch, row["dtype"])).to(device)
+    if row["scheduler"]:
+        pipeline.scheduler = getattr(diffusers, row["scheduler"]).from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stock(pipeline, rows: pd.DataFrame, batch_size: int, folder: Path) -> None:
+    """The pipeline as its documentation calls it, each image saved as PNG."""
+    for start in range(0, len(rows), batch_size):
+        batch = rows.iloc[start : start + batch_size]
+        images = pipeline(**call_settings(pipeline, batch) | {"output_type": "pil"}).images
+        for name, image in zip(batch["image_id"], images, strict=True):
+            image.save(folder / f"{name}.png")
+
+
+@torch.inference_mode()
+def bare(pipeline, rows: pd.DataFrame, batch_size: int) -> torch.Tensor:
+    """Noise to pixels, and no more: `rows` say steps and guidance; every image has the same prompt."""
+    first = rows.iloc[0]
+    guided = first["guidance"] > 1
+    doubled = 2 if guided else 1
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    device, dtype = denoiser.device, denoiser.dtype
+    scheduler = pipeline.scheduler
+    scheduler.set_timesteps(int(first["steps"]), device=device)
+    side = int(first["size"]) // pipeline.vae_scale_factor if hasattr(pipeline, "vae_scale_factor") else 0
+    side = side or denoiser.config.sample_size
+    channels = denoiser.config.in_channels
+    latents = torch.randn(batch_size, channels, side, side, device=device, dtype=dtype) * scheduler.init_noise_sigma
+    condition = conditions(pipeline, first, batch_size, guided)
+    for step in scheduler.timesteps:
+        both = scheduler.scale_model_input(torch.cat([latents] * doubled), step)
+        times = step.expand(len(both)).to(device)
+        noise = denoiser(both, timestep=times, **condition).sample[:, :channels]
+        if guided:
+            plain, asked = noise.chunk(2)
+            noise = plain + first["guidance"] * (asked - plain)
+        latents = scheduler.step(noise, step, latents).prev_sample
+    return pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+
+
+def conditions(pipeline, first: pd.Series, batch_size: int, guided: bool) -> dict:
+    """What the denoiser is told besides noise and time."""
+    if isinstance(pipeline, diffusers.DiTPipeline):
+        classes = torch.full((batch_size,), int(first["prompt"]), device=pipeline.transformer.device)
+        return {"class_labels": torch.cat([torch.full_like(classes, 1000), classes]) if guided else classes}
+    encode, device = pipeline.encode_prompt.encode, pipeline.unet.device
+    given = {"prompt": [first["prompt"]], "device": device, "num_images_per_prompt": 1}
+    encoded = encode(**given, do_classifier_free_guidance=bool(guided))
+    pairs = [(encoded[i + 1], encoded[i]) if guided else (encoded[i],) for i in range(0, len(encoded), 2)]
+    text = [torch.cat([part.repeat_interleave(batch_size, 0) for part in pair]) for pair in pairs]
+    if len(text) == 1:
+        return {"encoder_hidden_states": text[0]}
+    size = int(first["size"])
+    sizes = torch.tensor([[size, size, 0, 0, size, size]], device=device, dtype=text[0].dtype)
+    added = {"text_embeds": text[1], "time_ids": sizes.repeat(len(text[1]), 1)}
+    return {"encoder_hidden_states": text[0], "added_cond_kwargs": added}
+
+
+def flops_per_image(pipeline, row: pd.DataFrame) -> float:
+    """Floating-point operations (2 per multiply-add; products, convolutions, attention) of one image."""
+    with FlopCounterMode(display=False) as counter:
+        bare(pipeline, row, 1)
+    return counter.get_total_flops()
+
+
+def made_again(pipeline, rows: pd.DataFrame, batch_size: int) -> bool:
+    """Whether two images come out the same at another place of the batch, between other neighbours."""
+    count = min(len(rows), batch_size)
+    orders = [rows.iloc[:count], rows.iloc[[count // 2, 0]], rows.iloc[-count:].drop_duplicates()]
+    wanted = rows["image_id"].iloc[[0, count // 2]].tolist()
+    found: dict[str, set] = {name: set() for name in wanted}
+    for order in orders:
+        for batch, pixels in sample(pipeline, order, batch_size):
+            for name, image in zip(batch["image_id"], pixels, strict=True):
+                if name in found:
+                    found[name].add(image.tobytes())
+    return all(len(images) == 1 for images in found.values())
+
+
+def matrix_peak(device: str, quick: bool) -> float:
+    """Best TFLOP/s of square matrix products: bfloat16 on a GPU, float32 on a CPU."""
+    side, dtype = (8192, torch.bfloat16) if device.startswith("cuda") else (2048, torch.float32)
+    side = 256 if quick else side
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(3 if quick else 10):
+        best = max(best, timed(lambda: [one @ other for _ in range(5)], 5, device))
+    return round(best * 2 * side**3 / 1e12, 3)
+
+
+if __name__ == "__main__":
+    main()

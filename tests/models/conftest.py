@@ -1,0 +1,50 @@
+"""Tiny checkpoints of many model families, made once."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import families
+import pandas as pd
+import pytest
+import torch
+
+from synaug.models import model_version
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A function: name of a family to the folder of a tiny checkpoint."""
+    made = {}
+
+    def checkpoint(family: str) -> Path:
+        if family not in made:
+            made[family] = families.save(family, tmp_path_factory.mktemp("checkpoint") / "model")
+        return made[family]
+
+    return checkpoint
+
+
+@pytest.fixture(scope="session")
+def planned(checkpoint):
+    """A function: family and settings to five rows of a plan, as `plan_generation` writes them."""
+
+    def planned(family: str, **settings) -> pd.DataFrame:
+        folder = checkpoint(family)
+        size = 32 if family == "sana" else 16
+        texts = ["1", "tabby"] if family == "dit" else ["a photo of a cat", "a photo of a dog"]
+        columns = {
+            "image_id": list("abcde"), "prompt": [*texts, *texts, texts[0]], "seed": range(5), "size": size,
+            "stored_size": 12, "color": "rgb", "format": "png", "steps": 2, "guidance": 2.0, "strength": None,
+            "negative_prompt": "", "pipeline": "class-conditional" if family == "dit" else "text-to-image",
+            "model": str(folder), "model_version": model_version(str(folder), None), "adapters": "", "scheduler": "",
+            "dtype": "float32", "source_image": None,
+        }  # fmt: skip
+        return pd.DataFrame(columns | settings)
+
+    return planned

@@ -1,0 +1,38 @@
+"""The real images that image-to-image starts from."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from synaug.errors import UserError
+from synaug.images import decode_image, read_encoded
+from synaug.manifests import read_manifest
+
+
+class RealImages(Mapping):
+    """image_id -> uint8, size x size x 3. Encoded images are kept, and decoded when they are asked for."""
+
+    def __init__(self, real: Path, image_ids: Iterable[str], size: int) -> None:
+        """Read the images `image_ids` of the manifest `real`. Raises UserError if one is not there."""
+        self.size = size
+        wanted = set(image_ids)
+        rows = read_manifest("real", real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", wanted)])
+        rows = rows.drop_duplicates("image_id").reset_index(drop=True)
+        if missing := wanted - set(rows["image_id"]):
+            raise UserError(
+                f"{real}: has no image {min(missing)}, from which one is to be made; run the workflow again"
+            )
+        names = rows["image_id"].tolist()
+        self.encoded = {
+            names[i]: data for some, images in read_encoded(rows) for i, data in zip(some, images, strict=True)
+        }
+
+    def __getitem__(self, image_id: str) -> np.ndarray:
+        return decode_image(self.encoded[image_id], self.size, "rgb")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.encoded)
+
+    def __len__(self) -> int:
+        return len(self.encoded)
