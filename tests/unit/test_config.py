@@ -40,6 +40,27 @@ def test_smallest_config_is_enough_and_defaults_are_those_of_the_paper():
     assert config.seeds == [0, 1, 2]
 
 
+def test_an_unknown_key_in_a_list_of_blocks_is_said_with_what_is_allowed():
+    said = complaint(changed("generation.adapters", [{"kind": "lora", "model": "m", "strength": 1}]))
+    assert "generation.adapters.0.strength: unknown key; allowed here: file, kind, model" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("generation.steps", [10, 0], "should be 1 to 1000"),
+        ("generation.guidance", [], "should be 0 to 100"),
+        ("generation.strength", 0.5, "strength is needed with pipeline: image-to-image"),
+        ("generation.pipeline", "image-to-image", "strength is needed with pipeline: image-to-image"),
+        ("generation.adapters", [{"kind": "textual_inversion", "model": "m"}], "token is needed"),
+        ("prompts.templates", ["a {modifier} {label}"], "modifiers is needed with {modifier}"),
+        ("prompts.modifiers", ["old"], "modifiers is needed with {modifier}"),
+    ],
+)
+def test_keys_that_need_each_other(key, value, said):
+    assert said in complaint(changed(key, value))
+
+
 def test_config_of_the_repository_is_valid(repository):
     config = load_config(yaml.safe_load((repository / "config.yaml").read_text()))
     assert config.experiment == "fashion_mnist_lt"

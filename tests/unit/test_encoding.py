@@ -1,5 +1,6 @@
 """Image files that say that they are generated, and from what."""
 
+import hashlib
 import io
 import shutil
 import subprocess
@@ -7,11 +8,16 @@ import time
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from synaug.generation.encoding import NAMESPACES, SOURCE_TYPE, encode, relabel
+from synaug.generation.encoding import NAMESPACES, SOURCE_TYPE, encode, relabel, relabel_images
+from synaug.generation.shards import generate_shard
 from synaug.images import decode_image, encode_image, inspect_image
+from synaug.manifests import read_table
+from synaug.schemas import SCHEMAS
 
 FORMATS = ("png", "webp", "jpeg")
 LOSSLESS = ("png", "webp")
@@ -70,7 +76,6 @@ def test_the_file_says_what_made_it(format):
 def test_any_text_comes_back_as_it_was(format, text):
     said = fields(encode(pixels(1), ROW | {"prompt": text, "licence": text}, format))
     assert said["AIPromptInformation"] == text
-    # In the body of an element, only the end of a line is XML's own business.
     assert said.get("rights", "") == text
 
 
@@ -123,6 +128,37 @@ def test_another_licence_changes_no_pixel(format):
     old, new = ROW | {"format": format}, ROW | {"format": format, "licence": "CC BY 4.0"}
     assert relabel(encode(pixels(3), old, format), new) == encode(pixels(3), new, format)
     assert relabel(encode(pixels(1), new, format), old) == encode(pixels(1), old, format)
+
+
+def test_copied_images_get_the_licence_of_the_plan():
+    rows = pd.DataFrame([ROW | {"format": "png", "image_id": name, "licence": "old"} for name in "abc"])
+
+    def table(rows: pd.DataFrame) -> pa.Table:
+        made = [encode(pixels(1), row, "png") for row in rows.to_dict("records")]
+        sums = [hashlib.sha256(data).hexdigest() for data in made]
+        columns = {"image": [{"bytes": data, "path": "x"} for data in made], "sha256": sums}
+        table = pa.table(columns | {"licence": rows["licence"].tolist(), "image_id": list("abc")})
+        licence = table.column("licence").cast(SCHEMAS["shard"].field("licence").type)
+        return table.set_column(2, "licence", licence)
+
+    new = rows.assign(licence=["old", "new", "other"])
+    assert relabel_images(table(rows), rows).equals(table(rows))
+    made, expected = relabel_images(table(rows), new), table(new)
+    assert made.schema == expected.schema
+    assert made.to_pylist() == expected.to_pylist()
+
+
+def test_a_plan_with_another_licence_copies_and_relabels(plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    rows = plan.iloc[:3].assign(licence="new & better")
+    generate_shard(rows.assign(licence="old"), 4, old, tmp_path / "work", [], 1)
+    generate_shard(rows, 4, new, tmp_path / "work", [], 1)
+    copied = tmp_path / "copied.parquet"
+    done = generate_shard(rows.assign(model="/nowhere"), 4, copied, tmp_path / "work", [old], 1)
+    assert done == {"copied": 3, "sampled": 0}
+    names = ["image", "sha256", "licence"]
+    assert read_table("shard", copied, names).to_pylist() == read_table("shard", new, names).to_pylist()
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -87,6 +87,16 @@ def test_killed_training_resumes_to_the_same_weights(trained, tmp_path, monkeypa
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_another_process_knows_the_state_for_its_own():
+    """What diffusers notes in a config for itself is a set made to a list: in another order in every process."""
+    from synaug.generator_training.architecture import build_autoencoder
+    from synaug.generator_training.fit import _public
+
+    config = dict(build_autoencoder(16, 1, 8).config)
+    assert len(config["_use_default_values"]) > 1
+    assert _public(config) == _public(config | {"_use_default_values": config["_use_default_values"][::-1]})
+
+
 def test_other_settings_do_not_resume_and_replace_the_folder(tmp_path):
     settings = SMALL | {"autoencoder_steps": 1, "denoiser_steps": 1}
     images, labels = squares(grey=True)

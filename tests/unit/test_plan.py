@@ -17,7 +17,9 @@ COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 def make(cells):
     """A function: the plan of `counts`, with settings other than the usual ones."""
 
-    def make(counts=COUNTS, *, balance=None, prompts=None, version="v", seed=0, **generation) -> pd.DataFrame:
+    def make(
+        counts=COUNTS, *, balance=None, prompts=None, version="v", seed=0, adapters="", sources=None, **generation
+    ) -> pd.DataFrame:
         settings = {"model": "m", "images_per_shard": 20, **generation}
         return plan_generation(
             cells(counts),
@@ -28,6 +30,8 @@ def make(cells):
             image_size=28,
             color="grey",
             version=version,
+            adapters=adapters,
+            sources=sources,
         )
 
     return make
@@ -92,6 +96,64 @@ def test_templates_take_turns_and_names_replace_the_class_name(make):
     plan = make(prompts=prompts).set_index(["label_name", "index"])["prompt"]
     assert [plan["d", i] for i in range(3)] == ["a dog's ball", "one dog's ball", "a dog's ball"]
     assert plan["c", 0] == "a c"
+
+
+def test_lists_of_steps_and_guidance_are_taken_in_turns_by_every_prompt(make):
+    plan = make(steps=[10, 20], guidance=[1.5, 3.0], prompts={"templates": ["a {label}", "one {label}"]})
+    one = plan[plan["label_name"] == "d"]
+    combinations = list(zip(one["steps"], one["guidance"], one["prompt"], strict=True))
+    assert combinations[:4] == [(10, 1.5, "a d"), (10, 3.0, "a d"), (20, 1.5, "a d"), (20, 3.0, "a d")]
+    assert combinations[4] == (10, 1.5, "one d")
+    assert len(set(combinations[:8])) == 8
+    assert one["image_id"].is_unique
+
+
+def test_one_value_and_a_list_of_it_are_the_same(make):
+    assert ids(make(steps=20, guidance=2)) == ids(make(steps=[20], guidance=[2.0]))
+
+
+@pytest.mark.parametrize(("oversample", "planned"), [(1.0, [20, 38, 47]), (1.1, [22, 42, 52]), (2.0, [40, 76, 94])])
+def test_spare_images_come_after_the_wanted_ones(make, oversample, planned):
+    plan = make(balance={"oversample": oversample})
+    assert plan["label_name"].value_counts().reindex(["b", "c", "d"]).tolist() == planned
+    assert set(ids(make())) <= set(ids(plan))
+
+
+@pytest.fixture(scope="session")
+def real_images() -> pd.DataFrame:
+    names = [name for name, count in COUNTS.items() for _ in range(count)]
+    return pd.DataFrame({"image_id": [f"real {i}" for i in range(len(names))], "label_name": names})
+
+
+def from_real(make, sources, **settings) -> pd.DataFrame:
+    return make(pipeline="image-to-image", strength=0.6, sources=sources, **settings)
+
+
+def test_images_start_from_real_ones_of_their_class(make, real_images):
+    plan = from_real(make, real_images)
+    class_of = real_images.set_index("image_id")["label_name"]
+    assert (plan["source_image"].map(class_of) == plan["label_name"]).all()
+    assert plan.loc[plan["label_name"] == "d", "source_image"].value_counts().between(5, 30).all()
+    pd.testing.assert_frame_equal(plan, from_real(make, real_images.sample(frac=1, random_state=1)))
+
+
+def test_a_real_image_that_goes_takes_only_what_started_from_it(make, real_images):
+    before = from_real(make, real_images)
+    gone = before.loc[before["label_name"] == "c", "source_image"].iloc[0]
+    after = from_real(make, real_images[real_images["image_id"] != gone])
+    same = before["image_id"].to_numpy() == after["image_id"].to_numpy()
+    assert (same == (before["source_image"] != gone).to_numpy()).all()
+
+
+def test_strength_and_source_decide_pixels(make, real_images):
+    assert not set(ids(from_real(make, real_images))) & set(ids(make()))
+    other = make(pipeline="image-to-image", strength=0.7, sources=real_images)
+    assert not set(ids(from_real(make, real_images))) & set(ids(other))
+
+
+def test_a_class_without_real_images_cannot_start_from_them(make, real_images):
+    with pytest.raises(UserError, match="class 'd': has no real training image to start from"):
+        from_real(make, real_images[real_images["label_name"] != "d"])
 
 
 @pytest.mark.parametrize("names", [{"e": "x"}, {"d": "  "}])
@@ -172,7 +234,8 @@ def test_a_new_class_leaves_the_images_of_the_others(make):
 @pytest.mark.parametrize(
     "change",
     [{"guidance": 3.0}, {"steps": 21}, {"size": 256}, {"dtype": "float16"}, {"scheduler": "DDIMScheduler"},
-     {"version": "w"}, {"seed": 1}, {"prompts": {"negative": "text"}}],
+     {"version": "w"}, {"seed": 1}, {"prompts": {"negative": "text"}}, {"adapters": "[]"}, {"format": "webp"},
+     {"pipeline": "class-conditional"}],
 )  # fmt: skip
 def test_what_decides_pixels_changes_every_id_and_changes_it_back(make, change):
     before, after = make(), make(**change)
@@ -180,7 +243,9 @@ def test_what_decides_pixels_changes_every_id_and_changes_it_back(make, change):
     assert make()["image_id"].tolist() == before["image_id"].tolist()
 
 
-@pytest.mark.parametrize("change", [{"batch_size": 3}, {"licence": "MIT"}, {"note": "n"}, {"images_per_shard": 7}])
+@pytest.mark.parametrize(
+    "change", [{"batch_size": 3}, {"licence": "MIT"}, {"note": "n"}, {"images_per_shard": 7}, {"compile": True}]
+)
 def test_what_does_not_decide_pixels_changes_no_id(make, change):
     assert ids(make()) == ids(make(**change))
 

@@ -1,33 +1,72 @@
-"""The balanced manifest: all usable real training images, and the accepted synthetic ones."""
+"""The balanced manifest: all usable real training images, and the best of the accepted synthetic ones."""
 
 import hashlib
+import logging
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
+from synaug.config import Balance
 from synaug.errors import UserError
 from synaug.manifests import read_manifest
+from synaug.plan import wanted_counts
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = ["image_id", "label", "label_name", "source", "weight", "sha256", "path", "row", "column"]
 
 
-def build_balanced_manifest(real: pd.DataFrame, synthetic: pd.DataFrame, train_split: str) -> pd.DataFrame:
-    """Rows of the manifest `balanced`.
+def build_balanced_manifest(
+    real: pd.DataFrame, synthetic: pd.DataFrame, imbalance: pd.DataFrame, train_split: str, balance: Balance
+) -> pd.DataFrame:
+    """Rows of the manifest `balanced`: of each class all usable real images, and the best of the accepted ones.
 
-    real, synthetic: the manifests of these names. Every image has weight 1.
-    Raises UserError if the screening left a class without any of the synthetic images that were made for it.
+    real, synthetic, imbalance: the manifests of these names. Every image has weight 1. As many synthetic images are
+    kept as the class lacks: see `best_first`.
+    Raises UserError if a class has fewer and `balance.shortfall` is `error`, and if no synthetic image is left at
+    all; otherwise a class that has fewer is a line of the log.
     """
-    for name, accepted in synthetic.groupby("label_name")["accepted"]:
-        if not accepted.any():
-            reason = synthetic.loc[synthetic["label_name"] == name, "reason"].mode()[0]
-            raise UserError(
-                f"class {name!r}: all {len(accepted)} synthetic images were rejected (most often: {reason}); look at "
-                "synthetic.parquet, then change the model, prompts.names or screening"
-            )
+    cells = imbalance[imbalance["kind"] == "cell"]
+    wanted = pd.Series(wanted_counts(cells, balance).to_numpy(), cells["label_name"])
+    accepted = synthetic[synthetic["accepted"]]
+    ranked = best_first(accepted)
+    kept = ranked[ranked.groupby("label_name").cumcount() < ranked["label_name"].map(wanted).astype(float)]
+    _report_shortfall(wanted, kept, synthetic, balance)
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
-    fill = synthetic[synthetic["accepted"]].assign(source="synthetic", weight=1.0)
+    fill = kept.assign(source="synthetic", weight=1.0)
     return pd.concat([train, fill], ignore_index=True).reindex(columns=_COLUMNS)
+
+
+def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the manifest `synthetic`, the best first: by text-image score if they have one, else by the classifier's
+    confidence if they have one, else as they come in the plan, which also decides between equals.
+    """
+    score = next((name for name in ("text_image_score", "classifier_confidence") if accepted[name].notna().any()), None)
+    by = [score, "index"] if score else ["index"]
+    return accepted.sort_values([*by, "image_id"], ascending=[name != score for name in [*by, "image_id"]])
+
+
+def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, balance: Balance) -> None:
+    """Log, or raise as UserError, which classes have fewer synthetic images than wanted, and why."""
+    has = kept.groupby("label_name").size().reindex(wanted.index, fill_value=0)
+    rejected = synthetic[~synthetic["accepted"]]
+    lines = []
+    for name in wanted.index[has < wanted]:
+        own = rejected[rejected["label_name"] == name]
+        line = f"class {name!r}: {has[name]} of {wanted[name]} wanted synthetic images; rejected: {len(own)}"
+        if len(own):
+            most = own["rejected_by"].mode()[0]
+            line += f", most often by {most} (one {own.loc[own['rejected_by'] == most, 'reason'].iloc[0]})"
+        lines.append(line)
+    if lines and (balance.shortfall == "error" or kept.empty):
+        others = f" (and {len(lines) - 1} more classes)" if lines[1:] else ""
+        raise UserError(
+            f"{lines[0]}{others}; look at synthetic.parquet, then raise balance.oversample, or change the model, "
+            "prompts or screening"
+        )
+    for line in lines:
+        log.warning("%s", line)
 
 
 def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:

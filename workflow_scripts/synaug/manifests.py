@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from synaug.disk import space_for
 from synaug.errors import UserError
 from synaug.schemas import SCHEMA_VERSION, SCHEMAS, SORT_KEYS
 
@@ -50,7 +51,7 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
     # Encoded images do not compress, and PLAIN keeps them readable without a dictionary page.
     plain = {name: ("NONE" if name == "image.bytes" else "ZSTD") for name in _leaves(table.schema)}
     dictionary = [f.name for f in schema if pa.types.is_dictionary(f.type)]
-    with atomic_path(path) as temporary:
+    with space_for(path, table.nbytes), atomic_path(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata(metadata),
             temporary,

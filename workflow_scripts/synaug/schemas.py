@@ -47,6 +47,28 @@ PIXEL_COLUMNS = [
 ]
 _ID = _field("image_id", pa.string(), "real: hash of the file; synthetic: hash of everything that decides the pixels")
 _SHA256 = _field("sha256", pa.string(), "of the encoded image")
+_INDEX = _field("index", pa.int32(), "number within the class, in the order of the plan")
+# What the screening knows of a synthetic image; null: not computed, or the image could not be read.
+SCORE_COLUMNS = [
+    _field("contrast", pa.float64(), "standard deviation of the pixels, 0 to 255", nullable=True),
+    _field("text_image_score", pa.float32(), "cosine similarity of image and prompt, -1 to 1", nullable=True),
+    _field("classifier_confidence", pa.float32(), "probability of the own class, 0 to 1", nullable=True),
+    _field("safety_score", pa.float32(), "probability of the unsafe labels, 0 to 1", nullable=True),
+    *[
+        one
+        for name, what in (
+            ("earlier", "earlier synthetic image of the class"),
+            ("train", "real training image"),
+            ("test", "test image"),
+        )
+        for one in (
+            _field(f"nearest_{name}", pa.string(), f"id of the {what} with the most similar features", nullable=True),
+            _field(f"nearest_{name}_similarity", pa.float32(), "cosine similarity to it, -1 to 1", nullable=True),
+            _field(f"hash_nearest_{name}", pa.string(), f"id of the {what} with the nearest hash", nullable=True),
+            _field(f"nearest_{name}_distance", pa.int32(), "differing bits of the hashes, 0 to 64", nullable=True),
+        )
+    ],
+]
 _SUBSET = _field("subset", REPEATED, "all images; balanced: mean over classes; many, medium, few; class:<name>")
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -102,16 +124,55 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("libraries", REPEATED, "versions of torch, diffusers and transformers"),
         ]
     ),
+    "scores": pa.schema(
+        [
+            _ID,
+            *_CELL,
+            _INDEX,
+            *_LOCATION,
+            *_SIZE,
+            _SHA256,
+            *SCORE_COLUMNS,
+            _field("fault", pa.string(), "why the file can't be used", nullable=True),
+        ]
+    ),
+    "features": pa.schema(
+        [
+            _ID,
+            *_CELL,
+            _field("source", REPEATED, "real (training images) or synthetic"),
+            _field("features", pa.list_(pa.float32()), "of the network that `extractor` names"),
+            _field("extractor", REPEATED, "which network made the features, and its version"),
+        ]
+    ),
     "synthetic": pa.schema(
         [
             _ID,
             *_CELL,
+            _INDEX,
             *_LOCATION,
             *_SIZE,
             _SHA256,
-            _field("contrast", pa.float64(), "standard deviation of the pixels, 0 to 255", nullable=True),
-            _field("accepted", pa.bool_(), "whether it is trained on"),
-            _field("reason", pa.string(), "why not", nullable=True),
+            *SCORE_COLUMNS,
+            _field("accepted", pa.bool_(), "whether it may be trained on"),
+            _field("rejected_by", REPEATED, "the first check that it failed", nullable=True),
+            _field("reason", pa.string(), "why it is rejected", nullable=True),
+        ]
+    ),
+    "quality": pa.schema(
+        [
+            _field("label_name", REPEATED, "class name; empty: all classes together"),
+            _field(
+                "metric",
+                REPEATED,
+                "counts (wanted, planned, accepted, kept, shortfall, rejected_<check>), or a comparison of the kept "
+                "images with the real training images: fd, kid (0 is best), precision, recall (k = 3), density, "
+                "coverage (k = 5)",
+            ),
+            _field("value", pa.float64(), "null: too few images for this metric", nullable=True),
+            _field("images_real", pa.int64(), "real training images behind the value"),
+            _field("images_synthetic", pa.int64(), "kept synthetic images behind the value"),
+            _field("features", REPEATED, "network that made the features, and its version", nullable=True),
         ]
     ),
     "balanced": pa.schema(
@@ -171,7 +232,10 @@ SORT_KEYS = {
     "imbalance": ["kind", "label"],
     "plan": ["label", "index"],
     "shard": ["label_name", "image_id"],
+    "scores": ["label", "index"],
+    "features": ["source", "label", "image_id"],
     "synthetic": ["label", "image_id"],
+    "quality": ["label_name", "metric"],
     "balanced": ["label", "source", "image_id"],
     "history": ["step"],
     "predictions": ["label", "image_id"],

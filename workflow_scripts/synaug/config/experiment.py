@@ -116,8 +116,8 @@ def _fields_at(location: tuple) -> list[str]:
     """The keys that the block at `location` may have."""
     kind: Any = Config
     for part in location:
-        if get_origin(kind) is dict:
-            kind = get_args(kind)[1]
+        if get_origin(kind) in (dict, list):
+            kind = get_args(kind)[-1]
         else:
             kind = kind.model_fields[part].annotation
             if type(None) in get_args(kind):

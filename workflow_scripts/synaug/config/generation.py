@@ -57,6 +57,34 @@ class Prompts(Model):
                 raise ValueError(f"{template!r} must contain {{label}} and, besides {{modifier}}, no other placeholder")
         return templates
 
+    @field_validator("names", "modifiers", mode="before")
+    @classmethod
+    def _class_names_are_text(cls, block: Any) -> Any:
+        for key in block if isinstance(block, dict) else ():
+            if not isinstance(key, str):
+                raise ValueError(f"a class name is text: write '{key}', with the quotes")
+        return block
+
+    @field_validator("modifiers", mode="before")
+    @classmethod
+    def _modifiers_are_texts(cls, modifiers: Any) -> Any:
+        match modifiers:
+            case None:
+                return None
+            case str():
+                lists = [[modifiers]]
+            case dict():
+                lists = list(modifiers.values())
+            case _:
+                lists = [modifiers]
+        if any(not isinstance(one, list) or any(not isinstance(text, str) for text in one) for one in lists):
+            raise ValueError("should be general, a list of texts, a block of class: list of texts, or a table's path")
+        if not lists or any(not one for one in lists):
+            raise ValueError("a list of modifiers must not be empty")
+        if any(not text.strip() for one in lists for text in one):
+            raise ValueError("a modifier must not be empty; for images without one, add a template without {modifier}")
+        return modifiers
+
     @model_validator(mode="after")
     def _modifiers_where_they_are_used(self):
         used = any("{modifier}" in template for template in self.templates)

@@ -3,6 +3,7 @@
 The fields are those of the IPTC Photo Metadata Standard 2025.1, which tools know, and `synaug:seed`, which it lacks.
 """
 
+import hashlib
 import io
 import json
 import re
@@ -11,6 +12,8 @@ from functools import lru_cache
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from PIL import Image, PngImagePlugin
 
 from synaug.images import FORMATS
@@ -68,6 +71,26 @@ def relabel(data: bytes, row: Mapping) -> bytes:
     end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
     body = b"http://ns.adobe.com/xap/1.0/\0" + provenance(row).encode()
     return data[:start] + b"\xff\xe1" + (2 + len(body)).to_bytes(2, "big") + body + data[end:]
+
+
+def relabel_images(images: pa.Table, rows: pd.DataFrame) -> pa.Table:
+    """`images` (columns of the manifest `shard`) under the licences of `rows` (of a plan, in the same order).
+
+    The licence does not decide what an image shows, and so is not in its id: an image that was made under another one
+    is copied. What changes is its provenance, and with it the columns image, sha256 and licence.
+    """
+    old, new = images.column("licence").to_pylist(), rows["licence"].tolist()
+    other = [i for i, (one, two) in enumerate(zip(old, new, strict=True)) if one != two]
+    if not other:
+        return images
+    made, sums = images.column("image").to_pylist(), images.column("sha256").to_pylist()
+    for i, row in zip(other, rows.iloc[other].to_dict("records"), strict=True):
+        made[i]["bytes"] = relabel(made[i]["bytes"], row)
+        sums[i] = hashlib.sha256(made[i]["bytes"]).hexdigest()
+    for name, values in (("image", made), ("sha256", sums), ("licence", new)):
+        kind = images.schema.field(name).type
+        images = images.set_column(images.column_names.index(name), name, pa.array(values).cast(kind))
+    return images
 
 
 def _pixels(data: bytes) -> np.ndarray:

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.generation.encoding import encode
+from synaug.generation.encoding import encode, relabel_images
 from synaug.images import encoded_images
 from synaug.manifests import atomic_path, read_table, text_hash, write_manifest
 from synaug.schemas import SCHEMAS
@@ -62,9 +62,10 @@ def generate_shard(
         if cost_file:
             with atomic_path(cost_file) as temporary:
                 temporary.write_text(json.dumps(cost) + "\n")
-    images = pa.concat_tables([part.select(_MADE) for part in parts])
+    images = pa.concat_tables([part.select([*_MADE, "licence"]) for part in parts])
     order = pd.Series(range(images.num_rows), images.column("image_id").to_pylist())
-    images = images.take(pa.array(order[rows["image_id"]].to_numpy()))
+    # The licence is in the image file, and not in its id: a plan that names another one gets its own.
+    images = relabel_images(images.take(pa.array(order[rows["image_id"]].to_numpy())), rows).drop_columns("licence")
     # Columns of the plan come from this plan, wherever the pixels come from.
     planned = pa.Table.from_pandas(rows[_PLANNED], preserve_index=False)
     for name in planned.column_names:
@@ -133,7 +134,7 @@ def _sample_missing(
     # an interruption, the writer is waited for first: it needs the encoders.
     with leased_device() as device, ThreadPoolExecutor(threads) as encoders, ThreadPoolExecutor(1) as writer:
         cost = Cost(device)
-        made = {"device": device_name(device), "threads": threads, "libraries": _libraries()}
+        made = {"device": device_name(device), "threads": threads, "libraries": libraries(compile)}
         pending = None
         for _, alike in rows.groupby(_LOADED, sort=True):
             pipeline = load_pipeline(alike.iloc[0], device, compile)
@@ -186,11 +187,13 @@ def _write_batch(batch: pd.DataFrame, pixels, made: dict, work: Path, encoders: 
     return read_table("shard", file)
 
 
-def _libraries() -> str:
+def libraries(compile: bool) -> str:
+    """Versions of what decides the last bits of an image, and whether the denoiser is compiled."""
     from importlib.metadata import version
 
     names = ("torch", "diffusers", "transformers", "pillow")
-    return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)])
+    said = [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
+    return ", ".join([*said, "compiled"] if compile else said)
 
 
 def orphans(results: Path) -> list[Path]:
@@ -201,10 +204,6 @@ def orphans(results: Path) -> list[Path]:
     found = []
     for plan in sorted(results.glob("*/plan.parquet")):
         named = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
-        candidates = [
-            path
-            for pattern in ("shards/*.parquet", "work/*", "costs/*.json")
-            for path in sorted(plan.parent.glob(pattern))
-        ]
-        found += [path for path in candidates if path.stem not in named]
+        for pattern in ("shards/*.parquet", "work/*", "costs/*.json"):
+            found += [path for path in sorted(plan.parent.glob(pattern)) if path.stem not in named]
     return found

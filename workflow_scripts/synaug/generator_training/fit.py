@@ -50,7 +50,7 @@ def train_generator(
     torch.manual_seed(seed)
     autoencoder = architecture.build_autoencoder(size, pixels.shape[1], autoencoder_width, latent_channels)
     autoencoder.to(device, memory_format=torch.channels_last)
-    settings = [autoencoder.config, autoencoder_steps, autoencoder_learning_rate, batch_size, seed]
+    settings = [_public(autoencoder.config), autoencoder_steps, autoencoder_learning_rate, batch_size, seed]
     fingerprint = _fingerprint(pixels, *settings)
     loop = Loop(
         "autoencoder", autoencoder_steps, learning_rate=autoencoder_learning_rate, file=work / "autoencoder.pt",
@@ -69,7 +69,7 @@ def train_generator(
         latents[0].shape[-1], latent_channels, text_encoder.config.hidden_size, denoiser_width
     )
     model = TextToLatents(text_encoder, denoiser).to(device, memory_format=torch.channels_last)
-    settings = [denoiser.config, text_encoder.config.to_dict(), denoiser_steps, denoiser_learning_rate]
+    settings = [_public(denoiser.config), text_encoder.config.to_dict(), denoiser_steps, denoiser_learning_rate]
     loop = Loop(
         "denoiser", denoiser_steps, learning_rate=denoiser_learning_rate, file=work / "denoiser.pt",
         fingerprint=_fingerprint(fingerprint, labels, prompts, *settings), **common,
@@ -116,6 +116,11 @@ def _fingerprint(*parts) -> str:
             part = part.numpy()
         digest.update(part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode())
     return digest.hexdigest()
+
+
+def _public(config: dict) -> list:
+    """The settings of a diffusers config; what it notes for itself comes in another order in every process."""
+    return sorted((key, value) for key, value in config.items() if not key.startswith("_"))
 
 
 def _write(pipeline, out: Path) -> None:

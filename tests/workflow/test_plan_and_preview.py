@@ -1,0 +1,82 @@
+"""What it will cost, and what it will look like, before anything is spent."""
+
+import re
+import shutil
+
+import pytest
+from conftest import CLASSES, NAMES, Workdir
+from PIL import Image
+
+from synaug.manifests import read_manifest
+
+LACKS = {name: max(CLASSES.values()) - count for name, count in CLASSES.items()}
+SHARED = sum(min(4, lack) for lack in LACKS.values())  # 11 images of the preview that the plan wants, too
+
+
+@pytest.fixture
+def fresh(finished, tmp_path) -> Workdir:
+    """Checkout, data and config, without results."""
+    shutil.copytree(
+        finished.path, tmp_path / "checkout", ignore=shutil.ignore_patterns("results", "logs", ".snakemake")
+    )
+    return Workdir(tmp_path / "checkout")
+
+
+def to_sample(work) -> int:
+    log = (work.path / "logs" / "test" / "preview_images.log").read_text()
+    return int(re.search(r"(\d+) to sample", log)[1])
+
+
+def test_plan_prints_the_cost_and_makes_no_image(fresh):
+    done = fresh.run("plan")
+    assert done.status == 0, done.text
+    assert set(done.jobs) == {"index_dataset", "measure_imbalance", "plan_generation", "plan"}
+    for name, count in CLASSES.items():
+        assert re.search(rf"^{re.escape(NAMES[name])} +{count} +{LACKS[name]} +0 +{LACKS[name]} ", done.text, re.M)
+    assert f"{sum(LACKS.values())} images in" in done.text
+    assert "not known" in done.text
+    assert "a photo of a boot" in done.text
+    assert not (fresh.results / "shards").exists()
+
+
+def test_a_preview_shows_every_class_and_nothing_of_it_is_made_twice(fresh):
+    done = fresh.run("preview")
+    assert done.status == 0, done.text
+    assert "plan_generation" not in done.jobs
+    assert to_sample(fresh) == 4 * len(CLASSES)
+    images = read_manifest("shard", fresh.results / "preview.parquet", ["image_id", "label_name"])
+    assert images["label_name"].value_counts().to_dict() == {name: 4 for name in NAMES.values()}
+    with Image.open(fresh.results / "preview.png") as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.height > 4 * 100
+    assert fresh.run("preview").jobs == []
+
+    done = fresh.run("plan")
+    assert done.status == 0
+    assert "images/s" in done.text, done.text
+    assert f"{sum(LACKS.values()) - SHARED} images in" in done.text
+
+    done = fresh.run()
+    assert done.status == 0, done.text
+    assert fresh.sampled() == sum(LACKS.values()) - SHARED
+    assert "Device hours: 0" in fresh.run("plan").text
+
+
+def test_a_preview_of_a_finished_run_makes_only_what_nobody_wanted(work):
+    done = work.run("preview")
+    assert done.status == 0, done.text
+    assert set(done.jobs) == {"preview_images", "preview"}
+    assert to_sample(work) == 4 * len(CLASSES) - SHARED
+    assert work.run("prune").status == 0
+    assert (work.results / "preview.parquet").is_file()
+    assert work.run().jobs == []
+
+
+def test_a_faulty_prompt_table_is_named_before_anything_is_made(fresh):
+    (fresh.path / "prompts.csv").write_text("label,prompt\nBag,a bag\nBagg,a bag\n")
+    fresh.change(prompts={"file": "prompts.csv"})
+    done = fresh.run("plan")
+    assert done.status != 0
+    assert "prompts.csv: row 2" in done.text
+    assert "did you mean 'Bag'" in done.text
+    assert "Traceback" not in done.text

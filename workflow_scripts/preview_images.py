@@ -1,0 +1,50 @@
+"""Make the first images of every class; those that exist are copied, and those made here need not be made again."""
+
+from pathlib import Path
+
+from synaug.cost import stored_files
+from synaug.errors import job_log
+from synaug.generation.shards import generate_shard
+from synaug.generation.sources import RealImages
+from synaug.manifests import read_manifest
+from synaug.preview import preview_rows
+
+
+def main(
+    imbalance: str, real: str | None, settings: dict, out: str, batch_size: int, compile: bool, threads: int
+) -> None:
+    """Write the images as the manifest `shard` to `out` (results/<experiment>/preview.parquet).
+
+    real: the manifest of this name, for image-to-image. settings: see rules/generation.smk. What it cost goes to
+    preview.json beside it.
+    """
+    out = Path(out)
+    sources = None
+    if real:
+        images = read_manifest("real", real, ["image_id", "split", "label_name", "usable"])
+        sources = images[(images["split"] == settings["train_split"]) & images["usable"]]
+    rows = preview_rows(read_manifest("imbalance", imbalance), settings, sources)
+    generate_shard(
+        rows,
+        batch_size,
+        out,
+        out.parent / "work" / "preview",
+        [path for path in stored_files(out.parents[1]) if path != out],
+        threads,
+        compile=compile,
+        sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
+        cost_file=out.with_suffix(".json"),
+    )
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.imbalance,
+            snakemake.input.get("real"),
+            snakemake.params.settings,
+            snakemake.output.images,
+            snakemake.resources.batch_size,
+            bool(snakemake.resources.compile),
+            snakemake.threads,
+        )

@@ -1,0 +1,93 @@
+"""A first look: the first images of every class, and a contact sheet of them."""
+
+import io
+import math
+import textwrap
+
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from synaug.config import Balance, Generation, Prompts
+from synaug.models import adapters_text, model_version
+from synaug.plan import plan_generation
+
+IMAGES_PER_CLASS = 4
+
+# Lengths in pixels.
+_GAP = 8
+_NAME_WIDTH = 200
+_LINE = 14
+_CAPTION_LINES = 4
+_INK, _FAINT, _PAPER = "#1b1b1b", "#6b6b6b", "#ffffff"
+
+
+def preview_rows(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
+    """Rows of the manifest `plan`: the first images of every class, whether it lacks any or not.
+
+    They are those that the whole plan begins with, since an image depends on its class and number, not on how many
+    there are. imbalance: the manifest of this name. settings: of rule plan_generation. sources: see `plan_generation`.
+    """
+    generation = Generation.model_validate(settings["generation"])
+    return plan_generation(
+        # As if no class had an image yet.
+        imbalance.assign(count=0),
+        balance=Balance(strategy="fixed", target=IMAGES_PER_CLASS),
+        prompts=Prompts.model_validate(settings["prompts"]),
+        generation=generation,
+        seed=settings["seed"],
+        image_size=settings["image_size"],
+        color=settings["color"],
+        version=model_version(generation.model, generation.revision),
+        adapters=adapters_text(generation.adapters),
+        sources=sources,
+    )
+
+
+def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
+    """A row per class: its name, how many real images it has, and its synthetic images with their prompts.
+
+    images: columns label_name, prompt and image (encoded bytes). cells: class rows of the manifest `imbalance`.
+    Many classes stand in several columns, and smaller, so that the sheet stays about twice as high as wide.
+    """
+    cells = cells.sort_values("label")
+    side = 128 if len(cells) <= 60 else 96
+    block_width = _NAME_WIDTH + IMAGES_PER_CLASS * (side + _GAP) + 2 * _GAP
+    block_height = side + _CAPTION_LINES * _LINE + 2 * _GAP
+    columns = max(1, round(math.sqrt(len(cells) * block_height / block_width / 2)))
+    per_column = math.ceil(len(cells) / columns)
+    sheet = Image.new("RGB", (columns * block_width + _GAP, per_column * block_height + _GAP), _PAPER)
+    counts = cells["count"].tolist()
+    of_class = dict(list(images.groupby("label_name")))
+    for i, cell in enumerate(cells.itertuples()):
+        left = i // per_column * block_width + _GAP
+        top = i % per_column * block_height + _GAP
+        _draw_class(sheet, left, top, side, cell.label_name, int(counts[i]), of_class[cell.label_name])
+    return sheet
+
+
+def _draw_class(sheet, left: int, top: int, side: int, name: str, count: int, images: pd.DataFrame) -> None:
+    draw = ImageDraw.Draw(sheet)
+    head = textwrap.wrap(name, 24, max_lines=3, placeholder=" ...") or [name]
+    draw.multiline_text((left, top), "\n".join(head), _INK, _font(14, "-Bold"), spacing=4)
+    real = f"{count} real image{'s' * (count != 1)}"
+    draw.text((left, top + 18 * len(head) + 4), real, _FAINT, _font(11))
+    font = _font(10)
+    letters = max(8, int(side / font.getlength("prompt text") * len("prompt text")))
+    for place, image in enumerate(images.itertuples()):
+        x = left + _NAME_WIDTH + place * (side + _GAP)
+        picture = Image.open(io.BytesIO(image.image)).convert("RGB")
+        if picture.width > side:
+            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+        else:  # a whole number of times, and not smoothed: what the network will see
+            shown = side // picture.width * picture.width
+            picture = picture.resize((shown, shown), Image.Resampling.NEAREST)
+        sheet.paste(picture, (x, top))
+        caption = textwrap.wrap(image.prompt, letters, max_lines=_CAPTION_LINES, placeholder=" ...")
+        draw.multiline_text((x, top + picture.height + 2), "\n".join(caption), _FAINT, font, spacing=2)
+
+
+def _font(size: int, weight: str = ""):
+    """DejaVu Sans as matplotlib brings it along: Pillow's own font has few letters beyond English ones."""
+    import matplotlib
+
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans{weight}.ttf", size)

@@ -1,0 +1,8 @@
+"""Step 3: what the synthetic images are worth. Scores first, then the verdict, then the quality of what was kept.
+
+Only `judge` is imported here: whoever wants the verdicts need not have torch.
+"""
+
+from synaug.screening.judge import screen_synthetic
+
+__all__ = ["screen_synthetic"]
