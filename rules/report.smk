@@ -12,6 +12,7 @@ rule report:
         plan="<results>/plan.parquet",
         synthetic="<results>/synthetic.parquet",
         balanced="<results>/balanced.parquet",
+        quality="<results>/quality.parquet",
         summary="<results>/summary.parquet",
         histories=expand("<results>/{network}/history.parquet", network=NETWORKS),
         code=code("report.py", "synaug/report/*", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"),

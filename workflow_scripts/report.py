@@ -21,6 +21,7 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
     synthetic = read_manifest("synthetic", manifests.synthetic)
     imbalance = read_manifest("imbalance", manifests.imbalance)
     balanced = read_manifest("balanced", manifests.balanced)
+    quality = read_manifest("quality", manifests.quality)
     summary = page.name_series(read_manifest("summary", manifests.summary), list(settings.recipes))
     classes = page.class_table(imbalance, balanced)
     half = page.CLASSES_SHOWN // 2
@@ -50,8 +51,10 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
             "results": results,
             "subsets": [name for name in SUBSETS if any(name in row["values"] for row in results)],
             "gallery": gallery,
-            "rejected": list(synthetic.loc[~synthetic["accepted"], "reason"].value_counts().items()),
+            "rejected": list(synthetic["rejected_by"].value_counts().items()),
             "unusable": list(real.loc[~real["usable"], "reason"].value_counts().items()),
+            "quality": page.quality_table(quality, shown["label_name"].tolist()),
+            "features": ", ".join(sorted(quality["features"].dropna().unique())),
             "class_figure": page.svg_figure(plots.class_figure(per_class, classes["label_name"].tolist())),
             "fill_figure": page.svg_figure(plots.fill_figure(classes)),
             "history_figure": page.svg_figure(plots.history_figure(read_histories(manifests.histories))),

@@ -165,3 +165,16 @@ def test_another_cut_into_jobs_samples_nothing(work, changes):
     assert done.status == 0
     assert work.sampled() == 0
     assert not {"train", "finetune"} & set(done.jobs)
+
+
+def test_a_threshold_scores_nothing_again(work):
+    """Nor does it train anything, as long as the verdicts stay."""
+    work.change(screening={"classifier": {"steps": 2}, "duplicates": {"max_hash_distance": None}, "leakage": None})
+    done = work.run("results/test/quality.parquet")
+    assert {"fit_screener", "score_synthetic", "screen_synthetic", "measure_quality"} <= set(done.jobs)
+    work.change(screening={"classifier": {"min_confidence": 0.0}, "min_contrast": 0.0})
+    done = work.run("results/test/quality.parquet")
+    assert set(done.jobs) == {"screen_synthetic", "build_balanced_manifest"}
+    quality = read_manifest("quality", work.results / "quality.parquet")
+    assert (quality["features"].dropna().str.startswith("classifier sha256:")).all()
+    assert quality.set_index(["label_name", "metric"])["value"]["", "kept"] == FILL

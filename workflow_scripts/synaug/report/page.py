@@ -63,6 +63,17 @@ def result_table(summary: pd.DataFrame) -> list[dict]:
     return rows
 
 
+def quality_table(quality: pd.DataFrame, classes: list[str]) -> list[dict]:
+    """One dict for all images and for each of `classes`: name, and its metrics (manifest `quality`) as numbers."""
+    table = quality.pivot(index="label_name", columns="metric", values="value")
+    rows = []
+    for name in ["", *classes]:
+        if name in table.index:
+            values = {metric: value for metric, value in table.loc[name].items() if pd.notna(value)}
+            rows.append({"name": name or "all", "values": values})
+    return rows
+
+
 def generator_software(synthetic: pd.DataFrame) -> list[str]:
     """What the synthetic images were made with: versions and devices, as their shards recorded them, each once."""
     made: set[str] = set()
