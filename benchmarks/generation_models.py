@@ -82,7 +82,7 @@ def diffusion_transformer(quick: bool) -> diffusers.DiTPipeline:
 
 MODELS = {
     "embedded": (
-        None, {"size": 32, "stored_size": 28, "color": "grey", "format": "png", "steps": 7, "guidance": 2.5},
+        None, {"size": 32, "stored_size": 32, "color": "grey", "format": "png", "steps": 8, "guidance": 2.25},
     ),
     "sd15": (stable_diffusion, {"size": 512, "stored_size": 512, "steps": 20, "guidance": 2.0}),
     "sd15_lcm": (
