@@ -8,7 +8,8 @@ For each model, in turns in one process, best of several rounds, images a second
   per_image   the pipeline called once per image, saving PNGs, as most scripts do
   per_batch   the pipeline called per batch, saving PNGs
 With them: the share of the device's matrix-product peak, measured here, that the engine's floating-point operations
-are; whether images are made again bit for bit at another place of the batch; and what a shard costs beyond sampling.
+are (above 1 on a CPU whose convolutions are faster than its matrix product); whether images are made again bit for bit
+at another place of the batch; and what a shard costs beyond sampling.
 
 `embedded` is the generator of the default experiment. The others have the sizes of the published models and random
 weights: speed does not depend on what they have learnt. They need a GPU; without one only `embedded` is measured.

@@ -139,7 +139,7 @@ class Generation(Model):
     size: int = Field(512, ge=8, multiple_of=8, description="Side of the square images that the model makes, pixels.")
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Floating-point type of the model.")
     format: Literal["png", "webp", "jpeg"] = Field(
-        "png", description="How images are stored. png, webp: lossless, webp is faster from 128 pixels on."
+        "png", description="How images are stored. png, webp: lossless; webp is smaller and faster to write."
     )
     compile: bool = Field(False, description="Compile the denoiser's blocks: minutes at the start, then faster. GPUs.")
     batch_size: int | None = Field(
