@@ -7,6 +7,7 @@ from synaug.errors import job_log
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
+from synaug.plan import read_sources
 from synaug.preview import preview_rows
 
 
@@ -19,10 +20,7 @@ def main(
     preview.json beside it.
     """
     out = Path(out)
-    sources = None
-    if real:
-        images = read_manifest("real", real, ["image_id", "split", "label_name", "usable"])
-        sources = images[(images["split"] == settings["train_split"]) & images["usable"]]
+    sources = read_sources(real, settings["train_split"]) if real else None
     rows = preview_rows(read_manifest("imbalance", imbalance), settings, sources)
     generate_shard(
         rows,

@@ -24,7 +24,7 @@ LOSSLESS = ("png", "webp")
 MIME = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 ROW = {
     "image_id": "0123456789abcdef01234567",
-    "model": "/home/somebody/models/tiny",
+    "model": "models/tiny",
     "model_version": "sha256:00112233445566778899aabb",
     "adapters": "",
     "prompt": "a photo of a bag",

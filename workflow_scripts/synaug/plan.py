@@ -15,8 +15,8 @@ import pandas as pd
 
 from synaug.config import Balance, Generation, Prompts
 from synaug.errors import UserError
-from synaug.manifests import read_table, text_hash
-from synaug.models import CONTENTS
+from synaug.manifests import read_manifest, read_table, text_hash
+from synaug.models import CONTENTS, adapters_text, model_version
 from synaug.prompts import class_prompts
 
 # Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
@@ -112,6 +112,29 @@ def plan_generation(
     plan = pd.concat(classes, ignore_index=True).assign(**same, licence=generation.licence)
     names = {block: shard_name(ids.tolist()) for block, ids in plan.groupby("block", sort=False)["image_id"]}
     return plan.assign(shard=plan["block"].map(names).astype("str")).drop(columns="block")
+
+
+def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
+    """`plan_generation` with the `settings` of the rule of that name (see rules/generation.smk): plain dicts."""
+    generation = Generation.model_validate(settings["generation"])
+    return plan_generation(
+        imbalance,
+        balance=Balance.model_validate(settings["balance"]),
+        prompts=Prompts.model_validate(settings["prompts"]),
+        generation=generation,
+        seed=settings["seed"],
+        image_size=settings["image_size"],
+        color=settings["color"],
+        version=model_version(generation.model, generation.revision),
+        adapters=adapters_text(generation.adapters),
+        sources=sources,
+    )
+
+
+def read_sources(real: str, train_split: str) -> pd.DataFrame:
+    """The rows of the manifest at `real` that image-to-image may start from: usable training images."""
+    rows = read_manifest("real", real, ["image_id", "split", "label_name", "usable"])
+    return rows[(rows["split"] == train_split) & rows["usable"]]
 
 
 def draw_sources(seeds: pd.Series, sources: pd.DataFrame, label_name: str) -> list[str]:

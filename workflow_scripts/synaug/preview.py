@@ -7,9 +7,7 @@ import textwrap
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from synaug.config import Balance, Generation, Prompts
-from synaug.models import adapters_text, model_version
-from synaug.plan import plan_generation
+from synaug.plan import plan_from_settings
 
 IMAGES_PER_CLASS = 4
 
@@ -27,20 +25,9 @@ def preview_rows(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame 
     They are those that the whole plan begins with, since an image depends on its class and number, not on how many
     there are. imbalance: the manifest of this name. settings: of rule plan_generation. sources: see `plan_generation`.
     """
-    generation = Generation.model_validate(settings["generation"])
-    return plan_generation(
-        # As if no class had an image yet.
-        imbalance.assign(count=0),
-        balance=Balance(strategy="fixed", target=IMAGES_PER_CLASS),
-        prompts=Prompts.model_validate(settings["prompts"]),
-        generation=generation,
-        seed=settings["seed"],
-        image_size=settings["image_size"],
-        color=settings["color"],
-        version=model_version(generation.model, generation.revision),
-        adapters=adapters_text(generation.adapters),
-        sources=sources,
-    )
+    balance = {"strategy": "fixed", "target": IMAGES_PER_CLASS}
+    # As if no class had an image yet.
+    return plan_from_settings(imbalance.assign(count=0), settings | {"balance": balance}, sources)
 
 
 def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
