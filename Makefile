@@ -33,7 +33,7 @@ test-fast: setup
 	$(BIN)/pytest tests/unit
 
 test: setup lint
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n 2 --dist worksteal
 
 clean:
 	rm -rf .venv results logs .snakemake

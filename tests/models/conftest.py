@@ -1,20 +1,12 @@
 """Tiny checkpoints of many model families, made once."""
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 from pathlib import Path
 
 import families
 import pandas as pd
 import pytest
-import torch
 
 from synaug.models import model_version
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

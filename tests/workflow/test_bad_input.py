@@ -5,8 +5,8 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import Workdir
 from PIL import Image
+from workdir import Workdir
 
 from synaug.errors import ERROR_PREFIX
 from synaug.manifests import read_manifest

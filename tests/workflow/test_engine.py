@@ -3,8 +3,8 @@
 import io
 
 import pyarrow.parquet as pq
-from conftest import CLASSES
 from PIL import Image
+from workdir import CLASSES
 
 from synaug.manifests import read_manifest
 

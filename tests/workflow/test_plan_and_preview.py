@@ -4,8 +4,8 @@ import re
 import shutil
 
 import pytest
-from conftest import CLASSES, NAMES, Workdir
 from PIL import Image
+from workdir import CLASSES, NAMES, Workdir
 
 from synaug.manifests import read_manifest
 

@@ -6,7 +6,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import CLASSES
+from workdir import CLASSES
 
 from synaug.manifests import read_manifest
 

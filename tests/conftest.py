@@ -1,9 +1,10 @@
-"""Small real images and small manifests for the unit tests."""
+"""Small real images, small manifests and a tiny checkpoint."""
 
 import io
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 torch.set_num_threads(1)
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
