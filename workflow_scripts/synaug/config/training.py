@@ -43,7 +43,7 @@ class Stage2(Model):
     start: Literal["warm", "fresh"] = Field("warm", description="Last layer: as stage 1 left it, or initialised anew.")
     steps: int = Field(100, ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Images per step.")
-    learning_rate: float = Field(0.01, gt=0, description="Peak rate of SGD with momentum; cosine to 0.")
+    learning_rate: float = Field(0.001, gt=0, description="Peak rate of SGD with momentum; cosine to 0.")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty on the last layer.")
 
 
