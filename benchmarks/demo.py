@@ -2,14 +2,16 @@
 
     python benchmarks/demo.py [--quick] [--cores 2]
 
-In a copy of the checkout: `snakemake --cores N`, and a `snakemake -n` that has nothing to do, are timed. Then more seeds,
-for tighter intervals; and the same seeds with networks that are trained for 150 steps only. --quick: one seed, 60 steps, few images, to see that it works. The last
-line is one JSON object; it is also written to benchmarks/results/demo.json (not with --quick).
+In a copy of the checkout: `snakemake --cores N`, and a `snakemake -n` that has nothing to do, are timed. Then come more
+seeds, for tighter intervals; then the same seeds with networks that are trained for 150 steps only. --quick: one seed,
+60 steps, few images, to see that it works. The last line is one JSON object; it is also written to
+benchmarks/results/demo.json (not with --quick).
 """
 
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +36,9 @@ COPIED = ("Snakefile", "rules", "workflow_scripts", "profiles", "envs", "resourc
 def timed(command: list[str], folder: Path) -> tuple[float, float]:
     """Seconds, and peak memory in GB (proportional set sizes of the process and its children), of `command`."""
     start = time.monotonic()
-    process = subprocess.Popen(command, cwd=folder)
+    # The library of the copy, so that work on the checkout does not disturb a run.
+    environment = os.environ | {"PYTHONPATH": str(folder / "workflow_scripts")}
+    process = subprocess.Popen(command, cwd=folder, env=environment)
     peak = 0
 
     def watch() -> None:
@@ -58,7 +62,7 @@ def timed(command: list[str], folder: Path) -> tuple[float, float]:
 
 def accuracies(summary: pd.DataFrame) -> dict[str, list[float]]:
     """`recipe/stage/subset` -> mean and ends of the 95 % interval over seeds, in %."""
-    shown = summary[summary["subset"].isin(["all", "many", "medium", "few"])]
+    shown = summary[(summary["metric"] == "accuracy") & summary["subset"].isin(["all", "many", "medium", "few"])]
     return {
         f"{row.recipe}/{row.stage}/{row.subset}": [round(100 * x, 2) for x in (row.mean, row.low, row.high)]
         for row in shown.itertuples()
@@ -67,7 +71,7 @@ def accuracies(summary: pd.DataFrame) -> dict[str, list[float]]:
 
 def finetune_gain(metrics: pd.DataFrame) -> list[float]:
     """What stage 2 adds to its own stage 1 over all images: mean and ends of the interval of the paired differences."""
-    rows = metrics[(metrics["recipe"] == "synaug") & (metrics["subset"] == "all")]
+    rows = metrics.query("recipe == 'synaug' and metric == 'accuracy' and subset == 'all'")
     stages = rows.pivot(index="seed", columns="stage", values="value")
     return [round(100 * x, 2) for x in mean_interval((stages["finetune"] - stages["train"]).to_numpy())]
 
