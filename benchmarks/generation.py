@@ -21,6 +21,7 @@ import argparse
 import json
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -113,6 +114,7 @@ def measure(name: str, device: str, peak: float, arguments) -> dict:
             "teraflop_per_image": round(flops / 1e12, 6),
             "share_of_matrix_peak": round(best["engine"] * flops / 1e12 / peak, 3),
             "made_again_bit_for_bit": made_again(pipeline, rows, batch_size),
+            "seconds_import_and_load_in_a_new_process": fresh_process(rows.iloc[0], device),
             "seconds_of_a_shard_beyond_sampling": cost["seconds_loading"],
             "peak_memory_gib": round(cost["peak_memory_bytes"] / 2**30, 2),
         }  # fmt: skip
@@ -141,6 +143,23 @@ def run_engine(rows: pd.DataFrame, batch_size: int, folder: Path, threads: int, 
         rows, batch_size, folder / "x.parquet", folder / "work", [], threads, compile=compile, cost_file=cost
     )
     return json.loads(cost.read_text())["images_per_s"]
+
+
+def fresh_process(row: pd.Series, device: str) -> float:
+    """Seconds that a job needs before its first batch: imports, check of the model's hash, loading."""
+    needed = ["pipeline", "model", "model_version", "adapters", "scheduler", "dtype"]
+    code = (
+        "import json, sys, pandas, synaug.generation.shards; from synaug.generation.pipelines import load_pipeline; "
+        f"load_pipeline(json.loads(sys.argv[1]), {device!r})"
+    )
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", code, row[needed].to_json()],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return round(time.perf_counter() - start, 2)
 
 
 def load_stock(row: pd.Series, device: str):

@@ -1,13 +1,43 @@
 """The real images.
 
+A data set in its authors' files (CIFAR, Fashion-MNIST) is first made into a table, here and not beside those files:
+their folder may be read-only, and the cut belongs to the experiment.
 Inputs: the data set of the config (dataset.path).
-Outputs: <results>/real.parquet, one row per image of the training and the test split.
+Outputs: <results>/real.parquet, one row per image of the training and the test split; for a data set in its authors'
+files also <results>/dataset.parquet, the images.
 """
+
+from synaug.datasets import PUBLISHED, as_table
+
+TABLE = CONFIG.dataset
+
+if CONFIG.dataset.source in PUBLISHED:
+    TABLE = as_table(CONFIG.dataset, f"results/{CONFIG.experiment}/dataset.parquet")
+
+    rule convert_dataset:
+        input:
+            data=DATA_FILES,
+            code=code(
+                "convert_dataset.py",
+                *(f"synaug/datasets/{name}.py" for name in ("cifar", "fashion_mnist", "long_tail", "published")),
+                "synaug/images.py",
+            ),
+        output:
+            images="<results>/dataset.parquet",
+        log:
+            "<logs>/convert_dataset.log",
+        conda:
+            # torchvision downloads.
+            "../envs/torch.yaml" if CONFIG.dataset.download else "../envs/data.yaml"
+        params:
+            dataset=CONFIG.dataset.model_dump(),
+        script:
+            "../workflow_scripts/convert_dataset.py"
 
 
 rule index_dataset:
     input:
-        data=DATA_FILES,
+        data=DATA_FILES if TABLE is CONFIG.dataset else "<results>/dataset.parquet",
         code=code(
             "index_dataset.py", "synaug/datasets/*.py", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"
         ),
@@ -18,7 +48,7 @@ rule index_dataset:
     conda:
         "../envs/data.yaml"
     params:
-        dataset=CONFIG.dataset.model_dump(),
+        dataset=TABLE.model_dump(),
         # Of a folder of images, which are too many to be inputs one by one.
         listing=lambda wildcards: fingerprint(CONFIG.dataset),
     script:

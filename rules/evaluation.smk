@@ -1,7 +1,11 @@
-"""Evaluate: score every network on the test images, and average over seeds.
+"""Step 5, evaluate: score every network on the test images, compare recipes, and average over seeds.
 
-Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results>/imbalance.parquet.
-Outputs: <results>/metrics.parquet, one row per figure and network; <results>/summary.parquet, means and intervals.
+Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results>/imbalance.parquet; for what it cost,
+<results>/{balanced,plan}.parquet, <results>/benchmarks/ and <results>/costs/.
+Outputs: <results>/metrics.parquet, one row per figure and network; <results>/differences.parquet, recipes minus a
+baseline; <results>/summary.parquet, means, intervals and costs.
+
+Seconds are never twice the same, so nothing is run again for them.
 """
 
 NETWORKS = [
@@ -17,13 +21,24 @@ rule evaluate:
     input:
         predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
         imbalance="<results>/imbalance.parquet",
-        code=code("evaluate.py", "synaug/evaluation/classification.py", "synaug/manifests.py", "synaug/schemas.py"),
+        code=code(
+            "evaluate.py",
+            "synaug/evaluation/bootstrap.py",
+            "synaug/evaluation/classification.py",
+            "synaug/evaluation/differences.py",
+            "synaug/evaluation/intervals.py",
+            "synaug/manifests.py",
+            "synaug/schemas.py",
+        ),
     output:
         metrics="<results>/metrics.parquet",
+        differences="<results>/differences.parquet",
     log:
         "<logs>/evaluate.log",
     conda:
         "../envs/data.yaml"
+    params:
+        baseline=CONFIG.evaluation.baseline or next(iter(CONFIG.recipes)),
     script:
         "../workflow_scripts/evaluate.py"
 
@@ -31,12 +46,23 @@ rule evaluate:
 rule summarise:
     input:
         metrics="<results>/metrics.parquet",
-        code=code("summarise.py", "synaug/evaluation/intervals.py", "synaug/manifests.py", "synaug/schemas.py"),
+        # Ancient: other training images give other metrics.
+        balanced=ancient("<results>/balanced.parquet"),
+        plan=ancient("<results>/plan.parquet"),
+        code=code(
+            "summarise.py",
+            "synaug/evaluation/costs.py",
+            "synaug/evaluation/intervals.py",
+            "synaug/manifests.py",
+            "synaug/schemas.py",
+        ),
     output:
         summary="<results>/summary.parquet",
     log:
         "<logs>/summarise.log",
     conda:
         "../envs/data.yaml"
+    params:
+        data={name: recipe.data for name, recipe in CONFIG.recipes.items()},
     script:
         "../workflow_scripts/summarise.py"

@@ -14,6 +14,7 @@ rule report:
         balanced="<results>/balanced.parquet",
         quality="<results>/quality.parquet",
         summary="<results>/summary.parquet",
+        differences="<results>/differences.parquet",
         histories=expand("<results>/{network}/history.parquet", network=NETWORKS),
         code=code("report.py", "synaug/report/*", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"),
     output:

@@ -1,26 +1,44 @@
-"""Score the predictions of every network."""
+"""Score the predictions of every network, and take the differences to a baseline."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from synaug.errors import job_log
-from synaug.evaluation.classification import score
+from synaug.errors import UserError, job_log
+from synaug.evaluation.bootstrap import resample
+from synaug.evaluation.classification import score, with_intervals
+from synaug.evaluation.differences import compare
 from synaug.manifests import read_manifest, write_manifest
 
 
-def main(predictions: list[str], imbalance: str, metrics: str) -> None:
-    """Score `predictions` (files .../<stage>/<recipe>/<seed>/predictions.parquet) into the manifest `metrics`."""
+def main(predictions: list[str], imbalance: str, baseline: str, metrics: str, differences: str) -> None:
+    """Score `predictions` (files .../<stage>/<recipe>/<seed>/predictions.parquet): manifests `metrics`, `differences`.
+
+    Raises UserError if they are not of the same test images.
+    """
     cells = read_manifest("imbalance", imbalance).query("kind == 'cell'")
     shots = dict(zip(cells["label"].astype(int), cells["shot"], strict=True))
-    tables = []
+    images = read_manifest("predictions", predictions[0], ["image_id", "label"])
+    counts = resample(images["label"].to_numpy())
+    tables, networks = [], {}
     for path in predictions:
         *_, stage, recipe, seed, _ = Path(path).parts
-        scores = score(read_manifest("predictions", path, ["label", "label_name", "predicted"]), shots)
-        tables.append(scores.assign(stage=stage, recipe=recipe, seed=int(seed)))
+        rows = read_manifest("predictions", path)
+        if not rows[["image_id", "label"]].equals(images):
+            raise UserError(f"{path}: other test images than in {predictions[0]}; delete both and run again")
+        scores = score(rows, shots, counts)
+        networks.setdefault((recipe, stage), {})[int(seed)] = scores
+        tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=int(seed)))
     write_manifest("metrics", pd.concat(tables, ignore_index=True), metrics)
+    write_manifest("differences", compare(networks, baseline), differences)
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(list(snakemake.input.predictions), snakemake.input.imbalance, snakemake.output.metrics)
+        main(
+            list(snakemake.input.predictions),
+            snakemake.input.imbalance,
+            snakemake.params.baseline,
+            snakemake.output.metrics,
+            snakemake.output.differences,
+        )

@@ -1,5 +1,6 @@
 """Stage 2: re-train the last layer on a few real images, and let the network read the test images again."""
 
+import numpy as np
 import torch
 
 from synaug.balance import rows_of_recipe
@@ -17,12 +18,14 @@ def main(model: str, balanced: str, real: str, settings: dict, seed: int, thread
     """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`."""
     torch.set_num_threads(threads)
     recipe = Recipe.model_validate(settings["recipe"])
-    rows = rows_of_recipe(read_manifest("balanced", balanced), "real")
+    table = read_manifest("balanced", balanced)
+    rows = rows_of_recipe(table, "real")
+    counts = np.bincount(rows_of_recipe(table, recipe.data)["label"])
     images = read_manifest("real", real)
     test = images[(images["split"] == settings["test_split"]) & images["usable"]]
     with leased_device() as device:
         data = load_training_set(rows, settings["image_size"], settings["color"], device)
-        tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed)
+        tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, counts)
         write_manifest("predictions", predict(tuned, test, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(tuned, out.model)

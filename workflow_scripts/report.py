@@ -11,8 +11,6 @@ from synaug.imbalance import unevenness
 from synaug.manifests import atomic_path, read_manifest
 from synaug.report import page, plots
 
-SUBSETS = ["all", "balanced", "many", "medium", "few"]
-
 
 def main(manifests, config: dict, out: str, picture: str) -> None:
     """Render the manifests (attributes of `manifests`: paths) to the page `out` and the figure `picture` (PNG)."""
@@ -23,6 +21,7 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
     balanced = read_manifest("balanced", manifests.balanced)
     quality = read_manifest("quality", manifests.quality)
     summary = page.name_series(read_manifest("summary", manifests.summary), list(settings.recipes))
+    differences = page.name_series(read_manifest("differences", manifests.differences), list(settings.recipes))
     classes = page.class_table(imbalance, balanced)
     half = page.CLASSES_SHOWN // 2
     shown = classes if len(classes) <= 2 * half else pd.concat([classes.head(half), classes.tail(half)])
@@ -35,7 +34,6 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
     )
     per_class = summary[summary["subset"].str.startswith("class:")]
     per_class = per_class.assign(label_name=per_class["subset"].str.removeprefix("class:"))
-    results = page.result_table(summary)
     text = page.render(
         {
             "config": settings.model_dump(),
@@ -48,8 +46,9 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
             },
             "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
             "after": unevenness((classes["real"] + classes["synthetic"]).to_numpy()),
-            "results": results,
-            "subsets": [name for name in SUBSETS if any(name in row["values"] for row in results)],
+            "columns": page.figure_columns(summary),
+            "results": page.result_table(summary),
+            "differences": page.difference_table(differences),
             "gallery": gallery,
             "rejected": list(synthetic["rejected_by"].value_counts().items()),
             "unusable": list(real.loc[~real["usable"], "reason"].value_counts().items()),
@@ -73,7 +72,9 @@ def read_histories(paths: list[str]) -> dict[str, list[pd.DataFrame]]:
     histories: dict[str, list[pd.DataFrame]] = {}
     for path in paths:
         *_, stage, recipe, _, _ = Path(path).parts
-        histories.setdefault(page.series_name(recipe, stage), []).append(read_manifest("history", path))
+        history = read_manifest("history", path)
+        if len(history):  # some methods take no step
+            histories.setdefault(page.series_name(recipe, stage), []).append(history)
     return histories
 
 

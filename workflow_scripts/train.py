@@ -1,5 +1,9 @@
 """Stage 1: train a whole network on the images of a recipe, and let it read the test images."""
 
+import hashlib
+import json
+from pathlib import Path
+
 import torch
 
 from synaug.balance import rows_of_recipe
@@ -10,10 +14,23 @@ from synaug.generation.devices import leased_device
 from synaug.manifests import read_manifest, write_manifest
 from synaug.training.backbones import save_classifier
 from synaug.training.data import load_training_set
+from synaug.training.loop import Checkpoint
 from synaug.training.stages import train_stage1
 
 
-def main(balanced: str, real: str, settings: dict, seed: int, threads: int, out) -> None:
+def checkpoint_of(model: str, code: list[str], *decisive) -> Checkpoint:
+    """Where the training of results/<experiment>/train/<recipe>/<seed>/model.safetensors can go on after a stop.
+
+    code, decisive: files, and what can be written as JSON, that decide the network: if they changed, it begins anew.
+    """
+    recipe, seed = Path(model).parts[-3:-1]
+    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
+    for file in sorted(code):
+        key.update(Path(file).read_bytes())
+    return Checkpoint(Path(model).parents[3] / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
+
+
+def main(balanced: str, real: str, settings: dict, seed: int, threads: int, checkpoint: Checkpoint, out) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
     torch.set_num_threads(threads)
     recipe = Recipe.model_validate(settings["recipe"])
@@ -23,19 +40,22 @@ def main(balanced: str, real: str, settings: dict, seed: int, threads: int, out)
     test = images[(images["split"] == settings["test_split"]) & images["usable"]]
     with leased_device() as device:
         data = load_training_set(rows, settings["image_size"], settings["color"], device)
-        model, history = train_stage1(data, classes, recipe.stage1, seed)
+        model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint)
         write_manifest("predictions", predict(model, test, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(model, out.model)
+    checkpoint.forget()
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
+        seed, settings = int(snakemake.wildcards.seed), snakemake.params.settings
         main(
             snakemake.input.balanced,
             snakemake.input.real,
-            snakemake.params.settings,
-            int(snakemake.wildcards.seed),
+            settings,
+            seed,
             snakemake.threads,
+            checkpoint_of(snakemake.output.model, snakemake.input.code, settings, seed, snakemake.params.images),
             snakemake.output,
         )

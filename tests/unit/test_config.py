@@ -110,7 +110,7 @@ def test_numbers_that_come_as_text_from_the_command_line_are_numbers():
         ("dataset.image_size", "28px", "integer"),
         ("dataset.image_size", 4, "8"),
         ("dataset.color", "gray", "'grey' or 'rgb'"),
-        ("dataset.source", "zip", "'table' or 'folder'"),
+        ("dataset.source", "zip", "'table', 'folder'"),
         ("generation.size", 30, "multiple of 8"),
         ("generation.steps", True, "integer"),
         ("generation.guidance", "high", "number"),

@@ -1,13 +1,20 @@
 """Scores and intervals against numbers computed by hand."""
 
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
-from synaug.evaluation.classification import score
+from synaug.evaluation.bootstrap import resample
+from synaug.evaluation.classification import score, with_intervals
+from synaug.evaluation.costs import add_costs
+from synaug.evaluation.differences import compare
 from synaug.evaluation.intervals import mean_interval, summarise
 from synaug.manifests import read_manifest, write_manifest
 
@@ -17,16 +24,44 @@ PREDICTIONS = pd.DataFrame(
         "label": [0, 0, 0, 0, 0, 1, 1, 1, 2, 2],
         "label_name": ["bag"] * 5 + ["a/b"] * 3 + ["coat"] * 2,
         "predicted": [0, 0, 0, 0, 1, 1, 1, 0, 0, 2],
+        "probabilities": [[0.9, 0.1, 0.0]] * 4 + [[0.2, 0.8, 0.0]] + [[0.3, 0.7, 0.0]] * 2
+        + [[0.6, 0.4, 0.0], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]],
     }
-)
+)  # fmt: skip
+SHOTS = {0: "many", 1: "few", 2: "few"}
+
+
+def figures(predictions: pd.DataFrame, shots=SHOTS) -> pd.DataFrame:
+    """metric, subset -> value, low, high."""
+    rows = with_intervals(score(predictions, shots, resample(predictions["label"].to_numpy())))
+    return rows.set_index(["metric", "subset"])
+
+
+def random_predictions(seed: int, images: int = 600, classes: int = 7, skill: float = 2.0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    labels = np.sort(np.random.default_rng(0).integers(classes, size=images))
+    logits = rng.normal(size=(images, classes)) + skill * np.eye(classes)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return pd.DataFrame(
+        {
+            "image_id": [f"{i:04}" for i in range(images)],
+            "label": labels,
+            "label_name": [f"class {label}" for label in labels],
+            "predicted": probabilities.argmax(1),
+            "probabilities": list(probabilities),
+        }
+    )
 
 
 def test_accuracy_by_hand():
-    figures = score(PREDICTIONS, {0: "many", 1: "few", 2: "few"}).set_index("subset")["value"]
-    assert figures.to_dict() == pytest.approx(
+    values = figures(PREDICTIONS).loc["accuracy", "value"]
+    assert values.to_dict() == pytest.approx(
         {
             "all": 7 / 10,
             "balanced": (4 / 5 + 2 / 3 + 1 / 2) / 3,
+            "harmonic_mean": 3 / (5 / 4 + 3 / 2 + 2),
+            "geometric_mean": (4 / 5 * 2 / 3 * 1 / 2) ** (1 / 3),
+            "worst_class": 1 / 2,
             "many": 4 / 5,
             "few": (2 / 3 + 1 / 2) / 2,
             "class:bag": 4 / 5,
@@ -34,6 +69,109 @@ def test_accuracy_by_hand():
             "class:coat": 1 / 2,
         }
     )
+
+
+def test_a_class_that_is_never_right_makes_the_means_zero():
+    values = figures(PREDICTIONS.assign(predicted=0)).loc["accuracy", "value"]
+    assert values[["harmonic_mean", "geometric_mean", "worst_class"]].tolist() == [0, 0, 0]
+
+
+def test_calibration_error_by_hand():
+    # In bins of 1/15: 0.9 four times right: 0.4; 0.8 wrong; 0.7 right twice; 0.6 right, and wrong; 0.5 wrong.
+    values = figures(PREDICTIONS).loc["ece", "value"]
+    assert values["all"] == pytest.approx((0.4 + 0.8 + 0.6 + 0.2 + 0.5) / 10)
+    assert values["many"] == pytest.approx((0.4 + 0.8) / 5)
+    assert values["few"] == pytest.approx((0.6 + 0.2 + 0.5) / 5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_figures_are_those_of_well_kept_libraries(seed):
+    predictions = random_predictions(seed)
+    values = figures(predictions, dict.fromkeys(range(7), "many"))["value"]
+    labels, predicted = predictions["label"], predictions["predicted"]
+    assert values["accuracy", "all"] == pytest.approx(accuracy_score(labels, predicted))
+    assert values["accuracy", "balanced"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    per_class = recall_score(labels, predicted, average=None)
+    assert values["accuracy", "harmonic_mean"] == pytest.approx(stats.hmean(per_class))
+    assert values["accuracy", "geometric_mean"] == pytest.approx(stats.gmean(per_class))
+    probabilities = torch.from_numpy(np.stack(predictions["probabilities"]))
+    oracle = multiclass_calibration_error(probabilities, torch.tensor(labels), 7, n_bins=15, norm="l1")
+    assert values["ece", "all"] == pytest.approx(float(oracle), abs=1e-6)
+
+
+def test_bootstrap_intervals_are_those_of_the_binomial():
+    rows = figures(random_predictions(1), dict.fromkeys(range(7), "many")).loc["accuracy"]
+    n = 600
+    accuracy = rows.loc["all", "value"]
+    spread = 1.96 * math.sqrt(accuracy * (1 - accuracy) / n)
+    # Classes of a fixed size leave a little less to chance than the binomial of all images.
+    assert rows.loc["all", "high"] - accuracy == pytest.approx(spread, rel=0.15)
+    assert accuracy - rows.loc["all", "low"] == pytest.approx(spread, rel=0.15)
+
+
+def test_resamples_keep_the_sizes_of_the_classes_and_repeat():
+    labels = np.array([2, 0, 0, 2, 2, 5])
+    counts = resample(labels)
+    assert (counts[0] == 1).all()
+    for label, size in ((0, 2), (2, 3), (5, 1)):
+        assert (counts[:, labels == label].sum(1) == size).all()
+    assert np.array_equal(counts, resample(labels))
+    assert counts[1:, :5].std() > 0.5
+
+
+def test_differences_are_paired_by_seed_and_by_image():
+    base = random_predictions(1)
+    counts = resample(base["label"].to_numpy())
+
+    def network(seed: int, repaired: float) -> pd.DataFrame:
+        """The base's mistakes, but for a share that is put right."""
+        mended = np.random.default_rng(seed).random(len(base)) < repaired
+        return score(
+            base.assign(predicted=base["predicted"].where(~mended, base["label"])),
+            dict.fromkeys(range(7), "many"),
+            counts,
+        )
+
+    networks = {("real", "train"): {}, ("synaug", "train"): {}, ("synaug", "finetune"): {}}
+    for seed in range(3):
+        networks["real", "train"][seed] = network(seed, 0.0)
+        networks["synaug", "train"][seed] = network(seed, 0.2)
+        networks["synaug", "finetune"][seed] = network(seed + 10, 0.4)
+    table = compare(networks, "real").set_index(["recipe", "stage", "baseline_recipe", "baseline_stage", "subset"])
+    assert {key[:4] for key in table.index} == {
+        ("synaug", "train", "real", "train"),
+        ("synaug", "finetune", "real", "train"),
+        ("synaug", "finetune", "synaug", "train"),
+    }
+    row = table.loc[("synaug", "train", "real", "train", "balanced")]
+    gains = [
+        networks["synaug", "train"][seed].loc[("accuracy", "balanced", "classes"), 0]
+        - networks["real", "train"][seed].loc[("accuracy", "balanced", "classes"), 0]
+        for seed in range(3)
+    ]
+    assert tuple(row[["mean", "low", "high"]]) == pytest.approx(mean_interval(np.array(gains)))
+    assert row["seeds"] == 3
+    # Most images are read alike by both: the interval of the difference is tighter than that of either network.
+    alone = with_intervals(networks["synaug", "train"][0]).set_index("subset").loc["balanced"]
+    assert row["high_images"] - row["low_images"] < 0.7 * (alone["high"] - alone["low"])
+    assert row["low_images"] < row["mean"] < row["high_images"]
+
+
+def test_costs_are_images_and_recorded_seconds(tmp_path):
+    for name, seconds in (("train/real-0", 10), ("train/real-1", 20), ("finetune/real-0", 1), ("finetune/real-1", 2)):
+        file = tmp_path / "benchmarks" / f"{name}.jsonl"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"s": seconds}) + "\n")
+    (tmp_path / "costs").mkdir()
+    (tmp_path / "costs" / "abc.json").write_text(json.dumps({"seconds": 30.0}))
+    balanced = pd.DataFrame({"image_id": list("abcd"), "source": ["real", "real", "synthetic", "synthetic"]})
+    summary = pd.DataFrame({"recipe": ["real", "real", "filled"], "stage": ["train", "finetune", "train"]})
+    rows = add_costs(summary, [0, 1], {"real": "real", "filled": "balanced"}, balanced, ["abc"], tmp_path)
+    assert rows["real_images"].tolist() == [2, 2, 2]
+    assert rows["synthetic_images"].tolist() == [0, 0, 2]
+    assert rows["train_seconds"].iloc[:2].tolist() == [15, 16.5]
+    assert rows["generation_seconds"].tolist() == [0, 0, 30]
+    assert pd.isna(rows["train_seconds"].iloc[2])  # nothing was recorded
 
 
 def test_interval_by_hand():
@@ -68,6 +206,7 @@ def metrics(seeds: list[int]) -> pd.DataFrame:
             "seed": seed,
             "metric": "accuracy",
             "subset": subset,
+            "weighting": "images",
             "value": value + seed,
         }
         for recipe, value in (("real", 0.1), ("synaug", 0.5))
@@ -77,8 +216,13 @@ def metrics(seeds: list[int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def with_costs(rows: pd.DataFrame) -> pd.DataFrame:
+    nothing = pd.array([None] * 4, "Float64")
+    return summarise(rows).assign(real_images=3, synthetic_images=0, train_seconds=nothing, generation_seconds=nothing)
+
+
 def test_summary_has_one_row_per_figure(tmp_path):
-    write_manifest("summary", summarise(metrics([0, 1, 2])), tmp_path / "summary.parquet")
+    write_manifest("summary", with_costs(metrics([0, 1, 2])), tmp_path / "summary.parquet")
     summary = read_manifest("summary", tmp_path / "summary.parquet").set_index(["recipe", "subset"])
     assert len(summary) == 4
     assert (summary["seeds"] == 3).all()
@@ -87,7 +231,7 @@ def test_summary_has_one_row_per_figure(tmp_path):
 
 
 def test_summary_of_one_seed_has_empty_ends(tmp_path):
-    write_manifest("summary", summarise(metrics([4])), tmp_path / "summary.parquet")
+    write_manifest("summary", with_costs(metrics([4])), tmp_path / "summary.parquet")
     summary = read_manifest("summary", tmp_path / "summary.parquet")
     assert summary["mean"].tolist() == pytest.approx([4.1, 4.1, 4.5, 4.5])
     assert summary[["low", "high"]].isna().all(axis=None)

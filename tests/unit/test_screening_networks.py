@@ -181,7 +181,7 @@ def test_screener_knows_the_rare_class_and_is_the_same_again(classes_that_differ
     with torch.inference_mode():
         np.testing.assert_allclose(features, scorer.model.features(classes_that_differ.images), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(scorer.features(images), features)
-    with pytest.raises(UserError, match="class 'none' has no usable real training image"):
+    with pytest.raises(UserError, match="class 'none' has no usable training image"):
         fit_screener(classes_that_differ, ["dark", "bright", "none"], steps=1, seed=0)
     fit_screener(classes_that_differ, ["dark", "bright"], steps=1, seed=0)
 

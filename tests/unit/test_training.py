@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from synaug.config import Mixup, Stage1, Stage2
+from synaug.config import Loss, Mixup, Stage1, Stage2
 from synaug.errors import UserError
 from synaug.evaluation.predictions import predict
 from synaug.manifests import read_manifest, write_manifest
-from synaug.training.backbones import Classifier, load_classifier, save_classifier
-from synaug.training.data import TrainingSet, augment, batches, load_training_set
+from synaug.training.backbones import Classifier, CosineHead, load_classifier, save_classifier
+from synaug.training.data import TrainingSet, augment, load_training_set
 from synaug.training.mixing import draw_partners, mixup
 from synaug.training.stages import choose_few, finetune_stage2, train_stage1
 
@@ -34,6 +34,11 @@ def training_set(counts=(30, 20, 6), synthetic: float = 0.0, side: int = 12, see
 @pytest.fixture(scope="module")
 def trained() -> Classifier:
     return train_stage1(training_set(), CLASSES, SETTINGS, seed=0)[0]
+
+
+def stage2(model: Classifier, data: TrainingSet, settings: Stage2, seed: int = 0):
+    """Stage 2 after a stage 1 on the same images."""
+    return finetune_stage2(model, data, settings, SETTINGS, seed, np.bincount(data.labels))
 
 
 def weights(model: Classifier) -> dict[str, torch.Tensor]:
@@ -62,14 +67,6 @@ def test_augmentation_moves_or_flips_and_nothing_else():
     allowed = {tuple(i.flatten().tolist()) for one in moved for i in (one, one.flip(3))}
     made = augment(image.expand(400, -1, -1, -1), 1, True, np.random.default_rng(0))
     assert {tuple(i.flatten().tolist()) for i in made} == allowed
-
-
-def test_a_pass_shows_every_image_once():
-    stream = batches(10, 4, np.random.default_rng(0))
-    drawn = torch.cat([next(stream) for _ in range(15)])
-    for start in range(0, 60, 10):
-        assert sorted(drawn[start : start + 10].tolist()) == list(range(10))
-    assert drawn[:10].tolist() != drawn[10:20].tolist()
 
 
 @pytest.mark.parametrize("pairing", ["random", "real_synthetic"])
@@ -132,7 +129,7 @@ def test_a_class_without_images_is_named():
 @pytest.mark.parametrize("counts", [(1, 1, 1), (3, 1, 1)])
 def test_a_few_images_are_enough_to_train(counts):
     model, _ = train_stage1(training_set(counts), CLASSES, SETTINGS, seed=0)
-    finetune_stage2(model, training_set(counts), Stage2(steps=2), SETTINGS, seed=0)
+    stage2(model, training_set(counts), Stage2(steps=2))
 
 
 def test_a_loss_that_is_no_number_is_a_user_error():
@@ -143,14 +140,14 @@ def test_a_loss_that_is_no_number_is_a_user_error():
 @pytest.mark.parametrize("start", ["warm", "fresh"])
 def test_stage_2_changes_the_last_layer_only(trained, start):
     before = weights(trained)
-    tuned, _ = finetune_stage2(trained, training_set(), Stage2(steps=5, start=start), SETTINGS, seed=0)
+    tuned, _ = stage2(trained, training_set(), Stage2(steps=5, start=start))
     after = weights(tuned)
     assert {name for name in after if not torch.equal(after[name], before[name])} == {"head.weight", "head.bias"}
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(trained).items())
 
 
 def test_stage_2_repeats_exactly(trained):
-    one, other = (finetune_stage2(trained, training_set(), Stage2(steps=5), SETTINGS, seed=3)[0] for _ in range(2))
+    one, other = (stage2(trained, training_set(), Stage2(steps=5), seed=3)[0] for _ in range(2))
     assert same(one, other)
 
 
@@ -164,12 +161,104 @@ def test_stage_2_takes_equally_many_of_every_class(wanted, given):
 
 def test_stage_2_names_the_class_that_has_too_few(trained):
     with pytest.raises(UserError, match=r"images_per_class.*'light' has 6"):
-        finetune_stage2(trained, training_set(), Stage2(images_per_class=7), SETTINGS, seed=0)
+        stage2(trained, training_set(), Stage2(images_per_class=7))
+
+
+def test_stage_2_scales_each_class_by_one_factor(trained):
+    settings = Stage2(method="scale", steps=20, learning_rate=0.1, images_per_class="all", sampling="class_balanced")
+    tuned, history = stage2(trained, training_set(), settings)
+    factors = tuned.head.weight / trained.head.weight
+    assert torch.allclose(factors, factors[:, :1].expand_as(factors), rtol=1e-4)
+    assert torch.allclose(tuned.head.bias, factors[:, 0] * trained.head.bias, rtol=1e-4)
+    assert (factors[:, 0] - 1).abs().max() > 1e-3
+    assert history["step"].tolist() == [20]
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_tau_norm_divides_by_the_norm(trained, tau):
+    tuned, history = stage2(trained, training_set(), Stage2(method="tau_norm", tau=tau))
+    for new, old in zip(tuned.head.weight.tolist(), trained.head.weight.tolist(), strict=True):
+        norm = sum(value * value for value in old) ** 0.5
+        assert new == pytest.approx([value / norm**tau for value in old], rel=1e-4)
+    assert tuned.head.bias.tolist() == [0, 0, 0]
+    assert len(history) == 0
+
+
+def test_logit_adjustment_takes_the_log_prior_of_stage_1(trained):
+    settings = Stage2(method="logit_adjustment", tau=2.0)
+    tuned, _ = finetune_stage2(trained, training_set(), settings, SETTINGS, 0, np.array([60, 30, 10]))
+    images = training_set().images[:5]
+    taken = 2 * np.log([0.6, 0.3, 0.1])
+    assert tuned(images).detach().numpy() == pytest.approx(trained(images).detach().numpy() - taken, abs=1e-4)
+
+
+def test_max_norm_bounds_every_class(trained):
+    settings = Stage2(steps=30, learning_rate=1.0, images_per_class="all", class_weights="effective", max_norm=0.5)
+    tuned, _ = stage2(trained, training_set(), settings)
+    assert tuned.head.weight.norm(dim=1).tolist() == pytest.approx([0.5] * 3, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": Loss(name="balanced_softmax")},
+        {"class_weights": "effective"},
+        {"class_weights": "inverse", "deferred": 0.5},
+        {"sampling": "class_balanced"},
+        {"synthetic_weight": 0.2},
+        {"optimizer": "adamw", "learning_rate": 0.001},
+        {"precision": "bfloat16"},
+        {"ema": 0.9},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_every_setting_changes_the_network_and_repeats(change):
+    data = training_set(synthetic=0.3)
+    plain, _ = train_stage1(data, CLASSES, SETTINGS, seed=1)
+    settings = SETTINGS.model_copy(update=change)
+    one, other = (train_stage1(data, CLASSES, settings, seed=1)[0] for _ in range(2))
+    assert same(one, other)
+    assert not same(one, plain)
+
+
+def test_a_cosine_head_by_hand_and_saved(tmp_path):
+    settings = SETTINGS.model_copy(update={"head": "cosine", "loss": Loss(name="ldam"), "class_weights": "effective"})
+    model, _ = train_stage1(training_set(), CLASSES, settings.model_copy(update={"deferred": 0.5}), seed=0)
+    features, weights = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, -2.0]])
+    head = CosineHead(2, 2)
+    head.weight.data = weights
+    assert head(features).tolist()[0] == pytest.approx([30 * 0.6, -30 * 0.8])
+    images = training_set().images
+    assert model(images).abs().max() <= 30
+    save_classifier(model, tmp_path / "model.safetensors")
+    loaded = load_classifier(tmp_path / "model.safetensors")
+    assert np.array_equal(loaded.probabilities(images), model.probabilities(images))
+
+
+def test_a_rare_class_is_found_by_what_is_made_for_it():
+    """Overlapping classes, 200 to 4: plain cross-entropy hardly ever says the rare one."""
+    rng = np.random.default_rng(0)
+
+    def noisy(counts) -> TrainingSet:
+        data = training_set(counts)
+        images = data.images.float() / 3 + torch.from_numpy(rng.normal(0, 40, (len(data), 1, 1, 1))) + 60
+        return TrainingSet(images.clamp(0, 255).to(torch.uint8), data.labels, data.synthetic, data.weights)
+
+    data, test = noisy((200, 60, 4)), noisy((40, 40, 40))
+
+    def recall(**change) -> float:
+        settings = SETTINGS.model_copy(update={"steps": 60, **change})
+        said = train_stage1(data, CLASSES, settings, seed=0)[0].probabilities(test.images).argmax(1)
+        return float((said[80:] == 2).mean())
+
+    plain = recall()
+    for change in ({"loss": Loss(name="balanced_softmax")}, {"sampling": "class_balanced"}):
+        assert recall(**change) > plain + 0.2, change
 
 
 def test_stage_2_refuses_synthetic_images(trained):
     with pytest.raises(ValueError, match="real"):
-        finetune_stage2(trained, training_set(synthetic=0.5), Stage2(), SETTINGS, seed=0)
+        stage2(trained, training_set(synthetic=0.5), Stage2())
 
 
 def test_a_saved_network_says_the_same(trained, tmp_path):

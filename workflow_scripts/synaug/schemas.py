@@ -69,7 +69,28 @@ SCORE_COLUMNS = [
         )
     ],
 ]
-_SUBSET = _field("subset", REPEATED, "all images; balanced: mean over classes; many, medium, few; class:<name>")
+_NETWORKS = [
+    _field("recipe", REPEATED, "recipe of the config"),
+    _field("stage", REPEATED, "train: whole network; finetune: last layer re-trained"),
+]
+_FIGURE = [
+    _field(
+        "metric",
+        REPEATED,
+        "accuracy: share of right answers; ece: expected calibration error of the top probability (15 bins, 0 is best)",
+    ),
+    _field(
+        "subset",
+        REPEATED,
+        "all; many, medium, few (their classes); of accuracy also balanced, harmonic_mean, geometric_mean, worst_class "
+        "(over the accuracies of all classes), class:<name>",
+    ),
+    _field("weighting", REPEATED, "images: every test image counts the same; classes: every class does"),
+]
+_OVER_SEEDS = [
+    _field("low", pa.float64(), "lower end of its 95 % interval (Student t); null with one seed", nullable=True),
+    _field("high", pa.float64(), "upper end of that interval", nullable=True),
+]
 
 SCHEMAS: dict[str, pa.Schema] = {
     "real": pa.schema(
@@ -203,26 +224,44 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "metrics": pa.schema(
         [
-            _field("recipe", REPEATED, "recipe of the config"),
-            _field("stage", REPEATED, "train: whole network; finetune: last layer re-trained"),
+            *_NETWORKS,
             _field("seed", pa.int64(), "training seed"),
-            _field("metric", REPEATED, "accuracy: share of right answers over the images of the subset"),
-            _SUBSET,
+            *_FIGURE,
             _field("value", pa.float64(), "0 to 1"),
+            _field("low", pa.float64(), "lower end of the 95 % interval over test images (percentile bootstrap)"),
+            _field("high", pa.float64(), "upper end of that interval"),
+        ]
+    ),
+    "differences": pa.schema(
+        [
+            *_NETWORKS,
+            _field("baseline_recipe", REPEATED, "recipe that it is compared with"),
+            _field("baseline_stage", REPEATED, "stage of that recipe"),
+            *_FIGURE,
+            _field("mean", pa.float64(), "over seeds, of the figure minus that of the baseline with the same seed"),
+            *_OVER_SEEDS,
+            _field("low_images", pa.float64(), "lower end of its 95 % interval over test images, with these networks"),
+            _field("high_images", pa.float64(), "upper end of that interval (percentile bootstrap)"),
+            _field("seeds", pa.int32(), "number of seeds"),
         ]
     ),
     "summary": pa.schema(
         [
-            _field("recipe", REPEATED, "recipe of the config"),
-            _field("stage", REPEATED, "train or finetune"),
-            _field("metric", REPEATED, "accuracy"),
-            _SUBSET,
+            *_NETWORKS,
+            *_FIGURE,
             _field("mean", pa.float64(), "over seeds"),
-            _field(
-                "low", pa.float64(), "lower end of the 95 % interval (Student t); null with one seed", nullable=True
-            ),
-            _field("high", pa.float64(), "upper end of the 95 % interval", nullable=True),
+            *_OVER_SEEDS,
             _field("seeds", pa.int32(), "number of seeds"),
+            _field("real_images", pa.int64(), "different real training images"),
+            _field("synthetic_images", pa.int64(), "different synthetic training images"),
+            _field("train_seconds", pa.float64(), "of one device per network; null: not recorded", nullable=True),
+            _field(
+                "generation_seconds",
+                pa.float64(),
+                "of one device for all synthetic images, once for all networks; those copied from another experiment "
+                "count as the copying; null: not recorded",
+                nullable=True,
+            ),
         ]
     ),
 }
@@ -240,5 +279,6 @@ SORT_KEYS = {
     "history": ["step"],
     "predictions": ["label", "image_id"],
     "metrics": ["recipe", "stage", "seed", "metric", "subset"],
+    "differences": ["recipe", "stage", "baseline_recipe", "baseline_stage", "metric", "subset"],
     "summary": ["recipe", "stage", "metric", "subset"],
 }

@@ -4,12 +4,14 @@ Nothing here is about threads, GPUs or folders: those belong to the command line
 """
 
 from synaug.config.base import Model
+from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, Dataset, Imbalance, load_config
 from synaug.config.generation import Adapter, Balance, Generation, Prompts
 from synaug.config.screening import Nearness, Safety, Screener, Screening, TextImage
-from synaug.config.training import GeneratorTraining, Mixup, Recipe, Stage1, Stage2
+from synaug.config.training import GeneratorTraining, Loss, Mixup, Recipe, Stage1, Stage2
 
 __all__ = [
-    "Adapter", "Balance", "Config", "Dataset", "Generation", "GeneratorTraining", "Imbalance", "Mixup", "Model",
-    "Nearness", "Prompts", "Recipe", "Safety", "Screener", "Screening", "Stage1", "Stage2", "TextImage", "load_config",
+    "Adapter", "Balance", "Config", "Dataset", "Evaluation", "Generation", "GeneratorTraining", "Imbalance", "Loss",
+    "Mixup", "Model", "Nearness", "Prompts", "Recipe", "Safety", "Screener", "Screening", "Stage1", "Stage2",
+    "TextImage", "load_config",
 ]  # fmt: skip

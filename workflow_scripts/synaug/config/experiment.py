@@ -3,22 +3,28 @@
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from synaug.config.base import Model, Name, Seed
+from synaug.config.evaluation import Evaluation
 from synaug.config.generation import Balance, Generation, Prompts
 from synaug.config.screening import Screening
 from synaug.config.training import GeneratorTraining, Recipe, Stage1
 from synaug.errors import UserError
 
+_PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
+
 
 class Dataset(Model):
     """Where the real images are and in which form they are used."""
 
-    source: Literal["table", "folder"] = Field(
-        description="table: Parquet or CSV with one row per image; folder: <path>/<split>/<class>/<image>."
+    source: Literal["table", "folder", "image_list", "cifar10", "cifar100", "fashion_mnist"] = Field(
+        description="table: Parquet or CSV with one row per image; folder: <path>/<split>/<class>/<image>; image_list: "
+        "text files that name images and classes; cifar10, cifar100, fashion_mnist: the authors' files."
     )
-    path: str = Field(description="The table (or a folder of *.parquet tables), or the folder of images.")
+    path: str = Field(
+        description="The table (or a folder of *.parquet tables), the folder of images, or that of the authors' files."
+    )
     image_size: int = Field(ge=8, le=1024, description="Side of the square images that networks see, pixels.")
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images: 1 or 3.")
     train_split: str = Field("train", description="Name of the split that is measured, filled and trained on.")
@@ -29,6 +35,39 @@ class Dataset(Model):
         "image", description="table only: an image struct {bytes, path}, or a path relative to the table's folder."
     )
     max_megapixels: float = Field(100.0, gt=0, description="A larger image is not decoded but listed with that reason.")
+    lists: dict[str, str] | None = Field(
+        None, description="image_list only: split -> text file with lines `<path below path> <number of the class>`."
+    )
+    class_names: str | None = Field(
+        None, description="image_list only: text file, line i names class i (from 0), or lines `<WordNet id> <name>`."
+    )
+    classes: str | None = Field(
+        None, description="image_list only: text file of the classes to use, numbers or WordNet ids, one a line."
+    )
+    download: bool = Field(False, description="cifar10, cifar100, fashion_mnist: torchvision gets missing files.")
+    imbalance_factor: float | None = Field(
+        None, ge=1, description="cifar10, cifar100, fashion_mnist: largest class / smallest; null: the whole set."
+    )
+    largest_class: int | None = Field(
+        None, ge=1, description="With imbalance_factor: images of the largest class; null: all that it has."
+    )
+    cut_seed: int = Field(0, ge=0, lt=2**32, description="With imbalance_factor: which images are kept.")
+
+    @model_validator(mode="after")
+    def _keys_fit_the_source(self):
+        if (self.lists is not None) != (self.source == "image_list"):
+            raise ValueError("lists is needed with source: image_list, and only with it")
+        if self.lists is not None and not {self.train_split, self.test_split} <= set(self.lists):
+            raise ValueError(f"lists should have a file for {self.train_split} and for {self.test_split}")
+        listed = {"class_names": self.class_names, "classes": self.classes}
+        published = {"download": self.download, "imbalance_factor": self.imbalance_factor}
+        for key, value in {**listed, **published}.items():
+            there = self.source == "image_list" if key in listed else self.source in _PUBLISHED
+            if value and not there:
+                raise ValueError(f"{key} is for source: {'image_list' if key in listed else ', '.join(_PUBLISHED)}")
+        if (self.largest_class or self.cut_seed) and self.imbalance_factor is None:
+            raise ValueError("largest_class and cut_seed have no effect without imbalance_factor; leave them out")
+        return self
 
 
 class Imbalance(Model):
@@ -57,6 +96,7 @@ class Config(Model):
     screening: Screening = Screening()
     training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe, unless the recipe says otherwise.")
     recipes: dict[Name, Recipe] = Field(min_length=1, description="Recipe name -> recipe.")
+    evaluation: Evaluation = Evaluation()
     seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="Every recipe is trained once with each of these.")
     generator_training: GeneratorTraining | None = Field(None, description="Only for `snakemake train_generator`.")
 
@@ -74,6 +114,14 @@ class Config(Model):
                 recipe = {**recipe, "stage1": {**shared, **(own or {})}}
             merged[name] = recipe
         return {**config, "recipes": merged}
+
+    @field_validator("evaluation")
+    @classmethod
+    def _baseline_is_a_recipe(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
+        recipes = info.data.get("recipes")  # not there if they are at fault themselves
+        if recipes and evaluation.baseline and evaluation.baseline not in recipes:
+            raise ValueError(f"baseline should be null or a recipe: {', '.join(recipes)}")
+        return evaluation
 
     @field_validator("seeds")
     @classmethod

@@ -145,7 +145,7 @@ class Generation(Model):
     batch_size: int | None = Field(
         None, ge=1, description="Images sampled together (the last batch is padded); null: found by a short trial."
     )
-    images_per_shard: int = Field(1000, ge=1, description="Work of one job: one model load, minutes of device time.")
+    images_per_shard: int = Field(2000, ge=1, description="Work of one job: one model load, minutes of device time.")
     licence: str = Field("", description="Licence of the model's images, carried into every shard.")
     note: str = Field("", description="What a reader of the results must know of the model; shown in the report.")
 

@@ -1,8 +1,8 @@
 """Config blocks of step 4: recipes; and of the training of a generator of one's own."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synaug.config.base import Model
 
@@ -16,6 +16,31 @@ class Mixup(Model):
     )
 
 
+class Loss(Model):
+    """The loss of an image; formulas and sources: synaug/training/losses.py."""
+
+    name: Literal["cross_entropy", "focal", "balanced_softmax", "logit_adjustment", "ldam"] = Field(
+        "cross_entropy", description="ldam needs `head: cosine`."
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Not with focal and ldam.")
+    gamma: float = Field(1.0, ge=0, description="focal: exponent of what is lacking to certainty.")
+    tau: float = Field(1.0, gt=0, description="logit_adjustment: how much of the log prior is added.")
+    margin: float = Field(0.5, gt=0, description="ldam: margin of the smallest class.")
+
+    @model_validator(mode="after")
+    def _parameters_are_used(self):
+        used = {"focal": {"gamma"}, "ldam": {"margin"}, "logit_adjustment": {"tau", "label_smoothing"}}
+        for key in ("label_smoothing", "gamma", "tau", "margin"):
+            default = type(self).model_fields[key].default
+            if getattr(self, key) != default and key not in used.get(self.name, {"label_smoothing"}):
+                raise ValueError(f"{key} has no effect on {self.name}; leave it out")
+        return self
+
+
+Sampling = Literal["uniform", "class_balanced", "square_root"]
+ClassWeights = Literal["none", "inverse", "effective"]
+
+
 class Stage1(Model):
     """Training of the whole network."""
 
@@ -25,6 +50,9 @@ class Stage1(Model):
     width: int = Field(
         32, ge=4, description="Channels of the first residual block; the others have 2 and 4 times that."
     )
+    head: Literal["linear", "cosine"] = Field(
+        "linear", description="Last layer; cosine: of normalised features and weights, times 30, as in LDAM."
+    )
     steps: int = Field(1000, ge=1, description="Optimiser steps: the budget, whatever the number of images.")
     batch_size: int = Field(128, ge=2, description="Images per step.")
     learning_rate: float = Field(0.1, gt=0, description="Peak rate of SGD with momentum; warm-up, then cosine to 0.")
@@ -32,19 +60,70 @@ class Stage1(Model):
     shift: int = Field(2, ge=0, description="Augmentation: random translation by up to so many pixels.")
     flip: bool = Field(True, description="Augmentation: random horizontal flip.")
     mixup: Mixup | None = Field(None, description="Mixup; null: none.")
+    loss: Loss = Loss()
+    class_weights: ClassWeights = Field(
+        "none", description="Weight of an image in the loss by its class: 1 / n, or 1 / effective number."
+    )
+    deferred: float = Field(
+        0.0, ge=0, lt=1, description="Share of the steps before class_weights begin (0.8: deferred re-weighting, DRW)."
+    )
+    sampling: Sampling = Field(
+        "uniform", description="What a batch is drawn from: all images, classes alike, or by the root of their size."
+    )
+    synthetic_weight: float = Field(1.0, gt=0, description="Weight of a synthetic image in the loss; of a real one: 1.")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum 0.9, or AdamW.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Of the network's arithmetic; the weights stay float32."
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay per step of the averaged weights that are kept; null: the last weights."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.deferred and self.class_weights == "none":
+            raise ValueError("deferred has no effect without class_weights")
+        if self.loss.name == "ldam" and self.head != "cosine":
+            raise ValueError("loss ldam needs head: cosine, since its margins are those of cosines")
+        return self
 
 
 class Stage2(Model):
-    """Re-training of the last layer on a few real images, everything before it frozen."""
+    """Re-training or re-scaling of the last layer on real images, everything before it frozen."""
 
-    images_per_class: int | None = Field(
-        None, ge=1, description="Real images per class, the same for all; null: as many as the smallest class has."
+    method: Literal["retrain", "scale", "tau_norm", "logit_adjustment"] = Field(
+        "retrain",
+        description="retrain: the last layer; scale: one factor per class (LWS). Without training: tau_norm divides "
+        "a class's weights by their norm to the power of tau; logit_adjustment takes tau log prior from the logits.",
     )
+    images_per_class: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
+        None, description="Real images per class, the same for all; null: as many as the smallest class has; all: all."
+    )
+    sampling: Sampling = Field("uniform", description="As in stage 1; for images_per_class: all.")
+    class_weights: ClassWeights = Field("none", description="As in stage 1; for images_per_class: all.")
     start: Literal["warm", "fresh"] = Field("warm", description="Last layer: as stage 1 left it, or initialised anew.")
     steps: int = Field(100, ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Images per step.")
     learning_rate: float = Field(0.001, gt=0, description="Peak rate of SGD with momentum; cosine to 0.")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty on the last layer.")
+    max_norm: float | None = Field(
+        None, gt=0, description="retrain: the weights of a class are scaled down to this norm after every step."
+    )
+    tau: float = Field(1.0, gt=0, description="tau_norm, logit_adjustment: strength.")
+
+    @model_validator(mode="after")
+    def _keys_are_used(self):
+        unused = {
+            "retrain": {"tau"},
+            "scale": {"tau", "max_norm", "start"},
+            "tau_norm": {"images_per_class", "sampling", "class_weights", "start", "steps", "batch_size"}
+            | {"learning_rate", "weight_decay", "max_norm"},
+        }
+        unused["logit_adjustment"] = unused["tau_norm"]
+        for key in sorted(unused[self.method]):
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no effect on method {self.method}; leave it out")
+        return self
 
 
 class Recipe(Model):
@@ -53,6 +132,14 @@ class Recipe(Model):
     data: Literal["real", "balanced"] = Field(description="Rows of the balanced manifest: the real ones, or all.")
     stage1: Stage1 = Field(description="Overrides of the top-level `training`.")
     stage2: Stage2 | None = Field(None, description="Fine-tuning of the last layer; null: none.")
+
+    @model_validator(mode="after")
+    def _stage2_fits_the_head(self):
+        if self.stage1.head == "cosine" and self.stage2 and self.stage2.method != "retrain":
+            raise ValueError(
+                f"stage2.method {self.stage2.method} needs head: linear; a cosine head has no norms or bias"
+            )
+        return self
 
 
 class GeneratorTraining(Model):

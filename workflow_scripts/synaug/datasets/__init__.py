@@ -1,5 +1,7 @@
-"""Real images: from a folder tree or a table to `real.parquet`."""
+"""Real images: from a folder tree, a table, lists of files or a known data set to `real.parquet`."""
 
 from synaug.datasets.index import fingerprint, index_dataset, input_files
+from synaug.datasets.published import FORMATS as PUBLISHED
+from synaug.datasets.published import as_table, convert
 
-__all__ = ["fingerprint", "index_dataset", "input_files"]
+__all__ = ["PUBLISHED", "as_table", "convert", "fingerprint", "index_dataset", "input_files"]

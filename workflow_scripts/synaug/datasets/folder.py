@@ -33,6 +33,12 @@ def find(dataset: Dataset) -> Iterator[dict]:
             }
 
 
+def files(dataset: Dataset) -> list[Path]:
+    """None to be declared one by one: see `listing`. Raises UserError if the folder or one of the splits is missing."""
+    split_folders(dataset)
+    return []
+
+
 def split_folders(dataset: Dataset) -> Path:
     """The folder of the data set. Raises UserError if it, or the folder of one of the two splits, is missing."""
     root = Path(dataset.path)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Dataset
-from synaug.datasets import folder, table
+from synaug.datasets import folder, image_list, published, table
 from synaug.errors import UserError
 from synaug.images import inspect_image
 from synaug.manifests import text_hash
 
-SOURCES = {"folder": folder, "table": table}
+SOURCES = {"folder": folder, "table": table, "image_list": image_list}
 
 
 def index_dataset(dataset: Dataset) -> pd.DataFrame:
@@ -46,14 +46,12 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
 
 
 def input_files(dataset: Dataset) -> list[str]:
-    """The files that a rule must declare to be run again when the data change: the tables of a table source.
+    """The files that a rule must declare to be run again when the data change: tables, lists, the authors' files.
 
     Raises UserError if the data set is not there.
     """
-    if dataset.source == "folder":
-        folder.split_folders(dataset)
-        return []
-    return [str(file) for file in table.files(dataset)]
+    source = published if dataset.source in published.FORMATS else SOURCES[dataset.source]
+    return [str(file) for file in source.files(dataset)]
 
 
 def fingerprint(dataset: Dataset) -> str:

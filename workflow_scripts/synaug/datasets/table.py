@@ -37,7 +37,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
                 yield found | {"column": dataset.image_column, "data": image or b""}
             else:
                 path = file.parent / (image or "")
-                yield found | {"path": str(path), "row": None, "data": path if _is_inside(path, inside) else None}
+                yield found | {"path": str(path), "row": None, "data": path if is_inside(path, inside) else None}
 
 
 def files(dataset: Dataset) -> list[Path]:
@@ -64,7 +64,8 @@ def _images(file: Path, table: pa.Table, name: str) -> tuple[list, bool]:
     raise UserError(f"{file}: column {name!r} holds neither images nor paths but {kind}; set dataset.image_column")
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path`, its links followed, lies below `folder` (resolved)."""
     try:
         return path.resolve().is_relative_to(folder)
     except ValueError:  # a NUL byte in the name

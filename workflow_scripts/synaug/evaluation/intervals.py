@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+KEYS = ["recipe", "stage", "metric", "subset", "weighting"]
+
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Mean and ends of its Student t interval: mean -+ t((1+level)/2, n-1) s / sqrt(n). NaN ends for one value."""
@@ -15,10 +17,10 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
 
 
 def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the manifest `summary`: the mean over seeds of every figure of the manifest `metrics`."""
+    """Rows of the manifest `summary`, without costs: the mean over seeds of every figure of the manifest `metrics`."""
     rows = []
-    for key, group in metrics.groupby(["recipe", "stage", "metric", "subset"], sort=True):
+    for key, group in metrics.groupby(KEYS, sort=True):
         mean, low, high = mean_interval(group["value"].to_numpy())
         rows.append((*key, mean, low, high, len(group)))
-    columns = ["recipe", "stage", "metric", "subset", "mean", "low", "high", "seeds"]
-    return pd.DataFrame(rows, columns=columns).astype({"low": "Float64", "high": "Float64"})
+    table = pd.DataFrame(rows, columns=[*KEYS, "mean", "low", "high", "seeds"])
+    return table.astype({"low": "Float64", "high": "Float64"})

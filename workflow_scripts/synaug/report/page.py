@@ -14,6 +14,8 @@ from synaug.manifests import read_table
 from synaug.report import plots
 
 PER_CLASS = 8  # images of each kind in the gallery
+SUBSETS = ["all", "balanced", "many", "medium", "few", "harmonic_mean", "geometric_mean", "worst_class"]
+METRICS = {"accuracy": "accuracy, %", "ece": "calibration error, %"}
 CLASSES_SHOWN = 100  # more would make the page too large to open; the largest and the smallest are shown
 
 
@@ -46,20 +48,57 @@ def sample_images(
     ]
 
 
-def name_series(summary: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
-    """The manifest `summary` with a column `series`, in the order of `recipes`, and stage 1 before stage 2."""
+def name_series(rows: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
+    """The manifest `summary` or `differences` with a column `series`, ordered by `recipes`, stage 1 before stage 2."""
     order = [(recipe, stage) for recipe in recipes for stage in ("train", "finetune")]
-    keys = list(zip(summary["recipe"], summary["stage"], strict=True))
-    named = summary.assign(series=[series_name(*key) for key in keys], order=[order.index(key) for key in keys])
+    keys = list(zip(rows["recipe"], rows["stage"], strict=True))
+    named = rows.assign(series=[series_name(*key) for key in keys], order=[order.index(key) for key in keys])
     return named.sort_values("order", kind="stable", ignore_index=True)
 
 
+def figure_columns(summary: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Heads of the tables of results: metric and weighting, and below them the keys (metric, subset) that there are."""
+    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
+    columns: dict[str, list] = {}
+    for metric, title in METRICS.items():
+        for weighting in ("images", "classes"):
+            keys = [(metric, subset) for subset in SUBSETS if (metric, subset, weighting) in there]
+            if keys:
+                columns[f"{title}, {weighting} count alike"] = keys
+    return list(columns.items())
+
+
 def result_table(summary: pd.DataFrame) -> list[dict]:
-    """One dict per series: name, and for every subset but single classes its text `mean [low, high]` in %."""
+    """One dict per series: name, values, seeds and costs. values: (metric, subset) -> lines of text, in %."""
     rows = []
     for name, group in summary.groupby("series", sort=False):
-        values = {row.subset: _interval(row) for row in group.itertuples() if not row.subset.startswith("class:")}
-        rows.append({"name": name, "values": values, "seeds": int(group["seeds"].max())})
+        first = group.iloc[0]
+        values = {
+            (row.metric, row.subset): [f"{100 * row.mean:.1f}", *_interval(row.low, row.high, "")]
+            for row in group.itertuples()
+        }
+        images = [f"{first['real_images']}", f"{first['synthetic_images']}"]
+        seconds = [
+            "?" if pd.isna(first[key]) else f"{first[key]:.0f}" for key in ("train_seconds", "generation_seconds")
+        ]
+        rows.append({"name": name, "values": values, "costs": [*images, *seconds], "seeds": first["seeds"]})
+    return rows
+
+
+def difference_table(differences: pd.DataFrame) -> list[dict]:
+    """One dict per comparison: name, values and seeds as in `result_table`. values in percentage points."""
+    rows = []
+    for key, group in differences.groupby(["series", "baseline_recipe", "baseline_stage"], sort=False):
+        values = {
+            (row.metric, row.subset): [
+                f"{round(100 * row.mean, 1) + 0.0:+.1f}",  # no -0.0
+                *_interval(row.low, row.high, "s"),
+                *_interval(row.low_images, row.high_images, "i"),
+            ]
+            for row in group.itertuples()
+        }
+        name = f"{key[0]} minus {series_name(*key[1:])}"
+        rows.append({"name": name, "values": values, "seeds": group["seeds"].iloc[0]})
     return rows
 
 
@@ -106,9 +145,8 @@ def svg_figure(figure) -> jinja2.utils.markupsafe.Markup:
     return jinja2.utils.markupsafe.Markup(plots.svg(figure))
 
 
-def _interval(row) -> str:
-    mean = f"{100 * row.mean:.1f}"
-    return mean if pd.isna(row.low) else f"{mean} [{100 * row.low:.1f}, {100 * row.high:.1f}]"
+def _interval(low: float, high: float, mark: str) -> list[str]:
+    return [] if pd.isna(low) else [f"[{100 * low:.1f}, {100 * high:.1f}]{mark and ' '}{mark}"]
 
 
 def _data_uri(image: np.ndarray) -> str:

@@ -34,10 +34,15 @@ def fill_figure(cells: pd.DataFrame) -> Figure:
 
 
 def class_figure(scores: pd.DataFrame, order: list[str]) -> Figure:
-    """Accuracy per class with 95 % intervals. scores: series, label_name, mean, low, high (0 to 1)."""
+    """Accuracy per class with 95 % intervals; of more series than colours a heat map of the means.
+
+    scores: series, label_name, mean, low, high (0 to 1).
+    """
+    series = list(dict.fromkeys(scores["series"]))
+    if len(series) > len(SERIES):
+        return _heat_map(scores.pivot(index="series", columns="label_name", values="mean").loc[series, order])
     figure = Figure(figsize=(7, 2.8))
     axes = figure.subplots()
-    series = list(dict.fromkeys(scores["series"]))
     width = 0.8 / len(series)
     for i, name in enumerate(series):
         one = scores[scores["series"] == name].set_index("label_name").reindex(order)
@@ -55,9 +60,13 @@ def class_figure(scores: pd.DataFrame, order: list[str]) -> Figure:
 
 def history_figure(histories: dict[str, list[pd.DataFrame]]) -> Figure:
     """Training loss against steps, one panel per kind of network and one line per seed."""
-    figure = Figure(figsize=(7, 2.2))
-    panels = figure.subplots(1, len(histories), squeeze=False)[0]
-    for i, (axes, (name, runs)) in enumerate(zip(panels, histories.items(), strict=True)):
+    columns = min(4, len(histories))
+    rows = -(-len(histories) // columns)
+    figure = Figure(figsize=(7, 2.2 if rows == 1 else 1.6 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(histories) :]:
+        axes.set_axis_off()
+    for i, (axes, (name, runs)) in enumerate(zip(panels, histories.items(), strict=False)):
         for run in runs:
             axes.plot(run["step"], run["loss"], color=SERIES[i % len(SERIES)], linewidth=1)
         axes.set_title(name, fontsize=9)
@@ -96,6 +105,22 @@ def svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _heat_map(means: pd.DataFrame) -> Figure:
+    """Accuracies, 0 to 1: a row per series, a column per class."""
+    figure = Figure(figsize=(7, 0.8 + 0.22 * len(means)))
+    axes = figure.subplots()
+    values = 100 * means.to_numpy(float)
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    if values.shape[1] <= 20:
+        for y, x in np.ndindex(*values.shape):
+            color = "white" if values[y, x] < 50 else "black"
+            axes.annotate(f"{values[y, x]:.0f}", (x, y), ha="center", va="center", fontsize=7, color=color)
+    axes.set_yticks(np.arange(len(means)), means.index)
+    _name_classes(axes, means.columns)
+    figure.colorbar(image, label="accuracy, %")
+    return figure
 
 
 def _strip(images: np.ndarray, count: int) -> np.ndarray:

@@ -13,17 +13,34 @@ from torch import nn
 from synaug.errors import UserError
 from synaug.manifests import atomic_path
 
+COSINE_SCALE = 30.0  # Cao et al. 2019
+
+
+class CosineHead(nn.Linear):
+    """Cosine of features and the weights of each class, times COSINE_SCALE: the normalised last layer of LDAM."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """N x inputs to N x outputs, -COSINE_SCALE to COSINE_SCALE."""
+        return COSINE_SCALE * F.linear(F.normalize(features), F.normalize(self.weight))
+
+
+HEADS = {"linear": nn.Linear, "cosine": CosineHead}
+
 
 class Classifier(nn.Module):
     """Normalisation, body and head. Images go in as uint8, so that nobody has to know how to normalise them."""
 
-    def __init__(self, backbone: str, width: int, classes: list[str], size: int, channels: int):
+    def __init__(self, backbone: str, width: int, classes: list[str], size: int, channels: int, head: str = "linear"):
         super().__init__()
         self.card = {"backbone": backbone, "width": width, "classes": classes, "size": size, "channels": channels}
+        self.card["head"] = head
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("std", torch.ones(1, channels, 1, 1))
         self.body, features = BACKBONES[backbone](channels, width)
-        self.head = nn.Linear(features, len(classes))
+        self.head = HEADS[head](features, len(classes))
 
     def normalise_by(self, images: torch.Tensor) -> None:
         """Set mean and standard deviation per channel (0 to 255) to those of `images`, uint8, N x C x H x W."""

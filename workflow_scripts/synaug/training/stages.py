@@ -1,100 +1,147 @@
-"""The two stages: the whole network, then its last layer on a few real images."""
+"""The two stages: the whole network, then its last layer on real images."""
 
 import copy
-import logging
-import math
-import time
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
-from synaug.config import Stage1, Stage2
+from synaug.config import Loss, Stage1, Stage2
 from synaug.errors import UserError
 from synaug.training.backbones import Classifier
-from synaug.training.data import TrainingSet, augment, batches
+from synaug.training.data import TrainingSet, augment
+from synaug.training.loop import Checkpoint, optimise
+from synaug.training.losses import class_weights, make_loss
 from synaug.training.mixing import mixup
+from synaug.training.sampling import Sampler
 
-log = logging.getLogger(__name__)
 WARM_UP = 0.1  # of the steps of stage 1
-MOMENTUM = 0.9
-LOG_EVERY = 50  # steps
 
 
-def train_stage1(data: TrainingSet, classes: list[str], settings: Stage1, seed: int) -> tuple[Classifier, pd.DataFrame]:
+def train_stage1(
+    data: TrainingSet, classes: list[str], settings: Stage1, seed: int, checkpoint: Checkpoint | None = None
+) -> tuple[Classifier, pd.DataFrame]:
     """Train a whole network. Returns it, and rows of the manifest `history`.
 
-    The same seed on the same device and number of threads gives the same network.
+    The same seed on the same device and number of threads gives the same network, interrupted or not.
     Raises UserError if a class has no image, or the loss is not a number.
     """
     for label in set(range(len(classes))) - set(data.labels.unique().tolist()):
-        raise UserError(f"class {classes[label]!r} has no training image; look at balanced.parquet")
+        raise UserError(
+            f"class {classes[label]!r} has no usable training image; look at real.parquet and balanced.parquet"
+        )
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    _, channels, size, _ = data.images.shape
     device = data.images.device
-    model = Classifier(settings.backbone, settings.width, classes, size, channels)
+    _, channels, size, _ = data.images.shape
+    model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head)
     model.normalise_by(data.images)
     model.to(device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.SGD(
-        model.parameters(), settings.learning_rate, MOMENTUM, weight_decay=settings.weight_decay, nesterov=True
-    )
+    counts = torch.bincount(data.labels, minlength=len(classes)).float()
+    loss_per_image = make_loss(settings.loss, counts)
+    per_class = class_weights(settings.class_weights, counts)
+    own_weights = data.weights * torch.where(data.synthetic, settings.synthetic_weight, 1.0)
 
-    def loss(positions: torch.Tensor) -> torch.Tensor:
+    def loss(positions: torch.Tensor, done: float) -> torch.Tensor:
         images = augment(data.images[positions], settings.shift, settings.flip, rng)
-        labels, weights = data.labels[positions], data.weights[positions]
+        labels, weights = data.labels[positions], own_weights[positions]
+        if done >= settings.deferred:
+            weights = weights * per_class[labels]
         if settings.mixup is None:
-            return (weights * F.cross_entropy(model(images), labels, reduction="none")).mean()
+            return (weights * loss_per_image(model(images).float(), labels)).sum() / weights.sum()
         images, partners, shares = mixup(images, data.synthetic[positions], settings.mixup, rng)
-        logits = model(images)
-        own = shares * weights * F.cross_entropy(logits, labels, reduction="none")
-        partner = (1 - shares) * weights[partners] * F.cross_entropy(logits, labels[partners], reduction="none")
-        return (own + partner).mean()
+        logits = model(images).float()
+        own = shares * weights * loss_per_image(logits, labels)
+        partner = (1 - shares) * weights[partners] * loss_per_image(logits, labels[partners])
+        return (own + partner).sum() / (shares * weights + (1 - shares) * weights[partners]).sum()
 
-    history = _optimise(optimiser, loss, len(data), settings, rng, WARM_UP)
+    sampler = Sampler(data.labels.cpu().numpy(), settings.batch_size, settings.sampling, rng)
+    model, history = optimise(
+        model, list(model.parameters()), settings, sampler, loss, warm_up=WARM_UP, checkpoint=checkpoint
+    )
     return model.eval(), history
 
 
 def finetune_stage2(
-    model: Classifier, data: TrainingSet, settings: Stage2, training: Stage1, seed: int
+    model: Classifier, data: TrainingSet, settings: Stage2, training: Stage1, seed: int, counts: np.ndarray
 ) -> tuple[Classifier, pd.DataFrame]:
-    """Re-train the last layer on the same few real images of every class; returns a new network and its history.
+    """Re-train or re-scale the last layer; returns a new network and rows of the manifest `history`.
 
     data: real images only (others raise ValueError). Everything before the last layer stays as it is, the statistics
-    of batch normalisation too. training: the stage 1 before it, for its augmentation.
+    of batch normalisation too. training: the stage 1 before it, for its augmentation. counts: images per class that it
+    was trained on, int, C.
     Raises UserError if a class has fewer images than are asked for.
     """
     if data.synthetic.any():
         raise ValueError("stage 2 takes real images only")
+    model = copy.deepcopy(model).to(data.images.device).eval()
+    if settings.method in ("tau_norm", "logit_adjustment"):
+        _rescale(model, settings, counts)
+        return model, pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"], dtype=float)  # no step was taken
     classes = model.card["classes"]
     rng = np.random.default_rng(seed)
-    chosen = torch.from_numpy(choose_few(data.labels.cpu().numpy(), classes, settings.images_per_class, rng))
+    labels = data.labels.cpu().numpy()
+    chosen = choose_few(labels, classes, settings.images_per_class, rng)
     torch.manual_seed(seed)
-    model = copy.deepcopy(model).to(data.images.device).eval()
     model.requires_grad_(False)
     if settings.start == "fresh":
         model.head.reset_parameters()
-    model.head.requires_grad_(True)
-    optimiser = torch.optim.SGD(
-        model.head.parameters(), settings.learning_rate, MOMENTUM, weight_decay=settings.weight_decay, nesterov=True
+    scales = torch.ones(len(classes), device=data.images.device)
+    trained = [scales] if settings.method == "scale" else list(model.head.parameters())
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    loss_per_image = make_loss(Loss(), scales)
+    per_class = class_weights(
+        settings.class_weights, torch.bincount(data.labels[torch.from_numpy(chosen)], minlength=len(classes)).float()
     )
+    positions_of = torch.from_numpy(chosen)
 
-    def loss(positions: torch.Tensor) -> torch.Tensor:
-        picked = chosen[positions].to(data.images.device)
+    def loss(positions: torch.Tensor, done: float) -> torch.Tensor:
+        picked = positions_of[positions].to(data.images.device)
         with torch.no_grad():
             features = model.features(augment(data.images[picked], training.shift, training.flip, rng))
-        return F.cross_entropy(model.head(features), data.labels[picked])
+        logits, labels = model.head(features), data.labels[picked]
+        if settings.method == "scale":
+            logits = logits * scales
+        weights = per_class[labels]
+        return (weights * loss_per_image(logits, labels)).sum() / weights.sum()
 
-    history = _optimise(optimiser, loss, len(chosen), settings, rng, warm_up=0)
+    @torch.no_grad()
+    def clip() -> None:
+        norms = model.head.weight.norm(dim=1, keepdim=True)
+        model.head.weight.mul_((settings.max_norm / norms).clamp_max(1))
+
+    sampler = Sampler(labels[chosen], settings.batch_size, settings.sampling, rng)
+    _, history = optimise(model, trained, settings, sampler, loss, after_step=clip if settings.max_norm else None)
+    if settings.method == "scale":
+        with torch.no_grad():
+            model.head.weight.mul_(scales[:, None])
+            model.head.bias.mul_(scales)
     return model.requires_grad_(True), history
 
 
-def choose_few(labels: np.ndarray, classes: list[str], count: int | None, rng: np.random.Generator) -> np.ndarray:
-    """Positions of `count` images of every class, drawn by `rng` (None: as many as the smallest class has).
+@torch.no_grad()
+def _rescale(model: Classifier, settings: Stage2, counts: np.ndarray) -> None:
+    """Change the last layer without training.
+
+    tau_norm (Kang et al. 2020): w_j / |w_j|^tau, and no bias. logit_adjustment (Menon et al. 2021, eq. 9): the
+    bias less tau log pi_j, pi the share of class j among the images of stage 1.
+    """
+    if settings.method == "tau_norm":
+        model.head.weight.div_(model.head.weight.norm(dim=1, keepdim=True) ** settings.tau)
+        model.head.bias.zero_()
+    else:
+        prior = torch.from_numpy(counts / counts.sum()).to(model.head.bias)
+        model.head.bias.sub_(settings.tau * prior.log())
+
+
+def choose_few(labels: np.ndarray, classes: list[str], count: int | str | None, rng: np.random.Generator) -> np.ndarray:
+    """Positions of `count` images of every class, drawn by `rng` (None: as many as the smallest class has; all: all).
 
     labels: int, N. Raises UserError if a class has fewer.
     """
+    if count == "all":
+        return np.arange(len(labels))
     sizes = np.bincount(labels, minlength=len(classes))
     smallest = int(sizes.argmin())
     count = int(sizes[smallest]) if count is None else count
@@ -104,32 +151,3 @@ def choose_few(labels: np.ndarray, classes: list[str], count: int | None, rng: n
             f"has {sizes[smallest]}; lower it, or set null for as many as the smallest class has"
         )
     return np.concatenate([rng.choice(np.flatnonzero(labels == c), count, replace=False) for c in range(len(classes))])
-
-
-def _optimise(optimiser, loss_of, count: int, settings: Stage1 | Stage2, rng, warm_up: float) -> pd.DataFrame:
-    """Take `settings.steps` steps: linear warm-up (a share of the steps), then cosine to 0. Returns the history."""
-    rows, total, start = [], torch.zeros(()), time.monotonic()
-    warm = warm_up * settings.steps
-    # A batch is never larger than the data: a few images would stand in it twice.
-    batch_size = min(settings.batch_size, count)
-    for step, positions in enumerate(batches(count, batch_size, rng), 1):
-        progress = (step - warm) / max(1, settings.steps - warm)
-        rate = settings.learning_rate * (step / warm if step < warm else 0.5 * (1 + math.cos(math.pi * progress)))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loss = loss_of(positions)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        total += loss.detach().cpu()
-        if step % LOG_EVERY == 0 or step == settings.steps:
-            mean = total.item() / (step % LOG_EVERY or LOG_EVERY)
-            if not math.isfinite(mean):
-                raise UserError(f"the loss is {mean} at step {step}; lower learning_rate")
-            rows.append({"step": step, "epoch": step * batch_size / count, "loss": mean, "learning_rate": rate})
-            left = (settings.steps - step) * (time.monotonic() - start) / step
-            log.info("step %d/%d, loss %.4f, learning rate %.4f, %.0f s left", step, settings.steps, mean, rate, left)
-            total.zero_()
-        if step == settings.steps:
-            return pd.DataFrame(rows)
-    raise AssertionError("batches() never ends")

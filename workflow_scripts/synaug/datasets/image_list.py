@@ -1,0 +1,125 @@
+"""Images named by text files, one per split, with lines `<path below dataset.path> <number of the class>`.
+
+ImageNet-LT (Liu et al. 2019) is published in this form.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from synaug.config import Dataset
+from synaug.datasets.table import is_inside
+from synaug.errors import UserError
+
+# The folder of an ImageNet class.
+_WORDNET_ID = re.compile(r"n\d{8}")
+
+
+def find(dataset: Dataset) -> Iterator[dict]:
+    """Yield `split, label_name, path, row` (null) and `data` (the path of the file) of every line.
+
+    Raises UserError for a missing folder or file, a line that is not as it should be, and a class without a name.
+    """
+    root = Path(dataset.path)
+    inside = root.resolve()
+    lines = {split: _read_list(Path(file)) for split, file in dataset.lists.items()}
+    ids = _wordnet_ids(lines, dataset)
+    names = _read_names(Path(dataset.class_names), ids) if dataset.class_names else None
+    wanted = _read_classes(Path(dataset.classes), ids) if dataset.classes else ids
+    for split, rows in lines.items():
+        for name, label in rows:
+            if label not in wanted:
+                continue
+            if names is not None and label not in names:
+                raise UserError(f"{dataset.class_names}: names no class {label} ({ids[label] or name}); add it")
+            path = root / name
+            yield {
+                "split": split,
+                "label_name": names[label] if names is not None else str(label),
+                "path": str(path),
+                "row": None,
+                "data": path if is_inside(path, inside) else None,
+            }
+
+
+def files(dataset: Dataset) -> list[Path]:
+    """The lists and what goes with them. Raises UserError if one of them, or the folder of the images, is missing."""
+    if not Path(dataset.path).is_dir():
+        raise UserError(
+            f"dataset.path: {dataset.path} is not a folder; give the one that the paths of lists start from"
+        )
+    named = {f"lists.{split}": file for split, file in dataset.lists.items()}
+    named |= {"class_names": dataset.class_names, "classes": dataset.classes}
+    for key, file in named.items():
+        if file and not Path(file).is_file():
+            raise UserError(f"dataset.{key}: {file} does not exist")
+    return [Path(file) for file in named.values() if file]
+
+
+def _read_list(file: Path) -> list[tuple[str, int]]:
+    """(path, number of the class) of every line."""
+    rows = []
+    for number, line in _lines(file):
+        name, _, label = line.rpartition(" ")
+        if not name or not label.isdecimal():
+            raise UserError(
+                f"{file}: line {number}: {line[:80]!r} should be `<path of the image> <number of its class>`"
+            )
+        rows.append((name.strip(), int(label)))
+    return rows
+
+
+def _wordnet_ids(lines: dict[str, list[tuple[str, int]]], dataset: Dataset) -> dict[int, str]:
+    """The WordNet id in the paths of every class number; empty text if there is none. Raises UserError for two."""
+    ids: dict[int, str] = {}
+    for split, rows in lines.items():
+        for name, label in rows:
+            folder = next(filter(_WORDNET_ID.fullmatch, Path(name).parts), "")
+            if folder and ids.get(label, "") not in ("", folder):
+                raise UserError(
+                    f"{dataset.lists[split]}: class {label} is {folder} here and {ids[label]} elsewhere; "
+                    "the lists of dataset.lists must number the classes alike"
+                )
+            ids[label] = folder or ids.get(label, "")
+    return ids
+
+
+def _read_names(file: Path, ids: dict[int, str]) -> dict[int, str]:
+    """Name by class number: of lines `<WordNet id> <name>`, or, if none starts so, line i of class i (from 0)."""
+    lines = _lines(file)
+    first, _, _ = lines[0][1].partition(" ") if lines else ("", "", "")
+    if _WORDNET_ID.fullmatch(first):
+        by_id = {}
+        for number, line in lines:
+            one, _, name = line.partition(" ")
+            if not _WORDNET_ID.fullmatch(one) or not name.strip():
+                raise UserError(f"{file}: line {number}: {line[:80]!r} should be `<WordNet id> <name>`, as line 1 is")
+            by_id[one] = name.strip()
+        names = {label: by_id[one] for label, one in ids.items() if one in by_id}
+    else:
+        names = {number - 1: line for number, line in lines}
+    seen: dict[str, int] = {}
+    for label, name in sorted(names.items()):
+        if seen.setdefault(name, label) != label:
+            raise UserError(f"{file}: classes {seen[name]} and {label} are both called {name!r}; rename one of them")
+    return names
+
+
+def _read_classes(file: Path, ids: dict[int, str]) -> set[int]:
+    """The class numbers that the lines name, by number or by WordNet id."""
+    numbers = {text: label for label, one in ids.items() for text in (str(label), one) if text}
+    wanted = set()
+    for number, line in _lines(file):
+        if line not in numbers:
+            raise UserError(f"{file}: line {number}: no image of dataset.lists has the class {line[:80]!r}; remove it")
+        wanted.add(numbers[line])
+    return wanted
+
+
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """(number from 1, text) of every line that is not empty."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as text ({error})") from None
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]

@@ -1,0 +1,99 @@
+"""Known data sets in their authors' files: CIFAR-10, CIFAR-100, Fashion-MNIST; whole, or cut to a long tail.
+
+They are made into one table of PNG images, since a row of a manifest can point at a row of a table but not into a
+pickle. From then on they are like any other table.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from synaug.config import Dataset
+from synaug.datasets import cifar, fashion_mnist
+from synaug.datasets.long_tail import draw_as_ldam_drw, exponential_counts
+from synaug.errors import UserError
+from synaug.images import encode_image
+from synaug.schemas import IMAGE
+
+FORMATS = {"cifar10": cifar, "cifar100": cifar, "fashion_mnist": fashion_mnist}
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
+
+
+def files(dataset: Dataset) -> list[Path]:
+    """The authors' files; none if the job may download them, since it finds them there or gets them, all the same.
+
+    Raises UserError if one is missing.
+    """
+    found = FORMATS[dataset.source].files(Path(dataset.path), dataset.source)
+    missing = [file for file in found if not file.is_file()]
+    if missing and not dataset.download:
+        raise UserError(
+            f"dataset.path: {dataset.path} holds no {missing[0].relative_to(dataset.path)}; put the files of "
+            f"{dataset.source} there, or set dataset.download: true where there is a network"
+        )
+    return [] if dataset.download else found
+
+
+def as_table(dataset: Dataset, images: str) -> Dataset:
+    """What `dataset` is once it has been converted to the table at `images`."""
+    shared = dataset.model_dump(include={"image_size", "color", "train_split", "test_split", "max_megapixels"})
+    return Dataset(source="table", path=images, label_column="label_name", **shared)
+
+
+def convert(dataset: Dataset) -> pa.Table:
+    """All test images, and the training images that the cut keeps: image, label_name, split, source_index.
+
+    `source_index` is the position in the authors' order. Downloads what is missing if the config allows it.
+    Raises UserError if files are missing or damaged, or if a class has too few images for the cut.
+    """
+    root = Path(dataset.path)
+    if dataset.download:
+        _download(dataset, root)
+    tables = []
+    for part, split in (("train", dataset.train_split), ("test", dataset.test_split)):
+        images, labels, names = FORMATS[dataset.source].read(root, dataset.source, part)
+        kept = cut(labels, dataset) if part == "train" else np.arange(len(labels))
+        encoded = [{"bytes": encode_image(images[i]), "path": f"{part}-{i:05}.png"} for i in kept]
+        columns = {
+            "image": pa.array(encoded, IMAGE),
+            "label_name": pa.array([names[label] for label in labels[kept]]),
+            "split": pa.array([split] * len(kept)),
+            "source_index": pa.array(kept, pa.int32()),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def cut(labels: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Positions (int64) of the training images, class by class, that `imbalance_factor` keeps of `labels` (int, N).
+
+    Raises UserError if a class has too few images, or would have none.
+    """
+    if dataset.imbalance_factor is None:
+        return np.arange(len(labels))
+    there = np.unique(labels, return_counts=True)[1]
+    largest = dataset.largest_class or int(there.max())
+    counts = exponential_counts(largest, dataset.imbalance_factor, len(there))
+    for label, (wanted, count) in enumerate(zip(counts, there, strict=True)):
+        if wanted > count:
+            raise UserError(f"dataset.largest_class: {largest}: class {label} of {dataset.source} has {count} images")
+        if wanted == 0:
+            raise UserError(
+                f"dataset.imbalance_factor: {dataset.imbalance_factor:g} leaves class {label} of {dataset.source} "
+                f"with no image; the largest class has {largest}, so it may be {largest} at most"
+            )
+    return draw_as_ldam_drw(labels, counts, dataset.cut_seed)
+
+
+def _download(dataset: Dataset, root: Path) -> None:
+    if all(file.is_file() for file in FORMATS[dataset.source].files(root, dataset.source)):
+        return
+    from torchvision import datasets  # only here: all else does without torch
+
+    try:
+        getattr(datasets, TORCHVISION[dataset.source])(str(root), download=True)
+    except (OSError, RuntimeError) as error:  # no network, a full disk, a wrong checksum
+        raise UserError(
+            f"dataset.download: {dataset.source} could not be downloaded to {root} ({error}); put its files there"
+        ) from None

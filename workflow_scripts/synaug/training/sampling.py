@@ -1,0 +1,51 @@
+"""Which images a step sees."""
+
+import numpy as np
+import torch
+
+# Share of class j among the images that are drawn: n_j^q over the sum of them (Kang et al. 2020, eq. 1).
+EXPONENTS = {"class_balanced": 0.0, "square_root": 0.5}
+
+
+class Sampler:
+    """Positions of the images of every step, without end.
+
+    uniform: every image once, in a new order, before any comes again. class_balanced, square_root: a class, all alike
+    or by the square root of its size, then any image of it. What `state` gives can be set again, to go on exactly.
+    """
+
+    def __init__(self, labels: np.ndarray, batch_size: int, kind: str, rng: np.random.Generator):
+        """labels: int, N; classes without images are never drawn."""
+        # A batch is never larger than the data: a few images would stand in it twice.
+        self.batch_size = min(batch_size, len(labels))
+        self.kind = kind
+        self.rng = rng
+        self.order = np.empty(0, np.int64)
+        self.count = len(labels)
+        if kind != "uniform":
+            self.sizes = np.bincount(labels)
+            self.by_class = np.argsort(labels, kind="stable")
+            self.first = np.cumsum(self.sizes) - self.sizes
+            shares = np.where(self.sizes > 0, self.sizes.astype(float) ** EXPONENTS[kind], 0)
+            self.shares = shares / shares.sum()
+
+    def draw(self) -> torch.Tensor:
+        """Positions of the next step, int64, batch size."""
+        if self.kind == "uniform":
+            while len(self.order) < self.batch_size:
+                self.order = np.concatenate([self.order, self.rng.permutation(self.count)])
+            positions, self.order = self.order[: self.batch_size], self.order[self.batch_size :]
+        else:
+            classes = self.rng.choice(len(self.sizes), self.batch_size, p=self.shares)
+            positions = self.by_class[self.first[classes] + self.rng.integers(self.sizes[classes])]
+        return torch.from_numpy(positions)
+
+    @property
+    def state(self) -> dict:
+        """What decides all that comes: the generator's state and what is left of the current order."""
+        return {"rng": self.rng.bit_generator.state, "order": torch.from_numpy(self.order.copy())}
+
+    @state.setter
+    def state(self, state: dict) -> None:
+        self.rng.bit_generator.state = state["rng"]
+        self.order = state["order"].numpy()
