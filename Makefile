@@ -30,7 +30,7 @@ lint: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
 test-fast: setup
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
 test: setup lint
 	$(BIN)/pytest tests -n 2 --dist worksteal

@@ -53,7 +53,7 @@ def fails_with(run, *words: str) -> None:
         ({"generation": {"stepz": 1}}, ["generation.stepz", "unknown key", "steps"]),
         ({"recipes": {"synaug": {"stage1": {"mixup": {"alfa": 1}}}}}, ["mixup.alfa", "unknown key", "alpha"]),
         ({"generation": {"steps": "many"}}, ["generation.steps", "'many'", "integer"]),
-        ({"dataset": {"source": "cloud"}}, ["dataset.source", "'cloud'", "'table' or 'folder'"]),
+        ({"dataset": {"source": "cloud"}}, ["dataset.source", "'cloud'", "'table', 'folder'"]),
         ({"dataset": {"path": "nowhere"}}, ["dataset.path", "nowhere"]),
         ({"dataset": {"path": "nowhere", "source": "folder"}}, ["dataset.path", "nowhere"]),
         ({"generation": {"model": "data"}}, ["generation.model", "model_index.json"]),
