@@ -1,6 +1,5 @@
 """Training images: all decoded in memory, augmented in batches on the device."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,16 +35,6 @@ def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str
         torch.tensor((rows["source"] == "synthetic").to_numpy(), device=device),
         torch.tensor(rows["weight"].to_numpy(), dtype=torch.float32, device=device),
     )
-
-
-def batches(count: int, batch_size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
-    """Yield positions (int64, batch_size) for ever: every image once, in a new order, before any comes again."""
-    order = np.empty(0, np.int64)
-    while True:
-        while len(order) < batch_size:
-            order = np.concatenate([order, rng.permutation(count)])
-        yield torch.from_numpy(order[:batch_size])
-        order = order[batch_size:]
 
 
 def augment(images: torch.Tensor, shift: int, flip: bool, rng: np.random.Generator) -> torch.Tensor:
