@@ -77,3 +77,9 @@ def settings_of(recipe, *stages):
         "test_split": CONFIG.dataset.test_split,
         "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
     }
+
+
+def pretrained_file(recipe):
+    """Weights that the networks of `recipe` start from, if they are a file."""
+    weights = CONFIG.recipes[recipe].stage1.pretrained
+    return [weights] if isinstance(weights, str) else []

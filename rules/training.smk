@@ -1,18 +1,57 @@
 """Step 4, train: the whole network on the images of a recipe, then its last layer on a few real ones.
 
 Inputs: <results>/balanced.parquet, <results>/real.parquet (test images), and the images they point at.
+Large images are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of what a recipe sees of them is a parameter: a manifest that is made again
 with the same images trains nothing again.
 """
 
+from synaug.images import LARGE
+
+LIBRARY_NETWORKS = {recipe.stage1.backbone for recipe in CONFIG.recipes.values() if "/" in recipe.stage1.backbone}
+
+if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds to import
+    from synaug.training.libraries import check_backbone
+
+    try:
+        for backbone in sorted(LIBRARY_NETWORKS):
+            check_backbone(backbone)
+    except UserError as error:
+        sys.exit(f"{ERROR_PREFIX}{error}")
+
+PACKED = {}
+
+if CONFIG.dataset.image_size > LARGE:
+
+    rule pack_images:
+        input:
+            balanced=balanced_manifest,
+            code=code("pack_images.py", "synaug/training/stream.py", "synaug/images.py", *MANIFEST_CODE),
+        output:
+            images=temp("<results>/packed/images.bin"),
+            index=temp("<results>/packed/index.parquet"),
+        log:
+            "<logs>/pack_images.log",
+        conda:
+            "../envs/torch.yaml"
+        params:
+            images=lambda wildcards: images_of("balanced"),
+        script:
+            "../workflow_scripts/pack_images.py"
+
+    PACKED = {"index": ancient("<results>/packed/index.parquet"), "packed": ancient("<results>/packed/images.bin")}
+
+
 TRAINING_CODE = ("synaug/training/*.py", "synaug/images.py", "synaug/evaluation/predictions.py")
 
 
 rule train:
     input:
+        **PACKED,
         balanced=balanced_manifest,
+        pretrained=lambda wildcards: pretrained_file(wildcards.recipe),
         real=ancient("<results>/real.parquet"),
         code=code("train.py", *TRAINING_CODE),
     output:
@@ -25,8 +64,8 @@ rule train:
         "<benchmarks>/train/{recipe}-{seed}.jsonl"
     conda:
         "../envs/torch.yaml"
-    # One, whatever the machine: another number of threads adds up in another order, and gives another network.
-    threads: 1
+    # Networks on CPUs use one, or they would depend on the number; the others decode large images.
+    threads: 8 if PACKED else 1
     resources:
         gpu=1,
     params:
@@ -38,8 +77,9 @@ rule train:
 
 rule finetune:
     input:
-        model="<results>/train/{recipe}/{seed}/model.safetensors",
+        **PACKED,
         balanced=balanced_manifest,
+        model="<results>/train/{recipe}/{seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
         code=code("finetune.py", *TRAINING_CODE),
     output:
@@ -52,7 +92,7 @@ rule finetune:
         "<benchmarks>/finetune/{recipe}-{seed}.jsonl"
     conda:
         "../envs/torch.yaml"
-    threads: 1
+    threads: 8 if PACKED else 1
     resources:
         gpu=1,
     params:

@@ -10,21 +10,20 @@ from synaug.evaluation.predictions import predict
 from synaug.generation.devices import leased_device
 from synaug.manifests import read_manifest, write_manifest
 from synaug.training.backbones import load_classifier, save_classifier
-from synaug.training.data import load_training_set
+from synaug.training.data import load_images
 from synaug.training.stages import finetune_stage2
 
 
-def main(model: str, balanced: str, real: str, settings: dict, seed: int, threads: int, out) -> None:
-    """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`."""
-    torch.set_num_threads(threads)
+def main(model: str, table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, out) -> None:
+    """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`. The rest as for `train`."""
+    torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    table = read_manifest("balanced", balanced)
-    rows = rows_of_recipe(table, "real")
-    counts = np.bincount(rows_of_recipe(table, recipe.data)["label"])
+    trained_on = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data)
+    counts = np.bincount(trained_on["label"])
     images = read_manifest("real", real)
     test = images[(images["split"] == settings["test_split"]) & images["usable"]]
     with leased_device() as device:
-        data = load_training_set(rows, settings["image_size"], settings["color"], device)
+        data = load_images(table, packed, "real", settings, threads, device)
         tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, counts)
         write_manifest("predictions", predict(tuned, test, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)
@@ -35,7 +34,8 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             snakemake.input.model,
-            snakemake.input.balanced,
+            snakemake.input.get("index", snakemake.input.balanced),
+            snakemake.input.get("packed"),
             snakemake.input.real,
             snakemake.params.settings,
             int(snakemake.wildcards.seed),

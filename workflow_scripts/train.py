@@ -6,14 +6,13 @@ from pathlib import Path
 
 import torch
 
-from synaug.balance import rows_of_recipe
 from synaug.config import Recipe
 from synaug.errors import job_log
 from synaug.evaluation.predictions import predict
 from synaug.generation.devices import leased_device
 from synaug.manifests import read_manifest, write_manifest
 from synaug.training.backbones import save_classifier
-from synaug.training.data import load_training_set
+from synaug.training.data import load_images
 from synaug.training.loop import Checkpoint
 from synaug.training.stages import train_stage1
 
@@ -30,16 +29,18 @@ def checkpoint_of(model: str, code: list[str], *decisive) -> Checkpoint:
     return Checkpoint(Path(model).parents[3] / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
 
 
-def main(balanced: str, real: str, settings: dict, seed: int, threads: int, checkpoint: Checkpoint, out) -> None:
+def main(
+    table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, checkpoint: Checkpoint, out
+) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
-    torch.set_num_threads(threads)
+    # Whatever the machine: another number of threads adds up in another order, and gives another network.
+    torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    rows = rows_of_recipe(read_manifest("balanced", balanced), recipe.data)
     images = read_manifest("real", real)
     classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
     test = images[(images["split"] == settings["test_split"]) & images["usable"]]
     with leased_device() as device:
-        data = load_training_set(rows, settings["image_size"], settings["color"], device)
+        data = load_images(table, packed, recipe.data, settings, threads, device)
         model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint)
         write_manifest("predictions", predict(model, test, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)
@@ -51,7 +52,8 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         seed, settings = int(snakemake.wildcards.seed), snakemake.params.settings
         main(
-            snakemake.input.balanced,
+            snakemake.input.get("index", snakemake.input.balanced),
+            snakemake.input.get("packed"),
             snakemake.input.real,
             settings,
             seed,

@@ -39,6 +39,7 @@ def main(
             autoencoder_steps=training.autoencoder_steps,
             denoiser_steps=training.denoiser_steps,
             batch_size=training.batch_size,
+            sampling=training.sampling,
             seed=seed,
             device=device,
         )

@@ -9,8 +9,9 @@ from synaug.config import Loss, Mixup, Stage1, Stage2
 from synaug.errors import UserError
 from synaug.evaluation.predictions import predict
 from synaug.manifests import read_manifest, write_manifest
+from synaug.training.augmentation import augment
 from synaug.training.backbones import Classifier, CosineHead, load_classifier, save_classifier
-from synaug.training.data import TrainingSet, augment, load_training_set
+from synaug.training.data import TrainingSet, load_training_set
 from synaug.training.mixing import draw_partners, mixup
 from synaug.training.stages import choose_few, finetune_stage2, train_stage1
 
@@ -54,10 +55,10 @@ def same(one: Classifier, other: Classifier) -> bool:
 @pytest.mark.parametrize("shape", [(5, 1, 12, 12), (5, 3, 9, 14)])
 def test_augmented_images_keep_type_and_shape(dtype, shape):
     images = torch.randint(1, 256, shape).to(dtype)
-    moved = augment(images, 3, True, np.random.default_rng(0))
+    moved = augment(images, Stage1(shift=3), np.random.default_rng(0))
     assert (moved.dtype, moved.shape) == (images.dtype, images.shape)
     assert not torch.equal(moved, images)
-    assert torch.equal(augment(images, 0, False, np.random.default_rng(0)), images)
+    assert torch.equal(augment(images, Stage1(shift=0, flip=False), np.random.default_rng(0)), images)
 
 
 def test_augmentation_moves_or_flips_and_nothing_else():
@@ -65,7 +66,7 @@ def test_augmentation_moves_or_flips_and_nothing_else():
     padded = torch.nn.functional.pad(image, (1, 1, 1, 1))
     moved = [padded[:, :, y : y + 5, x : x + 5] for y in range(3) for x in range(3)]
     allowed = {tuple(i.flatten().tolist()) for one in moved for i in (one, one.flip(3))}
-    made = augment(image.expand(400, -1, -1, -1), 1, True, np.random.default_rng(0))
+    made = augment(image.expand(400, -1, -1, -1), Stage1(shift=1), np.random.default_rng(0))
     assert {tuple(i.flatten().tolist()) for i in made} == allowed
 
 

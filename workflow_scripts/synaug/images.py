@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from synaug.errors import UserError
 
@@ -17,6 +17,9 @@ from synaug.errors import UserError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = {"grey": "L", "rgb": "RGB"}
 CHANNELS = {"grey": 1, "rgb": 3}
+
+# Images that networks see at more than so many pixels a side are not all kept decoded: 10,000 of 64 pixels take 120 MB.
+LARGE = 64
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns; `inspect_image` has the one that counts
 
@@ -44,16 +47,28 @@ def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int |
     return width, height, None
 
 
+def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """Decode, upright, in the mode of `color`.
+
+    at_least: width and height (pixels) that are enough; a JPEG that is twice as large or more is decoded smaller.
+    """
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if at_least and image.format == "JPEG":
+        lies = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        image.draft(None, at_least[::-1] if lies else at_least)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        # Pillow would clip at 255 instead of scaling.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert(MODES[color])
+
+
 def decode_image(data: bytes, size: int, color: str) -> np.ndarray:
     """Decode to uint8, size x size x channels.
 
     The shorter side is scaled to `size` (bicubic, antialiased) and the middle is cut out, so nothing is distorted.
     """
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=FORMATS))
-    if image.mode.startswith("I;16"):
-        # Pillow would clip at 255 instead of scaling.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert(MODES[color])
+    image = open_image(data, color)
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image).reshape(size, size, CHANNELS[color])
@@ -98,23 +113,31 @@ def encoded_images(column: pa.ChunkedArray) -> list[bytes | None]:
     return (values.field("bytes") if pa.types.is_struct(values.type) else values).to_pylist()
 
 
-def load_pixels(manifest: pd.DataFrame, size: int, color: str) -> np.ndarray:
-    """Decode every image of `manifest` (path, row, column): uint8, N x size x size x channels, in its order.
+def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (positions in `manifest`, their images: uint8, n x size x size x channels), up to 1,024 at a time.
 
     Raises UserError if an image is gone or cannot be decoded.
     """
-    pixels = np.empty((len(manifest), size, size, CHANNELS[color]), np.uint8)
 
-    def decode(position: int, data: bytes) -> None:
+    def decode(position: int, data: bytes) -> np.ndarray:
         try:
-            pixels[position] = decode_image(data, size, color)
+            return decode_image(data, size, color)
         except Exception as error:
             where = manifest.iloc[position]
             raise UserError(f"{where['path']} (row {where['row']}): cannot be decoded: {error}") from None
 
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)) as pool:
         for positions, images in read_encoded(manifest):
-            list(pool.map(decode, positions, images))
+            for start in range(0, len(images), 1024):
+                some = slice(start, start + 1024)
+                yield positions[some], np.stack(list(pool.map(decode, positions[some], images[some])))
+
+
+def load_pixels(manifest: pd.DataFrame, size: int, color: str) -> np.ndarray:
+    """All of `iterate_pixels`: uint8, N x size x size x channels, in the order of `manifest` (path, row, column)."""
+    pixels = np.empty((len(manifest), size, size, CHANNELS[color]), np.uint8)
+    for positions, images in iterate_pixels(manifest, size, color):
+        pixels[positions] = images
     return pixels
 
 

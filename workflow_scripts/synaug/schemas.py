@@ -206,6 +206,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_LOCATION,
         ]
     ),
+    "packed": pa.schema(
+        [
+            _ID,
+            *_CELL,
+            _field("source", REPEATED, "real or synthetic"),
+            _field("weight", pa.float64(), "of the image in the loss"),
+            _field("offset", pa.int64(), "where its encoded bytes begin in images.bin beside it"),
+            _field("length", pa.int64(), "how many there are"),
+        ]
+    ),
     "history": pa.schema(
         [
             _field("step", pa.int32(), "optimiser steps done"),
@@ -276,6 +286,7 @@ SORT_KEYS = {
     "synthetic": ["label", "image_id"],
     "quality": ["label_name", "metric"],
     "balanced": ["label", "source", "image_id"],
+    "packed": ["label", "source", "image_id"],
     "history": ["step"],
     "predictions": ["label", "image_id"],
     "metrics": ["recipe", "stage", "seed", "metric", "subset"],

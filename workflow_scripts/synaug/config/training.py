@@ -16,6 +16,20 @@ class Mixup(Model):
     )
 
 
+class CutMix(Model):
+    """CutMix (Yun et al. 2019): a rectangle of the partner is pasted into the image."""
+
+    alpha: float = Field(gt=0, description="Both parameters of the Beta distribution of the share that is left.")
+    pairing: Literal["random", "real_synthetic"] = Field("real_synthetic", description="As of mixup.")
+
+
+class RandAugment(Model):
+    """RandAugment (Cubuk et al. 2020), as torchvision does it: random operations on every image."""
+
+    operations: int = Field(2, ge=1, description="Operations per image, drawn from 14.")
+    magnitude: int = Field(9, ge=0, le=30, description="Their strength.")
+
+
 class Loss(Model):
     """The loss of an image; formulas and sources: synaug/training/losses.py."""
 
@@ -44,11 +58,18 @@ ClassWeights = Literal["none", "inverse", "effective"]
 class Stage1(Model):
     """Training of the whole network."""
 
-    backbone: Literal["resnet8"] = Field(
-        "resnet8", description="Network; resnet8: three residual blocks, for small images."
+    backbone: str = Field(
+        "resnet8",
+        pattern=r"^(resnet8|resnet32|torchvision/\w+|timm/[\w.]+)$",
+        description="resnet8 (three residual blocks), resnet32 (that for CIFAR), torchvision/<name> or timm/<name>.",
     )
-    width: int = Field(
-        32, ge=4, description="Channels of the first residual block; the others have 2 and 4 times that."
+    width: int | None = Field(
+        None,
+        ge=4,
+        description="resnet8, resnet32: channels of the first blocks, then 2 and 4 times that; null: 32 and 16.",
+    )
+    pretrained: bool | str = Field(
+        False, description="torchvision, timm: true: start from the library's weights; or from a safetensors file."
     )
     head: Literal["linear", "cosine"] = Field(
         "linear", description="Last layer; cosine: of normalised features and weights, times 30, as in LDAM."
@@ -59,7 +80,12 @@ class Stage1(Model):
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on all weights.")
     shift: int = Field(2, ge=0, description="Augmentation: random translation by up to so many pixels.")
     flip: bool = Field(True, description="Augmentation: random horizontal flip.")
+    crop_area: float = Field(
+        1.0, gt=0, le=1, description="Augmentation: smallest share of the image that a random crop shows; 1: no crop."
+    )
+    randaugment: RandAugment | None = Field(None, description="RandAugment; null: none.")
     mixup: Mixup | None = Field(None, description="Mixup; null: none.")
+    cutmix: CutMix | None = Field(None, description="CutMix; with mixup, every batch takes one of them; null: none.")
     loss: Loss = Loss()
     class_weights: ClassWeights = Field(
         "none", description="Weight of an image in the loss by its class: 1 / n, or 1 / effective number."
@@ -83,6 +109,10 @@ class Stage1(Model):
     def _fits(self):
         if self.deferred and self.class_weights == "none":
             raise ValueError("deferred has no effect without class_weights")
+        if "/" in self.backbone and self.width is not None:
+            raise ValueError(f"width has no effect on {self.backbone}; leave it out")
+        if self.pretrained and "/" not in self.backbone:
+            raise ValueError(f"pretrained is for torchvision/ and timm/; there are no such weights of {self.backbone}")
         if self.loss.name == "ldam" and self.head != "cosine":
             raise ValueError("loss ldam needs head: cosine, since its margins are those of cosines")
         return self
@@ -153,4 +183,5 @@ class GeneratorTraining(Model):
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images it will make.")
     autoencoder_steps: int = Field(4000, ge=1, description="Optimiser steps of the autoencoder.")
     denoiser_steps: int = Field(20000, ge=1, description="Optimiser steps of the text encoder and the denoiser.")
+    sampling: Sampling = Field("uniform", description="What a batch of the denoiser is drawn from, as in stage 1.")
     batch_size: int = Field(128, ge=2, description="Images per step.")

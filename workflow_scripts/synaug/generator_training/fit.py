@@ -14,15 +14,17 @@ from synaug.generator_training import architecture
 from synaug.generator_training.fit_autoencoder import encode, fit_autoencoder, normalise_latents
 from synaug.generator_training.fit_denoiser import TextToLatents, fit_denoiser
 from synaug.generator_training.progress import Loop
+from synaug.training.sampling import image_shares
 
 logger = logging.getLogger(__name__)
 
 
 def train_generator(
     images: np.ndarray, labels: np.ndarray, prompts: list[list[str]], out: Path, work: Path, *, size: int,
-    autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, seed: int = 0, autoencoder_width: int = 16,
-    denoiser_width: int = 96, latent_channels: int = 8, autoencoder_learning_rate: float = 2e-3,
-    denoiser_learning_rate: float = 1e-3, device: str = "cpu", save_every_s: float = 60,
+    autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, sampling: str = "uniform", seed: int = 0,
+    autoencoder_width: int = 16, denoiser_width: int = 96, latent_channels: int = 8,
+    autoencoder_learning_rate: float = 2e-3, denoiser_learning_rate: float = 1e-3,
+    device: str = "cpu", save_every_s: float = 60,
 ) -> None:  # fmt: skip
     """Train autoencoder, text encoder and denoiser, and write them to the folder `out` (replaced if it exists).
 
@@ -32,6 +34,8 @@ def train_generator(
     labels: N integers. prompts: for each label, in several wordings, the captions that it is to be known by.
     work: folder for the state of an interrupted training, saved every `save_every_s` seconds. The same call with the
     same folder goes on from there, and ends as it would have without the interruption.
+    sampling: what a batch of the denoiser is drawn from: uniform (all images), class_balanced or square_root (of the
+    class sizes): a class that is seen more often is drawn better, and repeated more.
     Steps are batches of `batch_size` images; widths are channels (denoiser: a multiple of 32).
 
     The same arguments on the same machine with the same number of threads give the same weights.
@@ -70,11 +74,13 @@ def train_generator(
     )
     model = TextToLatents(text_encoder, denoiser).to(device, memory_format=torch.channels_last)
     settings = [_public(denoiser.config), text_encoder.config.to_dict(), denoiser_steps, denoiser_learning_rate]
+    labels = torch.as_tensor(labels, dtype=torch.long)
+    shares = image_shares(labels.numpy(), sampling)
     loop = Loop(
         "denoiser", denoiser_steps, learning_rate=denoiser_learning_rate, file=work / "denoiser.pt",
-        fingerprint=_fingerprint(fingerprint, labels, prompts, *settings), **common,
+        fingerprint=_fingerprint(fingerprint, labels, prompts, sampling, *settings), **common,
     )  # fmt: skip
-    trained = fit_denoiser(model, latents, torch.as_tensor(labels, dtype=torch.long), ids, wordings, loop)
+    trained = fit_denoiser(model, latents, labels, ids, wordings, shares, loop)
     # Half the size, and no visible difference; loaders choose the precision that they compute with.
     parts = (part.to("cpu", torch.float16) for part in (trained.text_encoder, autoencoder, trained.denoiser))
     _write(architecture.assemble(tokenizer, *parts), out)

@@ -35,12 +35,14 @@ def fit_denoiser(
     labels: torch.Tensor,
     captions: torch.Tensor,
     wordings: list[torch.Tensor],
+    shares: torch.Tensor | None,
     loop: Loop,
 ) -> TextToLatents:
     """Train `model` and return its running average, which samples better than its last state.
 
     latents: means and standard deviations, each N x C x s x s. labels: N. captions: token ids, one row a caption, the
-    empty prompt first. wordings: for each label, the rows of `captions` that describe it.
+    empty prompt first. wordings: for each label, the rows of `captions` that describe it. shares: how often each image
+    is drawn, N; None: all alike.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
@@ -52,7 +54,10 @@ def fit_denoiser(
     size = loop.batch_size
 
     def one_step(step: int, random: torch.Generator) -> torch.Tensor:
-        batch = torch.randint(len(labels), (size,), generator=random)
+        if shares is None:
+            batch = torch.randint(len(labels), (size,), generator=random)
+        else:
+            batch = torch.multinomial(shares, size, replacement=True, generator=random)
         means, stds = latents[0][batch], latents[1][batch]
         clean = means + stds * torch.randn(means.shape, generator=random)
         noise = torch.randn(means.shape, generator=random)

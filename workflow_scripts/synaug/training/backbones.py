@@ -12,6 +12,7 @@ from torch import nn
 
 from synaug.errors import UserError
 from synaug.manifests import atomic_path
+from synaug.training.libraries import build_body, load_body
 
 COSINE_SCALE = 30.0  # Cao et al. 2019
 
@@ -33,18 +34,39 @@ HEADS = {"linear": nn.Linear, "cosine": CosineHead}
 class Classifier(nn.Module):
     """Normalisation, body and head. Images go in as uint8, so that nobody has to know how to normalise them."""
 
-    def __init__(self, backbone: str, width: int, classes: list[str], size: int, channels: int, head: str = "linear"):
+    def __init__(
+        self, backbone: str, width: int | None, classes: list[str], size: int, channels: int, head: str = "linear"
+    ):
+        """width: of the networks of this module; None: their usual one. size: side of the images, pixels.
+
+        Raises UserError for a network that does not exist or cannot take images of this size.
+        """
         super().__init__()
-        self.card = {"backbone": backbone, "width": width, "classes": classes, "size": size, "channels": channels}
-        self.card["head"] = head
         self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
         self.register_buffer("std", torch.ones(1, channels, 1, 1))
-        self.body, features = BACKBONES[backbone](channels, width)
+        if backbone in BACKBONES:
+            build, usual_width = BACKBONES[backbone]
+            width = width or usual_width
+            self.body, features = build(channels, width)
+        else:
+            self.body, features = build_body(backbone, channels, size)
+        self.card = {"backbone": backbone, "width": width, "classes": classes, "size": size, "channels": channels}
+        self.card["head"] = head
         self.head = HEADS[head](features, len(classes))
+
+    def load_pretrained(self, weights: bool | str) -> None:
+        """Give the body weights that were trained elsewhere, and the normalisation that goes with them.
+
+        weights: True: those of the library, downloaded; or the path of a safetensors file. Raises UserError if they
+        cannot be had or do not fit.
+        """
+        mean, std = load_body(self.body, self.card["backbone"], self.card["channels"], self.card["size"], weights)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
 
     def normalise_by(self, images: torch.Tensor) -> None:
         """Set mean and standard deviation per channel (0 to 255) to those of `images`, uint8, N x C x H x W."""
-        some = images[:: max(1, len(images) // 10_000)].float()
+        some = images.float()
         self.mean = some.mean((0, 2, 3), keepdim=True)
         self.std = some.std((0, 2, 3), keepdim=True).clamp_min(1.0)
 
@@ -104,7 +126,44 @@ def resnet8(channels: int, width: int) -> tuple[nn.Module, int]:
     return body, 4 * width
 
 
-BACKBONES = {"resnet8": resnet8}
+class CifarBlock(nn.Module):
+    """Residual block whose shortcut has no weights: every second pixel, and zeros for new channels (option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.stride, self.new = stride, (outputs - inputs) // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """N x inputs x H x W to N x outputs x H/stride x W/stride."""
+        y = F.relu(self.norm1(self.conv1(x)))
+        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new, self.new))
+        return F.relu(self.norm2(self.conv2(y)) + shortcut)
+
+
+def resnet32(channels: int, width: int) -> tuple[nn.Module, int]:
+    """The ResNet-32 for CIFAR (He et al. 2016, 4.2): 15 blocks, and the number of its features.
+
+    With width 16 it has 464,154 parameters, the last layer for 10 classes and colour images included.
+    """
+    layers = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    inputs = width
+    for stage in range(3):
+        for block in range(5):
+            layers.append(CifarBlock(inputs, width << stage, 2 if stage and not block else 1))
+            inputs = width << stage
+    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return body, 4 * width
+
+
+# Name -> how to build it, and its usual width.
+BACKBONES = {"resnet8": (resnet8, 32), "resnet32": (resnet32, 16)}
 
 
 def save_classifier(model: Classifier, path: str | os.PathLike) -> None:

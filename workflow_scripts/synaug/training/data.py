@@ -1,20 +1,25 @@
-"""Training images: all decoded in memory, augmented in batches on the device."""
+"""Training images: small ones all decoded on the device, large ones streamed from a packed file."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 
+from synaug.balance import rows_of_recipe
+from synaug.config import Stage1
 from synaug.images import load_pixels
+from synaug.manifests import read_manifest
+from synaug.training.augmentation import augment, shift_and_flip
+from synaug.training.sampling import Sampler
+from synaug.training.stream import Ahead, StreamedImages
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """images: uint8, N x C x H x W. labels: int64, N. synthetic: bool, N. weights: float32, N."""
+    """images: uint8, N x C x H x W, or streamed. labels: int64, N. synthetic: bool, N. weights: float32, N."""
 
-    images: torch.Tensor
+    images: torch.Tensor | StreamedImages
     labels: torch.Tensor
     synthetic: torch.Tensor
     weights: torch.Tensor
@@ -22,35 +27,71 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def subset(self, positions: np.ndarray) -> "TrainingSet":
+        """The images at `positions` (int64)."""
+        where = torch.from_numpy(positions).to(self.labels.device)
+        streamed = isinstance(self.images, StreamedImages)
+        images = self.images.subset(positions) if streamed else self.images[where]
+        return TrainingSet(images, self.labels[where], self.synthetic[where], self.weights[where])
 
-def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:
-    """Decode the images of (rows of) the manifest `balanced` on to the device, in an order that its bytes decide.
+    def sample(self) -> torch.Tensor:
+        """Some of the images, evenly spread, to take mean and variance from: uint8, n x C x H x W."""
+        most = 1000 if isinstance(self.images, StreamedImages) else 10_000
+        return self.images[torch.arange(0, len(self), max(1, len(self) // most))]
+
+    def sampler(self, batch_size: int, kind: str, settings: Stage1, seed: int, rng: np.random.Generator):
+        """A Sampler that draws from `rng`; for streamed images one that draws ahead, from numbers of its own."""
+        labels = self.labels.cpu().numpy()
+        if not isinstance(self.images, StreamedImages):
+            return Sampler(labels, batch_size, kind, rng)
+        own = np.random.default_rng([seed, len(self)])
+        return Ahead(Sampler(labels, batch_size, kind, own), self.images, settings.crop_area)
+
+    def augmented(self, positions: torch.Tensor, settings: Stage1, rng: np.random.Generator) -> torch.Tensor:
+        """The images at `positions`, changed at random as `settings` say: uint8, n x C x H x W."""
+        if isinstance(self.images, StreamedImages):
+            return shift_and_flip(self.images[positions], settings, rng)
+        return augment(self.images[positions], settings, rng)
+
+
+def load_images(table: str, packed: str | None, data: str, settings: dict, threads: int, device: str) -> TrainingSet:
+    """The images of a recipe with this `data` (real or balanced).
+
+    table: the manifest `balanced`, whose images are decoded; or, with the file `packed`, the one of that name, whose
+    images are decoded by `threads` threads when they are wanted. settings: image_size, color.
+    """
+    rows = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), data)
+    form = (settings["image_size"], settings["color"], device)
+    return stream_training_set(rows, packed, *form, threads) if packed else load_training_set(rows, *form)
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` (of the manifest `balanced`) in the order of training.
 
     Sorted by content, so that an image that moved to another shard changes nothing.
     """
-    rows = balanced.sort_values(["image_id", "label"], ignore_index=True)
-    return TrainingSet(
-        torch.from_numpy(load_pixels(rows, size, color)).permute(0, 3, 1, 2).contiguous().to(device),
+    return rows.sort_values(["image_id", "label"], ignore_index=True)
+
+
+def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:
+    """Decode the images of (rows of) the manifest `balanced` on to the device. Raises UserError if one is gone."""
+    rows = in_order(balanced)
+    images = torch.from_numpy(load_pixels(rows, size, color)).permute(0, 3, 1, 2).contiguous().to(device)
+    return TrainingSet(images, *_columns(rows, device))
+
+
+def stream_training_set(
+    packed: pd.DataFrame, path: str, size: int, color: str, device: str, threads: int
+) -> TrainingSet:
+    """Images of (rows of) the manifest `packed` in the file `path`, decoded by threads when they are wanted."""
+    rows = in_order(packed)
+    where = (rows["offset"].to_numpy(), rows["length"].to_numpy())
+    return TrainingSet(StreamedImages(path, *where, size, color, device, threads), *_columns(rows, device))
+
+
+def _columns(rows: pd.DataFrame, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
         torch.tensor(rows["label"].to_numpy(), dtype=torch.int64, device=device),
         torch.tensor((rows["source"] == "synthetic").to_numpy(), device=device),
         torch.tensor(rows["weight"].to_numpy(), dtype=torch.float32, device=device),
     )
-
-
-def augment(images: torch.Tensor, shift: int, flip: bool, rng: np.random.Generator) -> torch.Tensor:
-    """Random translation by up to `shift` pixels (edges filled with 0) and horizontal flip, image by image.
-
-    images: N x C x H x W, any type; the same comes back.
-    """
-    count, _, height, width = images.shape
-    if shift:
-        offsets = torch.from_numpy(rng.integers(0, 2 * shift + 1, (2, count, 1))).to(images.device)
-        padded = F.pad(images, (shift, shift, shift, shift))
-        rows = offsets[0] + torch.arange(height, device=images.device)
-        columns = offsets[1] + torch.arange(width, device=images.device)
-        which = torch.arange(count, device=images.device)[:, None, None]
-        images = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if flip:
-        turned = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
-        images = torch.where(turned[:, None, None, None], images.flip(3), images)
-    return images

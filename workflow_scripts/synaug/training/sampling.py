@@ -7,6 +7,20 @@ import torch
 EXPONENTS = {"class_balanced": 0.0, "square_root": 0.5}
 
 
+def class_shares(sizes: np.ndarray, kind: str) -> np.ndarray:
+    """Share of every class among the images that are drawn (float, C); a class without images has none."""
+    shares = np.where(sizes > 0, sizes.astype(float) ** EXPONENTS[kind], 0)
+    return shares / shares.sum()
+
+
+def image_shares(labels: np.ndarray, kind: str) -> torch.Tensor | None:
+    """How often each image is drawn (float64, N); None: all alike. labels: int, N."""
+    if kind == "uniform":
+        return None
+    sizes = np.bincount(labels)
+    return torch.from_numpy((class_shares(sizes, kind) / sizes.clip(1))[labels])
+
+
 class Sampler:
     """Positions of the images of every step, without end.
 
@@ -26,8 +40,7 @@ class Sampler:
             self.sizes = np.bincount(labels)
             self.by_class = np.argsort(labels, kind="stable")
             self.first = np.cumsum(self.sizes) - self.sizes
-            shares = np.where(self.sizes > 0, self.sizes.astype(float) ** EXPONENTS[kind], 0)
-            self.shares = shares / shares.sum()
+            self.shares = class_shares(self.sizes, kind)
 
     def draw(self) -> torch.Tensor:
         """Positions of the next step, int64, batch size."""

@@ -9,11 +9,10 @@ import torch
 from synaug.config import Loss, Stage1, Stage2
 from synaug.errors import UserError
 from synaug.training.backbones import Classifier
-from synaug.training.data import TrainingSet, augment
+from synaug.training.data import TrainingSet
 from synaug.training.loop import Checkpoint, optimise
 from synaug.training.losses import class_weights, make_loss
-from synaug.training.mixing import mixup
-from synaug.training.sampling import Sampler
+from synaug.training.mixing import mix
 
 WARM_UP = 0.1  # of the steps of stage 1
 
@@ -35,7 +34,10 @@ def train_stage1(
     device = data.images.device
     _, channels, size, _ = data.images.shape
     model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head)
-    model.normalise_by(data.images)
+    if settings.pretrained:
+        model.load_pretrained(settings.pretrained)
+    else:
+        model.normalise_by(data.sample())
     model.to(device, memory_format=torch.channels_last).train()
     counts = torch.bincount(data.labels, minlength=len(classes)).float()
     loss_per_image = make_loss(settings.loss, counts)
@@ -43,19 +45,19 @@ def train_stage1(
     own_weights = data.weights * torch.where(data.synthetic, settings.synthetic_weight, 1.0)
 
     def loss(positions: torch.Tensor, done: float) -> torch.Tensor:
-        images = augment(data.images[positions], settings.shift, settings.flip, rng)
+        images = data.augmented(positions, settings, rng)
         labels, weights = data.labels[positions], own_weights[positions]
         if done >= settings.deferred:
             weights = weights * per_class[labels]
-        if settings.mixup is None:
+        if settings.mixup is None and settings.cutmix is None:
             return (weights * loss_per_image(model(images).float(), labels)).sum() / weights.sum()
-        images, partners, shares = mixup(images, data.synthetic[positions], settings.mixup, rng)
+        images, partners, shares = mix(images, data.synthetic[positions], settings.mixup, settings.cutmix, rng)
         logits = model(images).float()
         own = shares * weights * loss_per_image(logits, labels)
         partner = (1 - shares) * weights[partners] * loss_per_image(logits, labels[partners])
         return (own + partner).sum() / (shares * weights + (1 - shares) * weights[partners]).sum()
 
-    sampler = Sampler(data.labels.cpu().numpy(), settings.batch_size, settings.sampling, rng)
+    sampler = data.sampler(settings.batch_size, settings.sampling, settings, seed, rng)
     model, history = optimise(
         model, list(model.parameters()), settings, sampler, loss, warm_up=WARM_UP, checkpoint=checkpoint
     )
@@ -81,7 +83,7 @@ def finetune_stage2(
     classes = model.card["classes"]
     rng = np.random.default_rng(seed)
     labels = data.labels.cpu().numpy()
-    chosen = choose_few(labels, classes, settings.images_per_class, rng)
+    data = data.subset(choose_few(labels, classes, settings.images_per_class, rng))
     torch.manual_seed(seed)
     model.requires_grad_(False)
     if settings.start == "fresh":
@@ -91,16 +93,12 @@ def finetune_stage2(
     for parameter in trained:
         parameter.requires_grad_(True)
     loss_per_image = make_loss(Loss(), scales)
-    per_class = class_weights(
-        settings.class_weights, torch.bincount(data.labels[torch.from_numpy(chosen)], minlength=len(classes)).float()
-    )
-    positions_of = torch.from_numpy(chosen)
+    per_class = class_weights(settings.class_weights, torch.bincount(data.labels, minlength=len(classes)).float())
 
     def loss(positions: torch.Tensor, done: float) -> torch.Tensor:
-        picked = positions_of[positions].to(data.images.device)
         with torch.no_grad():
-            features = model.features(augment(data.images[picked], training.shift, training.flip, rng))
-        logits, labels = model.head(features), data.labels[picked]
+            features = model.features(data.augmented(positions, training, rng))
+        logits, labels = model.head(features), data.labels[positions]
         if settings.method == "scale":
             logits = logits * scales
         weights = per_class[labels]
@@ -111,7 +109,7 @@ def finetune_stage2(
         norms = model.head.weight.norm(dim=1, keepdim=True)
         model.head.weight.mul_((settings.max_norm / norms).clamp_max(1))
 
-    sampler = Sampler(labels[chosen], settings.batch_size, settings.sampling, rng)
+    sampler = data.sampler(settings.batch_size, settings.sampling, training, seed, rng)
     _, history = optimise(model, trained, settings, sampler, loss, after_step=clip if settings.max_norm else None)
     if settings.method == "scale":
         with torch.no_grad():
