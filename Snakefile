@@ -2,7 +2,7 @@
 and synthetic images, fine-tune the last layer on a few real ones.
 
     snakemake --cores all                                  the experiment of config.yaml
-    snakemake --cores all --configfile experiments/x.yaml  another one
+    snakemake --cores all --configfile experiments/x.yaml  another one, or a study of many
 
 Inputs: the data set and the model that the config names. Outputs: results/<experiment>/, one manifest per step.
 """
@@ -27,29 +27,43 @@ pathvars:
     benchmarks=f"results/{CONFIG.experiment}/benchmarks",
 
 
-include: "rules/dataset.smk"
-include: "rules/imbalance.smk"
-include: "rules/generator.smk"
-include: "rules/generation.smk"
-include: "rules/preview.smk"
-include: "rules/manifest.smk"
-include: "rules/training.smk"
-include: "rules/evaluation.smk"
-include: "rules/report.smk"
+if CONFIG.study:
+
+    include: "rules/study.smk"
+
+    rule all:
+        default_target: True
+        input:
+            rules.summarise_study.output,
+            expand("results/{experiment}/report.html", experiment=STUDY),
+        localrule: True
 
 
-rule all:
-    default_target: True
-    input:
-        "<results>/report.html",
-        "<results>/summary.parquet",
-        "<results>/balanced.parquet",
-        # Not only what is needed now: a shard that was deleted is made again, and so is a table of real images.
-        shards,
-        [] if TABLE is CONFIG.dataset else "<results>/dataset.parquet",
-    localrule: True
+if not CONFIG.study:
+
+    include: "rules/dataset.smk"
+    include: "rules/imbalance.smk"
+    include: "rules/generator.smk"
+    include: "rules/generation.smk"
+    include: "rules/preview.smk"
+    include: "rules/manifest.smk"
+    include: "rules/training.smk"
+    include: "rules/evaluation.smk"
+    include: "rules/report.smk"
+
+    rule all:
+        default_target: True
+        input:
+            "<results>/report.html",
+            "<results>/summary.parquet",
+            "<results>/balanced.parquet",
+            # Not only what is needed now: a shard that was deleted is made again, and so is a table of real images.
+            shards,
+            [] if TABLE is CONFIG.dataset else "<results>/dataset.parquet",
+        localrule: True
 
 
 onerror:
-    for line in last_errors(f"logs/{CONFIG.experiment}", STARTED):
-        print(line, file=sys.stderr)
+    for name in STUDY or [CONFIG.experiment]:
+        for line in last_errors(f"logs/{name}", STARTED):
+            print(line, file=sys.stderr)

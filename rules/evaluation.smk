@@ -12,9 +12,12 @@ NETWORKS = [
     f"{stage}/{recipe}/{seed}"
     for recipe, settings in CONFIG.recipes.items()
     for stage in ("train", "finetune")
-    if stage == "train" or settings.stage2
+    if (not settings.stage1_of if stage == "train" else settings.stage2)
     for seed in CONFIG.seeds
 ]
+
+
+STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
 
 
 rule evaluate:
@@ -38,7 +41,8 @@ rule evaluate:
     conda:
         "../envs/data.yaml"
     params:
-        baseline=CONFIG.evaluation.baseline or next(iter(CONFIG.recipes)),
+        baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
+        stage1=STAGE1,
     script:
         "../workflow_scripts/evaluate.py"
 
@@ -64,5 +68,6 @@ rule summarise:
         "../envs/data.yaml"
     params:
         data={name: recipe.data for name, recipe in CONFIG.recipes.items()},
+        stage1=STAGE1,
     script:
         "../workflow_scripts/summarise.py"

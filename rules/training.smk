@@ -79,7 +79,7 @@ rule finetune:
     input:
         **PACKED,
         balanced=balanced_manifest,
-        model="<results>/train/{recipe}/{seed}/model.safetensors",
+        model=lambda wildcards: stage1_network(wildcards.recipe, wildcards.seed),
         real=ancient("<results>/real.parquet"),
         code=code("finetune.py", *TRAINING_CODE),
     output:

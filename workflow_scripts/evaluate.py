@@ -11,9 +11,12 @@ from synaug.evaluation.differences import compare
 from synaug.manifests import read_manifest, write_manifest
 
 
-def main(predictions: list[str], imbalance: str, baseline: str, metrics: str, differences: str) -> None:
+def main(
+    predictions: list[str], imbalance: str, baselines: list[str], stage1: dict[str, str], metrics: str, differences: str
+) -> None:
     """Score `predictions` (files .../<stage>/<recipe>/<seed>/predictions.parquet): manifests `metrics`, `differences`.
 
+    baselines: the recipes to compare with. stage1: recipe -> the one whose stage-1 networks it takes.
     Raises UserError if they are not of the same test images.
     """
     cells = read_manifest("imbalance", imbalance).query("kind == 'cell'")
@@ -30,7 +33,7 @@ def main(predictions: list[str], imbalance: str, baseline: str, metrics: str, di
         networks.setdefault((recipe, stage), {})[int(seed)] = scores
         tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=int(seed)))
     write_manifest("metrics", pd.concat(tables, ignore_index=True), metrics)
-    write_manifest("differences", compare(networks, baseline), differences)
+    write_manifest("differences", compare(networks, baselines, stage1), differences)
 
 
 if __name__ == "__main__":
@@ -38,7 +41,8 @@ if __name__ == "__main__":
         main(
             list(snakemake.input.predictions),
             snakemake.input.imbalance,
-            snakemake.params.baseline,
+            snakemake.params.baselines,
+            snakemake.params.stage1,
             snakemake.output.metrics,
             snakemake.output.differences,
         )

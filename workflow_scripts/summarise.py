@@ -8,17 +8,18 @@ from synaug.evaluation.intervals import summarise
 from synaug.manifests import read_manifest, write_manifest
 
 
-def main(metrics: str, balanced: str, plan: str, data: dict[str, str], summary: str) -> None:
+def main(metrics: str, balanced: str, plan: str, data: dict[str, str], stage1: dict[str, str], summary: str) -> None:
     """Summarise the manifest `metrics` into the manifest `summary`.
 
-    data: recipe -> real or balanced. Seconds come from benchmarks/ and costs/ beside `metrics`, which no rule depends
-    on: they are never twice the same.
+    data: recipe -> real or balanced. stage1: recipe -> the one whose stage-1 networks it takes. Seconds come from
+    benchmarks/ and costs/ beside `metrics`, which no rule depends on: they are never twice the same.
     """
     figures = read_manifest("metrics", metrics)
     table = add_costs(
         summarise(figures),
         sorted(figures["seed"].unique()),
         data,
+        stage1,
         read_manifest("balanced", balanced, ["image_id", "source"]),
         read_manifest("plan", plan, ["shard"])["shard"].unique().tolist(),
         Path(metrics).parent,
@@ -33,5 +34,6 @@ if __name__ == "__main__":
             snakemake.input.balanced,
             snakemake.input.plan,
             snakemake.params.data,
+            snakemake.params.stage1,
             snakemake.output.summary,
         )

@@ -1,11 +1,13 @@
 """Make the embedded data again: a long-tailed cut of Fashion-MNIST, and the pool of what is left.
 
-    python resources/fashion_mnist_lt/make.py FOLDER [--pool pool.parquet]
+    python resources/fashion_mnist_lt/make.py FOLDER [--pool pool.parquet] [--study build/study]
 
 FOLDER holds the four official files (train-images-idx3-ubyte.gz ...): Debian's package `dataset-fashion-mnist` puts
 them into /usr/share/datasets/fashion-mnist, and torchvision.datasets.FashionMNIST(root, download=True) into
 <root>/FashionMNIST/raw. The pool is the training images that are not in the cut; the embedded generator is trained
-on it. It is not part of the repository.
+on it. For docs/results.md, --study writes two data sets with the training images of the cut: <study>/test, with all
+10,000 official test images, and <study>/validation, with 500 images per class of the pool in their place, to choose
+settings by. None of this is part of the repository.
 """
 
 import argparse
@@ -27,6 +29,7 @@ CLASSES = [
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 ]
 LARGEST, FACTOR, TEST_PER_CLASS, SEED = 500, 100, 200, 0
+VALIDATION_PER_CLASS, VALIDATION_SEED = 500, 1
 
 
 def read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -67,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pool", type=Path, help="also write the training images that are not in the cut")
+    parser.add_argument("--study", type=Path, help="also write the data sets of docs/results.md")
     arguments = parser.parse_args()
     here = Path(__file__).parent
     images, labels = read_idx(arguments.folder, "train")
@@ -76,6 +80,13 @@ def main() -> None:
         rest = np.setdiff1d(np.arange(len(labels)), cut)
         write_images(arguments.pool, images, labels, rest, "pool")
     test_images, test_labels = read_idx(arguments.folder, "t10k")
+    if arguments.study:
+        write_images(arguments.study / "test/train.parquet", images, labels, cut, "train")
+        write_images(arguments.study / "test/test.parquet", test_images, test_labels, np.arange(10_000), "test")
+        rest = np.setdiff1d(np.arange(len(labels)), cut)
+        held = rest[draw(labels[rest], [VALIDATION_PER_CLASS] * len(CLASSES), VALIDATION_SEED)]
+        write_images(arguments.study / "validation/train.parquet", images, labels, cut, "train")
+        write_images(arguments.study / "validation/test.parquet", images, labels, held, "test")
     chosen = draw(test_labels, [TEST_PER_CLASS] * len(CLASSES), SEED)
     write_images(here / "test.parquet", test_images, test_labels, chosen, "test")
     indices = {"train": cut.tolist(), "test": chosen.tolist()}

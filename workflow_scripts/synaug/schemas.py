@@ -276,6 +276,11 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
+# A study has the same tables, of all its variants.
+_VARIANT = _field("variant", REPEATED, "name in the study; the experiment is <study>-<variant>")
+SCHEMAS["study"] = SCHEMAS["summary"].insert(0, _VARIANT)
+SCHEMAS["study_differences"] = SCHEMAS["differences"].insert(0, _VARIANT)
+
 SORT_KEYS = {
     "real": ["split", "label", "image_id"],
     "imbalance": ["kind", "label"],
@@ -293,3 +298,5 @@ SORT_KEYS = {
     "differences": ["recipe", "stage", "baseline_recipe", "baseline_stage", "metric", "subset"],
     "summary": ["recipe", "stage", "metric", "subset"],
 }
+SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]
+SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]

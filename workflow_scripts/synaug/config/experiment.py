@@ -1,7 +1,7 @@
 """The whole config, and its one-line errors."""
 
 import textwrap
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -46,7 +46,7 @@ class Dataset(Model):
     )
     download: bool = Field(False, description="cifar10, cifar100, fashion_mnist: torchvision gets missing files.")
     imbalance_factor: float | None = Field(
-        None, ge=1, description="cifar10, cifar100, fashion_mnist: largest class / smallest; null: the whole set."
+        None, ge=1, description="Cut the training images to this ratio of largest and smallest class; null: use all."
     )
     largest_class: int | None = Field(
         None, ge=1, description="With imbalance_factor: images of the largest class; null: all that it has."
@@ -60,8 +60,7 @@ class Dataset(Model):
         if self.lists is not None and not {self.train_split, self.test_split} <= set(self.lists):
             raise ValueError(f"lists should have a file for {self.train_split} and for {self.test_split}")
         listed = {"class_names": self.class_names, "classes": self.classes}
-        published = {"download": self.download, "imbalance_factor": self.imbalance_factor}
-        for key, value in {**listed, **published}.items():
+        for key, value in {**listed, "download": self.download}.items():
             there = self.source == "image_list" if key in listed else self.source in _PUBLISHED
             if value and not there:
                 raise ValueError(f"{key} is for source: {'image_list' if key in listed else ', '.join(_PUBLISHED)}")
@@ -99,11 +98,17 @@ class Config(Model):
     evaluation: Evaluation = Evaluation()
     seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="Every recipe is trained once with each of these.")
     generator_training: GeneratorTraining | None = Field(None, description="Only for `snakemake train_generator`.")
+    study: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any] | None] | None = Field(
+        None, description="Variant -> keys that differ: every variant is an experiment, <experiment>-<variant>."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _recipes_start_from_training(cls, config: Any) -> Any:
-        """Put the top-level `training` under the `stage1` of every recipe, where the recipe does not say otherwise."""
+        """Put the top-level `training` under the `stage1` of every recipe, where the recipe does not say otherwise.
+
+        A recipe with `stage1_of` gets the data and the stage 1 of that recipe.
+        """
         shared, recipes = config.get("training") or {}, config.get("recipes")
         if not isinstance(shared, dict) or not isinstance(recipes, dict):
             return config
@@ -113,14 +118,18 @@ class Config(Model):
             if isinstance(recipe, dict) and (own is None or isinstance(own, dict)):
                 recipe = {**recipe, "stage1": {**shared, **(own or {})}}
             merged[name] = recipe
+        for name, recipe in merged.items():
+            other = recipe.get("stage1_of") if isinstance(recipe, dict) else None
+            if other is not None:
+                merged[name] = _with_stage1_of(name, recipes[name], other, merged)
         return {**config, "recipes": merged}
 
     @field_validator("evaluation")
     @classmethod
     def _baseline_is_a_recipe(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
         recipes = info.data.get("recipes")  # not there if they are at fault themselves
-        if recipes and evaluation.baseline and evaluation.baseline not in recipes:
-            raise ValueError(f"baseline should be null or a recipe: {', '.join(recipes)}")
+        if recipes and not set(evaluation.baselines) <= recipes.keys():
+            raise ValueError(f"baseline should be null or of these recipes: {', '.join(recipes)}")
         return evaluation
 
     @field_validator("seeds")
@@ -131,8 +140,22 @@ class Config(Model):
         return seeds
 
 
-def load_config(config: dict[str, Any]) -> Config:
-    """Validate the parsed YAML `config`.
+def _with_stage1_of(name: str, recipe: dict, other: str, recipes: dict) -> dict:
+    """`recipe` with data and stage 1 of the recipe `other`. Raises ValueError if that makes no sense."""
+    if not isinstance(recipes.get(other), dict) or recipes[other].get("stage1_of") is not None:
+        own = [one for one, settings in recipes.items() if isinstance(settings, dict) and not settings.get("stage1_of")]
+        raise ValueError(
+            f"recipes.{name}.stage1_of: {other!r} should be a recipe with its own stage 1: {', '.join(own)}"
+        )
+    if {"data", "stage1"} & recipe.keys():
+        raise ValueError(f"recipes.{name}: data and stage1 are those of {other}; leave them out")
+    if recipe.get("stage2") is None:
+        raise ValueError(f"recipes.{name}: without stage2 it would be {other} again; give it one")
+    return {**recipe, "data": recipes[other].get("data"), "stage1": recipes[other].get("stage1")}
+
+
+def load_config(config: dict[str, Any], where: str = "config") -> Config:
+    """Validate the parsed YAML `config`; messages begin with `where`.
 
     Raises UserError: one line with, for each fault, the key, the value, and what is allowed.
     """
@@ -141,13 +164,13 @@ def load_config(config: dict[str, Any]) -> Config:
     except ValidationError as error:
         faults = error.errors()
         # A recipe inherits `training`, and with it every fault: said once.
-        shared = {fault["loc"][1:] for fault in faults if fault["loc"][0] == "training"}
+        shared = {fault["loc"][1:] for fault in faults if fault["loc"][:1] == ("training",)}
         own = [fault for fault in faults if fault["loc"][2:3] != ("stage1",) or fault["loc"][3:] not in shared]
-        raise UserError("config: " + "; ".join(_describe(fault) for fault in own)) from None
+        raise UserError(f"{where}: " + "; ".join(_describe(fault) for fault in own)) from None
 
 
 def _describe(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "(the whole)"
+    key = ".".join(str(part) for part in fault["loc"])
     match fault["type"]:
         case "extra_forbidden":
             return f"{key}: unknown key; allowed here: {', '.join(_fields_at(fault['loc'][:-1]))}"
@@ -155,6 +178,8 @@ def _describe(fault: Any) -> str:
             return f"{key}: is missing and has no default"
         case "model_type" | "dict_type":
             return f"{key}: {fault['input']!r}: should be a block of keys"
+        case _ if not fault["loc"]:
+            return fault["msg"].removeprefix("Value error, ")  # of the whole: it says where
         case _:
             value = textwrap.shorten(repr(fault["input"]), 80)
             return f"{key}: {value}: {fault['msg'].removeprefix('Value error, ')}"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from synaug.config.base import Model
+from synaug.config.base import Model, Name
 
 
 class Mixup(Model):
@@ -161,6 +161,9 @@ class Recipe(Model):
 
     data: Literal["real", "balanced"] = Field(description="Rows of the balanced manifest: the real ones, or all.")
     stage1: Stage1 = Field(description="Overrides of the top-level `training`.")
+    stage1_of: Name | None = Field(
+        None, description="Recipe whose data and stage-1 networks this one takes; null: its own."
+    )
     stage2: Stage2 | None = Field(None, description="Fine-tuning of the last layer; null: none.")
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """From any source to the rows of `real.parquet`: one per file or table row, each with its class, or a reason."""
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,12 @@ import pandas as pd
 
 from synaug.config import Dataset
 from synaug.datasets import folder, image_list, published, table
+from synaug.datasets.long_tail import cut_rows
 from synaug.errors import UserError
 from synaug.images import inspect_image
 from synaug.manifests import text_hash
 
+log = logging.getLogger(__name__)
 SOURCES = {"folder": folder, "table": table, "image_list": image_list}
 
 
@@ -33,6 +36,11 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
             rows += pool.map(lambda row: _examine(row, dataset.max_megapixels), batch)
     rows = [row for row in rows if row["split"] in (dataset.train_split, dataset.test_split)]
     _check(rows, dataset)
+    if dataset.imbalance_factor is not None:
+        train = [row for row in rows if row["split"] == dataset.train_split]
+        kept = cut_rows(train, dataset.imbalance_factor, dataset.largest_class, dataset.cut_seed)
+        log.info("imbalance_factor %g keeps %d of %d training images", dataset.imbalance_factor, len(kept), len(train))
+        rows = kept + [row for row in rows if row["split"] != dataset.train_split]
     names = sorted({row["label_name"] for row in rows}, key=_natural)
     position = {name: label for label, name in enumerate(names)}
     seen: Counter[str] = Counter()

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from synaug.errors import UserError
+
 
 def exponential_counts(largest: int, factor: float, classes: int) -> list[int]:
     """Images per class, `largest` down to largest/factor: n_c = int(largest * (1/factor)^(c/(classes-1))).
@@ -35,3 +37,29 @@ def draw(labels: np.ndarray, counts: list[int], seed: int) -> np.ndarray:
     return np.concatenate(
         [np.sort(rng.choice(np.flatnonzero(labels == c), n, replace=False)) for c, n in enumerate(counts)]
     )
+
+
+def cut_rows(rows: list[dict], factor: float, largest: int | None, seed: int) -> list[dict]:
+    """The training images `rows` (label_name, sha256, usable) that a cut keeps, in their order; unusable ones stay.
+
+    The classes by size: the largest keeps `largest` images (None: all), the smallest `factor` times fewer. Which ones
+    goes by the images' contents and `seed`, and not by their names or order.
+    Raises UserError if a class has too few images, or would have none.
+    """
+    by_class: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["usable"]:
+            by_class.setdefault(row["label_name"], []).append(row)
+    order = sorted(by_class, key=lambda name: (-len(by_class[name]), name))
+    counts = exponential_counts(largest or len(by_class[order[0]]), factor, len(order))
+    rng = np.random.default_rng(seed)
+    kept = set()
+    for name, count in zip(order, counts, strict=True):
+        own = sorted(by_class[name], key=lambda row: row["sha256"])
+        if not 0 < count <= len(own):
+            raise UserError(
+                f"dataset.imbalance_factor: {factor:g}, largest class {counts[0]}: class {name!r} should keep {count} "
+                f"of its {len(own)} images; change imbalance_factor or largest_class"
+            )
+        kept |= {id(own[i]) for i in rng.choice(len(own), count, replace=False)}
+    return [row for row in rows if not row["usable"] or id(row) in kept]

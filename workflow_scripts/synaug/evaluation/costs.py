@@ -13,14 +13,16 @@ def add_costs(
     summary: pd.DataFrame,
     seeds: list[int],
     data: dict[str, str],
+    stage1: dict[str, str],
     balanced: pd.DataFrame,
     shards: list[str],
     results: Path,
 ) -> pd.DataFrame:
     """The manifest `summary` with its columns of costs.
 
-    data: recipe -> what it trains on, real or balanced. balanced: the manifest of this name. shards: names of all that
-    are planned. results: folder of the experiment, with benchmarks/ and costs/.
+    data: recipe -> what it trains on, real or balanced. stage1: recipe -> the one whose stage-1 networks it takes.
+    balanced: the manifest of this name. shards: names of all that are planned. results: folder of the experiment, with
+    benchmarks/ and costs/.
     """
     keys = summary[["recipe", "stage"]].drop_duplicates()
     sampling = generation_seconds(results / "costs", shards)
@@ -28,20 +30,21 @@ def add_costs(
     for recipe, stage in keys.itertuples(index=False):
         images = rows_of_recipe(balanced, data[recipe]).groupby("source")["image_id"].nunique()
         synthetic = int(images.get("synthetic", 0))
-        seconds = training_seconds(results / "benchmarks", recipe, stage, seeds)
+        seconds = training_seconds(results / "benchmarks", recipe, stage, stage1[recipe], seeds)
         rows.append((recipe, stage, int(images.get("real", 0)), synthetic, seconds, sampling if synthetic else 0.0))
     names = ["recipe", "stage", "real_images", "synthetic_images", "train_seconds", "generation_seconds"]
     costs = pd.DataFrame(rows, columns=names).astype({"train_seconds": "Float64", "generation_seconds": "Float64"})
     return summary.merge(costs, on=["recipe", "stage"], how="left")
 
 
-def training_seconds(benchmarks: Path, recipe: str, stage: str, seeds: list[int]) -> float:
+def training_seconds(benchmarks: Path, recipe: str, stage: str, stage1: str, seeds: list[int]) -> float:
     """Mean over `seeds` of the seconds of a network's jobs, with those of the stage before; NaN if one is not recorded.
 
+    stage1: recipe of the stage before.
     Read from what Snakemake measured: benchmarks/<stage>/<recipe>-<seed>.jsonl, key s.
     """
-    stages = ("train",) if stage == "train" else ("train", "finetune")
-    jobs = [[_recorded(benchmarks / part / f"{recipe}-{seed}.jsonl", "s") for part in stages] for seed in seeds]
+    parts = [("train", stage1)] if stage == "train" else [("train", stage1), ("finetune", recipe)]
+    jobs = [[_recorded(benchmarks / part / f"{name}-{seed}.jsonl", "s") for part, name in parts] for seed in seeds]
     return float(np.sum(jobs, axis=1).mean())
 
 

@@ -9,14 +9,16 @@ from synaug.evaluation.intervals import mean_interval
 Networks = dict[tuple[str, str], dict[int, pd.DataFrame]]  # (recipe, stage) -> seed -> what `score` returns
 
 
-def compare(networks: Networks, baseline: str) -> pd.DataFrame:
-    """Rows of the manifest `differences`: every (recipe, stage) minus the last stage of the recipe `baseline`.
+def compare(networks: Networks, baselines: list[str], stage1: dict[str, str]) -> pd.DataFrame:
+    """Rows of the manifest `differences`: every (recipe, stage) minus the last stage of each recipe in `baselines`.
 
-    Besides, every fine-tuned recipe minus its own stage 1. networks: all scored on the same resamples.
+    Besides, every fine-tuned recipe minus its stage 1. networks: all scored on the same resamples. stage1: recipe ->
+    the one whose stage-1 networks it takes.
     """
-    last = (baseline, "finetune" if (baseline, "finetune") in networks else "train")
-    pairs = [(one, last) for one in networks if one != last]
-    pairs += [((recipe, "finetune"), (recipe, "train")) for recipe, stage in networks if stage == "finetune"]
+    lasts = [(name, "finetune" if (name, "finetune") in networks else "train") for name in baselines]
+    pairs = [(one, last) for last in lasts for one in networks if one != last]
+    before = [((recipe, stage), (stage1[recipe], "train")) for recipe, stage in networks if stage == "finetune"]
+    pairs += [pair for pair in before if pair not in pairs]
     names = ["recipe", "stage", "baseline_recipe", "baseline_stage"]
     tables = [
         difference(networks[one], networks[other]).assign(**dict(zip(names, [*one, *other], strict=True)))

@@ -74,7 +74,7 @@ def result_table(summary: pd.DataFrame) -> list[dict]:
     for name, group in summary.groupby("series", sort=False):
         first = group.iloc[0]
         values = {
-            (row.metric, row.subset): [_percent(row.mean), *_interval(row.low, row.high)] for row in group.itertuples()
+            (row.metric, row.subset): [percent(row.mean), *interval(row.low, row.high)] for row in group.itertuples()
         }
         images = [f"{first['real_images']}", f"{first['synthetic_images']}"]
         seconds = [
@@ -90,9 +90,9 @@ def difference_table(differences: pd.DataFrame) -> list[dict]:
     for key, group in differences.groupby(["series", "baseline_recipe", "baseline_stage"], sort=False):
         values = {
             (row.metric, row.subset): [
-                _percent(row.mean, "+"),
-                *_interval(row.low, row.high, "s"),
-                *_interval(row.low_images, row.high_images, "i"),
+                percent(row.mean, "+"),
+                *interval(row.low, row.high, "s"),
+                *interval(row.low_images, row.high_images, "i"),
             ]
             for row in group.itertuples()
         }
@@ -144,14 +144,14 @@ def svg_figure(figure) -> jinja2.utils.markupsafe.Markup:
     return jinja2.utils.markupsafe.Markup(plots.svg(figure))
 
 
-def _percent(value: float, sign: str = "") -> str:
+def percent(value: float, sign: str = "") -> str:
     """In %, one decimal. Equal figures are shown equal, though their last bits differ, and 0 has no sign of its own."""
     return f"{round(round(100 * value, 9), 1) + 0.0:{sign}.1f}"
 
 
-def _interval(low: float, high: float, mark: str = "") -> list[str]:
-    """The ends of an interval as one line with `mark` behind it; no line without an interval."""
-    return [] if pd.isna(low) else [f"[{_percent(low)}, {_percent(high)}] {mark}".strip()]
+def interval(low: float, high: float, mark: str = "") -> list[str]:
+    """The ends of an interval (shares) as one line with `mark` behind it; no line without an interval."""
+    return [] if pd.isna(low) else [f"[{percent(low)}, {percent(high)}] {mark}".strip()]
 
 
 def _data_uri(image: np.ndarray) -> str:

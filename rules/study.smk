@@ -1,0 +1,51 @@
+"""A study: many experiments from one config, each with its own chain of rules, and one table of all of them.
+
+The rules of a variant are called <variant>_<rule>. Images that two variants share are sampled once.
+Inputs: results/<experiment>-<variant>/{summary,differences}.parquet of every variant of the config's `study`.
+Outputs: <results>/study.parquet and <results>/study_differences.parquet, their manifests with a column `variant`;
+<results>/study.md and <results>/study.png, a table and a figure.
+"""
+
+from synaug.study import experiments
+
+try:
+    VARIANTS = experiments(config)
+    for name, changed in VARIANTS.items():
+        load_config(changed, where=f"study.{name}")
+except UserError as error:
+    sys.exit(f"{ERROR_PREFIX}{error}")
+
+STUDY = [changed["experiment"] for changed in VARIANTS.values()]
+PREFIXED = {f"{name}_": changed for name, changed in VARIANTS.items()}
+
+for prefix in PREFIXED:
+
+    module:
+        name: prefix
+        snakefile:
+            "../Snakefile"
+        config:
+            PREFIXED[prefix]
+
+    use rule * from prefix as prefix*
+
+
+rule summarise_study:
+    input:
+        summaries=expand("results/{experiment}/summary.parquet", experiment=STUDY),
+        differences=expand("results/{experiment}/differences.parquet", experiment=STUDY),
+        code=code("summarise_study.py", "synaug/study.py", "synaug/report/*.py", "synaug/manifests.py"),
+    output:
+        summary="<results>/study.parquet",
+        differences="<results>/study_differences.parquet",
+        page="<results>/study.md",
+        picture="<results>/study.png",
+    log:
+        "<logs>/summarise_study.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        variants={name: list(load_config(changed).recipes) for name, changed in VARIANTS.items()},
+        name=CONFIG.experiment,
+    script:
+        "../workflow_scripts/summarise_study.py"
