@@ -2,7 +2,7 @@
 
 Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results>/imbalance.parquet; for what it cost,
 <results>/{balanced,plan}.parquet, <results>/benchmarks/ and <results>/costs/.
-Outputs: <results>/metrics.parquet, one row per figure and network; <results>/differences.parquet, recipes minus a
+Outputs: <results>/domain_probes.parquet, if the config asks for it; <results>/metrics.parquet, one row per figure and network; <results>/differences.parquet, recipes minus a
 baseline; <results>/summary.parquet, means, intervals and costs.
 
 Seconds are never twice the same, so nothing is run again for them.
@@ -20,8 +20,38 @@ NETWORKS = [
 STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
 
 
+PROBES = {}
+
+if CONFIG.evaluation.domain_probe:
+
+    rule probe_domains:
+        input:
+            models=[f"<results>/{network}/model.safetensors" for network in NETWORKS if network.startswith("train/")],
+            balanced=balanced_manifest,
+            code=code(
+                "probe_domains.py",
+                "synaug/evaluation/bootstrap.py",
+                "synaug/evaluation/probe.py",
+                "synaug/training/backbones.py",
+            ),
+        output:
+            probes="<results>/domain_probes.parquet",
+        log:
+            "<logs>/probe_domains.log",
+        conda:
+            "../envs/torch.yaml"
+        threads: 2
+        params:
+            form=CONFIG.dataset.model_dump(include={"image_size", "color"}),
+        script:
+            "../workflow_scripts/probe_domains.py"
+
+    PROBES = {"probes": "<results>/domain_probes.parquet"}
+
+
 rule evaluate:
     input:
+        **PROBES,
         predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
         imbalance="<results>/imbalance.parquet",
         code=code(

@@ -67,7 +67,7 @@ rule train:
     # Networks on CPUs use one, or they would depend on the number; the others decode large images.
     threads: 8 if PACKED else 1
     resources:
-        gpu=1,
+        gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
     params:
         settings=lambda wildcards: settings_of(wildcards.recipe, "stage1"),
         images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data),

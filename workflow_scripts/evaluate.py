@@ -12,11 +12,18 @@ from synaug.manifests import read_manifest, write_manifest
 
 
 def main(
-    predictions: list[str], imbalance: str, baselines: list[str], stage1: dict[str, str], metrics: str, differences: str
+    predictions: list[str],
+    imbalance: str,
+    probes: str | None,
+    baselines: list[str],
+    stage1: dict[str, str],
+    metrics: str,
+    differences: str,
 ) -> None:
     """Score `predictions` (files .../<stage>/<recipe>/<seed>/predictions.parquet): manifests `metrics`, `differences`.
 
-    baselines: the recipes to compare with. stage1: recipe -> the one whose stage-1 networks it takes.
+    probes: a manifest `metrics` with more figures, or None. baselines: recipes to compare with. stage1: recipe -> the
+    one whose stage-1 networks it takes.
     Raises UserError if they are not of the same test images.
     """
     cells = read_manifest("imbalance", imbalance).query("kind == 'cell'")
@@ -32,6 +39,8 @@ def main(
         scores = score(rows, shots, counts)
         networks.setdefault((recipe, stage), {})[int(seed)] = scores
         tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=int(seed)))
+    if probes:
+        tables.append(read_manifest("metrics", probes))
     write_manifest("metrics", pd.concat(tables, ignore_index=True), metrics)
     write_manifest("differences", compare(networks, baselines, stage1), differences)
 
@@ -41,6 +50,7 @@ if __name__ == "__main__":
         main(
             list(snakemake.input.predictions),
             snakemake.input.imbalance,
+            snakemake.input.get("probes"),
             snakemake.params.baselines,
             snakemake.params.stage1,
             snakemake.output.metrics,

@@ -9,11 +9,12 @@ import torch
 from synaug.config import Recipe
 from synaug.errors import job_log
 from synaug.evaluation.predictions import predict
-from synaug.generation.devices import leased_device
+from synaug.generation.devices import leased_devices
 from synaug.manifests import read_manifest, write_manifest
-from synaug.training.backbones import save_classifier
+from synaug.training.backbones import load_classifier, save_classifier
 from synaug.training.data import load_images
 from synaug.training.loop import Checkpoint
+from synaug.training.parallel import Process, run_on
 from synaug.training.stages import train_stage1
 
 
@@ -39,12 +40,35 @@ def main(
     images = read_manifest("real", real)
     classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
     test = images[(images["split"] == settings["test_split"]) & images["usable"]]
-    with leased_device() as device:
-        data = load_images(table, packed, recipe.data, settings, threads, device)
-        model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint)
+    with leased_devices(recipe.stage1.devices) as devices:
+        device = run_on(
+            devices, train, table, packed, classes, settings, seed, threads, checkpoint, out.model, out.history
+        )
+        model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
         write_manifest("predictions", predict(model, test, settings["image_size"], settings["color"]), out.predictions)
-    write_manifest("history", history, out.history)
-    save_classifier(model, out.model)
+
+
+def train(
+    process: Process,
+    table: str,
+    packed: str | None,
+    classes: list[str],
+    settings: dict,
+    seed: int,
+    threads: int,
+    checkpoint: Checkpoint,
+    model_file: str,
+    history_file: str,
+) -> None:
+    """Train the network as (one of the processes of) `process`, and write it and its history."""
+    torch.set_num_threads(1)
+    recipe = Recipe.model_validate(settings["recipe"])
+    checkpoint = checkpoint.of(process)
+    data = load_images(table, packed, recipe.data, settings, threads, process.device)
+    model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
+    if process.rank == 0:
+        write_manifest("history", history, history_file)
+        save_classifier(model, model_file)
     checkpoint.forget()
 
 

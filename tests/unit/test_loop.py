@@ -44,6 +44,7 @@ def train(settings: Stage1, checkpoint=None, stop_at=None, broken_at=None, after
         settings,
         sampler,
         loss,
+        rng,
         warm_up=0.1,
         after_step=hook,
         checkpoint=checkpoint,

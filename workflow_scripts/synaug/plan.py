@@ -30,7 +30,8 @@ def wanted_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
     """
     counts = cells["count"]
     level = counts.max() if balance.strategy == "largest" else balance.target
-    wanted = (level - counts).clip(lower=0)
+    # Rounded before it is raised to an integer: 1.1 x 10 is 11.000000000000002.
+    wanted = np.ceil(((level - counts).clip(lower=0) * balance.amount).round(6))
     if balance.max_synthetic_per_real is not None:
         wanted = np.minimum(wanted, np.floor(counts * balance.max_synthetic_per_real))
     return wanted.astype(int)
@@ -38,7 +39,6 @@ def wanted_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
 
 def planned_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
     """Synthetic images that are made for each row of `cells`: the wanted ones and `balance.oversample`'s spare ones."""
-    # Rounded before it is raised to an integer: 1.1 x 10 is 11.000000000000002.
     return np.ceil((wanted_counts(cells, balance) * balance.oversample).round(6)).astype(int)
 
 

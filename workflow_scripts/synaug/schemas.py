@@ -77,7 +77,8 @@ _FIGURE = [
     _field(
         "metric",
         REPEATED,
-        "accuracy: share of right answers; ece: expected calibration error of the top probability (15 bins, 0 is best)",
+        "accuracy: share of right answers; ece: expected calibration error of the top probability (15 bins, 0: best); "
+        "domain_probe: share of training images that a linear classifier calls real or synthetic rightly (0.5: chance)",
     ),
     _field(
         "subset",
@@ -85,7 +86,7 @@ _FIGURE = [
         "all; many, medium, few (their classes); of accuracy also balanced, harmonic_mean, geometric_mean, worst_class "
         "(over the accuracies of all classes), class:<name>",
     ),
-    _field("weighting", REPEATED, "images: every test image counts the same; classes: every class does"),
+    _field("weighting", REPEATED, "what counts the same: images (every test image), classes, or domains"),
 ]
 _OVER_SEEDS = [
     _field("low", pa.float64(), "lower end of its 95 % interval (Student t); null with one seed", nullable=True),

@@ -14,6 +14,9 @@ class Balance(Model):
         "largest", description="largest: fill every class to the largest one (the paper); fixed: fill to `target`."
     )
     target: int | None = Field(None, ge=1, description="fixed only: images per class, real and synthetic together.")
+    amount: float = Field(
+        1.0, gt=0, description="Synthetic images per image that a class lacks: 1 fills it, 0.5 goes half of the way."
+    )
     max_synthetic_per_real: float | None = Field(
         None, gt=0, description="At most this many synthetic images per real one of the class; null: no cap."
     )

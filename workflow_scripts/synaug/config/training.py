@@ -101,6 +101,7 @@ class Stage1(Model):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of the network's arithmetic; the weights stay float32."
     )
+    devices: int = Field(1, ge=1, description="GPUs that train one network together, each its share of a batch.")
     ema: float | None = Field(
         None, gt=0, lt=1, description="Decay per step of the averaged weights that are kept; null: the last weights."
     )

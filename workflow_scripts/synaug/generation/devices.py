@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from synaug.errors import UserError
@@ -27,8 +27,7 @@ def leased_device(timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Iterator
     if "SYNAUG_DEVICES" not in os.environ and (devices == ["cpu"] or os.environ.get("CUDA_VISIBLE_DEVICES")):
         yield devices[0]
         return
-    folder = Path(tempfile.gettempdir(), f"synaug-devices-{os.getuid()}")
-    folder.mkdir(exist_ok=True)
+    folder = _lease_folder()
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         for device in devices:
@@ -41,6 +40,36 @@ def leased_device(timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Iterator
                 return
         time.sleep(poll_s)
     raise UserError(f"no device of {', '.join(devices)} got free in {timeout_s:g} s; see which jobs hold {folder}")
+
+
+@contextmanager
+def leased_devices(count: int) -> Iterator[list[str]]:
+    """Yield `count` devices that no other job holds. Several CPUs are one: they are given as often as asked for.
+
+    Raises UserError if there are not so many.
+    """
+    devices = available_devices()
+    if devices == ["cpu"]:
+        yield devices * count
+        return
+    if count > len(devices):
+        raise UserError(f"devices: {count} are wanted and there are {len(devices)} ({', '.join(devices)}); lower it")
+    if "SYNAUG_DEVICES" not in os.environ and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        yield devices[:count]
+        return
+    with ExitStack() as leases:
+        # One after the other: two jobs that each held half of what they want would wait for ever.
+        with _lease_folder().joinpath("several.lock").open("w") as turn:
+            if count > 1:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+            chosen = [leases.enter_context(leased_device()) for _ in range(count)]
+        yield chosen
+
+
+def _lease_folder() -> Path:
+    folder = Path(tempfile.gettempdir(), f"synaug-devices-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def available_devices() -> list[str]:

@@ -15,7 +15,7 @@ from synaug.report import plots
 
 PER_CLASS = 8  # images of each kind in the gallery
 SUBSETS = ["all", "balanced", "many", "medium", "few", "harmonic_mean", "geometric_mean", "worst_class"]
-METRICS = {"accuracy": "accuracy, %", "ece": "calibration error, %"}
+METRICS = {"accuracy": "accuracy, %", "ece": "calibration error, %", "domain_probe": "domain probe, %"}
 CLASSES_SHOWN = 100  # more would make the page too large to open; the largest and the smallest are shown
 
 
@@ -61,7 +61,7 @@ def figure_columns(summary: pd.DataFrame) -> list[tuple[str, list[tuple[str, str
     there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
     columns: dict[str, list] = {}
     for metric, title in METRICS.items():
-        for weighting in ("images", "classes"):
+        for weighting in ("images", "classes", "domains"):
             keys = [(metric, subset) for subset in SUBSETS if (metric, subset, weighting) in there]
             if keys:
                 columns[f"{title}, {weighting} count alike"] = keys

@@ -7,10 +7,11 @@ import pandas as pd
 import torch
 
 from synaug.balance import rows_of_recipe
-from synaug.config import Stage1
+from synaug.config import Stage1, Stage2
 from synaug.images import load_pixels
 from synaug.manifests import read_manifest
 from synaug.training.augmentation import augment, shift_and_flip
+from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler
 from synaug.training.stream import Ahead, StreamedImages
 
@@ -39,13 +40,28 @@ class TrainingSet:
         most = 1000 if isinstance(self.images, StreamedImages) else 10_000
         return self.images[torch.arange(0, len(self), max(1, len(self) // most))]
 
-    def sampler(self, batch_size: int, kind: str, settings: Stage1, seed: int, rng: np.random.Generator):
-        """A Sampler that draws from `rng`; for streamed images one that draws ahead, from numbers of its own."""
+    def sampler(
+        self,
+        settings: Stage1 | Stage2,
+        training: Stage1,
+        seed: int,
+        rng: np.random.Generator,
+        process: Process | None = None,
+    ) -> Sampler | Ahead:
+        """What gives the positions of each step. settings: of the stage. training: those of augmentation.
+
+        Draws from `rng`; from numbers of its own for streamed images, which it draws ahead, and if several processes
+        have to draw the same.
+        """
         labels = self.labels.cpu().numpy()
-        if not isinstance(self.images, StreamedImages):
-            return Sampler(labels, batch_size, kind, rng)
-        own = np.random.default_rng([seed, len(self)])
-        return Ahead(Sampler(labels, batch_size, kind, own), self.images, settings.crop_area)
+        alone = process is None or process.count == 1
+        streamed = isinstance(self.images, StreamedImages)
+        if streamed or not alone:
+            rng = np.random.default_rng([seed, len(self)])
+        sampler = Sampler(labels, settings.batch_size, settings.sampling, rng)
+        if not streamed:
+            return sampler
+        return Ahead(sampler, self.images, training.crop_area, process.share if process else None)
 
     def augmented(self, positions: torch.Tensor, settings: Stage1, rng: np.random.Generator) -> torch.Tensor:
         """The images at `positions`, changed at random as `settings` say: uint8, n x C x H x W."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from synaug.errors import UserError
 from synaug.manifests import atomic_path
+from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,12 @@ class Checkpoint:
 
     path: str | os.PathLike
     key: str
+
+    def of(self, process: Process) -> "Checkpoint":
+        """That of one of several processes, each of which has its own random numbers."""
+        if process.count == 1:
+            return self
+        return Checkpoint(f"{self.path}.{process.rank}", f"{self.key} {process.rank} of {process.count}")
 
     def load(self) -> dict | None:
         """The state that was saved, or None if there is none that fits."""
@@ -62,6 +70,7 @@ def optimise(
     settings,
     sampler: Sampler,
     loss_of: Callable[[torch.Tensor, float], torch.Tensor],
+    rng: np.random.Generator,
     *,
     warm_up: float = 0.0,
     after_step: Callable[[], None] | None = None,
@@ -69,10 +78,10 @@ def optimise(
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Take `settings.steps` steps with linear warm-up (a share of the steps), then cosine to 0.
 
-    settings: Stage1 or Stage2. loss_of: positions and the share of the steps that are done, to the loss. after_step:
-    called after each step (a projection of weights). Returns the network, with averaged weights if `settings.ema` says
-    so, and rows of the manifest `history`. Interrupted and called again with the same `checkpoint` it ends in the same
-    weights.
+    settings: Stage1 or Stage2. loss_of: positions and the share of the steps that are done, to the loss. rng: that
+    `loss_of` draws from. after_step: called after each step (a projection of weights). Returns the network, with
+    averaged weights if `settings.ema` says so, and rows of the manifest `history`. Interrupted and called again with
+    the same `checkpoint` it ends in the same weights.
     Raises UserError if the loss is not a number; the last good checkpoint stays.
     """
     precision = getattr(settings, "precision", "float32")
@@ -85,7 +94,7 @@ def optimise(
     rows, first = [], 1
     if state:
         first, rows = state["step"] + 1, state["rows"]
-        _restore(state, model, averaged, optimiser, scaler, sampler)
+        _restore(state, model, averaged, optimiser, scaler, sampler, rng)
         log.info("going on after step %d", state["step"])
     total, start, saved = torch.zeros(()), time.monotonic(), time.monotonic()
     warm = warm_up * settings.steps
@@ -117,7 +126,7 @@ def optimise(
             total.zero_()
             # Only here: the loss of these steps was looked at, and no part of a mean has to be kept.
             if checkpoint and step < settings.steps and time.monotonic() - saved >= CHECKPOINT_EVERY:
-                state = _state(step, rows, model, averaged, optimiser, scaler, sampler)
+                state = _state(step, rows, model, averaged, optimiser, scaler, sampler, rng)
                 checkpoint.save(state)
                 saved = time.monotonic()
     if averaged:
@@ -134,7 +143,7 @@ def make_optimiser(parameters: list[nn.Parameter], settings) -> torch.optim.Opti
     )
 
 
-def _state(step, rows, model, averaged, optimiser, scaler, sampler) -> dict:
+def _state(step, rows, model, averaged, optimiser, scaler, sampler, rng) -> dict:
     """All that decides how the training goes on."""
     return {
         "step": step,
@@ -144,18 +153,20 @@ def _state(step, rows, model, averaged, optimiser, scaler, sampler) -> dict:
         "optimiser": optimiser.state_dict(),
         "scaler": scaler.state_dict(),
         "sampler": sampler.state,
+        "rng": rng.bit_generator.state,
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 
-def _restore(state, model, averaged, optimiser, scaler, sampler) -> None:
+def _restore(state, model, averaged, optimiser, scaler, sampler, rng) -> None:
     model.load_state_dict(state["model"])
     if averaged:
         averaged.load_state_dict(state["averaged"])
     optimiser.load_state_dict(state["optimiser"])
     scaler.load_state_dict(state["scaler"])
     sampler.state = state["sampler"]
+    rng.bit_generator.state = state["rng"]
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -13,16 +13,23 @@ from synaug.training.data import TrainingSet
 from synaug.training.loop import Checkpoint, optimise
 from synaug.training.losses import class_weights, make_loss
 from synaug.training.mixing import mix
+from synaug.training.parallel import Process
 
 WARM_UP = 0.1  # of the steps of stage 1
 
 
 def train_stage1(
-    data: TrainingSet, classes: list[str], settings: Stage1, seed: int, checkpoint: Checkpoint | None = None
+    data: TrainingSet,
+    classes: list[str],
+    settings: Stage1,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    process: Process | None = None,
 ) -> tuple[Classifier, pd.DataFrame]:
     """Train a whole network. Returns it, and rows of the manifest `history`.
 
-    The same seed on the same device and number of threads gives the same network, interrupted or not.
+    process: this one of several that train it together; None: it is the only one. Each has its own `checkpoint`.
+    The same seed on the same device, number of devices and of threads gives the same network, interrupted or not.
     Raises UserError if a class has no image, or the loss is not a number.
     """
     for label in set(range(len(classes))) - set(data.labels.unique().tolist()):
@@ -30,8 +37,9 @@ def train_stage1(
             f"class {classes[label]!r} has no usable training image; look at real.parquet and balanced.parquet"
         )
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     device = data.images.device
+    process = process or Process(str(device))
+    rng = process.random(seed)
     _, channels, size, _ = data.images.shape
     model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head)
     if settings.pretrained:
@@ -39,27 +47,30 @@ def train_stage1(
     else:
         model.normalise_by(data.sample())
     model.to(device, memory_format=torch.channels_last).train()
+    network = process.wrap(model)
+    torch.manual_seed(seed + process.rank)  # of dropout and RandAugment; it was the same above, for the first weights
     counts = torch.bincount(data.labels, minlength=len(classes)).float()
     loss_per_image = make_loss(settings.loss, counts)
     per_class = class_weights(settings.class_weights, counts)
     own_weights = data.weights * torch.where(data.synthetic, settings.synthetic_weight, 1.0)
 
     def loss(positions: torch.Tensor, done: float) -> torch.Tensor:
+        positions = process.share(positions)
         images = data.augmented(positions, settings, rng)
         labels, weights = data.labels[positions], own_weights[positions]
         if done >= settings.deferred:
             weights = weights * per_class[labels]
         if settings.mixup is None and settings.cutmix is None:
-            return (weights * loss_per_image(model(images).float(), labels)).sum() / weights.sum()
+            return (weights * loss_per_image(network(images).float(), labels)).sum() / weights.sum()
         images, partners, shares = mix(images, data.synthetic[positions], settings.mixup, settings.cutmix, rng)
-        logits = model(images).float()
+        logits = network(images).float()
         own = shares * weights * loss_per_image(logits, labels)
         partner = (1 - shares) * weights[partners] * loss_per_image(logits, labels[partners])
         return (own + partner).sum() / (shares * weights + (1 - shares) * weights[partners]).sum()
 
-    sampler = data.sampler(settings.batch_size, settings.sampling, settings, seed, rng)
+    sampler = data.sampler(settings, settings, seed, rng, process)
     model, history = optimise(
-        model, list(model.parameters()), settings, sampler, loss, warm_up=WARM_UP, checkpoint=checkpoint
+        model, list(model.parameters()), settings, sampler, loss, rng, warm_up=WARM_UP, checkpoint=checkpoint
     )
     return model.eval(), history
 
@@ -109,8 +120,8 @@ def finetune_stage2(
         norms = model.head.weight.norm(dim=1, keepdim=True)
         model.head.weight.mul_((settings.max_norm / norms).clamp_max(1))
 
-    sampler = data.sampler(settings.batch_size, settings.sampling, training, seed, rng)
-    _, history = optimise(model, trained, settings, sampler, loss, after_step=clip if settings.max_norm else None)
+    sampler = data.sampler(settings, training, seed, rng)
+    _, history = optimise(model, trained, settings, sampler, loss, rng, after_step=clip if settings.max_norm else None)
     if settings.method == "scale":
         with torch.no_grad():
             model.head.weight.mul_(scales[:, None])

@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -108,20 +109,22 @@ class Ahead:
     `state` is that before the first batch that was not drawn yet, so a training goes on exactly.
     """
 
-    def __init__(self, sampler: Sampler, images: StreamedImages, crop_area: float):
-        """sampler: with a random generator that nothing else draws from."""
+    def __init__(self, sampler: Sampler, images: StreamedImages, crop_area: float, share: Callable | None = None):
+        """sampler: with a random generator that nothing else draws from. share: part of a batch to decode here."""
         self.sampler, self.images, self.crop_area = sampler, images, crop_area
+        self.share = share or (lambda values: values)
         self.batch_size, self.count = sampler.batch_size, sampler.count
-        self.queue: deque[tuple[dict, tuple]] = deque()
+        self.queue: deque[tuple[dict, torch.Tensor, tuple]] = deque()
 
     def draw(self) -> torch.Tensor:
         """Positions of the next step, int64, batch size."""
         while len(self.queue) <= AHEAD:
             state, positions = self.sampler.state, self.sampler.draw()
             crops = draw_crops(len(positions), self.crop_area, self.sampler.rng) if self.crop_area < 1 else None
-            self.queue.append((state, self.images.prepare(positions, crops)))
-        _, self.images.prepared = self.queue.popleft()
-        return self.images.prepared[0]
+            mine = None if crops is None else self.share(torch.from_numpy(crops)).numpy()
+            self.queue.append((state, positions, self.images.prepare(self.share(positions), mine)))
+        _, positions, self.images.prepared = self.queue.popleft()
+        return positions
 
     @property
     def state(self) -> dict:
