@@ -19,8 +19,7 @@ from synaug.models import adapter_files, model_files
 from synaug.plan import shard_names
 from synaug.prompts import prompt_files
 
-STARTED = time.time()
-STUDY = []  # experiments of a study
+STARTED, STUDY = time.time(), []  # STUDY: the experiments of a study
 
 try:  # what is wrong is said before any job starts, in one line
     CONFIG = load_config(config)
@@ -78,14 +77,3 @@ def settings_of(recipe, *stages):
         "test_split": CONFIG.dataset.test_split,
         "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
     }
-
-
-def pretrained_file(recipe):
-    """Weights that the networks of `recipe` start from, if they are a file."""
-    weights = CONFIG.recipes[recipe].stage1.pretrained
-    return [weights] if isinstance(weights, str) else []
-
-
-def stage1_network(recipe, seed):
-    """The network that stage 2 of `recipe` starts from."""
-    return f"<results>/train/{CONFIG.recipes[recipe].stage1_of or recipe}/{seed}/model.safetensors"

@@ -17,9 +17,6 @@ NETWORKS = [
 ]
 
 
-STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
-
-
 PROBES = {}
 
 if CONFIG.evaluation.domain_probe:

@@ -10,6 +10,14 @@ with the same images trains nothing again.
 
 from synaug.images import LARGE
 
+# Recipe -> the one whose networks of stage 1 it takes, which is itself or another.
+STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
+# Recipe -> weights that it starts from, if they are a file.
+WEIGHTS = {
+    name: recipe.stage1.pretrained
+    for name, recipe in CONFIG.recipes.items()
+    if isinstance(recipe.stage1.pretrained, str)
+}
 LIBRARY_NETWORKS = {recipe.stage1.backbone for recipe in CONFIG.recipes.values() if "/" in recipe.stage1.backbone}
 
 if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds to import
@@ -51,7 +59,7 @@ rule train:
     input:
         **PACKED,
         balanced=balanced_manifest,
-        pretrained=lambda wildcards: pretrained_file(wildcards.recipe),
+        pretrained=lambda wildcards: [WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else [],
         real=ancient("<results>/real.parquet"),
         code=code("train.py", *TRAINING_CODE),
     output:
@@ -79,7 +87,7 @@ rule finetune:
     input:
         **PACKED,
         balanced=balanced_manifest,
-        model=lambda wildcards: stage1_network(wildcards.recipe, wildcards.seed),
+        model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
         code=code("finetune.py", *TRAINING_CODE),
     output:

@@ -137,7 +137,9 @@ def test_differences_are_paired_by_seed_and_by_image():
         networks["real", "train"][seed] = network(seed, 0.0)
         networks["synaug", "train"][seed] = network(seed, 0.2)
         networks["synaug", "finetune"][seed] = network(seed + 10, 0.4)
-    table = compare(networks, "real").set_index(["recipe", "stage", "baseline_recipe", "baseline_stage", "subset"])
+    stage1 = {"real": "real", "synaug": "synaug"}
+    keys = ["recipe", "stage", "baseline_recipe", "baseline_stage", "subset"]
+    table = compare(networks, ["real"], stage1).set_index(keys)
     assert {key[:4] for key in table.index} == {
         ("synaug", "train", "real", "train"),
         ("synaug", "finetune", "real", "train"),
@@ -157,6 +159,19 @@ def test_differences_are_paired_by_seed_and_by_image():
     assert row["low_images"] < row["mean"] < row["high_images"]
 
 
+def test_several_baselines_and_a_shared_stage_1_are_compared_once_each():
+    base = random_predictions(1)
+    one = {0: score(base, dict.fromkeys(range(7), "many"), resample(base["label"].to_numpy()))}
+    networks = dict.fromkeys([("real", "train"), ("lws", "finetune"), ("tau", "finetune")], one)
+    table = compare(networks, ["real", "tau"], {"real": "real", "lws": "real", "tau": "real"})
+    pairs = table[["recipe", "baseline_recipe", "baseline_stage"]].drop_duplicates().itertuples(index=False, name=None)
+    assert set(pairs) == {
+        *(("lws", "real", "train"), ("tau", "real", "train")),
+        *(("real", "tau", "finetune"), ("lws", "tau", "finetune")),
+    }
+    assert not table.duplicated().any()
+
+
 def test_costs_are_images_and_recorded_seconds(tmp_path):
     for name, seconds in (("train/real-0", 10), ("train/real-1", 20), ("finetune/real-0", 1), ("finetune/real-1", 2)):
         file = tmp_path / "benchmarks" / f"{name}.jsonl"
@@ -166,7 +181,8 @@ def test_costs_are_images_and_recorded_seconds(tmp_path):
     (tmp_path / "costs" / "abc.json").write_text(json.dumps({"seconds": 30.0}))
     balanced = pd.DataFrame({"image_id": list("abcd"), "source": ["real", "real", "synthetic", "synthetic"]})
     summary = pd.DataFrame({"recipe": ["real", "real", "filled"], "stage": ["train", "finetune", "train"]})
-    rows = add_costs(summary, [0, 1], {"real": "real", "filled": "balanced"}, balanced, ["abc"], tmp_path)
+    data, stage1 = {"real": "real", "filled": "balanced"}, {"real": "real", "filled": "filled"}
+    rows = add_costs(summary, [0, 1], data, stage1, balanced, ["abc"], tmp_path)
     assert rows["real_images"].tolist() == [2, 2, 2]
     assert rows["synthetic_images"].tolist() == [0, 0, 2]
     assert rows["train_seconds"].iloc[:2].tolist() == [15, 16.5]

@@ -41,7 +41,13 @@ def files(tmp_path) -> dict:
     cells = pd.DataFrame({"kind": "cell", "label": list(SHOTS), "shot": list(SHOTS.values())})
     write_manifest("imbalance", cells.assign(count=1, share=0.1, deficit=0), tmp_path / "imbalance.parquet")
     out = {name: str(tmp_path / f"{name}.parquet") for name in ("imbalance", "metrics", "differences")}
-    return {"predictions": paths, "baseline": "real", **out}
+    return {
+        "predictions": paths,
+        "baselines": ["real"],
+        "probes": None,
+        "stage1": {"real": "real", "synaug": "synaug"},
+        **out,
+    }
 
 
 def test_metrics_and_differences_are_written(files):
@@ -85,5 +91,6 @@ def test_baseline_is_a_recipe():
         "recipes": {"real": {"data": "real"}, "mine": {"data": "balanced"}},
     }
     assert load_config({**config, "evaluation": {"baseline": "mine"}}).evaluation.baseline == "mine"
-    with pytest.raises(UserError, match=r"evaluation: .*'synaug'.*: baseline should be null or a recipe: real, mine$"):
+    assert load_config({**config, "evaluation": {"baseline": ["mine", "real"]}}).evaluation.baselines == ["mine", "real"]
+    with pytest.raises(UserError, match=r"evaluation: .*'synaug'.*: baseline should be null or of these recipes: real, mine$"):
         load_config({**config, "evaluation": {"baseline": "synaug"}})

@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from synaug.config import Loss, Mixup, Stage1, Stage2
+from synaug.config import CutMix, Loss, Mixup, RandAugment, Stage1, Stage2
 from synaug.errors import UserError
 from synaug.evaluation.predictions import predict
 from synaug.manifests import read_manifest, write_manifest
 from synaug.training.augmentation import augment
 from synaug.training.backbones import Classifier, CosineHead, load_classifier, save_classifier
 from synaug.training.data import TrainingSet, load_training_set
-from synaug.training.mixing import draw_partners, mixup
+from synaug.training.mixing import cutmix, draw_partners, mix, mixup
 from synaug.training.stages import choose_few, finetune_stage2, train_stage1
 
 CLASSES = ["dark", "middle", "light"]
@@ -68,6 +68,38 @@ def test_augmentation_moves_or_flips_and_nothing_else():
     allowed = {tuple(i.flatten().tolist()) for one in moved for i in (one, one.flip(3))}
     made = augment(image.expand(400, -1, -1, -1), Stage1(shift=1), np.random.default_rng(0))
     assert {tuple(i.flatten().tolist()) for i in made} == allowed
+
+
+def test_randaugment_changes_images_and_keeps_their_form():
+    images = torch.randint(0, 256, (6, 1, 16, 16), dtype=torch.uint8)
+    settings = Stage1(shift=0, flip=False, randaugment=RandAugment(operations=3, magnitude=20))
+    torch.manual_seed(0)
+    once = augment(images, settings, np.random.default_rng(0))
+    assert (once.dtype, once.shape) == (images.dtype, images.shape) and not torch.equal(once, images)
+    torch.manual_seed(0)
+    assert torch.equal(augment(images, settings, np.random.default_rng(0)), once)
+
+
+def test_cutmix_pastes_a_rectangle_of_the_partner_and_returns_the_share_that_is_left():
+    data = training_set(synthetic=0.4)
+    settings = CutMix(alpha=1.0)
+    mixed, partners, shares = cutmix(data.images, data.synthetic, settings, np.random.default_rng(0))
+    assert (data.synthetic[partners] != data.synthetic).all()  # of the other domain
+    for image, own, partner, share in zip(mixed, data.images, data.images[partners], shares, strict=True):
+        pasted = (image == partner) & (image != own)
+        assert ((image == own) | (image == partner)).all()
+        assert pasted.float().mean() <= 1 - share + 1e-6
+    assert 0.3 < shares.mean() < 0.8 and shares.min() >= 0 and shares.max() <= 1
+
+
+def test_with_both_a_batch_is_mixed_up_or_cut():
+    data = training_set()
+    rng = np.random.default_rng(0)
+    kinds = {bool((mix(data.images, data.synthetic, Mixup(alpha=1.0), CutMix(alpha=1.0), rng)[0] % 1 == 0).all())}
+    for _ in range(20):
+        mixed, _, _ = mix(data.images, data.synthetic, Mixup(alpha=1.0), CutMix(alpha=1.0), rng)
+        kinds.add(bool((mixed % 1 == 0).all()))  # a pasted pixel is a whole number
+    assert kinds == {True, False}
 
 
 @pytest.mark.parametrize("pairing", ["random", "real_synthetic"])

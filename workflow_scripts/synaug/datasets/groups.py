@@ -1,0 +1,51 @@
+"""What the sources whose images have groups (UTKFace, Waterbirds, CelebA) share."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from synaug.config import Dataset
+from synaug.datasets.table import is_inside
+from synaug.errors import UserError
+
+# The numbers of the splits of Waterbirds and CelebA.
+SPLITS = {"0": "train", "1": "val", "2": "test"}
+
+
+def image_row(split: str, label_name: str | None, attributes: list[str], path: Path, inside: Path) -> dict:
+    """The row of an image file; `data` is None if the file lies out of the folder `inside` (resolved)."""
+    return {
+        "split": split,
+        "label_name": label_name,
+        "path": str(path),
+        "row": None,
+        "data": path if is_inside(path, inside) else None,
+        "attributes": attributes,
+    }
+
+
+def check_groups(dataset: Dataset, there: Iterable[str], label: str | None = None) -> None:
+    """Raise UserError unless `group_columns` are different ones of `there`, none of them the class (`label`)."""
+    there = list(there)
+    for number, name in enumerate(dataset.group_columns):
+        if name not in there:
+            raise UserError(f"dataset.group_columns: {name!r} should be one of {', '.join(there)}")
+        if name == label:
+            raise UserError(f"dataset.group_columns: {name!r} is already the class (dataset.label_column); remove it")
+        if name in dataset.group_columns[:number]:
+            raise UserError(f"dataset.group_columns: {name!r} stands there twice; remove one")
+
+
+def check_splits(dataset: Dataset) -> None:
+    """Raise UserError unless `train_split` and `test_split` are official splits."""
+    for key in ("train_split", "test_split"):
+        name = getattr(dataset, key)
+        if name not in SPLITS.values():
+            raise UserError(f"dataset.{key}: {name!r} should be one of {', '.join(SPLITS.values())}")
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a text file. Raises UserError if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read as text ({error}); download it again") from None
