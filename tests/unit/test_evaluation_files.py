@@ -91,6 +91,11 @@ def test_baseline_is_a_recipe():
         "recipes": {"real": {"data": "real"}, "mine": {"data": "balanced"}},
     }
     assert load_config({**config, "evaluation": {"baseline": "mine"}}).evaluation.baseline == "mine"
-    assert load_config({**config, "evaluation": {"baseline": ["mine", "real"]}}).evaluation.baselines == ["mine", "real"]
-    with pytest.raises(UserError, match=r"evaluation: .*'synaug'.*: baseline should be null or of these recipes: real, mine$"):
+    assert load_config({**config, "evaluation": {"baseline": ["mine", "real"]}}).evaluation.baselines == [
+        "mine",
+        "real",
+    ]
+    with pytest.raises(
+        UserError, match=r"evaluation: .*'synaug'.*: baseline should be null or of these recipes: real, mine$"
+    ):
         load_config({**config, "evaluation": {"baseline": "synaug"}})

@@ -1,0 +1,61 @@
+"""One config for many experiments; images too large to be kept decoded; networks of a library."""
+
+from workdir import Workdir
+
+from synaug.manifests import read_manifest
+
+
+def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work: Workdir):
+    work.change(
+        study={
+            "factor_9": None,
+            "factor_2": {"dataset": {"imbalance_factor": 2.0, "largest_class": 2}, "recipes": ["synaug"]},
+        },
+        dataset={"imbalance_factor": 9.0},
+        evaluation={"baseline": ["real", "synaug"], "domain_probe": True},
+        recipes={"half": {"stage1_of": "synaug", "stage2": {"steps": 1}}},
+    )
+    done = work.run()
+    assert done.status == 0, done.text
+    table = read_manifest("study", work.results / "study.parquet")
+    recipes = table.groupby("variant")["recipe"].unique().map(sorted).to_dict()
+    assert recipes == {"factor_9": ["half", "real", "synaug"], "factor_2": ["synaug"]}
+    assert (table["metric"] == "domain_probe").any()
+    sizes = {name: set(rows["real_images"]) for name, rows in table.groupby("variant")}
+    # int(9 / 9^(c / 3)) of 9, 6, 3 and 1 images; int(2 / 2^(c / 3)).
+    assert sizes == {"factor_9": {9 + 4 + 2 + 1}, "factor_2": {2 + 1 + 1 + 1}}
+    text = (work.results / "study.md").read_text()
+    assert "## factor_9" in text and "half + fine-tune minus synaug + fine-tune" in text
+    assert (work.results / "study.png").stat().st_size > 5000
+    # The network of stage 1 is shared, and nothing is left to do.
+    assert not (work.path / "results" / "test-factor_9" / "train" / "half").exists()
+    assert work.run().jobs == []
+    # One variant's key: the other variant is left alone.
+    work.change(study={"factor_2": {"training": {"steps": 5}}})
+    assert {name.split("_")[0] for name in work.run().jobs} == {"factor", "summarise"}
+    assert not any("factor_9" in name for name in work.run("--forceall", "-n", "factor_2_train").jobs)
+
+
+def test_large_images_are_packed_once_and_streamed(work: Workdir):
+    work.change(
+        dataset={"image_size": 72, "color": "rgb"},
+        training={"backbone": "torchvision/mobilenet_v3_small", "width": None, "crop_area": 0.4, "randaugment": {}},
+        generation={"format": "jpeg"},
+    )
+    done = work.run()
+    assert done.status == 0, done.text
+    assert done.jobs.count("pack_images") == 1
+    assert not (work.results / "packed" / "images.bin").exists()
+    assert work.run().jobs == []
+    # Another training key packs again, and makes no image.
+    work.change(training={"steps": 5})
+    jobs = work.run().jobs
+    assert jobs.count("pack_images") == 1 and "generate_shard" not in jobs and jobs.count("train") == 2
+
+
+def test_an_unknown_network_of_a_library_is_said_before_any_job(work: Workdir):
+    work.change(training={"backbone": "torchvision/resnet51", "width": None})
+    done = work.run()
+    assert done.status == 1 and done.jobs == []
+    assert "synaug: error: backbone: torchvision has no model 'resnet51'" in done.text
+    assert "torchvision/resnet50" in done.text
