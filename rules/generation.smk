@@ -39,6 +39,7 @@ checkpoint plan_generation:
             "image_size": CONFIG.dataset.image_size,
             "color": CONFIG.dataset.color,
             "train_split": CONFIG.dataset.train_split,
+            "group_columns": CONFIG.dataset.group_columns,
             "balance": CONFIG.balance.model_dump(exclude={"shortfall"}),
             "prompts": CONFIG.prompts.model_dump(),
             "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),

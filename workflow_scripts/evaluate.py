@@ -8,6 +8,7 @@ from synaug.errors import UserError, job_log
 from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.classification import score, with_intervals
 from synaug.evaluation.differences import compare
+from synaug.imbalance import class_rows
 from synaug.manifests import read_manifest, write_manifest
 
 
@@ -26,8 +27,8 @@ def main(
     one whose stage-1 networks it takes.
     Raises UserError if they are not of the same test images.
     """
-    cells = read_manifest("imbalance", imbalance).query("kind == 'cell'")
-    shots = dict(zip(cells["label"].astype(int), cells["shot"], strict=True))
+    classes = class_rows(read_manifest("imbalance", imbalance))
+    shots = dict(zip(classes["label"].astype(int), classes["shot"], strict=True))
     images = read_manifest("predictions", predictions[0], ["image_id", "label"])
     counts = resample(images["label"].to_numpy())
     tables, networks = [], {}

@@ -8,7 +8,7 @@ from synaug.manifests import read_manifest, write_manifest
 
 def main(real: str, train_split: str, shots: dict, imbalance: str) -> None:
     """Measure the manifest `real` into the manifest `imbalance`."""
-    rows = read_manifest("real", real, ["split", "label", "label_name", "usable"])
+    rows = read_manifest("real", real, ["split", "label", "label_name", "group", "attributes", "usable"])
     write_manifest("imbalance", measure_imbalance(rows, train_split, Imbalance.model_validate(shots)), imbalance)
 
 

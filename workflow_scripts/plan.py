@@ -10,7 +10,7 @@ from synaug.manifests import read_manifest
 
 def main(plan: str, imbalance: str) -> None:
     """Print the cost of the manifest `plan` (results/<experiment>/plan.parquet) to the terminal."""
-    cells = read_manifest("imbalance", imbalance, ["kind", "label", "label_name", "count"])
+    cells = read_manifest("imbalance", imbalance, ["kind", "label", "label_name", "group", "count"])
     text = cost_text(read_manifest("plan", plan), cells[cells["kind"] == "cell"], Path(plan).parents[1])
     # The terminal's own: sys.stdout is the log here.
     print(f"\n{text}\n", file=sys.__stdout__, flush=True)

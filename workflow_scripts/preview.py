@@ -10,9 +10,9 @@ from synaug.preview import contact_sheet
 
 def main(images: str, imbalance: str, sheet: str) -> None:
     """Draw the images of the manifest `images` (of kind shard) to the PNG `sheet`."""
-    table = read_table("shard", images, ["image", "label_name", "prompt"])
+    table = read_table("shard", images, ["image", "label_name", "group", "prompt"])
     rows = table.drop(["image"]).to_pandas().astype("str").assign(image=encoded_images(table.column("image")))
-    cells = read_manifest("imbalance", imbalance, ["kind", "label", "label_name", "count"])
+    cells = read_manifest("imbalance", imbalance, ["kind", "label", "label_name", "group", "count"])
     with atomic_path(sheet) as temporary:
         contact_sheet(rows, cells[cells["kind"] == "cell"]).save(temporary, "PNG")
     # The terminal's own: sys.stdout is the log here.

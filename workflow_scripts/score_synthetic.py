@@ -9,7 +9,7 @@ from synaug.manifests import read_manifest, write_manifest
 from synaug.schemas import SCHEMAS
 from synaug.screening.scores import Form, score_synthetic
 
-PLAN_COLUMNS = ["image_id", "label", "label_name", "index", "prompt", "stored_size", "shard"]
+PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "index", "prompt", "stored_size", "shard"]
 
 
 def main(

@@ -400,7 +400,6 @@ def test_faults_of_the_files_beside_the_lists_are_one_line(lists, tmp_path):
         ({"source": "image_list", "lists": {"train": "a"}}, "lists should have a file for train and for test"),
         ({"source": "folder", "classes": "a"}, "classes is for source: image_list"),
         ({"source": "table", "download": True}, "download is for source: cifar10"),
-        ({"source": "folder", "imbalance_factor": 100}, "imbalance_factor is for source: cifar10"),
         ({"source": "cifar10", "largest_class": 5}, "no effect without imbalance_factor"),
         ({"source": "cifar10", "imbalance_factor": 0.01}, "dataset.imbalance_factor"),
     ],

@@ -9,29 +9,32 @@ import pandas as pd
 
 from synaug.config import Balance
 from synaug.errors import UserError
-from synaug.manifests import read_manifest
+from synaug.manifests import read_manifest, with_group
 from synaug.plan import wanted_counts
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = ["image_id", "label", "label_name", "source", "weight", "sha256", "path", "row", "column"]
+_CELL = ["label_name", "group"]
+_COLUMNS = ["image_id", "label", *_CELL, "source", "weight", "sha256", "path", "row", "column"]
 
 
 def build_balanced_manifest(
     real: pd.DataFrame, synthetic: pd.DataFrame, imbalance: pd.DataFrame, train_split: str, balance: Balance
 ) -> pd.DataFrame:
-    """Rows of the manifest `balanced`: of each class all usable real images, and the best of the accepted ones.
+    """Rows of the manifest `balanced`: of each cell all usable real images, and the best of the accepted ones.
 
     real, synthetic, imbalance: the manifests of these names. Every image has weight 1. As many synthetic images are
-    kept as the class lacks: see `best_first`.
-    Raises UserError if a class has fewer and `balance.shortfall` is `error`, and if no synthetic image is left at
-    all; otherwise a class that has fewer is a line of the log.
+    kept as the cell lacks: see `best_first`.
+    Raises UserError if a cell has fewer and `balance.shortfall` is `error`, and if no synthetic image is left at
+    all; otherwise a cell that has fewer is a line of the log.
     """
+    real, synthetic, imbalance = with_group(real), with_group(synthetic), with_group(imbalance)
     cells = imbalance[imbalance["kind"] == "cell"]
-    wanted = pd.Series(wanted_counts(cells, balance).to_numpy(), cells["label_name"])
+    wanted = pd.Series(wanted_counts(cells, balance).to_numpy(), pd.MultiIndex.from_frame(cells[_CELL]))
     accepted = synthetic[synthetic["accepted"]]
     ranked = best_first(accepted)
-    kept = ranked[ranked.groupby("label_name").cumcount() < ranked["label_name"].map(wanted).astype(float)]
+    most = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL]), fill_value=0).to_numpy()
+    kept = ranked[ranked.groupby(_CELL).cumcount().to_numpy() < most]
     _report_shortfall(wanted, kept, synthetic, balance)
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
     fill = kept.assign(source="synthetic", weight=1.0)
@@ -48,19 +51,24 @@ def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, balance: Balance) -> None:
-    """Log, or raise as UserError, which classes have fewer synthetic images than wanted, and why."""
-    has = kept.groupby("label_name").size().reindex(wanted.index, fill_value=0)
+    """Log, or raise as UserError, which cells have fewer synthetic images than wanted, and why."""
+    has = kept.groupby(_CELL).size().reindex(wanted.index, fill_value=0)
     rejected = synthetic[~synthetic["accepted"]]
     lines = []
-    for name in wanted.index[has < wanted]:
-        own = rejected[rejected["label_name"] == name]
-        line = f"class {name!r}: {has[name]} of {wanted[name]} wanted synthetic images; rejected: {len(own)}"
+    for name, group in wanted.index[has < wanted]:
+        own = rejected[(rejected["label_name"] == name) & (rejected["group"] == group)]
+        where = f"class {name!r}" + (f", group {group!r}" if group else "")
+        line = f"{where}: {has[name, group]} of {wanted[name, group]} wanted synthetic images; rejected: {len(own)}"
         if len(own):
             most = own["rejected_by"].mode()[0]
             line += f", most often by {most} (one {own.loc[own['rejected_by'] == most, 'reason'].iloc[0]})"
         lines.append(line)
     if lines and (balance.shortfall == "error" or kept.empty):
-        others = f" (and {len(lines) - 1} more classes)" if lines[1:] else ""
+        others = (
+            f" (and {len(lines) - 1} more {'cells' if any(wanted.index.get_level_values(1)) else 'classes'})"
+            if lines[1:]
+            else ""
+        )
         raise UserError(
             f"{lines[0]}{others}; look at synthetic.parquet, then raise balance.oversample, or change the model, "
             "prompts or screening"
@@ -79,7 +87,7 @@ def images_digest(rows: pd.DataFrame) -> str:
 
     Where they are stored does not count: images that moved to another shard leave it unchanged.
     """
-    columns = [name for name in ("sha256", "label", "label_name", "source", "weight") if name in rows]
+    columns = [name for name in ("sha256", "label", *_CELL, "source", "weight") if name in rows]
     seen = rows[columns].sort_values(columns)
     return hashlib.sha256(pd.util.hash_pandas_object(seen, index=False).to_numpy().tobytes()).hexdigest()
 

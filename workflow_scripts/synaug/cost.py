@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from synaug.manifests import with_group
+
 log = logging.getLogger(__name__)
 
 # What decides how long an image takes. Guidance counts too, but only whether there is any: it doubles the work.
@@ -115,15 +117,14 @@ def stored_size(plan: pd.DataFrame, results: Path) -> Size:
 
 
 def cost_table(plan: pd.DataFrame, cells: pd.DataFrame, stored: set[str], speed: Speed | None, size: Size):
-    """One row per class: real, synthetic, exist, to_make, shards, seconds (NaN: not known), bytes, prompts, example.
+    """One row per cell: real, synthetic, exist, to_make, shards, seconds (NaN: not known), bytes, prompts, example.
 
-    plan: manifest of this name. cells: class rows of the manifest `imbalance`. stored: ids that need not be made.
+    plan: manifest of this name. cells: these rows of the manifest `imbalance`. stored: ids that need not be made.
     `seconds` leaves out what a shard costs beside its images, since shards are shared between classes.
     """
-    planned = plan.assign(there=plan["image_id"].isin(stored)).groupby("label_name")
-    table = (
-        cells.sort_values("label")[["label_name", "count"]].rename(columns={"count": "real"}).set_index("label_name")
-    )
+    plan, cells = with_group(plan), with_group(cells).sort_values(["label", "group"])
+    planned = plan.assign(there=plan["image_id"].isin(stored)).groupby(["label_name", "group"])
+    table = cells.set_index(["label_name", "group"])[["count"]].rename(columns={"count": "real"})
     table["synthetic"] = planned.size()
     table["exist"] = planned["there"].sum()
     table["shards"] = planned["shard"].nunique()
@@ -134,7 +135,10 @@ def cost_table(plan: pd.DataFrame, cells: pd.DataFrame, stored: set[str], speed:
     table["to_make"] = table["synthetic"] - table["exist"]
     table["seconds"] = table["to_make"] * (speed.per_image if speed else np.nan)
     table["bytes"] = table["synthetic"] * size.per_image
-    return table.reset_index()
+    table = table.reset_index()
+    grouped = table["group"] != ""
+    table["label_name"] = table["label_name"].where(~grouped, table["label_name"] + " | " + table["group"])
+    return table.drop(columns="group")
 
 
 def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:

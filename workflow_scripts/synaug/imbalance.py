@@ -1,50 +1,94 @@
-"""How uneven the classes are."""
+"""How uneven classes, groups, and the cells of both are."""
 
 import numpy as np
 import pandas as pd
 
 from synaug.config import Imbalance
+from synaug.manifests import with_group
 
 
 def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) -> pd.DataFrame:
-    """Rows of the manifest `imbalance`: one per class (kind `cell`), and one for all (kind `summary`).
+    """Rows of the manifest `imbalance`: one per cell (kind `cell`), and one for all (kind `summary`).
 
-    real: manifest `real`; only usable images of `train_split` count.
+    A cell is a class; where the images have groups, it is a class in a group, cells without an image are there too, and
+    there is a row for every class and every group (kinds `class`, `group`). real: manifest `real`; only usable images
+    of `train_split` count, but the groups are those of all its images.
     """
-    train = real[(real["split"] == train_split) & real["usable"]]
-    cells = train.groupby(["label", "label_name"]).size().rename("count").reset_index()
-    counts = cells["count"].to_numpy()
-    cells = cells.assign(
-        kind="cell",
-        share=counts / counts.sum(),
-        deficit=counts.max() - counts,
-        shot=np.select([counts > shots.many_above, counts < shots.few_below], ["many", "few"], "medium"),
-    )
+    real = with_group(real)
+    usable = real[real["usable"]]
+    train = usable[usable["split"] == train_split]
+    classes = usable[["label", "label_name"]].drop_duplicates().sort_values("label")
+    named = ["group", "attributes"] if "attributes" in usable else ["group"]
+    groups = usable[named].drop_duplicates("group").sort_values("group")
+    sizes = train.groupby(["label", "group"]).size().rename("count").reset_index()
+    cells = classes.merge(groups, how="cross").merge(sizes, on=["label", "group"], how="left").fillna({"count": 0})
+    kinds = [cells.assign(kind="cell")]
+    if (groups["group"] != "").any():
+        kinds.append(cells.groupby(["label", "label_name"])["count"].sum().reset_index().assign(kind="class"))
+        kinds.append(groups.merge(cells.groupby("group")["count"].sum().reset_index()).assign(kind="group"))
     summary = {
         "kind": "summary",
-        "count": int(counts.sum()),
+        "count": int(cells["count"].sum()),
         "share": 1.0,
-        "deficit": int(cells["deficit"].sum()),
-        **unevenness(counts),
+        "deficit": int((cells["count"].max() - cells["count"]).sum()),
+        **unevenness(cells["count"].to_numpy(int)),
+        **(association(cells) if len(kinds) > 1 else {}),
     }
-    table = pd.concat([cells, pd.DataFrame([summary])], ignore_index=True)
-    return table.astype({"label": "Int32"})
+    table = pd.concat([_about(rows.astype({"count": int}), shots) for rows in kinds] + [pd.DataFrame([summary])])
+    return table.fillna({"group": ""}).astype({"label": "Int32"}).reset_index(drop=True)
+
+
+def class_rows(imbalance: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the manifest `imbalance` that stand for whole classes."""
+    classes = imbalance[imbalance["kind"] == "class"]
+    return classes if len(classes) else imbalance[imbalance["kind"] == "cell"]
 
 
 def unevenness(counts: np.ndarray) -> dict[str, float]:
-    """Figures of the counts per class (int, K, all > 0): imbalance_factor, gini, entropy, effective_classes.
+    """Figures of the counts per cell (int, K): imbalance_factor, gini, entropy, effective_classes.
 
-    gini: sum_i (2i - K - 1) n_(i) / (K sum n), i from 1 in ascending order; 0 for equal counts, (K-1)/K at most.
-    entropy: -sum p log p / log K. effective_classes: exp(-sum p log p) (Hill number of order 1).
+    imbalance_factor: of those that are not empty. gini: sum_i (2i - K - 1) n_(i) / (K sum n), i from 1 in ascending
+    order; 0 for equal counts, (K-1)/K at most. entropy: -sum p log p / log K. effective_classes: exp(-sum p log p)
+    (Hill number of order 1).
     """
     counts = np.sort(counts)
     classes = len(counts)
-    shares = counts / counts.sum()
+    there = counts[counts > 0]
+    shares = there / there.sum()
     entropy = float(-(shares * np.log(shares)).sum())
     ranks = np.arange(1, classes + 1)
     return {
-        "imbalance_factor": float(counts[-1] / counts[0]),
+        "imbalance_factor": float(there[-1] / there[0]),
         "gini": float(((2 * ranks - classes - 1) * counts).sum() / (classes * counts.sum())),
         "entropy": entropy / float(np.log(classes)),
         "effective_classes": float(np.exp(entropy)),
     }
+
+
+def association(cells: pd.DataFrame) -> dict[str, float]:
+    """How much the group says of the class, from the counts of all cells (columns label, group, count).
+
+    mutual_information: sum p(y, g) log(p(y, g) / (p(y) p(g))), nats. cramers_v: sqrt(chi2 / (n (min(C, G) - 1))),
+    chi2 / n = sum (p(y, g) - p(y) p(g))^2 / (p(y) p(g)); 1: the group decides the class, or the class the group.
+    """
+    counts = cells.pivot(index="label", columns="group", values="count").to_numpy(float)
+    joint = counts / counts.sum()
+    expected = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    there = joint > 0
+    known = expected > 0
+    chi2 = ((joint - expected)[known] ** 2 / expected[known]).sum()
+    least = min((expected.sum(1) > 0).sum(), (expected.sum(0) > 0).sum()) - 1
+    return {
+        "empty_cells": int((counts == 0).sum()),
+        "mutual_information": float((joint[there] * np.log(joint[there] / expected[there])).sum()),
+        "cramers_v": float(np.sqrt(chi2 / least)) if least else 0.0,
+    }
+
+
+def _about(rows: pd.DataFrame, shots: Imbalance) -> pd.DataFrame:
+    counts = rows["count"].to_numpy()
+    return rows.assign(
+        share=counts / counts.sum(),
+        deficit=counts.max() - counts,
+        shot=np.select([counts > shots.many_above, counts < shots.few_below], ["many", "few"], "medium"),
+    )

@@ -22,8 +22,8 @@ from synaug.schemas import SCHEMA_VERSION, SCHEMAS, SORT_KEYS
 def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.PathLike) -> None:
     """Write `rows` as manifest `kind` (a key of SCHEMAS) to `path`: sorted, byte-stable, atomic.
 
-    Columns that the schema does not have raise ValueError; columns that `rows` lacks are filled with null, and a null
-    in a column that may not have one raises ValueError.
+    Columns that the schema does not have raise ValueError; columns that `rows` lacks are filled with their default or
+    null, and a null in a column that may not have one raises ValueError.
     """
     schema = SCHEMAS[kind]
     if isinstance(rows, pd.DataFrame):
@@ -36,6 +36,8 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
         if field.name in rows.column_names:
             plain = pa.string() if pa.types.is_dictionary(field.type) else field.type
             column = pa.chunked_array([], plain) if not rows.num_rows else rows.column(field.name).cast(plain)
+        elif b"default" in field.metadata:
+            column = pa.chunked_array([pa.repeat(field.metadata[b"default"].decode(), rows.num_rows)])
         else:
             column = pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
         if column.null_count and not field.nullable:
@@ -73,7 +75,10 @@ def read_manifest(
 
 
 def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None) -> pa.Table:
-    """As read_manifest, but an Arrow table (for image bytes, which a data frame would copy)."""
+    """As read_manifest, but an Arrow table (for image bytes, which a data frame would copy).
+
+    A column that has a default and is not in the file, since that is older than the column, holds its default.
+    """
     path = Path(path)
     try:
         names = pq.read_schema(path).names
@@ -81,13 +86,26 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
         raise UserError(f"{path}: no such file; run the workflow to make it") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: is not a readable Parquet file ({error}); delete it and run again") from None
-    missing = [name for name in (columns or SCHEMAS[kind].names) if name not in names]
-    if missing:
-        raise UserError(f"{path}: has no column {', '.join(missing)}; delete it and run again")
+    wanted = list(columns or SCHEMAS[kind].names)
+    missing = [name for name in wanted if name not in names]
+    defaults = {name: SCHEMAS[kind].field(name).metadata.get(b"default") for name in missing}
+    if None in defaults.values():
+        lacking = ", ".join(name for name, default in defaults.items() if default is None)
+        raise UserError(f"{path}: has no column {lacking}; delete it and run again")
     try:
-        return pq.read_table(path, columns=list(columns or SCHEMAS[kind].names), filters=filters, partitioning=None)
+        there = [name for name in wanted if name in names]
+        table = pq.read_table(path, columns=there, filters=filters, partitioning=None)
+        for name, default in defaults.items():
+            values = pa.repeat(default.decode(), table.num_rows).cast(SCHEMAS[kind].field(name).type)
+            table = table.append_column(SCHEMAS[kind].field(name), values)
+        return table.select(wanted) if defaults else table
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: is damaged ({error}); delete it and run again") from None
+
+
+def with_group(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with a column `group`: empty text if it has none, as in a data set without groups."""
+    return rows if "group" in rows else rows.assign(group="")
 
 
 class atomic_path:

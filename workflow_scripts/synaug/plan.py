@@ -7,6 +7,7 @@ anywhere need not be made again.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -15,21 +16,29 @@ import pandas as pd
 
 from synaug.config import Balance, Generation, Prompts
 from synaug.errors import UserError
-from synaug.manifests import read_manifest, read_table, text_hash
+from synaug.manifests import read_manifest, read_table, text_hash, with_group
 from synaug.models import CONTENTS, adapters_text, model_version
-from synaug.prompts import class_prompts
+from synaug.prompts import cell_prompts
 
 # Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
 SAMPLER_VERSION = 2
 
 
 def wanted_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
-    """Synthetic images that each row of `cells` (class rows of the manifest `imbalance`) lacks: int, aligned with it.
+    """Synthetic images that each row of `cells` (of the manifest `imbalance`) lacks: int, aligned with it.
 
     `balance.oversample` is not in it: it says how many are made for that, see `planned_counts`.
     """
     counts = cells["count"]
-    level = counts.max() if balance.strategy == "largest" else balance.target
+    match balance.strategy:
+        case "largest":
+            level = counts.max()
+        case "fixed":
+            level = balance.target
+        case "largest_of_class":
+            level = counts.groupby(cells["label_name"]).transform("max")
+        case "largest_of_group":
+            level = counts.groupby(cells["group"]).transform("max")
     # Rounded before it is raised to an integer: 1.1 x 10 is 11.000000000000002.
     wanted = np.ceil(((level - counts).clip(lower=0) * balance.amount).round(6))
     if balance.max_synthetic_per_real is not None:
@@ -54,17 +63,18 @@ def plan_generation(
     version: str,
     adapters: str = "",
     sources: pd.DataFrame | None = None,
+    group_columns: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Rows of the manifest `plan`.
 
     imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the stored images.
     version, adapters: from `model_version` and `adapters_text` of `synaug.models`. sources: for image-to-image, the
-    real images to start from (columns image_id, label_name).
-    Raises UserError if a class that needs sources has none.
+    real images to start from (columns image_id, label_name, group). group_columns: of the data set.
+    Raises UserError if a cell that needs sources has none.
     """
-    cells = imbalance[imbalance["kind"] == "cell"].sort_values("label")
+    cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values(["label", "group"])
     planned = planned_counts(cells, balance)
-    texts_of = class_prompts(prompts, cells["label_name"].tolist())
+    texts_of = cell_prompts(prompts, cells, group_columns)
     same = {
         "pipeline": generation.pipeline,
         "model": generation.model,
@@ -87,13 +97,14 @@ def plan_generation(
     slots = _tail_slots(planned.to_numpy() % per_shard, per_shard)
     classes = []
     for position, (cell, count) in enumerate(zip(cells.itertuples(), planned, strict=True)):
-        texts = texts_of[cell.label_name]
+        texts = texts_of[position]
         drawn = pd.DataFrame(
             {
                 "label": cell.label,
                 "label_name": cell.label_name,
+                "group": cell.group,
                 "index": range(count),
-                "seed": [image_seed(seed, cell.label_name, i) for i in range(count)],
+                "seed": [image_seed(seed, cell.label_name, i, cell.group) for i in range(count)],
                 # Steps and guidance vary fastest, so that every prompt meets each of them.
                 "prompt": [texts[i // len(variants) % len(texts)] for i in range(count)],
                 "steps": [variants[i % len(variants)][0] for i in range(count)],
@@ -102,7 +113,7 @@ def plan_generation(
             }
         )
         if sources is not None and count:
-            drawn["source_image"] = draw_sources(drawn["seed"], sources, cell.label_name)
+            drawn["source_image"] = draw_sources(drawn["seed"], sources, cell.label_name, cell.group)
         pixels = drawn[["prompt", "seed", "steps", "guidance", "source_image"]].itertuples(index=False, name=None)
         drawn["image_id"] = [text_hash(shared, *one)[:24] for one in pixels]
         drawn["block"] = [f"{position}-{i // per_shard}" for i in range(count - count % per_shard)] + [
@@ -128,25 +139,28 @@ def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.Data
         version=model_version(generation.model, generation.revision),
         adapters=adapters_text(generation.adapters),
         sources=sources,
+        group_columns=settings.get("group_columns", ()),
     )
 
 
 def read_sources(real: str, train_split: str) -> pd.DataFrame:
     """The rows of the manifest at `real` that image-to-image may start from: usable training images."""
-    rows = read_manifest("real", real, ["image_id", "split", "label_name", "usable"])
+    rows = read_manifest("real", real, ["image_id", "split", "label_name", "group", "usable"])
     return rows[(rows["split"] == train_split) & rows["usable"]]
 
 
-def draw_sources(seeds: pd.Series, sources: pd.DataFrame, label_name: str) -> list[str]:
-    """For each seed (of images of one class) the image_id of the real image of this class that it starts from.
+def draw_sources(seeds: pd.Series, sources: pd.DataFrame, label_name: str, group: str = "") -> list[str]:
+    """For each seed (of images of one cell) the image_id of the real image of this cell that it starts from.
 
     Every pair of seed and real image has a hash, and the lowest wins (rendezvous hashing): a real image that goes
     takes only the synthetic images with it that started from it.
     """
-    ids = sorted(sources.loc[sources["label_name"] == label_name, "image_id"])
+    sources = with_group(sources)
+    ids = sorted(sources.loc[(sources["label_name"] == label_name) & (sources["group"] == group), "image_id"])
     if not ids:
+        where = f" in group {group!r}" if group else ""
         raise UserError(
-            f"class {label_name!r}: has no real training image to start from; use pipeline: text-to-image for it"
+            f"class {label_name!r}{where}: has no real training image to start from; use pipeline: text-to-image for it"
         )
     keys = np.array([int(hashlib.sha256(one.encode()).hexdigest()[:16], 16) for one in ids], np.uint64)
     chosen = []
@@ -162,9 +176,10 @@ def _as_list(value) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def image_seed(base: int, label_name: str, index: int) -> int:
-    """Seed of one image, 0 to 2^63 - 1: a hash, so that no seed is shared by two classes or two experiments."""
-    digest = hashlib.sha256(json.dumps([base, label_name, index]).encode()).digest()
+def image_seed(base: int, label_name: str, index: int, group: str = "") -> int:
+    """Seed of one image, 0 to 2^63 - 1: a hash, so that no seed is shared by two cells or two experiments."""
+    key = [base, label_name, group, index] if group else [base, label_name, index]
+    digest = hashlib.sha256(json.dumps(key).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

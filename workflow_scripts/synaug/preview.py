@@ -7,6 +7,7 @@ import textwrap
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from synaug.manifests import with_group
 from synaug.plan import plan_from_settings
 
 IMAGES_PER_CLASS = 4
@@ -20,7 +21,7 @@ _INK, _FAINT, _PAPER = "#1b1b1b", "#6b6b6b", "#ffffff"
 
 
 def preview_rows(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
-    """Rows of the manifest `plan`: the first images of every class, whether it lacks any or not.
+    """Rows of the manifest `plan`: the first images of every cell, whether it lacks any or not.
 
     They are those that the whole plan begins with, since an image depends on its class and number, not on how many
     there are. imbalance: the manifest of this name. settings: of rule plan_generation. sources: see `plan_generation`.
@@ -31,12 +32,12 @@ def preview_rows(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame 
 
 
 def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
-    """A row per class: its name, how many real images it has, and its synthetic images with their prompts.
+    """A row per cell: its name, how many real images it has, and its synthetic images with their prompts.
 
-    images: columns label_name, prompt and image (encoded bytes). cells: class rows of the manifest `imbalance`.
-    Many classes stand in several columns, and smaller, so that the sheet stays about twice as high as wide.
+    images: columns label_name, group, prompt and image (encoded bytes). cells: these rows of the manifest `imbalance`.
+    Many cells stand in several columns, and smaller, so that the sheet stays about twice as high as wide.
     """
-    cells = cells.sort_values("label")
+    cells, images = with_group(cells).sort_values(["label", "group"]), with_group(images)
     side = 128 if len(cells) <= 60 else 96
     block_width = _NAME_WIDTH + IMAGES_PER_CLASS * (side + _GAP) + 2 * _GAP
     block_height = side + _CAPTION_LINES * _LINE + 2 * _GAP
@@ -44,11 +45,12 @@ def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
     per_column = math.ceil(len(cells) / columns)
     sheet = Image.new("RGB", (columns * block_width + _GAP, per_column * block_height + _GAP), _PAPER)
     counts = cells["count"].tolist()
-    of_class = dict(list(images.groupby("label_name")))
+    of_cell = dict(list(images.groupby(["label_name", "group"])))
     for i, cell in enumerate(cells.itertuples()):
         left = i // per_column * block_width + _GAP
         top = i % per_column * block_height + _GAP
-        _draw_class(sheet, left, top, side, cell.label_name, int(counts[i]), of_class[cell.label_name])
+        name = f"{cell.label_name} | {cell.group}" if cell.group else cell.label_name
+        _draw_class(sheet, left, top, side, name, int(counts[i]), of_cell[cell.label_name, cell.group])
     return sheet
 
 

@@ -2,10 +2,12 @@
 
 import csv
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from math import lcm
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -40,18 +42,23 @@ GENERAL = (
 )
 
 
-def class_prompts(prompts: Prompts, classes: list[str]) -> dict[str, list[str]]:
-    """Class name -> its prompts; image i of the class takes prompt i modulo their number.
+def cell_prompts(prompts: Prompts, cells: pd.DataFrame, group_columns: Sequence[str] = ()) -> list[list[str]]:
+    """The prompts of every row of `cells`; image i of a cell takes prompt i modulo their number.
 
-    The prompts are those of `prompts.file` for the classes that it names, and otherwise all combinations of templates
-    and modifiers: prompt i has template i modulo their number, and the modifiers go round with it, so that the first
-    few vary in both. Every template has the same share of the prompts, with {modifier} or without.
-    Raises UserError for a name, modifier or prompt of no class, an empty one, a class without modifiers, and a table
-    that cannot be used.
+    cells: columns label_name and, with groups, attributes (the values of `group_columns`). The prompts are those of
+    `prompts.file` for the classes that it names, and otherwise all combinations of templates and modifiers: prompt i
+    has template i modulo their number, and the modifiers go round with it, so that the first few vary in both. Every
+    template has the same share of the prompts, with {modifier} or without. {group} is all values of the group with
+    blanks between, {<group column>} one of them, both in the words of `prompts.names`.
+    Raises UserError for a name, modifier or prompt of no class or group, an empty one, a class without modifiers, and a
+    table that cannot be used.
     """
+    classes = list(dict.fromkeys(cells["label_name"]))
+    groups = [tuple(values) for values in cells["attributes"]] if group_columns else [()] * len(cells)
+    known = list(dict.fromkeys([*classes, *(value for values in groups for value in values)]))
     for name, words in prompts.names.items():
-        if name not in classes:
-            raise UserError(f"prompts.names: {_no_class(name, classes)}")
+        if name not in known:
+            raise UserError(f"prompts.names: {_no_class(name, known)}")
         if not words.strip():
             raise UserError(f"prompts.names: {name!r} has no words; give some or remove the key")
     written = _read_texts("prompts.file", prompts.file, "prompt", classes) if prompts.file else {}
@@ -61,11 +68,21 @@ def class_prompts(prompts: Prompts, classes: list[str]) -> dict[str, list[str]]:
         others = f" (and {len(bare) - 1} other classes)" if len(bare) > 1 else ""
         where = "" if isinstance(prompts.modifiers, dict) else f" {prompts.modifiers}:"
         raise UserError(f"prompts.modifiers:{where} class {bare[0]!r}{others} has no modifiers; add some for it")
-    return {
-        name: written.get(name)
-        or _combinations(prompts.templates, prompts.names.get(name, name), modifiers[name] or [""])
-        for name in classes
-    }
+    found = []
+    for name, values in zip(cells["label_name"], groups, strict=True):
+        words = [prompts.names.get(value, value) for value in values]
+        known_words = {"label": prompts.names.get(name, name), "group": " ".join(words)}
+        known_words |= dict(zip(group_columns, words, strict=True))
+        if name in written:
+            found.append([_fill(text, known_words) for text in written[name]] if group_columns else written[name])
+        else:
+            found.append(_combinations(prompts.templates, known_words, modifiers[name] or [""]))
+    return found
+
+
+def class_prompts(prompts: Prompts, classes: list[str]) -> dict[str, list[str]]:
+    """Class name -> its prompts, of a data set without groups; see `cell_prompts`."""
+    return dict(zip(classes, cell_prompts(prompts, pd.DataFrame({"label_name": classes})), strict=True))
 
 
 def prompt_files(prompts: Prompts) -> list[str]:
@@ -80,7 +97,7 @@ def prompt_files(prompts: Prompts) -> list[str]:
     return list(files.values())
 
 
-def _combinations(templates: list[str], words: str, modifiers: list[str]) -> list[str]:
+def _combinations(templates: list[str], words: dict[str, str], modifiers: list[str]) -> list[str]:
     """All pairs of template and modifier once, every prefix with as many different ones of both as it can have."""
     if not any("{modifier}" in template for template in templates):
         modifiers = [""]
@@ -90,13 +107,12 @@ def _combinations(templates: list[str], words: str, modifiers: list[str]) -> lis
         (templates[i % len(templates)], modifiers[(i + i // together) % len(modifiers)])
         for i in range(len(templates) * len(modifiers))
     )
-    return [_fill(template, words, modifier) for template, modifier in pairs]
+    return [_fill(template, words | {"modifier": modifier}) for template, modifier in pairs]
 
 
-def _fill(template: str, words: str, modifier: str) -> str:
-    """Both placeholders at once and as they are: a class may be called `{modifier}`, or hold braces or backslashes."""
-    values = {"{label}": words, "{modifier}": modifier}
-    return re.sub(r"\{label\}|\{modifier\}", lambda found: values[found[0]], template)
+def _fill(template: str, words: dict[str, str]) -> str:
+    """All placeholders at once and as they are: a class may be called `{modifier}`, or hold braces or backslashes."""
+    return re.sub(r"\{([^{}]*)\}", lambda found: words.get(found[1], found[0]), template)
 
 
 def _class_modifiers(prompts: Prompts, classes: list[str]) -> dict[str, list[str]]:

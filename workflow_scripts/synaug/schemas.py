@@ -10,14 +10,19 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 REPEATED = pa.dictionary(pa.int32(), pa.string())
 
 
-def _field(name: str, kind: pa.DataType, about: str, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"about": about})
+def _field(name: str, kind: pa.DataType, about: str, nullable: bool = False, default: str | None = None) -> pa.Field:
+    """default: what the column holds if the rows that are written lack it."""
+    metadata = {"about": about} if default is None else {"about": about, "default": default}
+    return pa.field(name, kind, nullable=nullable, metadata=metadata)
 
 
+_GROUP = _field("group", REPEATED, "values of dataset.group_columns with ', ' between; empty: no groups", default="")
 _CELL = [
     _field("label", pa.int32(), "class, position in the sorted class names"),
     _field("label_name", REPEATED, "class name"),
+    _GROUP,
 ]
+_ATTRIBUTES = _field("attributes", pa.list_(pa.string()), "values of dataset.group_columns", nullable=True)
 _LOCATION = [
     _field("path", REPEATED, "file that holds the image", nullable=True),
     _field("row", pa.int64(), "row of the table at `path`; null: the file itself is the image", nullable=True),
@@ -47,7 +52,7 @@ PIXEL_COLUMNS = [
 ]
 _ID = _field("image_id", pa.string(), "real: hash of the file; synthetic: hash of everything that decides the pixels")
 _SHA256 = _field("sha256", pa.string(), "of the encoded image")
-_INDEX = _field("index", pa.int32(), "number within the class, in the order of the plan")
+_INDEX = _field("index", pa.int32(), "number within the cell, in the order of the plan")
 # What the screening knows of a synthetic image; null: not computed, or the image could not be read.
 SCORE_COLUMNS = [
     _field("contrast", pa.float64(), "standard deviation of the pixels, 0 to 255", nullable=True),
@@ -99,6 +104,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _ID,
             _field("split", REPEATED, "train, test, ..."),
             *_CELL,
+            _ATTRIBUTES,
             *_LOCATION,
             *_SIZE,
             _SHA256,
@@ -108,24 +114,34 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "imbalance": pa.schema(
         [
-            _field("kind", pa.string(), "cell: one class; summary: the whole data set"),
+            _field(
+                "kind",
+                pa.string(),
+                "cell: a class, or a class in a group; class, group: all cells of one, where there are groups; "
+                "summary: the whole data set",
+            ),
             _field("label", pa.int32(), "class", nullable=True),
             _field("label_name", REPEATED, "class name", nullable=True),
+            _field("group", REPEATED, "group; empty: no groups, or all of them", default=""),
+            _ATTRIBUTES,
             _field("count", pa.int64(), "usable real training images"),
             _field("share", pa.float64(), "of all usable real training images"),
-            _field("deficit", pa.int64(), "images that it lacks to the largest class"),
+            _field("deficit", pa.int64(), "images that it lacks to the largest of its kind"),
             _field("shot", REPEATED, "many, medium or few", nullable=True),
-            _field("imbalance_factor", pa.float64(), "largest class / smallest class", nullable=True),
+            _field("imbalance_factor", pa.float64(), "largest cell / smallest that is not empty", nullable=True),
             _field("gini", pa.float64(), "Gini coefficient of the counts, 0 is balanced", nullable=True),
             _field("entropy", pa.float64(), "entropy of the shares / log(classes), 1 is balanced", nullable=True),
             _field("effective_classes", pa.float64(), "exp(entropy): classes of equal size, as uneven", nullable=True),
+            _field("empty_cells", pa.int32(), "classes without an image in a group", nullable=True),
+            _field("mutual_information", pa.float64(), "of class and group, nats; 0: independent", nullable=True),
+            _field("cramers_v", pa.float64(), "of class and group, 0 to 1", nullable=True),
         ]
     ),
     "plan": pa.schema(
         [
             _ID,
             *_CELL,
-            _field("index", pa.int32(), "number within the class"),
+            _field("index", pa.int32(), "number within the cell"),
             *PIXEL_COLUMNS,
             _field("shard", REPEATED, "the file shards/<shard>.parquet that will hold it"),
             _field("licence", REPEATED, "licence of the model's images"),
@@ -136,6 +152,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("image", IMAGE, metadata={"about": "the encoded image"}),
             _ID,
             _field("label_name", REPEATED, "class name; its number depends on the experiment"),
+            _GROUP,
             _SHA256,
             *_SIZE,
             *PIXEL_COLUMNS,
@@ -284,10 +301,10 @@ SCHEMAS["study_differences"] = SCHEMAS["differences"].insert(0, _VARIANT)
 
 SORT_KEYS = {
     "real": ["split", "label", "image_id"],
-    "imbalance": ["kind", "label"],
-    "plan": ["label", "index"],
+    "imbalance": ["kind", "label", "group"],
+    "plan": ["label", "group", "index"],
     "shard": ["label_name", "image_id"],
-    "scores": ["label", "index"],
+    "scores": ["label", "group", "index"],
     "features": ["source", "label", "image_id"],
     "synthetic": ["label", "image_id"],
     "quality": ["label_name", "metric"],

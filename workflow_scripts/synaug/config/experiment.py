@@ -1,5 +1,6 @@
 """The whole config, and its one-line errors."""
 
+import re
 import textwrap
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -12,15 +13,18 @@ from synaug.config.screening import Screening
 from synaug.config.training import GeneratorTraining, Recipe, Stage1
 from synaug.errors import UserError
 
+_GROUPED = ("table", "utkface", "waterbirds", "celeba")
 _PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
 
 
 class Dataset(Model):
     """Where the real images are and in which form they are used."""
 
-    source: Literal["table", "folder", "image_list", "cifar10", "cifar100", "fashion_mnist"] = Field(
+    source: Literal[
+        *("table", "folder", "image_list", "cifar10", "cifar100", "fashion_mnist", "utkface", "waterbirds", "celeba")
+    ] = Field(
         description="table: Parquet or CSV with one row per image; folder: <path>/<split>/<class>/<image>; image_list: "
-        "text files that name images and classes; cifar10, cifar100, fashion_mnist: the authors' files."
+        "text files that name images and classes; the others: the authors' files."
     )
     path: str = Field(
         description="The table (or a folder of *.parquet tables), the folder of images, or that of the authors' files."
@@ -29,7 +33,10 @@ class Dataset(Model):
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images: 1 or 3.")
     train_split: str = Field("train", description="Name of the split that is measured, filled and trained on.")
     test_split: str = Field("test", description="Name of the split that is only evaluated on.")
-    label_column: str = Field("label", description="table only: the column that names the class.")
+    label_column: str = Field("label", description="table, utkface, celeba: what names the class.")
+    group_columns: list[str] = Field(
+        [], description="table, utkface, waterbirds, celeba: what makes the groups; several: their crossing."
+    )
     split_column: str = Field("split", description="table only: the column that names the split.")
     image_column: str = Field(
         "image", description="table only: an image struct {bytes, path}, or a path relative to the table's folder."
@@ -64,6 +71,12 @@ class Dataset(Model):
             there = self.source == "image_list" if key in listed else self.source in _PUBLISHED
             if value and not there:
                 raise ValueError(f"{key} is for source: {'image_list' if key in listed else ', '.join(_PUBLISHED)}")
+        if self.group_columns and self.source not in _GROUPED:
+            raise ValueError(f"group_columns is for source: {', '.join(_GROUPED)}")
+        if set(self.group_columns) & {"label", "modifier", "group"}:
+            raise ValueError("group_columns may not be called label, modifier or group, as placeholders of prompts are")
+        if self.group_columns and self.imbalance_factor is not None:
+            raise ValueError("imbalance_factor cuts classes and not groups; leave one of the two out")
         if (self.largest_class or self.cut_seed) and self.imbalance_factor is None:
             raise ValueError("largest_class and cut_seed have no effect without imbalance_factor; leave them out")
         return self
@@ -123,6 +136,19 @@ class Config(Model):
             if other is not None:
                 merged[name] = _with_stage1_of(name, recipes[name], other, merged)
         return {**config, "recipes": merged}
+
+    @model_validator(mode="after")
+    def _groups_are_there_where_they_are_used(self):
+        columns = self.dataset.group_columns
+        allowed = ["label", "modifier", *(["group", *columns] if columns else [])]
+        for template in self.prompts.templates:
+            for name in re.findall(r"\{([^{}]*)\}?", template):
+                if name not in allowed:
+                    can = ", ".join(f"{{{one}}}" for one in allowed)
+                    raise ValueError(f"prompts.templates: {template!r}: there is no {{{name}}} (there: {can})")
+        if self.balance.strategy.startswith("largest_of_") and not columns:
+            raise ValueError(f"balance.strategy: {self.balance.strategy} needs dataset.group_columns")
+        return self
 
     @field_validator("evaluation")
     @classmethod

@@ -10,10 +10,14 @@ from synaug.config.base import Model
 class Balance(Model):
     """How many synthetic images every class gets."""
 
-    strategy: Literal["largest", "fixed"] = Field(
-        "largest", description="largest: fill every class to the largest one (the paper); fixed: fill to `target`."
+    strategy: Literal["largest", "fixed", "largest_of_class", "largest_of_group"] = Field(
+        "largest",
+        description="largest: fill every class, or class in a group, to the largest (the paper); fixed: to `target`; "
+        "largest_of_class, largest_of_group: groups of a class, or classes of a group, to the largest of them.",
     )
-    target: int | None = Field(None, ge=1, description="fixed only: images per class, real and synthetic together.")
+    target: int | None = Field(
+        None, ge=1, description="fixed only: images per class, or class in a group, real and synthetic together."
+    )
     amount: float = Field(
         1.0, gt=0, description="Synthetic images per image that a class lacks: 1 fills it, 0.5 goes half of the way."
     )
@@ -40,7 +44,7 @@ class Prompts(Model):
     templates: list[str] = Field(
         ["a photo of a {label}"], min_length=1, description="Image i of a class uses template i modulo their number."
     )
-    names: dict[str, str] = Field({}, description="Class name -> the words that stand for it in prompts.")
+    names: dict[str, str] = Field({}, description="Class name, or value of a group -> the words for it in prompts.")
     modifiers: str | list[str] | dict[str, list[str]] | None = Field(
         None,
         description="What {modifier} stands for: a list for all classes, a list per class, `general` (20 that suit "
@@ -55,9 +59,8 @@ class Prompts(Model):
     @classmethod
     def _templates_hold_label(cls, templates: list[str]) -> list[str]:
         for template in templates:
-            rest = template.replace("{label}", "").replace("{modifier}", "")
-            if "{label}" not in template or "{" in rest:
-                raise ValueError(f"{template!r} must contain {{label}} and, besides {{modifier}}, no other placeholder")
+            if "{label}" not in template:
+                raise ValueError(f"{template!r} must contain {{label}}")
         return templates
 
     @field_validator("names", "modifiers", mode="before")

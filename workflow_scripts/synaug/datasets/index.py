@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Dataset
-from synaug.datasets import folder, image_list, published, table
+from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
 from synaug.datasets.long_tail import cut_rows
 from synaug.errors import UserError
 from synaug.images import inspect_image
@@ -19,6 +19,8 @@ from synaug.manifests import text_hash
 
 log = logging.getLogger(__name__)
 SOURCES = {"folder": folder, "table": table, "image_list": image_list}
+SOURCES |= {"utkface": utkface, "waterbirds": waterbirds, "celeba": celeba}
+UNKNOWN = ""  # class of an image that says none, which is listed and not used
 
 
 def index_dataset(dataset: Dataset) -> pd.DataFrame:
@@ -41,8 +43,8 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
         kept = cut_rows(train, dataset.imbalance_factor, dataset.largest_class, dataset.cut_seed)
         log.info("imbalance_factor %g keeps %d of %d training images", dataset.imbalance_factor, len(kept), len(train))
         rows = kept + [row for row in rows if row["split"] != dataset.train_split]
-    names = sorted({row["label_name"] for row in rows}, key=_natural)
-    position = {name: label for label, name in enumerate(names)}
+    names = sorted({row["label_name"] for row in rows} - {UNKNOWN}, key=_natural)
+    position = {UNKNOWN: -1} | {name: label for label, name in enumerate(names)}
     seen: Counter[str] = Counter()
     for row in rows:
         identity = row["sha256"][:24]
@@ -64,11 +66,12 @@ def input_files(dataset: Dataset) -> list[str]:
 
 def fingerprint(dataset: Dataset) -> str:
     """Hash of names, sizes and times of the files of a folder source: too many to be declared one by one."""
-    return text_hash(folder.listing(dataset)) if dataset.source == "folder" else ""
+    return text_hash(folder.listing(dataset)) if dataset.source in ("folder", "utkface") else ""
 
 
 def _examine(row: dict, max_megapixels: float) -> dict:
-    data, width, height, reason = row.pop("data"), None, None, None
+    data, said = row.pop("data"), row.pop("reason", None)
+    width, height, reason = None, None, None
     if data is None:
         data, reason = b"", "lies out of the data set's folder"
     elif isinstance(data, Path):
@@ -80,6 +83,8 @@ def _examine(row: dict, max_megapixels: float) -> dict:
         width, height, reason = inspect_image(data, max_megapixels)
     # A file without contents is identified by its place, or all such files would share one id.
     digest = hashlib.sha256(data or f"{row['path']}:{row['row']}".encode()).hexdigest()
+    reason = reason or said
+    row |= {"label_name": row["label_name"] or UNKNOWN, "group": ", ".join(row.get("attributes", []))}
     return {**row, "sha256": digest, "width": width, "height": height, "usable": reason is None, "reason": reason}
 
 
@@ -88,7 +93,7 @@ def _check(rows: list[dict], dataset: Dataset) -> None:
         if not any(row["split"] == split and row["usable"] for row in rows):
             raise UserError(f"dataset.path: {dataset.path} has no usable image in split {split!r}")
     trained = {row["label_name"] for row in rows if row["split"] == dataset.train_split and row["usable"]}
-    for name in sorted({row["label_name"] for row in rows} - trained):
+    for name in sorted({row["label_name"] for row in rows} - trained - {UNKNOWN}):
         count = sum(row["label_name"] == name for row in rows)
         raise UserError(
             f"dataset.path: {dataset.path}: class {name!r} ({count} images) has no usable image in split "

@@ -14,25 +14,27 @@ from synaug.images import encoded_images
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
-    """Yield `split, label_name, path, row` and `data` (the bytes, or the path of the file) of every row.
+    """Yield `split, label_name, path, row`, `attributes` (values of the group columns) and `data` (the bytes, or the
+    path of the file) of every row.
 
-    Raises UserError for a missing table or column, and for a row without class or split.
+    Raises UserError for a missing table or column, and for a row without class, group or split.
     """
     root = Path(dataset.path)
     inside = (root if root.is_dir() else root.parent).resolve()
     for file in files(dataset):
         table = _read(file, dataset)
         images, embedded = _images(file, table, dataset.image_column)
-        labels = table.column(dataset.label_column).to_pandas()
-        splits = table.column(dataset.split_column).to_pandas()
-        for name, values in ((dataset.label_column, labels), (dataset.split_column, splits)):
+        said = [dataset.label_column, dataset.split_column, *dataset.group_columns]
+        columns = {name: table.column(name).to_pandas() for name in said}
+        for name, values in columns.items():
             empty = values.isna() | (values.astype("str").str.strip() == "")
             if empty.any():
                 raise UserError(
                     f"{file}: row {int(empty.to_numpy().argmax())} has no {name}; fill it in or remove the row"
                 )
-        for row, (image, split, label) in enumerate(zip(images, splits, labels, strict=True)):
+        for row, (image, label, split, *groups) in enumerate(zip(images, *map(columns.get, said), strict=True)):
             found = {"split": str(split), "label_name": str(label), "path": str(file), "row": row}
+            found["attributes"] = [str(value) for value in groups]
             if embedded:
                 yield found | {"column": dataset.image_column, "data": image or b""}
             else:
@@ -77,6 +79,7 @@ def _read(file: Path, dataset: Dataset) -> pa.Table:
         "dataset.image_column": dataset.image_column,
         "dataset.label_column": dataset.label_column,
         "dataset.split_column": dataset.split_column,
+        **{f"dataset.group_columns[{i}]": name for i, name in enumerate(dataset.group_columns)},
     }
     try:
         if file.suffix.lower() == ".csv":

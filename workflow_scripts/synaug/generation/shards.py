@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from synaug.generation.encoding import encode, relabel_images
 from synaug.images import encoded_images
-from synaug.manifests import atomic_path, read_table, text_hash, write_manifest
+from synaug.manifests import atomic_path, read_table, text_hash, with_group, write_manifest
 from synaug.schemas import SCHEMAS
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _write_batch(batch: pd.DataFrame, pixels, made: dict, work: Path, encoders: 
         **made,
     )
     file = work / f"{batch['image_id'].iloc[0]}.parquet"
-    write_manifest("shard", images[SCHEMAS["shard"].names], file)
+    write_manifest("shard", with_group(images)[SCHEMAS["shard"].names], file)
     return read_table("shard", file)
 
 

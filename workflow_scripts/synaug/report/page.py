@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.images import encode_image, load_pixels
+from synaug.imbalance import class_rows
 from synaug.manifests import read_table
 from synaug.report import plots
 
@@ -21,7 +22,7 @@ CLASSES_SHOWN = 100  # more would make the page too large to open; the largest a
 
 def class_table(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame:
     """label, label_name, shot, real, synthetic (numbers of training images), the largest class first."""
-    cells = imbalance[imbalance["kind"] == "cell"]
+    cells = class_rows(imbalance)
     counts = balanced.groupby(["label", "source"]).size().unstack(fill_value=0)
     counts = counts.reindex(columns=["real", "synthetic"], fill_value=0)
     table = (

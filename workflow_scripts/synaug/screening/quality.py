@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.config import Balance
-from synaug.manifests import read_table
+from synaug.manifests import read_table, with_group
 from synaug.plan import wanted_counts
 from synaug.screening.judge import CHECKS
 from synaug.screening.metrics import METRICS
@@ -38,8 +38,8 @@ def measure_quality(
     synthetic, balanced, imbalance: the manifests of these names. features: of `read_features`.
     A label_name of "" stands for all classes together.
     """
-    cells = imbalance[imbalance["kind"] == "cell"].sort_values("label")
-    wanted = pd.Series(wanted_counts(cells, balance).to_numpy(), cells["label_name"])
+    cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values("label")
+    wanted = wanted_counts(cells, balance).groupby(cells["label_name"], sort=False).sum()
     balanced = balanced.drop_duplicates(["source", "image_id", "label_name"])
     if features is not None:
         place, matrix, extractor = features

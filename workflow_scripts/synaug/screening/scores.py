@@ -16,7 +16,7 @@ from PIL import Image
 from synaug.config import Screening
 from synaug.errors import UserError
 from synaug.images import CHANNELS, FORMATS, decode_image, inspect_image, read_encoded
-from synaug.manifests import read_table
+from synaug.manifests import read_table, with_group
 from synaug.screening.hashing import FURTHEST, nearest_earlier_hashes, nearest_hashes, perceptual_hashes
 
 log = logging.getLogger(__name__)
@@ -96,14 +96,14 @@ def score_synthetic(
 ) -> tuple[pd.DataFrame, pa.Table | None]:
     """Rows of the manifests `scores` (one per planned image) and `features` (None if no network makes any).
 
-    plan: columns image_id, label, label_name, index, prompt, stored_size, shard of the manifest `plan`. shards: shard
-    name -> path. real: the manifest `real`; only needed for features and `screening.leakage`. scorers: of
+    plan: columns image_id, label, label_name, group, index, prompt, stored_size, shard of the manifest `plan`. shards:
+    shard name -> path. real: the manifest `real`; only needed for features and `screening.leakage`. scorers: of
     `load_scorers`; None: no network is on.
     `features` has one row per synthetic image that could be read, and per usable real training image.
     Raises UserError if a shard or a real image is gone.
     """
     scorers = scorers or Scorers()
-    plan = plan.sort_values(["label", "index"], ignore_index=True)
+    plan = with_group(plan).sort_values(["label", "group", "index"], ignore_index=True)
     made = Compared(len(plan), hashing=bool(screening.duplicates or screening.leakage))
     parts, start, done = [], time.monotonic(), 0
     for rows, pixels in _read_shards(plan, shards, form):
@@ -115,7 +115,7 @@ def score_synthetic(
         parts.append(rows)
         done += len(rows)
         log.info("%d/%d images, %.0f images/s", done, len(plan), done / (time.monotonic() - start))
-    table = plan[["image_id", "label", "label_name", "index"]]
+    table = plan[["image_id", "label", "label_name", "group", "index"]]
     table = table.join(pd.concat(parts)) if parts else table.assign(sha256="")
     splits = [form.train_split] if scorers.space or screening.leakage else []
     splits += [form.test_split] if screening.leakage else []

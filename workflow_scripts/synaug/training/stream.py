@@ -12,7 +12,7 @@ from PIL import Image
 
 from synaug.errors import UserError
 from synaug.images import CHANNELS, decode_image, open_image, read_encoded
-from synaug.manifests import atomic_path
+from synaug.manifests import atomic_path, with_group
 from synaug.training.augmentation import draw_crops
 from synaug.training.sampling import Sampler
 
@@ -32,7 +32,7 @@ def pack_images(rows: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
                 file.write(data)
                 offsets[position], lengths[position] = end, len(data)
                 end += len(data)
-    where = rows[["image_id", "label", "label_name", "source", "weight"]]
+    where = with_group(rows)[["image_id", "label", "label_name", "group", "source", "weight"]]
     return where.assign(offset=offsets, length=lengths)
 
 
