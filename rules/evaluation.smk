@@ -51,12 +51,17 @@ rule evaluate:
         **PROBES,
         predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
         imbalance="<results>/imbalance.parquet",
+        # Ancient: other images give other predictions.
+        real=ancient("<results>/real.parquet"),
         code=code(
             "evaluate.py",
             "synaug/evaluation/bootstrap.py",
             "synaug/evaluation/classification.py",
             "synaug/evaluation/differences.py",
+            "synaug/evaluation/groupings.py",
+            "synaug/evaluation/groups.py",
             "synaug/evaluation/intervals.py",
+            "synaug/imbalance.py",
             "synaug/manifests.py",
             "synaug/schemas.py",
         ),
@@ -68,6 +73,7 @@ rule evaluate:
     conda:
         "../envs/data.yaml"
     params:
+        group_columns=CONFIG.dataset.group_columns,
         baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
         stage1=STAGE1,
     script:

@@ -8,6 +8,7 @@ from synaug.errors import UserError, job_log
 from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.classification import score, with_intervals
 from synaug.evaluation.differences import compare
+from synaug.evaluation.groupings import find_groupings
 from synaug.imbalance import class_rows
 from synaug.manifests import read_manifest, write_manifest
 
@@ -15,6 +16,8 @@ from synaug.manifests import read_manifest, write_manifest
 def main(
     predictions: list[str],
     imbalance: str,
+    real: str,
+    group_columns: list[str],
     probes: str | None,
     baselines: list[str],
     stage1: dict[str, str],
@@ -23,21 +26,24 @@ def main(
 ) -> None:
     """Score `predictions` (files .../<stage>/<recipe>/<seed>/predictions.parquet): manifests `metrics`, `differences`.
 
-    probes: a manifest `metrics` with more figures, or None. baselines: recipes to compare with. stage1: recipe -> the
-    one whose stage-1 networks it takes.
+    real: the manifest of this name, whose groups count if the data set has `group_columns`. probes: a manifest
+    `metrics` with more figures, or None. baselines: recipes to compare with. stage1: recipe -> the one whose stage-1
+    networks it takes.
     Raises UserError if they are not of the same test images.
     """
-    classes = class_rows(read_manifest("imbalance", imbalance))
+    cells = read_manifest("imbalance", imbalance)
+    classes = class_rows(cells)
     shots = dict(zip(classes["label"].astype(int), classes["shot"], strict=True))
     images = read_manifest("predictions", predictions[0], ["image_id", "label"])
-    counts = resample(images["label"].to_numpy())
+    groupings = find_groupings(images, read_manifest("real", real), cells, group_columns) if group_columns else []
+    counts = resample(groupings[-1].cells if groupings else images["label"].to_numpy())
     tables, networks = [], {}
     for path in predictions:
         *_, stage, recipe, seed, _ = Path(path).parts
         rows = read_manifest("predictions", path)
         if not rows[["image_id", "label"]].equals(images):
             raise UserError(f"{path}: other test images than in {predictions[0]}; delete both and run again")
-        scores = score(rows, shots, counts)
+        scores = pd.concat([score(rows, shots, counts), *(one.score(rows, counts) for one in groupings)])
         networks.setdefault((recipe, stage), {})[int(seed)] = scores
         tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=int(seed)))
     if probes:
@@ -51,6 +57,8 @@ if __name__ == "__main__":
         main(
             list(snakemake.input.predictions),
             snakemake.input.imbalance,
+            snakemake.input.real,
+            snakemake.params.group_columns,
             snakemake.input.get("probes"),
             snakemake.params.baselines,
             snakemake.params.stage1,

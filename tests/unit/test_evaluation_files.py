@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 import evaluate
-from synaug.config import load_config
+from synaug.config import Imbalance, load_config
 from synaug.errors import UserError
 from synaug.evaluation.bootstrap import DRAWS, resample
 from synaug.evaluation.classification import score
+from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
 
 SHOTS = {0: "many", 1: "few", 2: "few"}
@@ -45,6 +46,8 @@ def files(tmp_path) -> dict:
         "predictions": paths,
         "baselines": ["real"],
         "probes": None,
+        "real": "",
+        "group_columns": [],
         "stage1": {"real": "real", "synaug": "synaug"},
         **out,
     }
@@ -99,3 +102,28 @@ def test_baseline_is_a_recipe():
         UserError, match=r"evaluation: .*'synaug'.*: baseline should be null or of these recipes: real, mine$"
     ):
         load_config({**config, "evaluation": {"baseline": "synaug"}})
+
+
+def test_groups_are_scored_one_by_one_and_crossed(files, tmp_path):
+    ids = list("0123456789")
+    genders, places = ["f", "m"] * 5, ["x"] * 4 + ["y"] * 6
+    real = pd.DataFrame({"image_id": ids, "label": [0] * 5 + [1] * 3 + [2] * 2, "split": "test", "usable": True})
+    real["label_name"] = [["bag", "a/b", "coat"][label] for label in real["label"]]
+    real["group"] = [f"{a}, {b}" for a, b in zip(genders, places, strict=True)]
+    real["attributes"] = [[a, b] for a, b in zip(genders, places, strict=True)]
+    write_manifest("real", real.assign(sha256=""), tmp_path / "real.parquet")
+    train = real.assign(split="train")
+    write_manifest("imbalance", measure_imbalance(train, "train", Imbalance()), files["imbalance"])
+    evaluate.main(**files | {"real": str(tmp_path / "real.parquet"), "group_columns": ["gender", "place"]})
+    metrics = read_manifest("metrics", files["metrics"]).set_index(["recipe", "metric", "subset", "weighting"])["value"]
+    own = metrics["real"]["accuracy"]
+    right = pd.Series(RIGHT, dtype=float)
+    assert own["group:f", "images"] == pytest.approx(right[::2].mean())
+    assert own["group:y", "images"] == pytest.approx(right[4:].mean())
+    assert own["group:f, x", "images"] == pytest.approx(right[[0, 2]].mean())
+    assert own["cell:bag|f, x", "images"] == 1 and own["worst_cell", "cells"] == 0
+    gaps = metrics["real"]["demographic_parity_difference"]
+    assert set(gaps.index.get_level_values("subset")) == {"groups:gender", "groups:place", "groups:gender x place"}
+    # As many training images in every cell as test images: the mean by training sizes is that over images.
+    assert own["all", "training"] == pytest.approx(own["all", "images"]) == 0.7
+    assert metrics.index.is_unique

@@ -82,16 +82,21 @@ _FIGURE = [
     _field(
         "metric",
         REPEATED,
-        "accuracy: share of right answers; ece: expected calibration error of the top probability (15 bins, 0: best); "
-        "domain_probe: share of training images that a linear classifier calls real or synthetic rightly (0.5: chance)",
+        "accuracy: share of right answers; ece: expected calibration error of the top probability (15 bins, 0: best), "
+        "domain_probe: share of training images whose kind a linear classifier tells (0.5: chance); "
+        "with groups also tpr, fpr, selection_rate, demographic_parity_difference and _ratio, "
+        "equal_opportunity_difference, equalized_odds_difference and _ratio",
     ),
     _field(
         "subset",
         REPEATED,
         "all; many, medium, few (their classes); of accuracy also balanced, harmonic_mean, geometric_mean, worst_class "
-        "(over the accuracies of all classes), class:<name>",
+        "(over the accuracies of all classes), class:<name>; with groups group:<name>, cell:<class>|<group>, "
+        "worst_group, worst_cell, groups:<group column> (compared with each other)",
     ),
-    _field("weighting", REPEATED, "what counts the same: images (every test image), classes, or domains"),
+    _field(
+        "weighting", REPEATED, "what counts the same: images, classes, domains, cells, groups; training: cells, by size"
+    ),
 ]
 _OVER_SEEDS = [
     _field("low", pa.float64(), "lower end of its 95 % interval (Student t); null with one seed", nullable=True),
@@ -115,10 +120,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "imbalance": pa.schema(
         [
             _field(
-                "kind",
-                pa.string(),
-                "cell: a class, or a class in a group; class, group: all cells of one, where there are groups; "
-                "summary: the whole data set",
+                "kind", pa.string(), "cell: class, or class in a group; with groups also class, group; summary: all"
             ),
             _field("label", pa.int32(), "class", nullable=True),
             _field("label_name", REPEATED, "class name", nullable=True),
