@@ -286,11 +286,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("synthetic_images", pa.int64(), "different synthetic training images"),
             _field("train_seconds", pa.float64(), "of one device per network; null: not recorded", nullable=True),
             _field(
-                "generation_seconds",
-                pa.float64(),
-                "of one device for all synthetic images, once for all networks; those copied from another experiment "
-                "count as the copying; null: not recorded",
-                nullable=True,
+                "generation_seconds", pa.float64(), "of one device for all images, once; null: unknown", nullable=True
             ),
         ]
     ),
