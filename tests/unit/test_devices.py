@@ -10,12 +10,12 @@ import time
 import pytest
 
 from synaug.errors import UserError
-from synaug.generation.devices import leased_device
+from synaug.generation.devices import leased_device, leased_devices
 
 # Lines of a file that is only appended to: device, what happened, process, seconds on a clock that all share.
 JOB = """
 import os, sys, time
-from synaug.generation.devices import leased_device
+from synaug.generation.devices import leased_device, leased_devices
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 say = lambda *words: os.write(log, (" ".join(map(str, [*words, os.getpid(), time.monotonic()])) + "\\n").encode())
 with leased_device(timeout_s=20, poll_s=0.01) as device:
@@ -127,3 +127,14 @@ def test_one_process_gets_two_different_devices(start, monkeypatch):
     monkeypatch.setenv("SYNAUG_DEVICES", "a,b")
     with leased_device(timeout_s=1) as one, leased_device(timeout_s=1) as other:
         assert {one, other} == {"a", "b"}
+
+
+def test_several_devices_are_leased_together_and_never_more_than_there_are(start, monkeypatch):
+    monkeypatch.setenv("SYNAUG_DEVICES", "a,b,c")
+    with leased_devices(2) as two, leased_device(timeout_s=1) as one:
+        assert sorted([*two, one]) == ["a", "b", "c"]
+    with pytest.raises(UserError, match=r"4 are wanted and there are 3 \(a, b, c\)"), leased_devices(4):
+        pass
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    with leased_devices(2) as two:  # the CPU is shared
+        assert two == ["cpu", "cpu"]

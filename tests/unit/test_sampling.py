@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from synaug.training.sampling import Sampler
+from synaug.training.sampling import Sampler, image_shares
 
 LABELS = np.repeat([0, 1, 3], [64, 16, 4])  # class 2 has no image
 
@@ -52,3 +52,11 @@ def test_it_goes_on_from_its_state(kind):
     other.state = one.state
     for _ in range(7):
         assert torch.equal(one.draw(), other.draw())
+
+
+def test_images_of_rare_classes_are_shown_more_often():
+    assert image_shares(LABELS, "uniform") is None
+    for kind, shares in (("class_balanced", [1 / 3, 1 / 3, 1 / 3]), ("square_root", [8 / 14, 4 / 14, 2 / 14])):
+        weights = image_shares(LABELS, kind).numpy()
+        assert [weights[label == LABELS].sum() for label in (0, 1, 3)] == pytest.approx(shares)
+        assert np.ptp(weights[LABELS == 0]) == 0
