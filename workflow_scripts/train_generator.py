@@ -12,19 +12,31 @@ from synaug.errors import UserError, job_log
 from synaug.generation.devices import leased_device
 from synaug.generator_training import train_generator
 from synaug.images import load_pixels
-from synaug.prompts import class_prompts
+from synaug.prompts import cell_prompts
 
 
 def main(
-    images: str, settings: dict, prompts: dict, test_split: str, seed: int, threads: int, state: str, out: str
+    images: str,
+    settings: dict,
+    prompts: dict,
+    group_columns: list[str],
+    test_split: str,
+    seed: int,
+    threads: int,
+    state: str,
+    out: str,
 ) -> None:
-    """Train on the table `images` into the folder `out`; an interrupted training goes on from the folder `state`."""
+    """Train on the table `images` into the folder `out`; an interrupted training goes on from the folder `state`.
+
+    With `group_columns` the model learns the words of classes and groups together.
+    """
     torch.set_num_threads(threads)
     training = GeneratorTraining.model_validate(settings | {"images": images, "output": out})
-    rows = labelled_images(images, test_split)
-    names = rows.drop_duplicates("label").sort_values("label")["label_name"].tolist()
-    texts = class_prompts(Prompts.model_validate(prompts), names)
-    labels = rows["label"].map({label: i for i, label in enumerate(sorted(rows["label"].unique()))}).to_numpy()
+    rows = labelled_images(images, test_split, group_columns)
+    cells = rows.drop_duplicates(["label", "group"]).sort_values(["label", "group"], ignore_index=True)
+    texts = cell_prompts(Prompts.model_validate(prompts), cells, group_columns)
+    place = pd.Series(cells.index, pd.MultiIndex.from_frame(cells[["label", "group"]]))
+    labels = place.loc[pd.MultiIndex.from_frame(rows[["label", "group"]])].to_numpy()
     pixels = load_pixels(rows, training.size, training.color)
     if training.color == "grey":
         pixels = pixels[..., 0]
@@ -32,7 +44,7 @@ def main(
         train_generator(
             pixels,
             labels.astype(np.int64),
-            [texts[name] for name in names],
+            texts,
             Path(out),
             Path(state),
             size=training.size,
@@ -45,20 +57,27 @@ def main(
         )
 
 
-def labelled_images(table: str, test_split: str) -> pd.DataFrame:
-    """Rows (label, label_name, path, row, column) of `table`: Parquet with images inside, or a manifest of them.
+def labelled_images(table: str, test_split: str, group_columns: list[str]) -> pd.DataFrame:
+    """Rows (label, label_name, group, attributes, path, row, column): Parquet with images inside, or a manifest.
 
     Test images and images that are of no use are left out. Raises UserError if a column is missing or nothing is left.
     """
     names = pq.read_schema(table).names
-    if "label_name" not in names or not {"image", "path"} & set(names):
-        raise UserError(f"{table}: needs the columns label_name and image (or path and row); it has {', '.join(names)}")
-    wanted = [name for name in ("label", "label_name", "split", "path", "row", "column", "usable") if name in names]
+    manifest = "attributes" in names
+    columns = [] if manifest else group_columns
+    if "label_name" not in names or not {"image", "path"} & set(names) or not set(columns) <= set(names):
+        needed = ", ".join(["label_name", *columns])
+        raise UserError(f"{table}: needs the columns {needed} and image (or path and row); it has {', '.join(names)}")
+    known = ("label", "label_name", "group", "attributes", "split", "path", "row", "column", "usable", *columns)
+    wanted = [name for name in known if name in names]
     rows = pq.read_table(table, columns=wanted, partitioning=None).to_pandas()
     if "image" in names:
         rows = rows.assign(path=table, row=np.arange(len(rows)), column="image")
     if "label" not in names:
         rows["label"] = rows["label_name"].rank(method="dense").astype(int)
+    if not manifest:
+        rows["attributes"] = rows[columns].astype(str).to_numpy().tolist()
+        rows["group"] = [", ".join(values) for values in rows["attributes"]]
     if "split" in names:
         rows = rows[rows["split"] != test_split]
     if "usable" in names:
@@ -74,6 +93,7 @@ if __name__ == "__main__":
             snakemake.input.images,
             snakemake.params.settings,
             snakemake.params.prompts,
+            snakemake.params.group_columns,
             snakemake.params.test_split,
             snakemake.params.seed,
             snakemake.threads,

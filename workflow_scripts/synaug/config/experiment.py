@@ -148,6 +148,10 @@ class Config(Model):
                     raise ValueError(f"prompts.templates: {template!r}: there is no {{{name}}} (there: {can})")
         if self.balance.strategy.startswith("largest_of_") and not columns:
             raise ValueError(f"balance.strategy: {self.balance.strategy} needs dataset.group_columns")
+        for name, recipe in self.recipes.items():
+            for stage in (recipe.stage1, recipe.stage2):
+                if stage and stage.sampling == "group_balanced" and not columns:
+                    raise ValueError(f"recipes.{name}: sampling: group_balanced needs dataset.group_columns")
         return self
 
     @field_validator("evaluation")

@@ -51,7 +51,7 @@ class Loss(Model):
         return self
 
 
-Sampling = Literal["uniform", "class_balanced", "square_root"]
+Sampling = Literal["uniform", "class_balanced", "square_root", "group_balanced"]
 ClassWeights = Literal["none", "inverse", "effective"]
 
 
@@ -94,7 +94,9 @@ class Stage1(Model):
         0.0, ge=0, lt=1, description="Share of the steps before class_weights begin (0.8: deferred re-weighting, DRW)."
     )
     sampling: Sampling = Field(
-        "uniform", description="What a batch is drawn from: all images, classes alike, or by the root of their size."
+        "uniform",
+        description="What a batch is drawn from: all images; classes alike, or by the root of their size; or every "
+        "class in every group alike.",
     )
     synthetic_weight: float = Field(1.0, gt=0, description="Weight of a synthetic image in the loss; of a real one: 1.")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum 0.9, or AdamW.")
@@ -128,7 +130,8 @@ class Stage2(Model):
         "a class's weights by their norm to the power of tau; logit_adjustment takes tau log prior from the logits.",
     )
     images_per_class: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
-        None, description="Real images per class, the same for all; null: as many as the smallest class has; all: all."
+        None,
+        description="Real images of every class, or class in a group; null: as many as the smallest has; all: all.",
     )
     sampling: Sampling = Field("uniform", description="As in stage 1; for images_per_class: all.")
     class_weights: ClassWeights = Field("none", description="As in stage 1; for images_per_class: all.")

@@ -9,7 +9,7 @@ import torch
 from synaug.balance import rows_of_recipe
 from synaug.config import Stage1, Stage2
 from synaug.images import load_pixels
-from synaug.manifests import read_manifest
+from synaug.manifests import read_manifest, with_group
 from synaug.training.augmentation import augment, shift_and_flip
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler
@@ -18,12 +18,17 @@ from synaug.training.stream import Ahead, StreamedImages
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """images: uint8, N x C x H x W, or streamed. labels: int64, N. synthetic: bool, N. weights: float32, N."""
+    """images: uint8, N x C x H x W, or streamed. labels: int64, N. synthetic: bool, N. weights: float32, N.
+
+    cells: class in a group of each image, int64, N; None: there are no groups. cell_names: of them.
+    """
 
     images: torch.Tensor | StreamedImages
     labels: torch.Tensor
     synthetic: torch.Tensor
     weights: torch.Tensor
+    cells: torch.Tensor | None = None
+    cell_names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,7 +38,10 @@ class TrainingSet:
         where = torch.from_numpy(positions).to(self.labels.device)
         streamed = isinstance(self.images, StreamedImages)
         images = self.images.subset(positions) if streamed else self.images[where]
-        return TrainingSet(images, self.labels[where], self.synthetic[where], self.weights[where])
+        cells = None if self.cells is None else self.cells[where]
+        return TrainingSet(
+            images, self.labels[where], self.synthetic[where], self.weights[where], cells, self.cell_names
+        )
 
     def sample(self) -> torch.Tensor:
         """Some of the images, evenly spread, to take mean and variance from: uint8, n x C x H x W."""
@@ -53,7 +61,8 @@ class TrainingSet:
         Draws from `rng`; from numbers of its own for streamed images, which it draws ahead, and if several processes
         have to draw the same.
         """
-        labels = self.labels.cpu().numpy()
+        drawn = self.labels if settings.sampling != "group_balanced" or self.cells is None else self.cells
+        labels = drawn.cpu().numpy()
         alone = process is None or process.count == 1
         streamed = isinstance(self.images, StreamedImages)
         if streamed or not alone:
@@ -91,7 +100,7 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:
     """Decode the images of (rows of) the manifest `balanced` on to the device. Raises UserError if one is gone."""
-    rows = in_order(balanced)
+    rows = in_order(with_group(balanced))
     images = torch.from_numpy(load_pixels(rows, size, color)).permute(0, 3, 1, 2).contiguous().to(device)
     return TrainingSet(images, *_columns(rows, device))
 
@@ -100,14 +109,21 @@ def stream_training_set(
     packed: pd.DataFrame, path: str, size: int, color: str, device: str, threads: int
 ) -> TrainingSet:
     """Images of (rows of) the manifest `packed` in the file `path`, decoded by threads when they are wanted."""
-    rows = in_order(packed)
+    rows = in_order(with_group(packed))
     where = (rows["offset"].to_numpy(), rows["length"].to_numpy())
     return TrainingSet(StreamedImages(path, *where, size, color, device, threads), *_columns(rows, device))
 
 
-def _columns(rows: pd.DataFrame, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _columns(rows: pd.DataFrame, device: str) -> tuple:
+    cells = cell_names = None
+    if (rows["group"] != "").any():
+        names = rows["label_name"] + ", " + rows["group"]
+        codes, cell_names = pd.factorize(names, sort=True)
+        cells, cell_names = torch.tensor(codes, device=device), cell_names.tolist()
     return (
         torch.tensor(rows["label"].to_numpy(), dtype=torch.int64, device=device),
         torch.tensor((rows["source"] == "synthetic").to_numpy(), device=device),
         torch.tensor(rows["weight"].to_numpy(), dtype=torch.float32, device=device),
+        cells,
+        cell_names,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 # Share of class j among the images that are drawn: n_j^q over the sum of them (Kang et al. 2020, eq. 1).
-EXPONENTS = {"class_balanced": 0.0, "square_root": 0.5}
+EXPONENTS = {"class_balanced": 0.0, "square_root": 0.5, "group_balanced": 0.0}
 
 
 def class_shares(sizes: np.ndarray, kind: str) -> np.ndarray:
@@ -25,11 +25,12 @@ class Sampler:
     """Positions of the images of every step, without end.
 
     uniform: every image once, in a new order, before any comes again. class_balanced, square_root: a class, all alike
-    or by the square root of its size, then any image of it. What `state` gives can be set again, to go on exactly.
+    or by the square root of its size, then any image of it. group_balanced: the same as class_balanced, of cells. What
+    `state` gives can be set again, to go on exactly.
     """
 
     def __init__(self, labels: np.ndarray, batch_size: int, kind: str, rng: np.random.Generator):
-        """labels: int, N; classes without images are never drawn."""
+        """labels: int, N, of group_balanced the cells; those without images are never drawn."""
         # A batch is never larger than the data: a few images would stand in it twice.
         self.batch_size = min(batch_size, len(labels))
         self.kind = kind

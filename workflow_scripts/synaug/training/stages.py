@@ -93,8 +93,9 @@ def finetune_stage2(
         return model, pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"], dtype=float)  # no step was taken
     classes = model.card["classes"]
     rng = np.random.default_rng(seed)
-    labels = data.labels.cpu().numpy()
-    data = data.subset(choose_few(labels, classes, settings.images_per_class, rng))
+    # Of a data set with groups, as many of every class in every group that has any.
+    cells, names = (data.labels, classes) if data.cells is None else (data.cells, data.cell_names)
+    data = data.subset(choose_few(cells.cpu().numpy(), names, settings.images_per_class, rng))
     torch.manual_seed(seed)
     model.requires_grad_(False)
     if settings.start == "fresh":
