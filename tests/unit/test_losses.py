@@ -94,3 +94,10 @@ def test_of_many_images_each_counts_less():
     effective = class_weights("effective", torch.tensor([1e6, 1e5, 10.0]))
     # The effective number is at most 10,000: classes beyond it count alike.
     assert effective[0].item() == pytest.approx(effective[1].item(), rel=1e-3)
+
+
+def test_focal_loss_of_a_certain_answer_has_a_gradient():
+    # (1 - p)^gamma with gamma below 1 is infinitely steep at p = 1, though the loss itself is flat there.
+    logits = torch.tensor([[200.0, 0.0], [30.0, 0.0]], requires_grad=True)
+    make_loss(Loss(name="focal", gamma=0.5), torch.ones(2))(logits, torch.tensor([0, 0])).sum().backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad.abs().max() < 1e-3

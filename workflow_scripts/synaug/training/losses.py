@@ -39,7 +39,8 @@ def make_loss(settings: Loss, counts: torch.Tensor) -> PerImage:
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if settings.name == "focal":
             own = F.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0]
-            return -((1 - own.exp()) ** settings.gamma) * own
+            # Never quite 0: there the power has no finite slope if gamma is below 1.
+            return -((-torch.expm1(own)).clamp_min(1e-12) ** settings.gamma) * own
         if settings.name == "ldam":
             return F.cross_entropy(logits - margins * F.one_hot(labels, len(margins)), labels, reduction="none")
         return F.cross_entropy(logits + shift, labels, reduction="none", label_smoothing=smoothing)
