@@ -5,7 +5,7 @@ import copy
 import pytest
 import yaml
 
-from synaug.config import load_config
+from synaug.config import Config, load_config
 from synaug.errors import UserError
 
 GOOD = {
@@ -187,3 +187,24 @@ def test_seeds_that_cannot_be_trained_with_are_refused(seeds):
 def test_empty_config_lists_what_is_missing():
     message = complaint({})
     assert all(f"{key}: is missing" in message for key in ("experiment", "dataset", "generation", "recipes"))
+
+
+def test_a_shared_stage_1_is_that_of_the_other_recipe_and_survives_being_written_out():
+    recipes = {"plain": {"data": "real", "stage1": {"steps": 7}}, "lws": {"stage1_of": "plain", "stage2": {}}}
+    blocks = {
+        "experiment": "x",
+        "dataset": {"source": "folder", "path": "d", "image_size": 32},
+        "generation": {"model": "m"},
+        "training": {"width": 8},
+    }
+    config = load_config({**blocks, "recipes": recipes})
+    assert config.recipes["lws"].stage1 == config.recipes["plain"].stage1
+    assert (config.recipes["lws"].data, config.recipes["lws"].stage1.steps) == ("real", 7)
+    assert Config.model_validate(config.model_dump()) == config
+    for changed, said in (
+        ({"stage1_of": "none", "stage2": {}}, "'none' should be a recipe with its own stage 1: plain"),
+        ({"stage1_of": "plain", "data": "balanced", "stage2": {}}, "leave them out"),
+        ({"stage1_of": "plain"}, "without stage2"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_config({**blocks, "recipes": {**recipes, "lws": changed}})

@@ -13,7 +13,8 @@ from synaug.training.augmentation import augment
 from synaug.training.backbones import Classifier, CosineHead, load_classifier, save_classifier
 from synaug.training.data import TrainingSet, load_training_set
 from synaug.training.mixing import cutmix, draw_partners, mix, mixup
-from synaug.training.stages import choose_few, finetune_stage2, train_stage1
+from synaug.training.sampling import choose_few
+from synaug.training.stages import finetune_stage2, train_stage1
 
 CLASSES = ["dark", "middle", "light"]
 SETTINGS = Stage1(width=4, steps=12, batch_size=16, learning_rate=0.05, shift=1)

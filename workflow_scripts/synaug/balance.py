@@ -78,8 +78,18 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
 
 
 def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:
-    """The rows of the manifest `balanced` that a recipe trains on: those with source `real`, or all (`balanced`)."""
-    return balanced[balanced["source"] == "real"] if data == "real" else balanced
+    """The rows of the manifest `balanced` that a recipe trains on.
+
+    data: `real`, those with this source; `balanced`, all; `even`, of the real ones as many of every cell as the
+    smallest has, chosen by id, which is a hash.
+    """
+    if data == "balanced":
+        return balanced
+    real = with_group(balanced[balanced["source"] == "real"])
+    if data == "real":
+        return real
+    sizes = real.groupby(_CELL).size()
+    return real.sort_values("image_id").groupby(_CELL).head(sizes.min()).sort_index()
 
 
 def images_digest(rows: pd.DataFrame) -> str:

@@ -8,10 +8,10 @@ from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, Dataset, Imbalance, load_config
 from synaug.config.generation import Adapter, Balance, Generation, Prompts
 from synaug.config.screening import Nearness, Safety, Screener, Screening, TextImage
-from synaug.config.training import CutMix, GeneratorTraining, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
+from synaug.config.training import JTT, CutMix, GeneratorTraining, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
 
 __all__ = [
-    "Adapter", "Balance", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "GeneratorTraining", "Imbalance",
-    "Loss", "Mixup", "Model", "Nearness", "Prompts", "RandAugment", "Recipe", "Safety", "Screener", "Screening",
-    "Stage1", "Stage2", "TextImage", "load_config",
+    "JTT", "Adapter", "Balance", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "GeneratorTraining",
+    "Imbalance", "Loss", "Mixup", "Model", "Nearness", "Prompts", "RandAugment", "Recipe", "Safety", "Screener",
+    "Screening", "Stage1", "Stage2", "TextImage", "load_config",
 ]  # fmt: skip

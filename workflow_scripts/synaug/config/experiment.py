@@ -149,6 +149,8 @@ class Config(Model):
         if self.balance.strategy.startswith("largest_of_") and not columns:
             raise ValueError(f"balance.strategy: {self.balance.strategy} needs dataset.group_columns")
         for name, recipe in self.recipes.items():
+            if recipe.stage1.group_dro is not None and not columns:
+                raise ValueError(f"recipes.{name}: stage1.group_dro needs dataset.group_columns")
             for stage in (recipe.stage1, recipe.stage2):
                 if stage and stage.sampling == "group_balanced" and not columns:
                     raise ValueError(f"recipes.{name}: sampling: group_balanced needs dataset.group_columns")
@@ -177,7 +179,8 @@ def _with_stage1_of(name: str, recipe: dict, other: str, recipes: dict) -> dict:
         raise ValueError(
             f"recipes.{name}.stage1_of: {other!r} should be a recipe with its own stage 1: {', '.join(own)}"
         )
-    if {"data", "stage1"} & recipe.keys():
+    # A config that was written out whole has them, and they are the same.
+    if any(key in recipe and recipe[key] != recipes[other].get(key) for key in ("data", "stage1")):
         raise ValueError(f"recipes.{name}: data and stage1 are those of {other}; leave them out")
     if recipe.get("stage2") is None:
         raise ValueError(f"recipes.{name}: without stage2 it would be {other} again; give it one")

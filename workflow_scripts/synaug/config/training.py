@@ -30,6 +30,13 @@ class RandAugment(Model):
     magnitude: int = Field(9, ge=0, le=30, description="Their strength.")
 
 
+class JTT(Model):
+    """Just Train Twice (Liu et al. 2021): needs no groups."""
+
+    steps: int = Field(ge=1, description="Steps of the first training.")
+    weight: float = Field(gt=0, description="Weight in the second one of an image that the first network gets wrong.")
+
+
 class Loss(Model):
     """The loss of an image; formulas and sources: synaug/training/losses.py."""
 
@@ -99,6 +106,16 @@ class Stage1(Model):
         "class in every group alike.",
     )
     synthetic_weight: float = Field(1.0, gt=0, description="Weight of a synthetic image in the loss; of a real one: 1.")
+    synthetic_first: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the steps that see synthetic images alone; those after it real ones alone.",
+    )
+    group_dro: float | None = Field(
+        None, gt=0, description="GroupDRO: step size of the shares of classes in groups in the loss; null: off."
+    )
+    jtt: JTT | None = Field(None, description="Train twice: what the first network gets wrong weighs more; null: off.")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum 0.9, or AdamW.")
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of the network's arithmetic; the weights stay float32."
@@ -110,6 +127,8 @@ class Stage1(Model):
 
     @model_validator(mode="after")
     def _fits(self):
+        if self.group_dro is not None and (self.mixup or self.cutmix):
+            raise ValueError("group_dro goes with neither mixup nor cutmix: a mixed image lies in no cell")
         if self.deferred and self.class_weights == "none":
             raise ValueError("deferred has no effect without class_weights")
         if "/" in self.backbone and self.width is not None:
@@ -124,11 +143,14 @@ class Stage1(Model):
 class Stage2(Model):
     """Re-training or re-scaling of the last layer on real images, everything before it frozen."""
 
-    method: Literal["retrain", "scale", "tau_norm", "logit_adjustment"] = Field(
+    method: Literal["retrain", "scale", "tau_norm", "logit_adjustment", "dfr"] = Field(
         "retrain",
-        description="retrain: the last layer; scale: one factor per class (LWS). Without training: tau_norm divides "
-        "a class's weights by their norm to the power of tau; logit_adjustment takes tau log prior from the logits.",
+        description="retrain: the last layer; scale: one factor per class (LWS); dfr: sparse logistic regression on "
+        "draws of images_per_class, averaged. Without training: tau_norm divides a class's weights by their norm to "
+        "the power of tau; logit_adjustment takes tau log prior from the logits.",
     )
+    draws: int = Field(10, ge=1, description="dfr: draws of images that are averaged.")
+    inverse_l1: float = Field(1.0, gt=0, description="dfr: inverse of the L1 penalty; less gives fewer weights.")
     images_per_class: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
         None,
         description="Real images of every class, or class in a group; null: as many as the smallest has; all: all.",
@@ -147,13 +169,15 @@ class Stage2(Model):
 
     @model_validator(mode="after")
     def _keys_are_used(self):
+        sgd = {"sampling", "class_weights", "start", "steps", "batch_size", "learning_rate", "weight_decay", "max_norm"}
+        dfr = {"draws", "inverse_l1"}
         unused = {
-            "retrain": {"tau"},
-            "scale": {"tau", "max_norm", "start"},
-            "tau_norm": {"images_per_class", "sampling", "class_weights", "start", "steps", "batch_size"}
-            | {"learning_rate", "weight_decay", "max_norm"},
+            "retrain": {"tau", *dfr},
+            "scale": {"tau", "max_norm", "start", *dfr},
+            "tau_norm": {"images_per_class", *sgd, *dfr},
+            "logit_adjustment": {"images_per_class", *sgd, *dfr},
+            "dfr": {"tau", *sgd},
         }
-        unused["logit_adjustment"] = unused["tau_norm"]
         for key in sorted(unused[self.method]):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} has no effect on method {self.method}; leave it out")
@@ -163,12 +187,21 @@ class Stage2(Model):
 class Recipe(Model):
     """A way to train: which images, stage 1, and perhaps stage 2."""
 
-    data: Literal["real", "balanced"] = Field(description="Rows of the balanced manifest: the real ones, or all.")
+    data: Literal["real", "balanced", "even"] = Field(
+        description="Rows of the balanced manifest: the real ones; all; or, of the real ones, the same number of every "
+        "class (and group), as many as the smallest has (SUBG)."
+    )
     stage1: Stage1 = Field(description="Overrides of the top-level `training`.")
     stage1_of: Name | None = Field(
         None, description="Recipe whose data and stage-1 networks this one takes; null: its own."
     )
     stage2: Stage2 | None = Field(None, description="Fine-tuning of the last layer; null: none.")
+
+    @model_validator(mode="after")
+    def _synthetic_images_where_they_are_used(self):
+        if self.stage1.synthetic_first and self.data != "balanced":
+            raise ValueError(f"stage1.synthetic_first needs data: balanced; {self.data} has no synthetic image")
+        return self
 
     @model_validator(mode="after")
     def _stage2_fits_the_head(self):

@@ -18,6 +18,8 @@ def compare(networks: Networks, baselines: list[str], stage1: dict[str, str]) ->
     lasts = [(name, "finetune" if (name, "finetune") in networks else "train") for name in baselines]
     pairs = [(one, last) for last in lasts for one in networks if one != last]
     before = [((recipe, stage), (stage1[recipe], "train")) for recipe, stage in networks if stage == "finetune"]
+    # What the fine-tune adds is said once, and not the other way round as well.
+    pairs = [pair for pair in pairs if pair[::-1] not in before]
     pairs += [pair for pair in before if pair not in pairs]
     names = ["recipe", "stage", "baseline_recipe", "baseline_stage"]
     tables = [

@@ -12,7 +12,7 @@ from synaug.images import load_pixels
 from synaug.manifests import read_manifest, with_group
 from synaug.training.augmentation import augment, shift_and_flip
 from synaug.training.parallel import Process
-from synaug.training.sampling import Sampler
+from synaug.training.sampling import Halves, Sampler
 from synaug.training.stream import Ahead, StreamedImages
 
 
@@ -43,6 +43,12 @@ class TrainingSet:
             images, self.labels[where], self.synthetic[where], self.weights[where], cells, self.cell_names
         )
 
+    def cells_or_classes(self, classes: list[str]) -> tuple[np.ndarray, list[str]]:
+        """The class in a group of each image, int64, N, and their names; where there are no groups, the class."""
+        return (
+            (self.labels.cpu().numpy(), classes) if self.cells is None else (self.cells.cpu().numpy(), self.cell_names)
+        )
+
     def sample(self) -> torch.Tensor:
         """Some of the images, evenly spread, to take mean and variance from: uint8, n x C x H x W."""
         most = 1000 if isinstance(self.images, StreamedImages) else 10_000
@@ -55,7 +61,7 @@ class TrainingSet:
         seed: int,
         rng: np.random.Generator,
         process: Process | None = None,
-    ) -> Sampler | Ahead:
+    ) -> Sampler | Halves | Ahead:
         """What gives the positions of each step. settings: of the stage. training: those of augmentation.
 
         Draws from `rng`; from numbers of its own for streamed images, which it draws ahead, and if several processes
@@ -67,7 +73,12 @@ class TrainingSet:
         streamed = isinstance(self.images, StreamedImages)
         if streamed or not alone:
             rng = np.random.default_rng([seed, len(self)])
-        sampler = Sampler(labels, settings.batch_size, settings.sampling, rng)
+        if getattr(settings, "synthetic_first", 0):
+            first, then = (np.flatnonzero(self.synthetic.cpu().numpy() == kind) for kind in (True, False))
+            parts = [(Sampler(labels[p], settings.batch_size, settings.sampling, rng), p) for p in (first, then)]
+            sampler = Halves(*parts, round(settings.synthetic_first * settings.steps))
+        else:
+            sampler = Sampler(labels, settings.batch_size, settings.sampling, rng)
         if not streamed:
             return sampler
         return Ahead(sampler, self.images, training.crop_area, process.share if process else None)

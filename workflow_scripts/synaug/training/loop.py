@@ -22,6 +22,7 @@ from synaug.training.sampling import Sampler
 log = logging.getLogger(__name__)
 MOMENTUM = 0.9
 LOG_EVERY = 50  # steps
+EARLY = 9  # steps after which the first line says how long it will take
 # Short enough to lose little, and long enough to cost nothing; a network that trains faster leaves no checkpoint.
 CHECKPOINT_EVERY = 60.0  # seconds
 
@@ -75,13 +76,14 @@ def optimise(
     warm_up: float = 0.0,
     after_step: Callable[[], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    memory: torch.Tensor | None = None,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Take `settings.steps` steps with linear warm-up (a share of the steps), then cosine to 0.
 
     settings: Stage1 or Stage2. loss_of: positions and the share of the steps that are done, to the loss. rng: that
-    `loss_of` draws from. after_step: called after each step (a projection of weights). Returns the network, with
-    averaged weights if `settings.ema` says so, and rows of the manifest `history`. Interrupted and called again with
-    the same `checkpoint` it ends in the same weights.
+    `loss_of` draws from. after_step: called after each step (a projection of weights). memory: what `loss_of` keeps
+    from step to step. Returns the network, with averaged weights if `settings.ema` says so, and rows of the manifest
+    `history`. Interrupted and called again with the same `checkpoint` it ends in the same weights.
     Raises UserError if the loss is not a number; the last good checkpoint stays.
     """
     precision = getattr(settings, "precision", "float32")
@@ -94,9 +96,10 @@ def optimise(
     rows, first = [], 1
     if state:
         first, rows = state["step"] + 1, state["rows"]
-        _restore(state, model, averaged, optimiser, scaler, sampler, rng)
+        _restore(state, model, averaged, optimiser, scaler, sampler, rng, memory)
         log.info("going on after step %d", state["step"])
-    total, start, saved = torch.zeros(()), time.monotonic(), time.monotonic()
+    # On the device: to ask for the loss after every step would make it wait.
+    total, start, saved = torch.zeros((), device=device), time.monotonic(), time.monotonic()
     warm = warm_up * settings.steps
     for step in range(first, settings.steps + 1):
         progress = (step - warm) / max(1, settings.steps - warm)
@@ -113,7 +116,10 @@ def optimise(
             after_step()
         if averaged:
             averaged.update_parameters(model)
-        total += loss.detach().float().cpu()
+        total += loss.detach().float()
+        if step == first + EARLY:
+            left = (settings.steps - step) * (time.monotonic() - start) / (EARLY + 1)
+            log.info("step %d/%d, loss %.4f, %.0f s left", step, settings.steps, loss.item(), left)
         if step % LOG_EVERY == 0 or step == settings.steps:
             mean = total.item() / (step % LOG_EVERY or LOG_EVERY)
             if not math.isfinite(mean):
@@ -126,7 +132,7 @@ def optimise(
             total.zero_()
             # Only here: the loss of these steps was looked at, and no part of a mean has to be kept.
             if checkpoint and step < settings.steps and time.monotonic() - saved >= CHECKPOINT_EVERY:
-                state = _state(step, rows, model, averaged, optimiser, scaler, sampler, rng)
+                state = _state(step, rows, model, averaged, optimiser, scaler, sampler, rng, memory)
                 checkpoint.save(state)
                 saved = time.monotonic()
     if averaged:
@@ -143,7 +149,7 @@ def make_optimiser(parameters: list[nn.Parameter], settings) -> torch.optim.Opti
     )
 
 
-def _state(step, rows, model, averaged, optimiser, scaler, sampler, rng) -> dict:
+def _state(step, rows, model, averaged, optimiser, scaler, sampler, rng, memory) -> dict:
     """All that decides how the training goes on."""
     return {
         "step": step,
@@ -154,12 +160,13 @@ def _state(step, rows, model, averaged, optimiser, scaler, sampler, rng) -> dict
         "scaler": scaler.state_dict(),
         "sampler": sampler.state,
         "rng": rng.bit_generator.state,
+        "memory": memory,
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 
-def _restore(state, model, averaged, optimiser, scaler, sampler, rng) -> None:
+def _restore(state, model, averaged, optimiser, scaler, sampler, rng, memory) -> None:
     model.load_state_dict(state["model"])
     if averaged:
         averaged.load_state_dict(state["averaged"])
@@ -167,6 +174,8 @@ def _restore(state, model, averaged, optimiser, scaler, sampler, rng) -> None:
     scaler.load_state_dict(state["scaler"])
     sampler.state = state["sampler"]
     rng.bit_generator.state = state["rng"]
+    if memory is not None:
+        memory.copy_(state["memory"])
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -60,3 +60,23 @@ def class_weights(kind: str, counts: torch.Tensor) -> torch.Tensor:
     else:
         weights = (1 - EFFECTIVE_BETA) / -torch.expm1(counts.double() * torch.tensor(EFFECTIVE_BETA).double().log())
     return (weights / weights.mean()).to(counts.dtype)
+
+
+class WorstGroups:
+    """The loss of GroupDRO (Sagawa et al. 2020, algorithm 1): cells that are read badly count more and more.
+
+    q_g <- q_g exp(step l_g), made to sum to 1; the loss is sum_g q_g l_g, l_g the mean over the images of cell g in the
+    batch, 0 without any. shares: q, float, G.
+    """
+
+    def __init__(self, cells: int, step: float, device: torch.device):
+        self.step = step
+        self.shares = torch.full((cells,), 1 / cells, device=device)
+
+    def __call__(self, losses: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+        """losses: of the images, N. cells: of each, int64, N."""
+        counts = torch.bincount(cells, minlength=len(self.shares)).clamp_min(1)
+        means = torch.zeros_like(self.shares).index_add(0, cells, losses) / counts
+        self.shares *= (self.step * means.detach()).exp()
+        self.shares /= self.shares.sum()
+        return (self.shares * means).sum()

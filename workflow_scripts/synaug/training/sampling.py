@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from synaug.errors import UserError
+
 # Share of class j among the images that are drawn: n_j^q over the sum of them (Kang et al. 2020, eq. 1).
 EXPONENTS = {"class_balanced": 0.0, "square_root": 0.5, "group_balanced": 0.0}
 
@@ -63,3 +65,51 @@ class Sampler:
     def state(self, state: dict) -> None:
         self.rng.bit_generator.state = state["rng"]
         self.order = state["order"].numpy()
+
+
+class Halves:
+    """A sampler that draws from `first` for some steps and from `second` after them, each with its own positions.
+
+    first, second: (sampler, positions of its images in the whole, int64). steps: that the first one has.
+    """
+
+    def __init__(self, first: tuple[Sampler, np.ndarray], second: tuple[Sampler, np.ndarray], steps: int):
+        self.parts = [(sampler, torch.from_numpy(positions)) for sampler, positions in (first, second)]
+        self.steps, self.drawn = steps, 0
+        self.batch_size, self.count = first[0].batch_size, sum(len(positions) for _, positions in self.parts)
+        self.rng = first[0].rng
+
+    def draw(self) -> torch.Tensor:
+        """Positions of the next step, int64, batch size."""
+        sampler, positions = self.parts[self.drawn >= self.steps]
+        self.drawn += 1
+        return positions[sampler.draw()]
+
+    @property
+    def state(self) -> dict:
+        """What decides all that comes."""
+        return {"drawn": self.drawn, "parts": [sampler.state for sampler, _ in self.parts]}
+
+    @state.setter
+    def state(self, state: dict) -> None:
+        self.drawn = state["drawn"]
+        for (sampler, _), own in zip(self.parts, state["parts"], strict=True):
+            sampler.state = own
+
+
+def choose_few(labels: np.ndarray, names: list[str], count: int | str | None, rng: np.random.Generator) -> np.ndarray:
+    """Positions of `count` images of every class or cell, drawn by `rng` (None: as many as the smallest has; all: all).
+
+    labels: int, N, positions in `names`. Raises UserError if one has fewer.
+    """
+    if count == "all":
+        return np.arange(len(labels))
+    sizes = np.bincount(labels, minlength=len(names))
+    smallest = int(sizes.argmin())
+    count = int(sizes[smallest]) if count is None else count
+    if not 0 < count <= sizes[smallest]:
+        raise UserError(
+            f"stage2.images_per_class: {count} real images of every class are wanted, but class {names[smallest]!r} "
+            f"has {sizes[smallest]}; lower it, or set null for as many as the smallest class has"
+        )
+    return np.concatenate([rng.choice(np.flatnonzero(labels == c), count, replace=False) for c in range(len(names))])

@@ -1,6 +1,8 @@
 """The two stages: the whole network, then its last layer on real images."""
 
 import copy
+import dataclasses
+import logging
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,14 @@ from synaug.errors import UserError
 from synaug.training.backbones import Classifier
 from synaug.training.data import TrainingSet
 from synaug.training.loop import Checkpoint, optimise
-from synaug.training.losses import class_weights, make_loss
+from synaug.training.losses import WorstGroups, class_weights, make_loss
 from synaug.training.mixing import mix
 from synaug.training.parallel import Process
+from synaug.training.sampling import choose_few
+from synaug.training.sparse_head import sparse_head
 
+log = logging.getLogger(__name__)
+NO_STEPS = pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"], dtype=float)
 WARM_UP = 0.1  # of the steps of stage 1
 
 
@@ -36,6 +42,8 @@ def train_stage1(
         raise UserError(
             f"class {classes[label]!r} has no usable training image; look at real.parquet and balanced.parquet"
         )
+    if settings.jtt:
+        data = _heavier_where_wrong(data, classes, settings, seed, process)
     torch.manual_seed(seed)
     device = data.images.device
     process = process or Process(str(device))
@@ -52,6 +60,7 @@ def train_stage1(
     counts = torch.bincount(data.labels, minlength=len(classes)).float()
     loss_per_image = make_loss(settings.loss, counts)
     per_class = class_weights(settings.class_weights, counts)
+    worst = WorstGroups(len(data.cell_names), settings.group_dro, device) if settings.group_dro else None
     own_weights = data.weights * torch.where(data.synthetic, settings.synthetic_weight, 1.0)
 
     def loss(positions: torch.Tensor, done: float) -> torch.Tensor:
@@ -61,7 +70,10 @@ def train_stage1(
         if done >= settings.deferred:
             weights = weights * per_class[labels]
         if settings.mixup is None and settings.cutmix is None:
-            return (weights * loss_per_image(network(images).float(), labels)).sum() / weights.sum()
+            losses = loss_per_image(network(images).float(), labels)
+            if worst:
+                return worst(weights * losses, data.cells[positions])
+            return (weights * losses).sum() / weights.sum()
         images, partners, shares = mix(images, data.synthetic[positions], settings.mixup, settings.cutmix, rng)
         logits = network(images).float()
         own = shares * weights * loss_per_image(logits, labels)
@@ -70,9 +82,31 @@ def train_stage1(
 
     sampler = data.sampler(settings, settings, seed, rng, process)
     model, history = optimise(
-        model, list(model.parameters()), settings, sampler, loss, rng, warm_up=WARM_UP, checkpoint=checkpoint
+        model,
+        list(model.parameters()),
+        settings,
+        sampler,
+        loss,
+        rng,
+        warm_up=WARM_UP,
+        checkpoint=checkpoint,
+        memory=worst.shares if worst else None,
     )
     return model.eval(), history
+
+
+def _heavier_where_wrong(
+    data: TrainingSet, classes: list[str], settings: Stage1, seed: int, process: Process | None
+) -> TrainingSet:
+    """`data` with more weight on what a first, short training gets wrong (JTT, Liu et al. 2021)."""
+    short = settings.model_copy(update={"steps": settings.jtt.steps, "jtt": None})
+    first, _ = train_stage1(data, classes, short, seed, None, process)
+    wrong = torch.empty(len(data), dtype=torch.bool, device=data.labels.device)
+    with torch.inference_mode():
+        for positions in torch.arange(len(data)).split(500):
+            wrong[positions] = first(data.images[positions]).argmax(1) != data.labels[positions]
+    log.info("the first network gets %d of %d images wrong", int(wrong.sum()), len(data))
+    return dataclasses.replace(data, weights=torch.where(wrong, settings.jtt.weight, 1.0) * data.weights)
 
 
 def finetune_stage2(
@@ -90,12 +124,12 @@ def finetune_stage2(
     model = copy.deepcopy(model).to(data.images.device).eval()
     if settings.method in ("tau_norm", "logit_adjustment"):
         _rescale(model, settings, counts)
-        return model, pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"], dtype=float)  # no step was taken
+        return model, NO_STEPS
     classes = model.card["classes"]
     rng = np.random.default_rng(seed)
-    # Of a data set with groups, as many of every class in every group that has any.
-    cells, names = (data.labels, classes) if data.cells is None else (data.cells, data.cell_names)
-    data = data.subset(choose_few(cells.cpu().numpy(), names, settings.images_per_class, rng))
+    if settings.method == "dfr":
+        return sparse_head(model, data, settings, seed), NO_STEPS
+    data = data.subset(choose_few(*data.cells_or_classes(classes), settings.images_per_class, rng))
     torch.manual_seed(seed)
     model.requires_grad_(False)
     if settings.start == "fresh":
@@ -143,21 +177,3 @@ def _rescale(model: Classifier, settings: Stage2, counts: np.ndarray) -> None:
     else:
         prior = torch.from_numpy(counts / counts.sum()).to(model.head.bias)
         model.head.bias.sub_(settings.tau * prior.log())
-
-
-def choose_few(labels: np.ndarray, classes: list[str], count: int | str | None, rng: np.random.Generator) -> np.ndarray:
-    """Positions of `count` images of every class, drawn by `rng` (None: as many as the smallest class has; all: all).
-
-    labels: int, N. Raises UserError if a class has fewer.
-    """
-    if count == "all":
-        return np.arange(len(labels))
-    sizes = np.bincount(labels, minlength=len(classes))
-    smallest = int(sizes.argmin())
-    count = int(sizes[smallest]) if count is None else count
-    if not 0 < count <= sizes[smallest]:
-        raise UserError(
-            f"stage2.images_per_class: {count} real images of every class are wanted, but class {classes[smallest]!r} "
-            f"has {sizes[smallest]}; lower it, or set null for as many as the smallest class has"
-        )
-    return np.concatenate([rng.choice(np.flatnonzero(labels == c), count, replace=False) for c in range(len(classes))])
