@@ -59,7 +59,7 @@ if not CONFIG.study:
             "<results>/balanced.parquet",
             # Not only what is needed now: a shard that was deleted is made again, and so is a table of real images.
             shards,
-            [] if TABLE is CONFIG.dataset else "<results>/dataset.parquet",
+            [] if TABLE is CONFIG.dataset else TABLE.path,
         localrule: True
 
 

@@ -4,7 +4,7 @@ A data set in its authors' files (CIFAR, Fashion-MNIST) is first made into a tab
 their folder may be read-only, and the cut belongs to the experiment.
 Inputs: the data set of the config (dataset.path).
 Outputs: <results>/real.parquet, one row per image of the training and the test split; for a data set in its authors'
-files also <results>/dataset.parquet, the images.
+files also <results>/dataset.parquet, the images; of painted images <results>/painted.parquet.
 """
 
 from synaug.datasets import PUBLISHED, as_table
@@ -35,9 +35,29 @@ if CONFIG.dataset.source in PUBLISHED:
             "../workflow_scripts/convert_dataset.py"
 
 
+if CONFIG.dataset.painted:
+    GREY, PAINTED = TABLE, CONFIG.dataset.model_dump(include={"painted", "color", "group_columns"})
+    TABLE = as_table(CONFIG.dataset, f"results/{CONFIG.experiment}/painted.parquet", ["color"])
+
+    rule paint_dataset:
+        input:
+            data=DATA_FILES if GREY is CONFIG.dataset else "<results>/dataset.parquet",
+            code=code("paint_dataset.py", "synaug/datasets/colored.py", "synaug/datasets/table.py", "synaug/images.py"),
+        output:
+            images="<results>/painted.parquet",
+        log:
+            "<logs>/paint_dataset.log",
+        conda:
+            "../envs/data.yaml"
+        params:
+            dataset=GREY.model_dump() | PAINTED,
+        script:
+            "../workflow_scripts/paint_dataset.py"
+
+
 rule index_dataset:
     input:
-        data=DATA_FILES if TABLE is CONFIG.dataset else "<results>/dataset.parquet",
+        data=DATA_FILES if TABLE is CONFIG.dataset else TABLE.path,
         code=code(
             "index_dataset.py", "synaug/datasets/*.py", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"
         ),

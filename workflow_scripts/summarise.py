@@ -20,7 +20,7 @@ def main(metrics: str, balanced: str, plan: str, data: dict[str, str], stage1: d
         sorted(figures["seed"].unique()),
         data,
         stage1,
-        read_manifest("balanced", balanced, ["image_id", "source"]),
+        read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source"]),
         read_manifest("plan", plan, ["shard"])["shard"].unique().tolist(),
         Path(metrics).parent,
     )

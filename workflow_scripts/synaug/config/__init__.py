@@ -5,13 +5,13 @@ Nothing here is about threads, GPUs or folders: those belong to the command line
 
 from synaug.config.base import Model
 from synaug.config.evaluation import Evaluation
-from synaug.config.experiment import Config, Dataset, Imbalance, load_config
+from synaug.config.experiment import Config, Dataset, Imbalance, Painted, load_config
 from synaug.config.generation import Adapter, Balance, Generation, Prompts
 from synaug.config.screening import Nearness, Safety, Screener, Screening, TextImage
 from synaug.config.training import JTT, CutMix, GeneratorTraining, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
 
 __all__ = [
     "JTT", "Adapter", "Balance", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "GeneratorTraining",
-    "Imbalance", "Loss", "Mixup", "Model", "Nearness", "Prompts", "RandAugment", "Recipe", "Safety", "Screener",
-    "Screening", "Stage1", "Stage2", "TextImage", "load_config",
+    "Imbalance", "Loss", "Mixup", "Model", "Nearness", "Painted", "Prompts", "RandAugment", "Recipe", "Safety",
+    "Screener", "Screening", "Stage1", "Stage2", "TextImage", "load_config",
 ]  # fmt: skip

@@ -17,6 +17,14 @@ _GROUPED = ("table", "utkface", "waterbirds", "celeba")
 _PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
 
 
+class Painted(Model):
+    """Grey images in colours that go with the class in training and not in the test: a spurious cue made to measure."""
+
+    strength: float = Field(ge=0, le=1, description="Share of a class's training images that have its own colour.")
+    colors: int = Field(2, ge=2, le=10, description="How many; of two the first half of the classes has the first.")
+    seed: Seed = Field(0, description="Which image has which colour.")
+
+
 class Dataset(Model):
     """Where the real images are and in which form they are used."""
 
@@ -58,6 +66,9 @@ class Dataset(Model):
     largest_class: int | None = Field(
         None, ge=1, description="With imbalance_factor: images of the largest class; null: all that it has."
     )
+    painted: Painted | None = Field(
+        None, description="table, fashion_mnist: paint the grey images; `color` is then a group column. Null: no."
+    )
     cut_seed: int = Field(0, ge=0, lt=2**32, description="With imbalance_factor: which images are kept.")
 
     @model_validator(mode="after")
@@ -71,7 +82,10 @@ class Dataset(Model):
             there = self.source == "image_list" if key in listed else self.source in _PUBLISHED
             if value and not there:
                 raise ValueError(f"{key} is for source: {'image_list' if key in listed else ', '.join(_PUBLISHED)}")
-        if self.group_columns and self.source not in _GROUPED:
+        if self.painted:
+            if self.source not in ("table", "fashion_mnist") or self.color != "rgb" or self.group_columns != ["color"]:
+                raise ValueError("painted needs source: table or fashion_mnist, color: rgb and group_columns: [color]")
+        elif self.group_columns and self.source not in _GROUPED:
             raise ValueError(f"group_columns is for source: {', '.join(_GROUPED)}")
         if set(self.group_columns) & {"label", "modifier", "group"}:
             raise ValueError("group_columns may not be called label, modifier or group, as placeholders of prompts are")

@@ -1,6 +1,12 @@
 """Grey images in colours that go with the class in training and not in the test: a spurious cue made to measure."""
 
 import numpy as np
+import pyarrow as pa
+
+from synaug.config import Dataset
+from synaug.datasets import table
+from synaug.images import decode_image, encode_image, inspect_image
+from synaug.schemas import IMAGE
 
 # As far apart as names for them allow. The first two are those of Colored-MNIST. The background stays black.
 COLORS = {
@@ -71,3 +77,36 @@ def _balanced(labels: np.ndarray, colors: int, rng: np.random.Generator) -> np.n
         images = rng.permutation(np.flatnonzero(labels == label))
         chosen[images] = rng.permutation(colors)[np.arange(len(images)) % colors]
     return chosen
+
+
+def paint(dataset: Dataset) -> pa.Table:
+    """The images of the table `dataset`, painted: image, label_name, split, color, source_path, source_row.
+
+    Of the training split the colour goes with the class as `dataset.painted` says; of all others it does not. Images
+    are scaled to `dataset.image_size` first. One that cannot be used stays as it is, to be listed with its reason.
+    """
+    rows = list(table.find(dataset.model_copy(update={"group_columns": [], "painted": None})))
+    names = sorted({row["label_name"] for row in rows})
+    colors = dict(list(COLORS.items())[: dataset.painted.colors])
+    usable = [inspect_image(row["data"], dataset.max_megapixels)[2] is None for row in rows]
+    rng = np.random.default_rng(dataset.painted.seed)
+    encoded, chosen = [row["data"] for row in rows], [""] * len(rows)
+    for split in sorted({row["split"] for row in rows}):
+        where = [i for i, row in enumerate(rows) if row["split"] == split and usable[i]]
+        labels = np.array([names.index(rows[i]["label_name"]) for i in where])
+        grey = np.stack([decode_image(encoded[i], dataset.image_size, "grey")[..., 0] for i in where])
+        strength = dataset.painted.strength if split == dataset.train_split else None
+        images, which = color_images(grey, labels, strength, colors, rng)
+        for i, image, color in zip(where, images, which, strict=True):
+            encoded[i], chosen[i] = encode_image(image), list(colors)[color]
+    return pa.table(
+        {
+            "image": pa.array([{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(encoded)], IMAGE),
+            "label_name": pa.array([row["label_name"] for row in rows]),
+            "split": pa.array([row["split"] for row in rows]),
+            # Of an image that cannot be used any one: it has none.
+            "color": pa.array([color or next(iter(colors)) for color in chosen]),
+            "source_path": pa.array([row["path"] for row in rows]),
+            "source_row": pa.array([row["row"] for row in rows], pa.int64()),
+        }
+    )

@@ -4,6 +4,7 @@ They are made into one table of PNG images, since a row of a manifest can point 
 pickle. From then on they are like any other table.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,10 @@ def files(dataset: Dataset) -> list[Path]:
     return [] if dataset.download else found
 
 
-def as_table(dataset: Dataset, images: str) -> Dataset:
-    """What `dataset` is once it has been converted to the table at `images`."""
+def as_table(dataset: Dataset, images: str, group_columns: Sequence[str] = ()) -> Dataset:
+    """What `dataset` is once it has been converted to the table at `images`, with `group_columns`."""
     shared = dataset.model_dump(include={"image_size", "color", "train_split", "test_split", "max_megapixels"})
-    return Dataset(source="table", path=images, label_column="label_name", **shared)
+    return Dataset(source="table", path=images, label_column="label_name", group_columns=list(group_columns), **shared)
 
 
 def convert(dataset: Dataset) -> pa.Table:

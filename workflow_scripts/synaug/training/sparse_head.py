@@ -26,7 +26,7 @@ def sparse_head(model: Classifier, data: TrainingSet, settings: Stage2, seed: in
     labels = data.labels.cpu().numpy()
     scaler = StandardScaler().fit(features)
     scaled, weight, bias = scaler.transform(features), 0, 0
-    for draw in range(settings.draws):
+    for _ in range(settings.draws):
         chosen = choose_few(cells, names, settings.images_per_class, rng)
         # saga: with more than two classes one softmax over all. It draws its steps from `random_state`.
         fit = LogisticRegression(

@@ -1,0 +1,19 @@
+"""Paint grey images in colours that go with the class in training and not in the test."""
+
+import pyarrow.parquet as pq
+
+from synaug.config import Dataset
+from synaug.datasets.colored import paint
+from synaug.errors import job_log
+from synaug.manifests import atomic_path
+
+
+def main(dataset: dict, images: str) -> None:
+    """Write the images of `dataset` (a config block whose source is a table), painted, as the table `images`."""
+    with atomic_path(images) as temporary:
+        pq.write_table(paint(Dataset.model_validate(dataset)), temporary, compression="NONE")
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(snakemake.params.dataset, snakemake.output.images)
