@@ -34,6 +34,8 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
     )
     per_class = summary[summary["subset"].str.startswith("class:")]
     per_class = per_class.assign(label_name=per_class["subset"].str.removeprefix("class:"))
+    per_group = summary[(summary["metric"] == "accuracy") & summary["subset"].str.startswith("group:")]
+    per_group = per_group.assign(label_name=per_group["subset"].str.removeprefix("group:"))
     text = page.render(
         {
             "config": settings.model_dump(),
@@ -47,6 +49,11 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
             "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
             "after": unevenness((classes["real"] + classes["synthetic"]).to_numpy()),
             "columns": page.figure_columns(summary),
+            "groups": page.group_columns(summary, settings.dataset.group_columns),
+            "group_figure": page.svg_figure(plots.class_figure(per_group, sorted(per_group["label_name"].unique())))
+            if len(per_group)
+            else "",
+            "cell_figure": page.svg_figure(plots.cell_figure(imbalance, balanced)) if len(per_group) else "",
             "results": page.result_table(summary),
             "differences": page.difference_table(differences),
             "gallery": gallery,

@@ -1,9 +1,13 @@
 """Grey images in colours that go with the class in training and not in the test."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from synaug.datasets.colored import COLORS, color_images, own_colors
+from synaug.config import Dataset
+from synaug.datasets import index_dataset
+from synaug.datasets.colored import COLORS, color_images, own_colors, paint
 
 
 def colored(strength, count=10, each=400, classes=10):
@@ -68,3 +72,24 @@ def test_colouring_what_is_no_set_of_grey_images_is_an_error():
     ):
         with pytest.raises(ValueError):
             color_images(*wrong, rng)
+
+
+def test_a_table_is_painted_and_keeps_what_cannot_be(tmp_path, pngs):
+    labels = ["a", "b"] * 10
+    splits = ["train"] * 10 + ["test"] * 10
+    image = pa.array([{"bytes": data if i != 3 else b"no image", "path": None} for i, data in enumerate(pngs[:20])])
+    pq.write_table(pa.table({"image": image, "label": labels, "split": splits}), tmp_path / "grey.parquet")
+    block = {"source": "table", "path": str(tmp_path / "grey.parquet"), "image_size": 28, "color": "rgb"}
+    dataset = Dataset(**block, group_columns=["color"], painted={"strength": 1.0})
+    pq.write_table(paint(dataset), tmp_path / "painted.parquet")
+    rows = index_dataset(Dataset(**block | {"path": str(tmp_path / "painted.parquet")}, label_column="label_name",
+                                 group_columns=["color"]))  # fmt: skip
+    train = rows[(rows["split"] == "train") & rows["usable"]]
+    assert set(zip(train["label_name"], train["group"], strict=True)) == {("a", "red"), ("b", "green")}
+    test = rows[rows["split"] == "test"]
+    assert test.groupby(["label_name", "group"]).size().between(2, 3).all()
+    assert (~rows["usable"]).sum() == 1
+    # The same images of the same seed, byte for byte; others of another.
+    assert paint(dataset).equals(paint(dataset))
+    other = dataset.model_copy(update={"painted": dataset.painted.model_copy(update={"seed": 1})})
+    assert not paint(other).equals(paint(dataset))

@@ -17,6 +17,12 @@ from synaug.report import plots
 PER_CLASS = 8  # images of each kind in the gallery
 SUBSETS = ["all", "balanced", "many", "medium", "few", "harmonic_mean", "geometric_mean", "worst_class"]
 METRICS = {"accuracy": "accuracy, %", "ece": "calibration error, %", "domain_probe": "domain probe, %"}
+GAPS = [
+    ("demographic_parity_difference", "demographic parity, difference"),
+    ("demographic_parity_ratio", "demographic parity, ratio"),
+    ("equal_opportunity_difference", "equal opportunity, difference"),
+    ("equalized_odds_difference", "equalized odds, difference"),
+]
 CLASSES_SHOWN = 100  # more would make the page too large to open; the largest and the smallest are shown
 
 
@@ -57,25 +63,47 @@ def name_series(rows: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
     return named.sort_values("order", kind="stable", ignore_index=True)
 
 
-def figure_columns(summary: pd.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Heads of the tables of results: metric and weighting, and below them the keys (metric, subset) that there are."""
+def figure_columns(summary: pd.DataFrame) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Heads of the tables of results, and below them the keys (metric, subset, weighting) that there are."""
     there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
     columns: dict[str, list] = {}
     for metric, title in METRICS.items():
         for weighting in ("images", "classes", "domains"):
-            keys = [(metric, subset) for subset in SUBSETS if (metric, subset, weighting) in there]
+            keys = [(metric, subset, weighting) for subset in SUBSETS if (metric, subset, weighting) in there]
             if keys:
                 columns[f"{title}, {weighting} count alike"] = keys
     return list(columns.items())
 
 
+def group_columns(summary: pd.DataFrame, names: list[str]) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """The same for the figures of groups. names: of the group columns. Empty without groups."""
+    if not names:
+        return []
+    whole = [("accuracy", "all", weighting) for weighting in ("images", "cells", "training")]
+    columns = [("accuracy, %", [*whole, ("accuracy", "worst_cell", "cells"), ("accuracy", "worst_group", "groups")])]
+    compared = list(dict.fromkeys([*names, " x ".join(names)]))
+    columns += [(f"{title}, %", [(metric, f"groups:{name}", "groups") for name in compared]) for metric, title in GAPS]
+    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
+    columns = [(title, [key for key in keys if key in there]) for title, keys in columns]
+    return [(title, keys) for title, keys in columns if keys]
+
+
+def subset_name(key: tuple[str, str, str]) -> str:
+    """What a column of a table is called. key: (metric, subset, weighting)."""
+    _, subset, weighting = key
+    if subset == "all" and weighting != "images":
+        return {"cells": "all, cells alike", "training": "all, as in training"}.get(weighting, subset)
+    return subset.removeprefix("groups:").replace("_", " ")
+
+
 def result_table(summary: pd.DataFrame) -> list[dict]:
-    """One dict per series: name, values, seeds and costs. values: (metric, subset) -> lines of text, in %."""
+    """One dict per series: name, values, seeds, costs. values: (metric, subset, weighting) -> lines of text, in %."""
     rows = []
     for name, group in summary.groupby("series", sort=False):
         first = group.iloc[0]
         values = {
-            (row.metric, row.subset): [percent(row.mean), *interval(row.low, row.high)] for row in group.itertuples()
+            (row.metric, row.subset, row.weighting): [percent(row.mean), *interval(row.low, row.high)]
+            for row in group.itertuples()
         }
         images = [f"{first['real_images']}", f"{first['synthetic_images']}"]
         seconds = [
@@ -90,7 +118,7 @@ def difference_table(differences: pd.DataFrame) -> list[dict]:
     rows = []
     for key, group in differences.groupby(["series", "baseline_recipe", "baseline_stage"], sort=False):
         values = {
-            (row.metric, row.subset): [
+            (row.metric, row.subset, row.weighting): [
                 percent(row.mean, "+"),
                 *interval(row.low, row.high, "s"),
                 *interval(row.low_images, row.high_images, "i"),
@@ -137,6 +165,7 @@ def render(context: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["png"] = _data_uri
+    environment.filters["subset"] = subset_name
     return environment.get_template("page.html.j2").render(context)
 
 

@@ -58,6 +58,27 @@ def class_figure(scores: pd.DataFrame, order: list[str]) -> Figure:
     return figure
 
 
+def cell_figure(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
+    """Training images per class and group, before and after the fill. imbalance, balanced: manifests of these names."""
+    cells = imbalance[imbalance["kind"] == "cell"]
+    before = cells.pivot(index="label_name", columns="group", values="count")
+    after = balanced.groupby(["label_name", "group"]).size().unstack(fill_value=0)
+    after = after.reindex(index=before.index, columns=before.columns, fill_value=0)
+    figure = Figure(figsize=(7, 1.2 + 0.24 * len(before)))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, table, title in zip(panels, (before, after), ("real", "real and synthetic"), strict=True):
+        values = table.to_numpy(int)
+        image = axes.imshow(values, cmap="cividis", vmin=0, vmax=max(after.to_numpy().max(), 1), aspect="auto")
+        if values.size <= 400:
+            for y, x in np.ndindex(*values.shape):
+                color = "white" if values[y, x] < image.norm.vmax / 2 else "black"
+                axes.annotate(f"{values[y, x]}", (x, y), ha="center", va="center", fontsize=7, color=color)
+        axes.set_yticks(np.arange(len(table)), table.index)
+        axes.set_xticks(np.arange(len(table.columns)), table.columns, rotation=30, ha="right")
+        axes.set_title(title, fontsize=9)
+    return figure
+
+
 def history_figure(histories: dict[str, list[pd.DataFrame]]) -> Figure:
     """Training loss against steps, one panel per kind of network and one line per seed."""
     columns = min(4, len(histories))
