@@ -11,10 +11,8 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
         prompts={"templates": ["a {group} {label}"], "names": {"red": "crimson"}},
         training={"sampling": "group_balanced"},
         recipes={
-            "dro": {"data": "real", "stage1": {"group_dro": 0.01}},
-            "subg": {"data": "even"},
+            "subg": {"data": "even", "stage1": {"group_dro": 0.01}},
             "dfr": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2}},
-            "synthetic_first": {"data": "balanced", "stage1": {"synthetic_first": 0.5, "sampling": "uniform"}},
         },
     )
     done = work.run()
@@ -31,14 +29,10 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
     assert set(sizes) == {cells.max()} and len(sizes) == 8  # cells without a real image, too
     summary = read_manifest("summary", work.results / "summary.parquet")
     assert {"worst_cell", "worst_group", "group:red", "groups:color"} <= set(summary["subset"])
-    assert {"dfr", "subg", "dro", "synthetic_first"} <= set(summary["recipe"])
+    assert {"dfr", "subg"} <= set(summary["recipe"])
     page = (work.results / "report.html").read_text()
     assert "<h2>Groups</h2>" in page and "demographic parity" in page
     assert work.run().jobs == []
-    # Another strength: the images are painted anew, and those that are asked for in the same words are not made again.
-    work.forget_logs()
-    work.change(dataset={"painted": {"strength": 0.9}})
-    assert "paint_dataset" in work.run().jobs
 
 
 def test_a_group_column_that_is_not_there_is_one_line(work: Workdir):

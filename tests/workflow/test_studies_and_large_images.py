@@ -30,10 +30,6 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     # The network of stage 1 is shared, and nothing is left to do.
     assert not (work.path / "results" / "test-factor_9" / "train" / "half").exists()
     assert work.run().jobs == []
-    # One variant's key: the other variant is left alone.
-    work.change(study={"factor_2": {"training": {"steps": 5}}})
-    assert {name.split("_")[0] for name in work.run().jobs} == {"factor", "summarise"}
-    assert not any("factor_9" in name for name in work.run("--forceall", "-n", "factor_2_train").jobs)
 
 
 def test_large_images_are_packed_once_and_streamed(work: Workdir):
