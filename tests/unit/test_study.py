@@ -32,6 +32,8 @@ def test_a_variant_is_the_config_with_some_keys_replaced():
     assert list(made["short"].recipes) == ["filled"] and made["short"].recipes["filled"].stage1.steps == 5
     assert made["short"].evaluation.baseline is None  # its recipe is not run
     assert config == yaml.safe_load(CONFIG)
+    several = config | {"evaluation": {"baseline": ["real", "filled"]}}
+    assert experiments(several)["short"]["evaluation"]["baseline"] == ["filled"]
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,11 @@ def experiments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
                     there = ", ".join(shared["recipes"])
                     raise UserError(f"config: study.{variant}.recipes: there is no recipe {name!r} (there: {there})")
             one["recipes"] = {name: one["recipes"][name] for name in chosen}
-            if (one.get("evaluation") or {}).get("baseline") not in chosen:
-                one["evaluation"] = {**(one.get("evaluation") or {}), "baseline": None}
+            evaluation = one.get("evaluation") or {}
+            baselines = evaluation.get("baseline") or []
+            baselines = [baselines] if isinstance(baselines, str) else baselines
+            left = [name for name in baselines if name in chosen]
+            one["evaluation"] = {**evaluation, "baseline": left or None}
         made[variant] = _merge(one, changes) | {"experiment": f"{config['experiment']}-{variant}"}
     return made
 
