@@ -21,12 +21,12 @@ def shift_and_flip(images: torch.Tensor, settings: Stage1, rng: np.random.Genera
     """All of `augment` but the crop, which large images had when they were decoded."""
     count, _, height, width = images.shape
     if shift := settings.shift:
-        offsets = torch.from_numpy(rng.integers(0, 2 * shift + 1, (2, count, 1))).to(images.device)
-        padded = F.pad(images, (shift, shift, shift, shift))
-        rows = offsets[0] + torch.arange(height, device=images.device)
-        columns = offsets[1] + torch.arange(width, device=images.device)
-        which = torch.arange(count, device=images.device)[:, None, None]
-        images = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        across, down = (
+            torch.from_numpy(rng.integers(0, 2 * shift + 1, (2, count, 1)))[:, :, 0].flip(0).to(images.device)
+        )
+        # A view of all places where the image may be cut out; taking one of each is the only copy.
+        places = F.pad(images, (shift, shift, shift, shift)).unfold(2, height, 1).unfold(3, width, 1)
+        images = places[torch.arange(count, device=images.device), :, down, across]
     if settings.flip:
         turned = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
         images = torch.where(turned[:, None, None, None], images.flip(3), images)
