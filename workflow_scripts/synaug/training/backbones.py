@@ -89,16 +89,19 @@ class Classifier(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual block of two 3 x 3 convolutions (He et al. 2016), halving the resolution if `stride` is 2."""
+    """Residual block of two 3 x 3 convolutions (He et al. 2016), halving the resolution if `stride` is 2.
 
-    def __init__(self, inputs: int, outputs: int, stride: int):
+    shortcut: None for a 1 x 1 convolution where resolution or channels change.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module | None = None):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm1 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Identity()
-        if stride != 1 or inputs != outputs:
+        self.shortcut = shortcut or nn.Identity()
+        if shortcut is None and (stride != 1 or inputs != outputs):
             self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -126,22 +129,17 @@ def resnet8(channels: int, width: int) -> tuple[nn.Module, int]:
     return body, 4 * width
 
 
-class CifarBlock(nn.Module):
-    """Residual block whose shortcut has no weights: every second pixel, and zeros for new channels (option A)."""
+class ZeroPadding(nn.Module):
+    """A shortcut without weights: every `stride`-th pixel, and zeros for `new` more channels (option A of the paper)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int):
+    def __init__(self, new: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.stride, self.new = stride, (outputs - inputs) // 2
+        self.new, self.stride = new, stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """N x inputs x H x W to N x outputs x H/stride x W/stride."""
-        y = F.relu(self.norm1(self.conv1(x)))
-        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new, self.new))
-        return F.relu(self.norm2(self.conv2(y)) + shortcut)
+        """N x C x H x W to N x (C + new) x H/stride x W/stride."""
+        before = self.new // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new - before))
 
 
 def resnet32(channels: int, width: int) -> tuple[nn.Module, int]:
@@ -153,8 +151,9 @@ def resnet32(channels: int, width: int) -> tuple[nn.Module, int]:
     inputs = width
     for stage in range(3):
         for block in range(5):
-            layers.append(CifarBlock(inputs, width << stage, 2 if stage and not block else 1))
-            inputs = width << stage
+            outputs, stride = width << stage, 2 if stage and not block else 1
+            layers.append(Block(inputs, outputs, stride, ZeroPadding(outputs - inputs, stride)))
+            inputs = outputs
     body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     for module in body.modules():
         if isinstance(module, nn.Conv2d):
