@@ -130,7 +130,7 @@ def resnet8(channels: int, width: int) -> tuple[nn.Module, int]:
 
 
 class ZeroPadding(nn.Module):
-    """A shortcut without weights: every `stride`-th pixel, and zeros for `new` more channels (option A of the paper)."""
+    """A shortcut without weights: every `stride`-th pixel, and zeros for `new` more channels (the paper's option A)."""
 
     def __init__(self, new: int, stride: int):
         super().__init__()
