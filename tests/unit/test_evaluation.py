@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.classification import score, with_intervals
-from synaug.evaluation.costs import add_costs
+from synaug.evaluation.costs import add_costs, generation_seconds
 from synaug.evaluation.differences import compare
 from synaug.evaluation.intervals import mean_interval, summarise
 from synaug.manifests import read_manifest, write_manifest
@@ -191,6 +191,11 @@ def test_costs_are_images_and_recorded_seconds(tmp_path):
     assert rows["train_seconds"].iloc[:2].tolist() == [15, 16.5]
     assert rows["generation_seconds"].tolist() == [0, 0, 30]
     assert pd.isna(rows["train_seconds"].iloc[2])  # nothing was recorded
+    copied = tmp_path / "benchmarks" / "generate_shard" / "def.jsonl"
+    copied.parent.mkdir()
+    copied.write_text(json.dumps({"s": 4.0}) + "\n")
+    assert generation_seconds(tmp_path, ["abc", "def"]) == 34  # the second one's images were taken over
+    assert np.isnan(generation_seconds(tmp_path, ["abc", "none"]))
 
 
 def test_interval_by_hand():

@@ -25,7 +25,7 @@ def add_costs(
     benchmarks/ and costs/.
     """
     keys = summary[["recipe", "stage"]].drop_duplicates()
-    sampling = generation_seconds(results / "costs", shards)
+    sampling = generation_seconds(results, shards)
     rows = []
     for recipe, stage in keys.itertuples(index=False):
         images = rows_of_recipe(balanced, data[recipe]).groupby("source")["image_id"].nunique()
@@ -48,9 +48,17 @@ def training_seconds(benchmarks: Path, recipe: str, stage: str, stage1: str, see
     return float(np.sum(jobs, axis=1).mean())
 
 
-def generation_seconds(costs: Path, shards: list[str]) -> float:
-    """Seconds of all `shards` together, from costs/<shard>.json; NaN if one is not recorded."""
-    return float(sum(_recorded(costs / f"{shard}.json", "seconds") for shard in shards))
+def generation_seconds(results: Path, shards: list[str]) -> float:
+    """Seconds of all `shards` together; NaN if one is not recorded.
+
+    From costs/<shard>.json; of a shard whose images were all taken over, those of its job.
+    """
+    total = 0.0
+    for shard in shards:
+        sampled = _recorded(results / "costs" / f"{shard}.json", "seconds")
+        job = _recorded(results / "benchmarks" / "generate_shard" / f"{shard}.jsonl", "s")
+        total += job if np.isnan(sampled) else sampled
+    return total
 
 
 def _recorded(file: Path, key: str) -> float:
