@@ -64,9 +64,9 @@ def balanced_manifest(wildcards):
 
 
 def images_of(data):
-    """Hash of the training images with source `data` (real, or balanced for all) and of the test images."""
+    """Hash of the images that a recipe with this `data` trains on, and of those that its networks are asked of."""
     balanced = checkpoints.build_balanced_manifest.get().output.balanced
-    return manifests_hash(balanced, data, CONFIG.dataset.test_split, Path(balanced).stat().st_mtime_ns)
+    return manifests_hash(balanced, data, tuple(CONFIG.dataset.held_out), Path(balanced).stat().st_mtime_ns)
 
 
 def settings_of(recipe, *stages):
@@ -74,6 +74,6 @@ def settings_of(recipe, *stages):
     return {
         "image_size": CONFIG.dataset.image_size,
         "color": CONFIG.dataset.color,
-        "test_split": CONFIG.dataset.test_split,
+        "held_out": CONFIG.dataset.held_out,
         "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
     }

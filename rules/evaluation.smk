@@ -2,8 +2,10 @@
 
 Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results>/imbalance.parquet; for what it cost,
 <results>/{balanced,plan}.parquet, <results>/benchmarks/ and <results>/costs/.
-Outputs: <results>/domain_probes.parquet, if the config asks for it; <results>/metrics.parquet, one row per figure and network; <results>/differences.parquet, recipes minus a
-baseline; <results>/summary.parquet, means, intervals and costs.
+Outputs: <results>/domain_probes.parquet and shortcuts.parquet (with unseen.parquet, images made for it), if the config
+asks for them; <results>/metrics.parquet, one row per figure and network; <results>/differences.parquet, recipes minus a
+baseline; <results>/summary.parquet, means, intervals and costs; with a validation split <results>/selection.parquet,
+the settings that one would have chosen by it.
 
 Seconds are never twice the same, so nothing is run again for them.
 """
@@ -17,7 +19,7 @@ NETWORKS = [
 ]
 
 
-PROBES = {}
+PROBES = []
 
 if CONFIG.evaluation.domain_probe:
 
@@ -43,12 +45,66 @@ if CONFIG.evaluation.domain_probe:
         script:
             "../workflow_scripts/probe_domains.py"
 
-    PROBES = {"probes": "<results>/domain_probes.parquet"}
+    PROBES.append("<results>/domain_probes.parquet")
+
+
+if CONFIG.evaluation.shortcut_images:
+
+    rule unseen_images:
+        input:
+            **SOURCES,
+            imbalance="<results>/imbalance.parquet",
+            model=MODEL_FILES,
+            prompts=PROMPT_FILES,
+        output:
+            images="<results>/unseen.parquet",
+        log:
+            "<logs>/unseen_images.log",
+        benchmark:
+            "<benchmarks>/unseen_images.jsonl"
+        conda:
+            "../envs/torch.yaml"
+        threads: 2
+        resources:
+            gpu=1,
+            batch_size=CONFIG.generation.batch_size or 0,
+            compile=int(CONFIG.generation.compile),
+        params:
+            settings=rules.plan_generation.params.settings,
+            unseen=CONFIG.evaluation.shortcut_images,
+        script:
+            "../workflow_scripts/generate_beside_plan.py"
+
+    rule probe_shortcuts:
+        input:
+            models=[f"<results>/{network}/model.safetensors" for network in NETWORKS],
+            unseen="<results>/unseen.parquet",
+            real=ancient("<results>/real.parquet"),
+            balanced=balanced_manifest,
+            code=code(
+                "probe_shortcuts.py",
+                "synaug/evaluation/bootstrap.py",
+                "synaug/evaluation/shortcut.py",
+                "synaug/training/backbones.py",
+            ),
+        output:
+            probes="<results>/shortcuts.parquet",
+        log:
+            "<logs>/probe_shortcuts.log",
+        conda:
+            "../envs/torch.yaml"
+        threads: 2
+        params:
+            form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
+        script:
+            "../workflow_scripts/probe_shortcuts.py"
+
+    PROBES.append("<results>/shortcuts.parquet")
 
 
 rule evaluate:
     input:
-        **PROBES,
+        probes=PROBES,
         predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
         imbalance="<results>/imbalance.parquet",
         # Ancient: other images give other predictions.
@@ -73,11 +129,38 @@ rule evaluate:
     conda:
         "../envs/data.yaml"
     params:
+        test_split=CONFIG.dataset.test_split,
         group_columns=CONFIG.dataset.group_columns,
         baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
         stage1=STAGE1,
     script:
         "../workflow_scripts/evaluate.py"
+
+
+SELECTION = {}
+
+if CONFIG.dataset.validation_split:
+
+    rule select_settings:
+        input:
+            predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
+            real=ancient("<results>/real.parquet"),
+            code=code(
+                "select_settings.py", "synaug/evaluation/selection.py", "synaug/manifests.py", "synaug/schemas.py"
+            ),
+        output:
+            selection="<results>/selection.parquet",
+        log:
+            "<logs>/select_settings.log",
+        conda:
+            "../envs/data.yaml"
+        params:
+            split=CONFIG.dataset.validation_split,
+            recipes=list(CONFIG.recipes),
+        script:
+            "../workflow_scripts/select_settings.py"
+
+    SELECTION = {"selection": "<results>/selection.parquet"}
 
 
 rule summarise:

@@ -28,7 +28,7 @@ if CONFIG.generator_training:
             settings=CONFIG.generator_training.model_dump(exclude={"images", "output"}),
             prompts=CONFIG.prompts.model_dump(),
             group_columns=CONFIG.dataset.group_columns,
-            test_split=CONFIG.dataset.test_split,
+            held_out=CONFIG.dataset.held_out,
             seed=CONFIG.seed,
             state=f"results/{CONFIG.experiment}/generator_training",
         script:

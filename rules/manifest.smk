@@ -93,7 +93,9 @@ rule score_synthetic:
     params:
         settings={
             "screening": CONFIG.screening.scoring(),
-            "form": CONFIG.dataset.model_dump(include={"image_size", "color", "train_split", "test_split"}),
+            "form": CONFIG.dataset.model_dump(
+                include={"image_size", "color", "train_split", "test_split", "validation_split"}
+            ),
         },
     script:
         "../workflow_scripts/score_synthetic.py"

@@ -43,7 +43,7 @@ rule preview_images:
         # How many images the classes get does not matter here.
         settings={key: value for key, value in rules.plan_generation.params.settings.items() if key != "balance"},
     script:
-        "../workflow_scripts/preview_images.py"
+        "../workflow_scripts/generate_beside_plan.py"
 
 
 rule preview:

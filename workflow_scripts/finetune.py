@@ -1,4 +1,4 @@
-"""Stage 2: re-train the last layer on a few real images, and let the network read the test images again."""
+"""Stage 2: re-train the last layer on a few real images, and let the network read the held-out images again."""
 
 import numpy as np
 import torch
@@ -21,11 +21,11 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     trained_on = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data)
     counts = np.bincount(trained_on["label"])
     images = read_manifest("real", real)
-    test = images[(images["split"] == settings["test_split"]) & images["usable"]]
+    asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_device() as device:
         data = load_images(table, packed, "real", settings, threads, device)
         tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, counts)
-        write_manifest("predictions", predict(tuned, test, settings["image_size"], settings["color"]), out.predictions)
+        write_manifest("predictions", predict(tuned, asked, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(tuned, out.model)
 

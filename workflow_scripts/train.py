@@ -1,4 +1,4 @@
-"""Stage 1: train a whole network on the images of a recipe, and let it read the test images."""
+"""Stage 1: train a whole network on the images of a recipe, and let it read the held-out images."""
 
 import hashlib
 import json
@@ -39,13 +39,13 @@ def main(
     recipe = Recipe.model_validate(settings["recipe"])
     images = read_manifest("real", real)
     classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
-    test = images[(images["split"] == settings["test_split"]) & images["usable"]]
+    asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:
         device = run_on(
             devices, train, table, packed, classes, settings, seed, threads, checkpoint, out.model, out.history
         )
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
-        write_manifest("predictions", predict(model, test, settings["image_size"], settings["color"]), out.predictions)
+        write_manifest("predictions", predict(model, asked, settings["image_size"], settings["color"]), out.predictions)
 
 
 def train(

@@ -20,7 +20,7 @@ def main(
     settings: dict,
     prompts: dict,
     group_columns: list[str],
-    test_split: str,
+    held_out: list[str],
     seed: int,
     threads: int,
     state: str,
@@ -32,7 +32,7 @@ def main(
     """
     torch.set_num_threads(threads)
     training = GeneratorTraining.model_validate(settings | {"images": images, "output": out})
-    rows = labelled_images(images, test_split, group_columns)
+    rows = labelled_images(images, held_out, group_columns)
     cells = rows.drop_duplicates(["label", "group"]).sort_values(["label", "group"], ignore_index=True)
     texts = cell_prompts(Prompts.model_validate(prompts), cells, group_columns)
     place = pd.Series(cells.index, pd.MultiIndex.from_frame(cells[["label", "group"]]))
@@ -57,10 +57,11 @@ def main(
         )
 
 
-def labelled_images(table: str, test_split: str, group_columns: list[str]) -> pd.DataFrame:
+def labelled_images(table: str, held_out: list[str], group_columns: list[str]) -> pd.DataFrame:
     """Rows (label, label_name, group, attributes, path, row, column): Parquet with images inside, or a manifest.
 
-    Test images and images that are of no use are left out. Raises UserError if a column is missing or nothing is left.
+    Images of the splits `held_out`, and images that are of no use, are left out. Raises UserError if a column is
+    missing or nothing is left.
     """
     names = pq.read_schema(table).names
     manifest = "attributes" in names
@@ -79,11 +80,11 @@ def labelled_images(table: str, test_split: str, group_columns: list[str]) -> pd
         rows["attributes"] = rows[columns].astype(str).to_numpy().tolist()
         rows["group"] = [", ".join(values) for values in rows["attributes"]]
     if "split" in names:
-        rows = rows[rows["split"] != test_split]
+        rows = rows[~rows["split"].isin(held_out)]
     if "usable" in names:
         rows = rows[rows["usable"]]
     if rows.empty:
-        raise UserError(f"{table}: has no image outside the split {test_split!r}")
+        raise UserError(f"{table}: has no image outside the split {' or '.join(map(repr, held_out))}")
     return rows.reset_index(drop=True)
 
 
@@ -94,7 +95,7 @@ if __name__ == "__main__":
             snakemake.params.settings,
             snakemake.params.prompts,
             snakemake.params.group_columns,
-            snakemake.params.test_split,
+            snakemake.params.held_out,
             snakemake.params.seed,
             snakemake.threads,
             snakemake.params.state,

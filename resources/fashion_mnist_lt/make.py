@@ -1,13 +1,15 @@
 """Make the embedded data again: a long-tailed cut of Fashion-MNIST, and the pool of what is left.
 
-    python resources/fashion_mnist_lt/make.py FOLDER [--pool pool.parquet] [--study build/study]
+    python resources/fashion_mnist_lt/make.py FOLDER [--pool pool.parquet] [--study FOLDER] [--colored FOLDER]
 
 FOLDER holds the four official files (train-images-idx3-ubyte.gz ...): Debian's package `dataset-fashion-mnist` puts
 them into /usr/share/datasets/fashion-mnist, and torchvision.datasets.FashionMNIST(root, download=True) into
 <root>/FashionMNIST/raw. The pool is the training images that are not in the cut; the embedded generator is trained
 on it. For docs/results.md, --study writes two data sets with the training images of the cut: <study>/test, with all
 10,000 official test images, and <study>/validation, with 500 images per class of the pool in their place, to choose
-settings by. None of this is part of the repository.
+settings by. --colored writes two, to be painted: <colored>/data, 500 official training images per class, 500 others
+to choose settings by, and all official test images; <colored>/pool, the 50,000 training images that are left, for a
+generator. None of this is part of the repository.
 """
 
 import argparse
@@ -30,6 +32,7 @@ CLASSES = [
 ]
 LARGEST, FACTOR, TEST_PER_CLASS, SEED = 500, 100, 200, 0
 VALIDATION_PER_CLASS, VALIDATION_SEED = 500, 1
+COLORED_PER_CLASS, COLORED_SEED = 500, 2
 
 
 def read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pool", type=Path, help="also write the training images that are not in the cut")
-    parser.add_argument("--study", type=Path, help="also write the data sets of docs/results.md")
+    parser.add_argument("--study", type=Path, help="also write the data sets of docs/results.md, classes")
+    parser.add_argument("--colored", type=Path, help="also write the data sets of docs/results.md, groups")
     arguments = parser.parse_args()
     here = Path(__file__).parent
     images, labels = read_idx(arguments.folder, "train")
@@ -87,6 +91,16 @@ def main() -> None:
         held = rest[draw(labels[rest], [VALIDATION_PER_CLASS] * len(CLASSES), VALIDATION_SEED)]
         write_images(arguments.study / "validation/train.parquet", images, labels, cut, "train")
         write_images(arguments.study / "validation/test.parquet", images, labels, held, "test")
+    if arguments.colored:
+        both = draw(labels, [COLORED_PER_CLASS + VALIDATION_PER_CLASS] * len(CLASSES), COLORED_SEED)
+        own = both[draw(labels[both], [COLORED_PER_CLASS] * len(CLASSES), COLORED_SEED)]
+        held, rest = np.setdiff1d(both, own), np.setdiff1d(np.arange(len(labels)), both)
+        write_images(arguments.colored / "data/train.parquet", images, labels, own, "train")
+        write_images(arguments.colored / "data/validation.parquet", images, labels, held, "validation")
+        write_images(arguments.colored / "data/test.parquet", test_images, test_labels, np.arange(10_000), "test")
+        write_images(arguments.colored / "pool/train.parquet", images, labels, rest, "train")
+        # A data set needs some: those of validation.
+        write_images(arguments.colored / "pool/test.parquet", images, labels, held, "test")
     chosen = draw(test_labels, [TEST_PER_CLASS] * len(CLASSES), SEED)
     write_images(here / "test.parquet", test_images, test_labels, chosen, "test")
     indices = {"train": cut.tolist(), "test": chosen.tolist()}

@@ -25,6 +25,7 @@ def predictions(right) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "image_id": list("0123456789"),
+            "split": "test",
             "label": labels,
             "label_name": [["bag", "a/b", "coat"][label] for label in labels],
             "predicted": predicted,
@@ -45,9 +46,10 @@ def files(tmp_path) -> dict:
     return {
         "predictions": paths,
         "baselines": ["real"],
-        "probes": None,
+        "probes": [],
         "real": "",
         "group_columns": [],
+        "test_split": "test",
         "stage1": {"real": "real", "synaug": "synaug"},
         **out,
     }

@@ -12,7 +12,8 @@ from synaug.errors import UserError
 
 def dataset(path, label_column="label", group_columns=(), train_split="train", test_split="test"):
     names = {"label_column": label_column, "group_columns": list(group_columns)}
-    return SimpleNamespace(path=str(path), train_split=train_split, test_split=test_split, **names)
+    names |= {"train_split": train_split, "test_split": test_split, "validation_split": None}
+    return SimpleNamespace(path=str(path), **names)
 
 
 def complaint(call, *arguments) -> str:

@@ -321,6 +321,7 @@ def manifest(tmp_path, pngs) -> pd.DataFrame:
             "image_id": [f"{n:02d}" for n in range(9)],
             "label": [0, 1, 2] * 3,
             "label_name": CLASSES * 3,
+            "split": "test",
             "source": ["real"] * 5 + ["synthetic"] * 4,
             "weight": 1.0,
             "path": [str(tmp_path / f"{n}.png") for n in range(9)],

@@ -97,17 +97,18 @@ def images_digest(rows: pd.DataFrame) -> str:
 
     Where they are stored does not count: images that moved to another shard leave it unchanged.
     """
-    columns = [name for name in ("sha256", "label", *_CELL, "source", "weight") if name in rows]
+    columns = [name for name in ("split", "sha256", "label", *_CELL, "source", "weight") if name in rows]
     seen = rows[columns].sort_values(columns)
     return hashlib.sha256(pd.util.hash_pandas_object(seen, index=False).to_numpy().tobytes()).hexdigest()
 
 
 @lru_cache
-def manifests_hash(balanced: str, data: str, test_split: str, changed_ns: int) -> list[str]:
-    """Digests of what a recipe trains on and of the test images, from the manifest `balanced` and `real` beside it.
+def manifests_hash(balanced: str, data: str, held_out: tuple[str, ...], changed_ns: int) -> list[str]:
+    """Digests of what a recipe trains on and of the images of the splits `held_out`, which its networks are asked of.
 
-    data: `real` or `balanced`. changed_ns: time of the last change of `balanced`, for the cache.
+    balanced: this manifest, with `real` beside it. data: see `rows_of_recipe`. changed_ns: time of the last
+    change of `balanced`, for the cache.
     """
     real = read_manifest("real", Path(balanced).with_name("real.parquet"))
-    test = real[(real["split"] == test_split) & real["usable"]]
-    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data)), images_digest(test)]
+    asked = real[real["split"].isin(held_out) & real["usable"]]
+    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data)), images_digest(asked)]

@@ -47,8 +47,8 @@ class Size:
 
 
 def stored_files(results: Path) -> list[Path]:
-    """The files with synthetic images of all experiments, shards and previews. results: the folder of experiments."""
-    return sorted([*results.glob("*/shards/*.parquet"), *results.glob("*/preview.parquet")])
+    """The files with synthetic images of all experiments, shards and others. results: the folder of experiments."""
+    return sorted(file for name in ("shards/*", "preview", "unseen") for file in results.glob(f"*/{name}.parquet"))
 
 
 def stored_ids(files: Iterable[Path]) -> set[str]:

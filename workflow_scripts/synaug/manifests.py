@@ -16,7 +16,28 @@ import pyarrow.parquet as pq
 
 from synaug.disk import space_for
 from synaug.errors import UserError
-from synaug.schemas import SCHEMA_VERSION, SCHEMAS, SORT_KEYS
+from synaug.schemas import SCHEMA_VERSION, SCHEMAS
+
+SORT_KEYS = {
+    "real": ["split", "label", "image_id"],
+    "imbalance": ["kind", "label", "group"],
+    "plan": ["label", "group", "index"],
+    "shard": ["label_name", "image_id"],
+    "scores": ["label", "group", "index"],
+    "features": ["source", "label", "image_id"],
+    "synthetic": ["label", "image_id"],
+    "quality": ["label_name", "metric"],
+    "balanced": ["label", "source", "image_id"],
+    "packed": ["label", "source", "image_id"],
+    "history": ["step"],
+    "predictions": ["split", "label", "image_id"],
+    "metrics": ["recipe", "stage", "seed", "metric", "subset"],
+    "differences": ["recipe", "stage", "baseline_recipe", "baseline_stage", "metric", "subset"],
+    "summary": ["recipe", "stage", "metric", "subset"],
+    "selection": ["method", "criterion"],
+}
+SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]
+SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]
 
 
 def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.PathLike) -> None:

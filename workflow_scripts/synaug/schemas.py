@@ -83,7 +83,8 @@ _FIGURE = [
         "metric",
         REPEATED,
         "accuracy: share of right answers; ece: expected calibration error of the top probability (15 bins, 0: best), "
-        "domain_probe: share of training images whose kind a linear classifier tells (0.5: chance); "
+        "domain_probe: share of training images whose kind a linear classifier tells (0.5: chance); pair_probe, "
+        "swap_drop: whether networks use group and kind as a shortcut, see synaug/evaluation/shortcut.py; "
         "with groups also tpr, fpr, selection_rate, demographic_parity_difference and _ratio, "
         "equal_opportunity_difference, equalized_odds_difference and _ratio",
     ),
@@ -247,6 +248,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "predictions": pa.schema(
         [
             _ID,
+            _field("split", REPEATED, "test, or what dataset.test_split and validation_split say"),
             *_CELL,
             _field("predicted", pa.int32(), "class of the highest probability"),
             _field("probabilities", pa.list_(pa.float32()), "of all classes, in their order"),
@@ -260,6 +262,17 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("value", pa.float64(), "0 to 1"),
             _field("low", pa.float64(), "lower end of the 95 % interval over test images (percentile bootstrap)"),
             _field("high", pa.float64(), "upper end of that interval"),
+        ]
+    ),
+    "selection": pa.schema(
+        [
+            _field("method", REPEATED, "recipe of the config, without what follows its last hyphen"),
+            _field("criterion", REPEATED, "figure of the validation images that settings are chosen by"),
+            _field("needs", REPEATED, "what of the validation images it needs: class, or class and group"),
+            *_NETWORKS,
+            _field("validation", pa.float64(), "the figure, 0 to 1, mean over seeds"),
+            _field("candidates", pa.int32(), "settings of the method that it was chosen from"),
+            _field("seeds", pa.int32(), "number of seeds"),
         ]
     ),
     "differences": pa.schema(
@@ -296,23 +309,3 @@ SCHEMAS: dict[str, pa.Schema] = {
 _VARIANT = _field("variant", REPEATED, "name in the study; the experiment is <study>-<variant>")
 SCHEMAS["study"] = SCHEMAS["summary"].insert(0, _VARIANT)
 SCHEMAS["study_differences"] = SCHEMAS["differences"].insert(0, _VARIANT)
-
-SORT_KEYS = {
-    "real": ["split", "label", "image_id"],
-    "imbalance": ["kind", "label", "group"],
-    "plan": ["label", "group", "index"],
-    "shard": ["label_name", "image_id"],
-    "scores": ["label", "group", "index"],
-    "features": ["source", "label", "image_id"],
-    "synthetic": ["label", "image_id"],
-    "quality": ["label_name", "metric"],
-    "balanced": ["label", "source", "image_id"],
-    "packed": ["label", "source", "image_id"],
-    "history": ["step"],
-    "predictions": ["label", "image_id"],
-    "metrics": ["recipe", "stage", "seed", "metric", "subset"],
-    "differences": ["recipe", "stage", "baseline_recipe", "baseline_stage", "metric", "subset"],
-    "summary": ["recipe", "stage", "metric", "subset"],
-}
-SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]
-SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]

@@ -17,6 +17,13 @@ class Evaluation(Model):
         False, description="Measure how well real and synthetic images can be told apart by a network's features."
     )
 
+    shortcut_images: int | None = Field(
+        None,
+        ge=5,
+        description="With groups: measure whether networks use the group and the kind of an image as a shortcut, by so "
+        "many synthetic images of every class in every group, made for it; null: no.",
+    )
+
     @property
     def baselines(self) -> list[str]:
         """`baseline` as a list."""

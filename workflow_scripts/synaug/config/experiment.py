@@ -15,6 +15,7 @@ from synaug.errors import UserError
 
 _GROUPED = ("table", "utkface", "waterbirds", "celeba")
 _PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
+_UNVALIDATED = (*_PUBLISHED, "utkface")  # their authors name training and test images only
 
 
 class Painted(Model):
@@ -41,6 +42,9 @@ class Dataset(Model):
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images: 1 or 3.")
     train_split: str = Field("train", description="Name of the split that is measured, filled and trained on.")
     test_split: str = Field("test", description="Name of the split that is only evaluated on.")
+    validation_split: str | None = Field(
+        None, description="Name of the split that settings are chosen by; null: none are chosen."
+    )
     label_column: str = Field("label", description="table, utkface, celeba: what names the class.")
     group_columns: list[str] = Field(
         [], description="table, utkface, waterbirds, celeba: what makes the groups; several: their crossing."
@@ -71,12 +75,26 @@ class Dataset(Model):
     )
     cut_seed: int = Field(0, ge=0, lt=2**32, description="With imbalance_factor: which images are kept.")
 
+    @property
+    def held_out(self) -> list[str]:
+        """Names of the splits that nothing is trained on, the test split first."""
+        return [self.test_split] + ([self.validation_split] if self.validation_split else [])
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits that are used, the training split first."""
+        return [self.train_split, *self.held_out]
+
     @model_validator(mode="after")
     def _keys_fit_the_source(self):
         if (self.lists is not None) != (self.source == "image_list"):
             raise ValueError("lists is needed with source: image_list, and only with it")
-        if self.lists is not None and not {self.train_split, self.test_split} <= set(self.lists):
-            raise ValueError(f"lists should have a file for {self.train_split} and for {self.test_split}")
+        if self.validation_split and self.source in _UNVALIDATED:
+            raise ValueError(f"validation_split is not for source: {', '.join(_UNVALIDATED)}")
+        if len(set(self.splits)) < len(self.splits):
+            raise ValueError(f"train_split, test_split and validation_split should differ: {', '.join(self.splits)}")
+        if self.lists is not None and not set(self.splits) <= set(self.lists):
+            raise ValueError(f"lists should have a file for each of {', '.join(self.splits)}")
         listed = {"class_names": self.class_names, "classes": self.classes}
         for key, value in {**listed, "download": self.download}.items():
             there = self.source == "image_list" if key in listed else self.source in _PUBLISHED
@@ -154,6 +172,8 @@ class Config(Model):
     @model_validator(mode="after")
     def _groups_are_there_where_they_are_used(self):
         columns = self.dataset.group_columns
+        if self.evaluation.shortcut_images and not columns:
+            raise ValueError("evaluation.shortcut_images needs dataset.group_columns")
         allowed = ["label", "modifier", *(["group", *columns] if columns else [])]
         for template in self.prompts.templates:
             for name in re.findall(r"\{([^{}]*)\}?", template):

@@ -12,11 +12,11 @@ def find(dataset: Dataset) -> Iterator[dict]:
     """Yield `split, label_name, path, row` (null) and `data` (a function that reads the bytes) of every file.
 
     Hidden files are passed over; everything else is listed, so that a file that is no image shows up with a reason.
-    Raises UserError if the folder or one of the two splits is missing.
+    Raises UserError if the folder or one of the splits is missing.
     """
     root = split_folders(dataset)
     inside = root.resolve()
-    for split in (dataset.train_split, dataset.test_split):
+    for split in dataset.splits:
         for path in sorted(_files(root / split)):
             if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
                 raise UserError(f"{str(path)!a}: the file name is not UTF-8; rename it")
@@ -40,15 +40,16 @@ def files(dataset: Dataset) -> list[Path]:
 
 
 def split_folders(dataset: Dataset) -> Path:
-    """The folder of the data set. Raises UserError if it, or the folder of one of the two splits, is missing."""
+    """The folder of the data set. Raises UserError if it, or the folder of one of the splits, is missing."""
     root = Path(dataset.path)
     if not root.is_dir():
         raise UserError(f"dataset.path: {root} is not a folder; give the folder that holds <split>/<class>/<image>")
-    for split in (dataset.train_split, dataset.test_split):
+    for split in dataset.splits:
         if not (root / split).is_dir():
             there = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) or "no folder"
             raise UserError(
-                f"dataset.path: {root} has no folder {split!r} (there: {there}); set dataset.{{train,test}}_split"
+                f"dataset.path: {root} has no folder {split!r} (there: {there}); "
+                "set dataset.{train,test,validation}_split"
             )
     return root
 

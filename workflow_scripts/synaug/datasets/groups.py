@@ -36,10 +36,10 @@ def check_groups(dataset: Dataset, there: Iterable[str], label: str | None = Non
 
 
 def check_splits(dataset: Dataset) -> None:
-    """Raise UserError unless `train_split` and `test_split` are official splits."""
-    for key in ("train_split", "test_split"):
+    """Raise UserError unless the splits of `dataset` are official splits."""
+    for key in ("train_split", "test_split", "validation_split"):
         name = getattr(dataset, key)
-        if name not in SPLITS.values():
+        if name is not None and name not in SPLITS.values():
             raise UserError(f"dataset.{key}: {name!r} should be one of {', '.join(SPLITS.values())}")
 
 

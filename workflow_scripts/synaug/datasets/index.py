@@ -24,7 +24,7 @@ UNKNOWN = ""  # class of an image that says none, which is listed and not used
 
 
 def index_dataset(dataset: Dataset) -> pd.DataFrame:
-    """Rows of the manifest `real`, one for every image of the training and the test split.
+    """Rows of the manifest `real`, one for every image of the splits that are used.
 
     An image that cannot be used is a row with `usable` false and a reason. `image_id` is the hash of the encoded
     image, so that it stays when files are renamed or rows are moved; a copy gets a number behind it.
@@ -36,7 +36,7 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
         # In slices: a table's images are all in memory while they wait.
         while batch := list(islice(found, 4096)):
             rows += pool.map(lambda row: _examine(row, dataset.max_megapixels), batch)
-    rows = [row for row in rows if row["split"] in (dataset.train_split, dataset.test_split)]
+    rows = [row for row in rows if row["split"] in dataset.splits]
     _check(rows, dataset)
     if dataset.imbalance_factor is not None:
         train = [row for row in rows if row["split"] == dataset.train_split]
@@ -89,15 +89,16 @@ def _examine(row: dict, max_megapixels: float) -> dict:
 
 
 def _check(rows: list[dict], dataset: Dataset) -> None:
-    for split in (dataset.train_split, dataset.test_split):
+    for split in dataset.splits:
         if not any(row["split"] == split and row["usable"] for row in rows):
             raise UserError(f"dataset.path: {dataset.path} has no usable image in split {split!r}")
     trained = {row["label_name"] for row in rows if row["split"] == dataset.train_split and row["usable"]}
     for name in sorted({row["label_name"] for row in rows} - trained - {UNKNOWN}):
         count = sum(row["label_name"] == name for row in rows)
+        other = next(row["split"] for row in rows if row["label_name"] == name)
         raise UserError(
             f"dataset.path: {dataset.path}: class {name!r} ({count} images) has no usable image in split "
-            f"{dataset.train_split!r}; add some, or remove the class from split {dataset.test_split!r}"
+            f"{dataset.train_split!r}; add some, or remove the class from split {other!r}"
         )
     if len(trained) < 2:
         raise UserError(f"dataset.path: {dataset.path} has one class ({trained.pop()!r}); at least two are needed")

@@ -31,6 +31,12 @@ class Form:
     color: str
     train_split: str
     test_split: str
+    validation_split: str | None = None
+
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """What synthetic images are compared with. Validation images count as test images: both decide results."""
+        return {"train": [self.train_split], "test": [self.test_split, self.validation_split]}
 
     @property
     def chunk(self) -> int:
@@ -118,7 +124,7 @@ def score_synthetic(
     table = plan[["image_id", "label", "label_name", "group", "index"]]
     table = table.join(pd.concat(parts)) if parts else table.assign(sha256="")
     splits = [form.train_split] if scorers.space or screening.leakage else []
-    splits += [form.test_split] if screening.leakage else []
+    splits += form.splits["test"] if screening.leakage else []
     if splits:
         real = real[real["usable"] & real["split"].isin(splits)].reset_index(drop=True)
         seen = Compared(len(real), hashing=bool(screening.leakage))
@@ -131,8 +137,8 @@ def score_synthetic(
             table = _compare(table, "earlier", made, among, made, among, plan["image_id"], scorers.device, earlier=True)
     if screening.leakage:
         among = np.flatnonzero(made.known)
-        for name, split in (("train", form.train_split), ("test", form.test_split)):
-            others = np.flatnonzero(real["split"] == split)
+        for name, kinds in form.splits.items():
+            others = np.flatnonzero(real["split"].isin(kinds))
             table = _compare(table, name, made, among, seen, others, real["image_id"], scorers.device)
     log.info("neighbours found, %.0f s", time.monotonic() - start)
     if made.features is None:

@@ -1,9 +1,13 @@
-"""Make the first images of every class; those that exist are copied, and those made here need not be made again."""
+"""Make images of every cell beside the shards: the first ones, to look at, or ones that nothing is trained on.
+
+Images that exist are copied, and those made here need not be made again.
+"""
 
 from pathlib import Path
 
 from synaug.cost import stored_files
 from synaug.errors import job_log
+from synaug.evaluation.unseen import unseen_rows
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
@@ -12,21 +16,29 @@ from synaug.preview import preview_rows
 
 
 def main(
-    imbalance: str, real: str | None, settings: dict, out: str, batch_size: int, compile: bool, threads: int
+    imbalance: str,
+    real: str | None,
+    settings: dict,
+    unseen: int | None,
+    out: str,
+    batch_size: int,
+    compile: bool,
+    threads: int,
 ) -> None:
-    """Write the images as the manifest `shard` to `out` (results/<experiment>/preview.parquet).
+    """Write the images as the manifest `shard` to `out`, a file in results/<experiment>/.
 
-    real: the manifest of this name, for image-to-image. settings: see rules/generation.smk. What it cost goes to
-    preview.json beside it.
+    real: the manifest of this name, for image-to-image. settings: see rules/generation.smk. unseen: images of every
+    cell that the plan does not have; None: the first ones of a preview. What it cost goes to <out>.json beside it.
     """
     out = Path(out)
     sources = read_sources(real, settings["train_split"]) if real else None
-    rows = preview_rows(read_manifest("imbalance", imbalance), settings, sources)
+    cells = read_manifest("imbalance", imbalance)
+    rows = preview_rows(cells, settings, sources) if unseen is None else unseen_rows(cells, settings, unseen, sources)
     generate_shard(
         rows,
         batch_size,
         out,
-        out.parent / "work" / "preview",
+        out.parent / "work" / out.stem,
         [path for path in stored_files(out.parents[1]) if path != out],
         threads,
         compile=compile,
@@ -41,6 +53,7 @@ if __name__ == "__main__":
             snakemake.input.imbalance,
             snakemake.input.get("real"),
             snakemake.params.settings,
+            snakemake.params.get("unseen"),
             snakemake.output.images,
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),

@@ -1,0 +1,53 @@
+"""Settings are chosen by the validation images alone, and it is said by what."""
+
+import pandas as pd
+import pytest
+
+from synaug.evaluation.selection import method_of, select_settings, validation_figures
+
+RECIPES = ["real", "focal-0.5", "focal-1", "synaug"]
+
+
+def table(*rows) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["recipe", "stage", "seed", "criterion", "value"])
+
+
+def test_figures_of_validation_images_by_hand():
+    """Class 0: 3 of 4 right (red 2 of 2, green 1 of 2); class 1: 1 of 2 (red 1 of 1, green 0 of 1)."""
+    rows = pd.DataFrame({"label": [0, 0, 0, 0, 1, 1], "predicted": [0, 0, 0, 1, 1, 0]})
+    groups = pd.Series(["red", "red", "green", "green", "red", "green"])
+    figures = validation_figures(rows, groups)
+    assert figures == pytest.approx({"average": 4 / 6, "balanced": 0.625, "worst_class": 0.5, "worst_cell": 0.0})
+    assert "worst_cell" not in validation_figures(rows, pd.Series([""] * 6))
+
+
+def test_each_criterion_chooses_a_setting_of_each_method():
+    rows = table(
+        ("real", "train", 0, "average", 0.9),
+        ("focal-0.5", "train", 0, "average", 0.8),
+        ("focal-0.5", "train", 1, "average", 0.6),
+        ("focal-1", "train", 0, "average", 0.75),
+        ("focal-1", "train", 1, "average", 0.75),
+        ("focal-0.5", "train", 0, "worst_cell", 0.5),
+        ("focal-1", "train", 0, "worst_cell", 0.4),
+    )
+    chosen = select_settings(rows, RECIPES).set_index(["method", "criterion"])
+    assert chosen.loc[("focal", "average"), "recipe"] == "focal-1"  # 0.75 beside 0.7, over both seeds
+    assert chosen.loc[("focal", "worst_cell"), "recipe"] == "focal-0.5"
+    assert chosen.loc[("focal", "worst_cell"), "needs"] == "class and group"
+    assert chosen.loc[("focal", "average"), ["candidates", "seeds"]].tolist() == [2, 2]
+    assert chosen.loc[("real", "average"), "candidates"] == 1
+
+
+def test_of_a_fine_tuned_recipe_only_the_end_is_a_candidate():
+    rows = table(("synaug", "train", 0, "average", 0.9), ("synaug", "finetune", 0, "average", 0.8))
+    assert select_settings(rows, RECIPES)["stage"].tolist() == ["finetune"]
+
+
+def test_of_equals_the_first_in_the_config_is_chosen():
+    rows = table(("focal-1", "train", 0, "average", 0.5), ("focal-0.5", "train", 0, "average", 0.5))
+    assert select_settings(rows, RECIPES)["recipe"].tolist() == ["focal-0.5"]
+
+
+def test_a_hyphen_divides_method_and_setting():
+    assert [method_of(name) for name in ("focal-0.5", "ldam-drw-0.8", "real")] == ["focal", "ldam-drw", "real"]
