@@ -7,6 +7,7 @@ Outputs: <results>/report.html.
 
 rule report:
     input:
+        **SELECTION,
         real="<results>/real.parquet",
         imbalance="<results>/imbalance.parquet",
         plan="<results>/plan.parquet",

@@ -1,8 +1,9 @@
 """A study: many experiments from one config, each with its own chain of rules, and one table of all of them.
 
 The rules of a variant are called <variant>_<rule>. Images that two variants share are sampled once.
-Inputs: results/<experiment>-<variant>/{summary,differences}.parquet of every variant of the config's `study`.
-Outputs: <results>/study.parquet and <results>/study_differences.parquet, their manifests with a column `variant`;
+Inputs: results/<experiment>-<variant>/{summary,differences}.parquet of every variant of the config's `study`, and
+selection.parquet of those with a validation split.
+Outputs: <results>/study.parquet, study_differences.parquet and study_selection.parquet, their manifests with a column `variant`;
 <results>/study.md and <results>/study.png, a table and a figure.
 """
 
@@ -10,12 +11,12 @@ from synaug.study import experiments
 
 try:
     VARIANTS = experiments(config)
-    for name, changed in VARIANTS.items():
-        load_config(changed, where=f"study.{name}")
+    CONFIGS = {name: load_config(changed, where=f"study.{name}") for name, changed in VARIANTS.items()}
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 
-STUDY = [changed["experiment"] for changed in VARIANTS.values()]
+STUDY = [one.experiment for one in CONFIGS.values()]
+SELECTED = {name: one.experiment for name, one in CONFIGS.items() if one.dataset.validation_split}
 PREFIXED = {f"{name}_": changed for name, changed in VARIANTS.items()}
 
 for prefix in PREFIXED:
@@ -34,8 +35,10 @@ rule summarise_study:
     input:
         summaries=expand("results/{experiment}/summary.parquet", experiment=STUDY),
         differences=expand("results/{experiment}/differences.parquet", experiment=STUDY),
+        selections=expand("results/{experiment}/selection.parquet", experiment=SELECTED.values()),
         code=code("summarise_study.py", "synaug/study.py", "synaug/report/*.py", "synaug/manifests.py"),
     output:
+        **({"selection": "<results>/study_selection.parquet"} if SELECTED else {}),
         summary="<results>/study.parquet",
         differences="<results>/study_differences.parquet",
         page="<results>/study.md",
@@ -45,7 +48,8 @@ rule summarise_study:
     conda:
         "../envs/data.yaml"
     params:
-        variants={name: list(load_config(changed).recipes) for name, changed in VARIANTS.items()},
+        variants={name: list(one.recipes) for name, one in CONFIGS.items()},
+        selected=list(SELECTED),
         name=CONFIG.experiment,
     script:
         "../workflow_scripts/summarise_study.py"

@@ -49,6 +49,9 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
             "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
             "after": unevenness((classes["real"] + classes["synthetic"]).to_numpy()),
             "columns": page.figure_columns(summary),
+            "selection": page.selection_table(
+                read_manifest("selection", manifests.selection) if manifests.get("selection") else None, summary
+            ),
             "groups": page.group_columns(summary, settings.dataset.group_columns),
             "group_figure": page.svg_figure(plots.class_figure(per_group, sorted(per_group["label_name"].unique())))
             if len(per_group)

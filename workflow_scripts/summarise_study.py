@@ -6,19 +6,31 @@ from synaug.report.study import markdown, study_figure
 from synaug.study import collect
 
 
-def main(summaries: list[str], differences: list[str], variants: dict[str, list[str]], name: str, out) -> None:
+def main(
+    summaries: list[str],
+    differences: list[str],
+    selections: dict[str, str],
+    variants: dict[str, list[str]],
+    name: str,
+    out,
+) -> None:
     """Join manifests into the files `out.summary`, `out.differences`, `out.page` and `out.picture`.
 
-    summaries, differences: one file per variant, in the order of `variants` (variant -> its recipes). name: its name.
+    summaries, differences: one file per variant, in the order of `variants` (variant -> its recipes). selections:
+    variant -> the file with the settings that its validation images choose; without any `out.selection` is not written.
+    name: of the study.
     """
     summary = collect(variants, [read_manifest("summary", path) for path in summaries])
     deltas = collect(variants, [read_manifest("differences", path) for path in differences])
+    chosen = collect(selections, [read_manifest("selection", path) for path in selections.values()])
     write_manifest("study", summary, out.summary)
     write_manifest("study_differences", deltas, out.differences)
+    if chosen is not None:
+        write_manifest("study_selection", chosen, out.selection)
     with atomic_path(out.page) as temporary:
-        temporary.write_text(markdown(summary, deltas, variants, name))
+        temporary.write_text(markdown(summary, deltas, variants, name, chosen))
     with atomic_path(out.picture) as temporary:
-        study_figure(summary, variants).savefig(temporary, format="png", dpi=150)
+        study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150)
 
 
 if __name__ == "__main__":
@@ -26,6 +38,7 @@ if __name__ == "__main__":
         main(
             snakemake.input.summaries,
             snakemake.input.differences,
+            dict(zip(snakemake.params.selected, snakemake.input.selections, strict=True)),
             snakemake.params.variants,
             snakemake.params.name,
             snakemake.output,

@@ -59,7 +59,7 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     rows = [
         (recipe, stage, metric, subset, weighting, value, value - 0.01, value + 0.01)
         for recipe, stage, value in (("real", "train", 0.5), ("synaug", "train", 0.7), ("synaug", "finetune", 0.75))
-        for metric, subset, weighting in (("accuracy", "balanced", "classes"), ("accuracy", "few", "classes"))
+        for metric, subset, weighting in [("accuracy", subset, "classes") for subset in ("balanced", "many", "few")]
     ]
     names = ["recipe", "stage", "metric", "subset", "weighting", "mean", "low", "high"]
     summary = pd.DataFrame(rows, columns=names).assign(
@@ -77,7 +77,7 @@ def test_the_page_has_every_network_of_every_variant_with_its_interval_and_costs
     text = markdown(*tables, "probe")
     assert "## a" in text and "## b" in text
     line = next(line for line in text.splitlines() if line.startswith("| synaug + fine-tune |"))
-    assert line == "| synaug + fine-tune | 75.0 [74.0, 76.0] | 75.0 [74.0, 76.0] | 10 + 20 | 4 + ? | 3 |"
+    assert line == f"| synaug + fine-tune |{' 75.0 [74.0, 76.0] |' * 3} 10 + 20 | 4 + ? | 3 |"
     assert "| synaug + fine-tune minus real | +25.0 [20.0, 30.0] |" in text
     assert text.count("| real |") == 1
 
@@ -87,6 +87,32 @@ def test_the_figure_has_a_point_for_every_network(tables):
     panels = study_figure(summary, variants).axes
     assert [len(panel.containers) for panel in panels] == [5, 5]
     assert [label.get_text() for label in panels[0].get_yticklabels()].count("synaug + fine-tune") == 2
+
+
+def test_with_groups_the_page_has_cells_probes_and_the_settings_that_were_chosen(tables):
+    summary, deltas, variants = tables
+    rows = [("accuracy", "worst_cell", "cells"), ("pair_probe", "all", "cells"), ("swap_drop", "real", "classes")]
+    cells = [summary[summary["subset"] == "few"].assign(metric=m, subset=s, weighting=w) for m, s, w in rows]
+    summary = pd.concat([summary[~summary["subset"].isin(["few", "many"])], *cells])
+    chosen = pd.DataFrame(
+        [
+            ("a", "synaug", criterion, "class", "synaug", "finetune", 0.6, 3, 3)
+            for criterion in ("average", "worst_cell")
+        ],
+        columns=["variant", "method", "criterion", "needs", "recipe", "stage", "validation", "candidates", "seeds"],
+    )
+    text = markdown(summary, deltas, variants, "probe", chosen)
+    assert "| all classes | worst cell | pair probe | swap, real |" in text
+    line = "| average (class) | synaug + fine-tune | 3 | 60.0 | 75.0 [74.0, 76.0] | 75.0 [74.0, 76.0] |"
+    assert text.count(line) == 1 and "| worst cell (class) |" in text
+    # Of variant a only the setting that was chosen, of b, where none was, every network.
+    assert [len(panel.containers) for panel in study_figure(summary, variants, chosen).axes] == [2, 2]
+
+
+def test_a_single_shot_group_is_not_said_beside_all_classes(tables):
+    summary, deltas, variants = tables
+    text = markdown(summary[summary["subset"] != "few"], deltas.iloc[:0], variants, "probe")
+    assert "| all classes | real + synthetic images |" in text
 
 
 def test_the_tables_of_a_study_are_manifests(tables, tmp_path):

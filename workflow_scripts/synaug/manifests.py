@@ -37,6 +37,7 @@ SORT_KEYS = {
     "selection": ["method", "criterion"],
 }
 SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]
+SORT_KEYS["study_selection"] = ["variant", *SORT_KEYS["selection"]]
 SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]
 
 

@@ -308,4 +308,5 @@ SCHEMAS: dict[str, pa.Schema] = {
 # A study has the same tables, of all its variants.
 _VARIANT = _field("variant", REPEATED, "name in the study; the experiment is <study>-<variant>")
 SCHEMAS["study"] = SCHEMAS["summary"].insert(0, _VARIANT)
+SCHEMAS["study_selection"] = SCHEMAS["selection"].insert(0, _VARIANT)
 SCHEMAS["study_differences"] = SCHEMAS["differences"].insert(0, _VARIANT)

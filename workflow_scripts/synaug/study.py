@@ -40,8 +40,10 @@ def experiments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return made
 
 
-def collect(variants: Iterable[str], tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """The manifests `summary` or `differences` of all variants, in their order, in one with a column `variant`."""
+def collect(variants: Iterable[str], tables: list[pd.DataFrame]) -> pd.DataFrame | None:
+    """Manifests of one kind, one for each of `variants`, in one with a column `variant`; None: there are none."""
+    if not tables:
+        return None
     return pd.concat([table.assign(variant=name) for name, table in zip(variants, tables, strict=True)])
 
 

@@ -83,6 +83,8 @@ def group_columns(summary: pd.DataFrame, names: list[str]) -> list[tuple[str, li
     columns = [("accuracy, %", [*whole, ("accuracy", "worst_cell", "cells"), ("accuracy", "worst_group", "groups")])]
     compared = list(dict.fromkeys([*names, " x ".join(names)]))
     columns += [(f"{title}, %", [(metric, f"groups:{name}", "groups") for name in compared]) for metric, title in GAPS]
+    swapped = [("swap_drop", kind, "classes") for kind in ("synthetic", "real")]
+    columns += [("pair probe, %", [("pair_probe", "all", "cells")]), ("swap drop, points", swapped)]
     there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
     columns = [(title, [key for key in keys if key in there]) for title, keys in columns]
     return [(title, keys) for title, keys in columns if keys]
@@ -90,8 +92,8 @@ def group_columns(summary: pd.DataFrame, names: list[str]) -> list[tuple[str, li
 
 def subset_name(key: tuple[str, str, str]) -> str:
     """What a column of a table is called. key: (metric, subset, weighting)."""
-    _, subset, weighting = key
-    if subset == "all" and weighting != "images":
+    metric, subset, weighting = key
+    if metric == "accuracy" and subset == "all" and weighting != "images":
         return {"cells": "all, cells alike", "training": "all, as in training"}.get(weighting, subset)
     return subset.removeprefix("groups:").replace("_", " ")
 
@@ -111,6 +113,31 @@ def result_table(summary: pd.DataFrame) -> list[dict]:
         ]
         rows.append({"name": name, "values": values, "costs": [*images, *seconds], "seeds": first["seeds"]})
     return rows
+
+
+def selection_table(selection: pd.DataFrame | None, summary: pd.DataFrame) -> dict | None:
+    """What each criterion chooses of each method (manifest `selection`): columns as in `figure_columns`, and rows.
+
+    summary: with `series`, for the figures on the test images. None without a selection.
+    """
+    if selection is None:
+        return None
+    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
+    shown = [("all", "images"), ("balanced", "classes"), ("worst_class", "classes"), ("worst_cell", "cells")]
+    keys = [("accuracy", *key) for key in shown if ("accuracy", *key) in there]
+    values = {row["name"]: row["values"] for row in result_table(summary)}
+    named = name_series(selection, summary["recipe"].drop_duplicates().tolist())
+    rows = [
+        {
+            "name": f"{row.criterion.replace('_', ' ')} ({row.needs})",
+            "series": row.series,
+            "candidates": row.candidates,
+            "validation": percent(row.validation),
+            "values": values[row.series],
+        }
+        for row in named.sort_values("criterion", kind="stable").itertuples()
+    ]
+    return {"columns": [("accuracy on the test images, %", keys)], "rows": rows}
 
 
 def difference_table(differences: pd.DataFrame) -> list[dict]:

@@ -9,17 +9,48 @@ from matplotlib.figure import Figure
 from synaug.report.page import interval, name_series, percent
 from synaug.report.plots import SERIES
 
-SHOWN = [("accuracy", subset) for subset in ("balanced", "many", "medium", "few", "worst_class")] + [("ece", "all")]
-HEADS = {"balanced": "all classes", "worst_class": "worst class", "all": "ECE"}
+Key = tuple[str, str, str]  # metric, subset, weighting
+SHOTS = [("accuracy", subset, "classes") for subset in ("many", "medium", "few")]
+CELLS = [("accuracy", "worst_cell", "cells"), ("accuracy", "all", "training")]
+SHOWN = [
+    ("accuracy", "balanced", "classes"),
+    *SHOTS,
+    ("accuracy", "worst_class", "classes"),
+    *CELLS,
+    ("ece", "all", "images"),
+    ("domain_probe", "all", "domains"),
+    ("pair_probe", "all", "cells"),
+    ("swap_drop", "synthetic", "classes"),
+    ("swap_drop", "real", "classes"),
+]
+COMPARED = [("accuracy", "balanced", "classes"), *SHOTS, *CELLS]
+CHOSEN = [("accuracy", "balanced", "classes"), ("accuracy", "worst_class", "classes"), *CELLS]
+HEADS = {
+    ("accuracy", "balanced", "classes"): "all classes",
+    ("accuracy", "worst_class", "classes"): "worst class",
+    ("accuracy", "worst_cell", "cells"): "worst cell",
+    ("accuracy", "all", "training"): "as in training",
+    ("ece", "all", "images"): "ECE",
+    ("domain_probe", "all", "domains"): "domain probe",
+    ("pair_probe", "all", "cells"): "pair probe",
+    ("swap_drop", "synthetic", "classes"): "swap, synthetic",
+    ("swap_drop", "real", "classes"): "swap, real",
+}
 LINE = 0.19  # inches per network in the figure
 
 
-def markdown(summary: pd.DataFrame, differences: pd.DataFrame, variants: dict[str, list[str]], name: str) -> str:
-    """Tables of all variants. summary, differences: manifests `study` and `study_differences`.
+def markdown(
+    summary: pd.DataFrame,
+    differences: pd.DataFrame,
+    variants: dict[str, list[str]],
+    name: str,
+    selection: pd.DataFrame | None = None,
+) -> str:
+    """Tables of all variants. summary, differences, selection: manifests `study`, `study_differences`,
+    `study_selection`.
 
     variants: variant -> its recipes, in the order to show. Accuracies are means over classes.
     """
-    probes = [("domain_probe", "all")] if (summary["metric"] == "domain_probe").any() else []
     lines = [
         f"# {name}",
         "",
@@ -27,40 +58,55 @@ def markdown(summary: pd.DataFrame, differences: pd.DataFrame, variants: dict[st
         "over the classes of a shot group; ECE is the calibration error over all test images. Seconds: of one network,",
         "and, once for all networks of a variant, of sampling (images of another variant cost only the copying).",
     ]
+    if (summary["subset"] == "worst_cell").any():
+        lines += [
+            "A cell is a class in a group; `as in training` is the mean over cells by their training images. Pair",
+            "probe: how often group and kind (real or synthetic) of an image are told from the features; swap: accuracy",
+            "where a class has its synthetic images minus elsewhere, of synthetic and of real images that nothing is",
+            "trained on.",
+        ]
     for variant, group in _in_order(summary, variants):
-        keys = [key for key in SHOWN + probes if ((group["metric"] == key[0]) & (group["subset"] == key[1])).any()]
-        heads = [HEADS.get(subset, subset) if metric != "domain_probe" else "domain probe" for metric, subset in keys]
+        keys = _there(group, SHOWN)
+        heads = [_head(key) for key in keys]
         lines += ["", f"## {variant}", "", _row(["", *heads, "real + synthetic images", "seconds", "seeds"])]
         lines.append(_row(["---", *["---:"] * (len(heads) + 3)]))
         for series, rows in group.groupby("series", sort=False):
-            first, cells = rows.iloc[0], [_cell(rows, *key) for key in keys]
+            first, cells = rows.iloc[0], [_cell(rows, key) for key in keys]
             seconds = " + ".join(_seconds(first[key]) for key in ("train_seconds", "generation_seconds"))
             images = f"{first['real_images']} + {first['synthetic_images']}"
             lines.append(_row([series, *cells, images, seconds, str(first["seeds"])]))
+        if selection is not None:
+            lines += _selection(selection[selection["variant"] == variant], group)
         lines += _differences(differences[differences["variant"] == variant], variants[variant])
     return "\n".join(lines) + "\n"
 
 
-def study_figure(summary: pd.DataFrame, variants: dict[str, list[str]]) -> Figure:
-    """Accuracy over all classes and of the few-shot classes, with intervals: a line per network, by variants."""
-    shots = [subset for subset in ("balanced", "few", "medium") if (summary["subset"] == subset).any()][:2]
-    names, marks, blocks = [], [], []
-    for number, (variant, group) in enumerate(_in_order(summary, variants)):
-        for series in group["series"].unique():
-            names.append(series)
-            marks.append(number)
+def study_figure(
+    summary: pd.DataFrame, variants: dict[str, list[str]], selection: pd.DataFrame | None = None
+) -> Figure:
+    """Two figures of every network with intervals, a line per network, by variants.
+
+    Accuracy over all classes, and of the worst cell, the few-shot or the medium classes. With `selection` only the
+    settings that are best by the worst cell (or, without groups, by all classes) on the validation images.
+    """
+    shown = [("accuracy", "balanced", "classes"), CELLS[0], *SHOTS[::-1]]
+    panels_of = _there(summary, shown)[:2]
+    if selection is not None:
+        summary = _chosen(summary, selection)
+    names, blocks = 0, []
+    for variant, group in _in_order(summary, variants):
+        names += group["series"].nunique()
         blocks.append((variant, group))
-    figure = Figure(figsize=(9, 1.2 + LINE * (len(names) + 1.5 * len(blocks))))
-    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
-    for axes, subset in zip(panels, shots, strict=True):
+    figure = Figure(figsize=(9, 1.2 + LINE * (names + 1.5 * len(blocks))))
+    panels = figure.subplots(1, len(panels_of), sharey=True, squeeze=False)[0]
+    for axes, key in zip(panels, panels_of, strict=True):
         at, ticks = 0.0, []
         for number, (variant, group) in enumerate(blocks):
             axes.annotate(
                 variant, (0, at), (2, 0), ("axes fraction", "data"), "offset points", weight="bold", va="center"
             )
             at += 1
-            rows = group[(group["metric"] == "accuracy") & (group["subset"] == subset)]
-            for row in rows.itertuples():
+            for row in _rows_of(group, key).itertuples():
                 spread = np.nan_to_num(100 * np.array([[row.mean - row.low], [row.high - row.mean]], float))
                 color = SERIES[number % len(SERIES)]
                 axes.errorbar(100 * row.mean, at, xerr=spread, fmt="o", color=color, ecolor="#333333", markersize=4)
@@ -69,25 +115,50 @@ def study_figure(summary: pd.DataFrame, variants: dict[str, list[str]]) -> Figur
             at += 0.5
         axes.set_yticks([y for y, _ in ticks], [name for _, name in ticks], fontsize=7)
         axes.set_ylim(at, -1)
-        axes.set_xlabel(f"accuracy, {HEADS.get(subset, subset)}, %")
+        axes.set_xlabel(f"accuracy, {_head(key)}, %")
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
     return figure
 
 
+def _chosen(summary: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the networks that a single criterion chooses, and all of variants where none is chosen."""
+    criterion = "worst_cell" if (selection["criterion"] == "worst_cell").any() else "balanced"
+    keys = ["variant", "recipe", "stage"]
+    best = pd.MultiIndex.from_frame(selection.loc[selection["criterion"] == criterion, keys].astype(str))
+    free = ~summary["variant"].isin(selection["variant"])
+    return summary[free | pd.MultiIndex.from_frame(summary[keys].astype(str)).isin(best)]
+
+
+def _selection(selection: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
+    """A table: what each criterion chooses of each method by the validation images, and its figures on the test."""
+    if selection.empty:
+        return []
+    keys = _there(summary, CHOSEN)
+    lines = ["", "Settings chosen by the validation images, and their figures on the test images:", ""]
+    lines.append(_row(["chosen by", "", "of", "validation", *map(_head, keys)]))
+    lines.append(_row(["---", "---", *["---:"] * (len(keys) + 2)]))
+    chosen = name_series(selection, summary["recipe"].drop_duplicates().tolist())
+    for criterion in ("average", "balanced", "worst_class", "worst_cell"):
+        for row in chosen[chosen["criterion"] == criterion].itertuples():
+            cells = [_cell(summary[summary["series"] == row.series], key) for key in keys]
+            what = f"{criterion.replace('_', ' ')} ({row.needs})"
+            lines.append(_row([what, row.series, str(row.candidates), percent(row.validation), *cells]))
+    return lines
+
+
 def _differences(differences: pd.DataFrame, recipes: list[str]) -> list[str]:
-    """A table of paired differences: a line per comparison, over all classes and per shot group."""
+    """A table of paired differences: a line per comparison."""
     if differences.empty:
         return []
-    subsets = [one for one in ("balanced", "many", "medium", "few") if (differences["subset"] == one).any()]
+    keys = _there(differences, COMPARED)
     lines = ["", "Differences, paired by seed, in points:", ""]
-    lines += [_row(["", *(HEADS.get(one, one) for one in subsets)]), _row(["---", *["---:"] * len(subsets)])]
+    lines += [_row(["", *map(_head, keys)]), _row(["---", *["---:"] * len(keys)])]
     named = name_series(differences, recipes)
-    keys = ["series", "baseline_recipe", "baseline_stage"]
-    for key, rows in named.sort_values(["baseline_recipe", "order"], kind="stable").groupby(keys, sort=False):
-        other = key[1] if key[2] == "train" else f"{key[1]} + fine-tune"
-        cells = [_cell(rows, "accuracy", subset, "+") for subset in subsets]
-        lines.append(_row([f"{key[0]} minus {other}", *cells]))
+    pair = ["series", "baseline_recipe", "baseline_stage"]
+    for names, rows in named.sort_values(["baseline_recipe", "order"], kind="stable").groupby(pair, sort=False):
+        other = names[1] if names[2] == "train" else f"{names[1]} + fine-tune"
+        lines.append(_row([f"{names[0]} minus {other}", *(_cell(rows, key, "+") for key in keys)]))
     return lines
 
 
@@ -96,8 +167,24 @@ def _in_order(summary: pd.DataFrame, variants: dict[str, list[str]]) -> Iterator
         yield variant, name_series(summary[summary["variant"] == variant], recipes)
 
 
-def _cell(rows: pd.DataFrame, metric: str, subset: str, sign: str = "") -> str:
-    one = rows[(rows["metric"] == metric) & (rows["subset"] == subset)]
+def _rows_of(rows: pd.DataFrame, key: Key) -> pd.DataFrame:
+    metric, subset, weighting = key
+    return rows[(rows["metric"] == metric) & (rows["subset"] == subset) & (rows["weighting"] == weighting)]
+
+
+def _there(rows: pd.DataFrame, keys: list[Key]) -> list[Key]:
+    """Those of `keys` that `rows` has. A single shot group is all classes, and is not said twice."""
+    there = [key for key in keys if len(_rows_of(rows, key))]
+    shots = [key for key in there if key in SHOTS]
+    return [key for key in there if len(shots) != 1 or key not in shots]
+
+
+def _head(key: Key) -> str:
+    return HEADS.get(key, key[1])
+
+
+def _cell(rows: pd.DataFrame, key: Key, sign: str = "") -> str:
+    one = _rows_of(rows, key)
     if one.empty:
         return ""
     first = one.iloc[0]
