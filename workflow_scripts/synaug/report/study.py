@@ -61,9 +61,9 @@ def markdown(
     if (summary["subset"] == "worst_cell").any():
         lines += [
             "A cell is a class in a group; `as in training` is the mean over cells by their training images. Pair",
-            "probe: how often group and kind (real or synthetic) of an image are told from the features; swap: accuracy",
-            "where a class has its synthetic images minus elsewhere, of synthetic and of real images that nothing is",
-            "trained on.",
+            "probe: how often group and kind (real or synthetic) of an image are told from the features. Swap:",
+            "accuracy where a class has its synthetic images minus elsewhere, of synthetic and of real images that",
+            "nothing was trained on.",
         ]
     for variant, group in _in_order(summary, variants):
         keys = _there(group, SHOWN)
