@@ -106,7 +106,7 @@ def test_with_groups_the_page_has_cells_probes_and_the_settings_that_were_chosen
     line = "| average (class) | synaug + fine-tune | 3 | 60.0 | 75.0 [74.0, 76.0] | 75.0 [74.0, 76.0] |"
     assert text.count(line) == 1 and "| worst cell (class) |" in text
     # Of variant a only the setting that was chosen, of b, where none was, every network.
-    assert [len(panel.containers) for panel in study_figure(summary, variants, chosen).axes] == [2, 2]
+    assert [len(panel.containers) for panel in study_figure(summary, variants, chosen).axes] == [3, 3]
 
 
 def test_a_single_shot_group_is_not_said_beside_all_classes(tables):

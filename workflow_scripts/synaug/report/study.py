@@ -173,10 +173,10 @@ def _rows_of(rows: pd.DataFrame, key: Key) -> pd.DataFrame:
 
 
 def _there(rows: pd.DataFrame, keys: list[Key]) -> list[Key]:
-    """Those of `keys` that `rows` has. A single shot group is all classes, and is not said twice."""
+    """Those of `keys` that `rows` has. A single shot group is all classes, and is not said beside them."""
     there = [key for key in keys if len(_rows_of(rows, key))]
     shots = [key for key in there if key in SHOTS]
-    return [key for key in there if len(shots) != 1 or key not in shots]
+    return [key for key in there if [key] != shots or ("accuracy", "balanced", "classes") not in there]
 
 
 def _head(key: Key) -> str:
