@@ -7,7 +7,7 @@ import pandas as pd
 import synaug
 from synaug.config import Config
 from synaug.errors import job_log
-from synaug.imbalance import unevenness
+from synaug.imbalance import empty_cells, unevenness
 from synaug.manifests import atomic_path, read_manifest
 from synaug.report import page, plots
 
@@ -49,6 +49,9 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
             "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
             "after": unevenness((classes["real"] + classes["synthetic"]).to_numpy()),
             "columns": page.figure_columns(summary),
+            "empty_cells": empty_cells(imbalance[imbalance["kind"] == "cell"])
+            if settings.dataset.group_columns
+            else [],
             "selection": page.selection_table(
                 read_manifest("selection", manifests.selection) if manifests.get("selection") else None, summary
             ),

@@ -9,7 +9,7 @@ from synaug.config import Balance, Generation, Imbalance, Prompts, load_config
 from synaug.cost import Size, cost_table
 from synaug.datasets import index_dataset
 from synaug.errors import UserError
-from synaug.imbalance import class_rows, measure_imbalance
+from synaug.imbalance import class_rows, empty_cells, measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
 from synaug.plan import plan_generation, wanted_counts
 from synaug.prompts import cell_prompts
@@ -65,6 +65,20 @@ def test_cells_classes_groups_and_all_are_measured(imbalance, tmp_path):
     (summary,) = table[table["kind"] == "summary"].to_dict("records")
     assert (summary["count"], summary["deficit"], summary["empty_cells"]) == (12, 12, 1)
     assert summary["imbalance_factor"] == 3
+
+
+def test_cells_without_a_training_image_are_named(real, imbalance, caplog):
+    assert empty_cells(cells_of(imbalance).reset_index()) == ["class 'duck', group 'land': no training image"]
+    only_tested = real.tail(1).assign(group="sea", attributes=[["sea"]])
+    table = measure_imbalance(pd.concat([real, only_tested]), "train", Imbalance(many_above=5, few_below=3))
+    assert "group 'sea': no training image, only images of other splits" in caplog.text
+    assert cells_of(table).xs("sea", level="group")["count"].tolist() == [0, 0]
+    plan = make_plan(table)
+    assert plan[plan["group"] == "sea"].groupby("label_name").size().to_dict() == {"bird": 6, "duck": 6}
+    many = cells_of(table).reset_index().assign(count=0)
+    assert empty_cells(pd.concat([many.assign(group=f"g{i}", count=i % 2) for i in range(60)]))[0].startswith(
+        "group 'g0'"
+    )
 
 
 def test_association_of_class_and_group_by_hand(imbalance):

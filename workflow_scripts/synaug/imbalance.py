@@ -1,10 +1,16 @@
 """How uneven classes, groups, and the cells of both are."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 
 from synaug.config import Imbalance
 from synaug.manifests import with_group
+
+log = logging.getLogger(__name__)
+
+NAMED = 20  # empty cells that are named one by one
 
 
 def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) -> pd.DataFrame:
@@ -12,7 +18,7 @@ def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) ->
 
     A cell is a class; where the images have groups, it is a class in a group, cells without an image are there too, and
     there is a row for every class and every group (kinds `class`, `group`). real: manifest `real`; only usable images
-    of `train_split` count, but the groups are those of all its images.
+    of `train_split` count, but the groups are those of all its images. Empty cells are named in the log.
     """
     real = with_group(real)
     usable = real[real["usable"]]
@@ -34,8 +40,27 @@ def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) ->
         **unevenness(cells["count"].to_numpy(int)),
         **(association(cells) if len(kinds) > 1 else {}),
     }
+    for line in empty_cells(cells):
+        log.warning("%s", line)
     table = pd.concat([_about(rows.astype({"count": int}), shots) for rows in kinds] + [pd.DataFrame([summary])])
     return table.fillna({"group": ""}).astype({"label": "Int32"}).reset_index(drop=True)
+
+
+def empty_cells(cells: pd.DataFrame) -> list[str]:
+    """A line for every group, and for every class in another group, without a training image.
+
+    cells: rows of the manifest `imbalance` of this kind.
+    """
+    of_group = cells.groupby("group")["count"].transform("sum")
+    lines = [
+        f"group {name!r}: no training image, only images of other splits"
+        for name in cells.loc[of_group == 0, "group"].drop_duplicates()
+    ]
+    empty = cells[(cells["count"] == 0) & (of_group > 0)]
+    lines += [
+        f"class {row.label_name!r}, group {row.group!r}: no training image" for row in empty.head(NAMED).itertuples()
+    ]
+    return lines + ([f"... and {len(empty) - NAMED} more cells without a training image"] if len(empty) > NAMED else [])
 
 
 def class_rows(imbalance: pd.DataFrame) -> pd.DataFrame:
