@@ -49,9 +49,7 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
             "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
             "after": unevenness((classes["real"] + classes["synthetic"]).to_numpy()),
             "columns": page.figure_columns(summary),
-            "empty_cells": empty_cells(imbalance[imbalance["kind"] == "cell"])
-            if settings.dataset.group_columns
-            else [],
+            "empty_cells": empty_cells(imbalance[imbalance["kind"] == "cell"]),
             "selection": page.selection_table(
                 read_manifest("selection", manifests.selection) if manifests.get("selection") else None, summary
             ),

@@ -57,9 +57,8 @@ def empty_cells(cells: pd.DataFrame) -> list[str]:
         for name in cells.loc[of_group == 0, "group"].drop_duplicates()
     ]
     empty = cells[(cells["count"] == 0) & (of_group > 0)]
-    lines += [
-        f"class {row.label_name!r}, group {row.group!r}: no training image" for row in empty.head(NAMED).itertuples()
-    ]
+    named = zip(empty["label_name"].head(NAMED), empty["group"].head(NAMED), strict=True)
+    lines += [f"class {name!r}, group {group!r}: no training image" for name, group in named]
     return lines + ([f"... and {len(empty) - NAMED} more cells without a training image"] if len(empty) > NAMED else [])
 
 
