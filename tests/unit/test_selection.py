@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from synaug.evaluation.selection import method_of, select_settings, validation_figures
+from synaug.manifests import read_manifest, write_manifest
 
 RECIPES = ["real", "focal-0.5", "focal-1", "synaug"]
 
@@ -21,7 +22,7 @@ def test_figures_of_validation_images_by_hand():
     assert "worst_cell" not in validation_figures(rows, pd.Series([""] * 6))
 
 
-def test_each_criterion_chooses_a_setting_of_each_method():
+def test_each_criterion_chooses_a_setting_of_each_method(tmp_path):
     rows = table(
         ("real", "train", 0, "average", 0.9),
         ("focal-0.5", "train", 0, "average", 0.8),
@@ -31,7 +32,8 @@ def test_each_criterion_chooses_a_setting_of_each_method():
         ("focal-0.5", "train", 0, "worst_cell", 0.5),
         ("focal-1", "train", 0, "worst_cell", 0.4),
     )
-    chosen = select_settings(rows, RECIPES).set_index(["method", "criterion"])
+    write_manifest("selection", select_settings(rows, RECIPES), tmp_path / "selection.parquet")
+    chosen = read_manifest("selection", tmp_path / "selection.parquet").set_index(["method", "criterion"])
     assert chosen.loc[("focal", "average"), "recipe"] == "focal-1"  # 0.75 beside 0.7, over both seeds
     assert chosen.loc[("focal", "worst_cell"), "recipe"] == "focal-0.5"
     assert chosen.loc[("focal", "worst_cell"), "needs"] == "class and group"

@@ -1,19 +1,31 @@
 """Groups through the real Snakefile: a painted data set, its cells filled, methods for groups, and their figures."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from workdir import Workdir
 
 from synaug.manifests import read_manifest
 
 
 def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Workdir):
+    test = pq.read_table(work.path / "data" / "test.parquet")
+    validation = pa.array(["validation"] * test.num_rows)
+    pq.write_table(test.set_column(2, "split", validation), work.path / "data" / "validation.parquet")
     work.change(
-        dataset={"color": "rgb", "group_columns": ["color"], "painted": {"strength": 0.7}},
+        dataset={
+            "color": "rgb",
+            "group_columns": ["color"],
+            "painted": {"strength": 0.7},
+            "validation_split": "validation",
+        },
         prompts={"templates": ["a {group} {label}"], "names": {"red": "crimson"}},
         training={"sampling": "group_balanced"},
         recipes={
             "subg": {"data": "even", "stage1": {"group_dro": 0.01}},
-            "dfr": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2}},
+            "dfr-1": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2}},
+            "dfr-2": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2, "inverse_l1": 0.1}},
         },
+        evaluation={"shortcut_images": 5},
     )
     done = work.run()
     assert done.status == 0, done.text
@@ -29,9 +41,22 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
     assert set(sizes) == {cells.max()} and len(sizes) == 8  # cells without a real image, too
     summary = read_manifest("summary", work.results / "summary.parquet")
     assert {"worst_cell", "worst_group", "group:red", "groups:color"} <= set(summary["subset"])
-    assert {"dfr", "subg"} <= set(summary["recipe"])
+    assert {"dfr-1", "subg"} <= set(summary["recipe"])
+    # Images that are only there to measure with: five of each of the eight cells, none of which is planned.
+    unseen = read_manifest("shard", work.results / "unseen.parquet", ["image_id", "label_name", "group"])
+    assert set(unseen.groupby(["label_name", "group"]).size()) == {5} and len(unseen) == 40
+    assert not set(unseen["image_id"]) & set(plan["image_id"])
+    probes = summary[summary["metric"].isin(["pair_probe", "swap_drop"])]
+    assert set(probes["recipe"]) == set(summary["recipe"]) and probes["mean"].between(-1, 1).all()
+    # Predictions of the validation images choose, and count nowhere else.
+    chosen = read_manifest("selection", work.results / "selection.parquet").set_index(["method", "criterion"])
+    assert chosen.loc[("dfr", "worst_cell"), "candidates"] == 2
+    assert chosen.loc[("dfr", "worst_cell"), "recipe"] in ("dfr-1", "dfr-2")
+    asked = read_manifest("predictions", work.results / "train" / "real" / "0" / "predictions.parquet")
+    assert asked.groupby("split").size().to_dict() == {"test": 16, "validation": 16}
     page = (work.results / "report.html").read_text()
     assert "<h2>Groups</h2>" in page and "demographic parity" in page
+    assert "swap drop" in page and "Settings chosen by the validation images" in page
     assert work.run().jobs == []
 
 

@@ -45,4 +45,4 @@ def select_settings(figures: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
     table["candidates"] = table.groupby(["criterion", "method"])["recipe"].transform("size")
     table["order"] = table["recipe"].map(recipes.index)
     best = table.sort_values(["validation", "order"], ascending=[False, True]).groupby(["criterion", "method"]).head(1)
-    return best.assign(needs=best["criterion"].map(CRITERIA)).sort_values(["order", "criterion"], ignore_index=True)
+    return best.assign(needs=best["criterion"].map(CRITERIA)).drop(columns="order").reset_index(drop=True)
