@@ -8,6 +8,7 @@ import pytest
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
 from synaug.datasets.colored import COLORS, color_images, own_colors, paint
+from synaug.datasets.published import as_table
 
 
 def colored(strength, count=10, each=400, classes=10):
@@ -76,18 +77,18 @@ def test_colouring_what_is_no_set_of_grey_images_is_an_error():
 
 def test_a_table_is_painted_and_keeps_what_cannot_be(tmp_path, pngs):
     labels = ["a", "b"] * 10
-    splits = ["train"] * 10 + ["test"] * 10
+    splits = ["train"] * 10 + ["test"] * 6 + ["val"] * 4
     image = pa.array([{"bytes": data if i != 3 else b"no image", "path": None} for i, data in enumerate(pngs[:20])])
     pq.write_table(pa.table({"image": image, "label": labels, "split": splits}), tmp_path / "grey.parquet")
     block = {"source": "table", "path": str(tmp_path / "grey.parquet"), "image_size": 28, "color": "rgb"}
-    dataset = Dataset(**block, group_columns=["color"], painted={"strength": 1.0})
+    dataset = Dataset(**block, group_columns=["color"], painted={"strength": 1.0}, validation_split="val")
     pq.write_table(paint(dataset), tmp_path / "painted.parquet")
-    rows = index_dataset(Dataset(**block | {"path": str(tmp_path / "painted.parquet")}, label_column="label_name",
-                                 group_columns=["color"]))  # fmt: skip
+    rows = index_dataset(as_table(dataset, str(tmp_path / "painted.parquet"), ["color"]))
     train = rows[(rows["split"] == "train") & rows["usable"]]
     assert set(zip(train["label_name"], train["group"], strict=True)) == {("a", "red"), ("b", "green")}
-    test = rows[rows["split"] == "test"]
-    assert test.groupby(["label_name", "group"]).size().between(2, 3).all()
+    for split, count in (("test", 6), ("val", 4)):
+        held_out = rows[rows["split"] == split]
+        assert len(held_out) == count and held_out.groupby(["label_name", "group"]).size().between(1, 2).all()
     assert (~rows["usable"]).sum() == 1
     # The same images of the same seed, byte for byte; others of another.
     assert paint(dataset).equals(paint(dataset))
