@@ -8,7 +8,7 @@ from synaug.config import Balance, Generation, Prompts
 from synaug.errors import UserError
 from synaug.manifests import read_manifest, write_manifest
 from synaug.models import model_version
-from synaug.plan import plan_generation, wanted_counts
+from synaug.plan import image_seed, plan_generation, wanted_counts
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 
@@ -284,3 +284,14 @@ def test_a_folder_that_is_no_checkpoint_is_a_user_error(tmp_path, lost, complain
 
 def test_a_hub_model_is_its_revision():
     assert model_version("someone/some-model", "abc123") == "abc123"
+
+
+def test_seeds_are_whole_numbers_although_a_class_lacks_nothing(make, tmp_path):
+    """Class a lacks nothing: its empty column of seeds once made floats of all, which rounded them."""
+    plan = make()
+    assert "a" not in set(plan["label_name"])
+    write_manifest("plan", plan, tmp_path / "plan.parquet")
+    written = read_manifest("plan", tmp_path / "plan.parquet")
+    assert written["seed"].tolist() == [
+        image_seed(0, name, index) for name, index in zip(written["label_name"], written["index"], strict=True)
+    ]

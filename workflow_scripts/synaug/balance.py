@@ -53,10 +53,11 @@ def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
 def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, balance: Balance) -> None:
     """Log, or raise as UserError, which cells have fewer synthetic images than wanted, and why."""
     has = kept.groupby(_CELL).size().reindex(wanted.index, fill_value=0)
-    rejected = synthetic[~synthetic["accepted"]]
+    rejected = synthetic.loc[~synthetic["accepted"], [*_CELL, "rejected_by", "reason"]]
+    rows_of = rejected.groupby(_CELL).indices
     lines = []
     for name, group in wanted.index[has < wanted]:
-        own = rejected[(rejected["label_name"] == name) & (rejected["group"] == group)]
+        own = rejected.iloc[rows_of.get((name, group), [])]
         where = f"class {name!r}" + (f", group {group!r}" if group else "")
         line = f"{where}: {has[name, group]} of {wanted[name, group]} wanted synthetic images; rejected: {len(own)}"
         if len(own):

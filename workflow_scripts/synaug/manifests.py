@@ -45,7 +45,8 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
     """Write `rows` as manifest `kind` (a key of SCHEMAS) to `path`: sorted, byte-stable, atomic.
 
     Columns that the schema does not have raise ValueError; columns that `rows` lacks are filled with their default or
-    null, and a null in a column that may not have one raises ValueError.
+    null, and a null in a column that may not have one raises ValueError; so do whole numbers that became floats which
+    cannot hold them.
     """
     schema = SCHEMAS[kind]
     if isinstance(rows, pd.DataFrame):
@@ -57,6 +58,7 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
     for field in schema:
         if field.name in rows.column_names:
             plain = pa.string() if pa.types.is_dictionary(field.type) else field.type
+            _check_whole(kind, field, rows.column(field.name))
             column = pa.chunked_array([], plain) if not rows.num_rows else rows.column(field.name).cast(plain)
         elif b"default" in field.metadata:
             column = pa.chunked_array([pa.repeat(field.metadata[b"default"].decode(), rows.num_rows)])
@@ -84,6 +86,14 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
             row_group_size=1000 if kind == "shard" else 131072,
             store_schema=True,
         )
+
+
+def _check_whole(kind: str, field: pa.Field, column: pa.ChunkedArray) -> None:
+    """pandas makes floats of whole numbers when columns are joined, and a cast back does not see what it rounded."""
+    if pa.types.is_integer(field.type) and pa.types.is_floating(column.type):
+        largest = pc.max(pc.abs(column)).as_py()
+        if largest is not None and largest > 2**53:
+            raise ValueError(f"manifest {kind!r}: {field.name} are floats, and too large for that: they were rounded")
 
 
 def read_manifest(
@@ -156,9 +166,13 @@ def file_hash(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# Made once: a plan has millions of hashes.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def text_hash(*parts: Iterable) -> str:
     """SHA-256 (hexadecimal) of values that JSON can write; another order, type or number gives another hash."""
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_compact(parts).encode()).hexdigest()
 
 
 def _plain_strings(frame: pd.DataFrame) -> pd.DataFrame:

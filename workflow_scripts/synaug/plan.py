@@ -7,7 +7,7 @@ anywhere need not be made again.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -21,7 +21,7 @@ from synaug.models import CONTENTS, adapters_text, model_version
 from synaug.prompts import cell_prompts
 
 # Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
-SAMPLER_VERSION = 2
+SAMPLER_VERSION = 3
 
 
 def wanted_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
@@ -95,34 +95,33 @@ def plan_generation(
     variants = list(product(_as_list(generation.steps), _as_list(generation.guidance)))
     per_shard = generation.images_per_shard
     slots = _tail_slots(planned.to_numpy() % per_shard, per_shard)
-    classes = []
+    # Lists for all cells together: a data frame of each, and one of them all, would take longer than the hashes.
+    names = ("index", "prompt", "seed", "steps", "guidance", "source_image", "image_id", "block")
+    drawn: dict[str, list] = {name: [] for name in names}
+    ids_of: dict[str, list[str]] = {}
     for position, (cell, count) in enumerate(zip(cells.itertuples(), planned, strict=True)):
         texts = texts_of[position]
-        drawn = pd.DataFrame(
-            {
-                "label": cell.label,
-                "label_name": cell.label_name,
-                "group": cell.group,
-                "index": range(count),
-                "seed": [image_seed(seed, cell.label_name, i, cell.group) for i in range(count)],
-                # Steps and guidance vary fastest, so that every prompt meets each of them.
-                "prompt": [texts[i // len(variants) % len(texts)] for i in range(count)],
-                "steps": [variants[i % len(variants)][0] for i in range(count)],
-                "guidance": [float(variants[i % len(variants)][1]) for i in range(count)],
-                "source_image": None,
-            }
-        )
+        seeds = image_seeds(seed, cell.label_name, range(count), cell.group)
+        said = [texts[i // len(variants) % len(texts)] for i in range(count)]
+        # Steps and guidance vary fastest, so that every prompt meets each of them.
+        steps = [variants[i % len(variants)][0] for i in range(count)]
+        guidance = [float(variants[i % len(variants)][1]) for i in range(count)]
+        starts = [None] * count
         if sources is not None and count:
-            drawn["source_image"] = draw_sources(drawn["seed"], sources, cell.label_name, cell.group)
-        pixels = drawn[["prompt", "seed", "steps", "guidance", "source_image"]].itertuples(index=False, name=None)
-        drawn["image_id"] = [text_hash(shared, *one)[:24] for one in pixels]
-        drawn["block"] = [f"{position}-{i // per_shard}" for i in range(count - count % per_shard)] + [
-            f"tail-{slots[position]}"
-        ] * (count % per_shard)
-        classes.append(drawn)
-    plan = pd.concat(classes, ignore_index=True).assign(**same, licence=generation.licence)
-    names = {block: shard_name(ids.tolist()) for block, ids in plan.groupby("block", sort=False)["image_id"]}
-    return plan.assign(shard=plan["block"].map(names).astype("str")).drop(columns="block")
+            starts = draw_sources(pd.Series(seeds), sources, cell.label_name, cell.group)
+        pixels = [said, seeds, steps, guidance, starts]
+        ids = [text_hash(shared, *one)[:24] for one in zip(*pixels, strict=True)]
+        whole = count - count % per_shard
+        blocks = [f"{position}-{i // per_shard}" for i in range(whole)] + [f"tail-{slots[position]}"] * (count - whole)
+        for block, one in zip(blocks, ids, strict=True):
+            ids_of.setdefault(block, []).append(one)
+        for name, values in zip(names, [range(count), *pixels, ids, blocks], strict=True):
+            drawn[name] += values
+    shards = {block: shard_name(ids) for block, ids in ids_of.items()}
+    drawn["shard"] = [shards[block] for block in drawn.pop("block")]
+    plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), planned)]
+    plan = plan.reset_index(drop=True).assign(**drawn)
+    return plan.astype({"label": "int64", "shard": "str"}).assign(**same, licence=generation.licence)
 
 
 def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
@@ -178,9 +177,14 @@ def _as_list(value) -> list:
 
 def image_seed(base: int, label_name: str, index: int, group: str = "") -> int:
     """Seed of one image, 0 to 2^63 - 1: a hash, so that no seed is shared by two cells or two experiments."""
-    key = [base, label_name, group, index] if group else [base, label_name, index]
-    digest = hashlib.sha256(json.dumps(key).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return image_seeds(base, label_name, [index], group)[0]
+
+
+def image_seeds(base: int, label_name: str, indices: Iterable[int], group: str = "") -> list[int]:
+    """`image_seed` of many images of a cell: hashes of [base, label_name, group if there is one, index] as JSON."""
+    start = json.dumps([base, label_name, group] if group else [base, label_name])[:-1]
+    digests = (hashlib.sha256(f"{start}, {index}]".encode()).digest() for index in indices)
+    return [int.from_bytes(digest[:8], "big") >> 1 for digest in digests]
 
 
 def shard_name(image_ids: list[str]) -> str:

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from synaug.config.screening import Nearness, Screening
 
@@ -66,6 +64,10 @@ def _first_of_group(rows: pd.DataFrame, passed: pd.Series, limits: Nearness) -> 
     A group is what hangs together by links of an image to its nearest earlier one, if that is too near: so that of a
     series of repeats one is kept, also when the first of them failed another check.
     """
+    # Here: the rules read this module, and every call of Snakemake would wait for scipy.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     position = pd.Series(np.arange(len(rows)), rows["image_id"])
     links = [np.empty((2, 0), np.int64)]
     for column, _, near in _near(rows, "earlier", limits):
