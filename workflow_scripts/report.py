@@ -47,7 +47,8 @@ def main(manifests, config: dict, out: str, picture: str) -> None:
                 "test": int(((real["split"] == settings.dataset.test_split) & real["usable"]).sum()),
             },
             "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
-            "after": unevenness((classes["real"] + classes["synthetic"]).to_numpy()),
+            "after": unevenness(page.cell_sizes(imbalance, balanced)),
+            "group_count": int((imbalance["kind"] == "group").sum()),
             "columns": page.figure_columns(summary),
             "empty_cells": empty_cells(imbalance[imbalance["kind"] == "cell"]),
             "selection": page.selection_table(

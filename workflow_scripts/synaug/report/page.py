@@ -11,7 +11,7 @@ import pandas as pd
 
 from synaug.images import encode_image, load_pixels
 from synaug.imbalance import class_rows
-from synaug.manifests import read_table
+from synaug.manifests import read_table, with_group
 from synaug.report import plots
 
 PER_CLASS = 8  # images of each kind in the gallery
@@ -35,6 +35,13 @@ def class_table(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> pd.DataFrame
         cells[["label", "label_name", "shot"]].astype({"label": int}).merge(counts, left_on="label", right_index=True)
     )
     return table.sort_values(["real", "label"], ascending=[False, True], ignore_index=True)
+
+
+def cell_sizes(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> np.ndarray:
+    """Training images, real and synthetic, of every cell: int. imbalance, balanced: manifests of these names."""
+    cells = with_group(imbalance[imbalance["kind"] == "cell"]).astype({"label": int, "group": str})
+    sizes = with_group(balanced).astype({"label": int, "group": str}).groupby(["label", "group"]).size()
+    return sizes.reindex(pd.MultiIndex.from_frame(cells[["label", "group"]]), fill_value=0).to_numpy()
 
 
 def sample_images(
