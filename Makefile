@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
-.PHONY: setup demo test test-fast lint clean
+.PHONY: setup demo test test-fast test-cluster lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup | demo | test | test-fast | lint     (then: . .venv/bin/activate && snakemake --cores all)"
+	@echo "make test-cluster                               (a SLURM on this machine, and the workflow through it)"
 
 setup: .venv/installed
 
@@ -34,6 +35,10 @@ test-fast: setup
 
 test: setup lint
 	$(BIN)/pytest tests -n 2 --dist worksteal
+
+# Root, and Debian or Ubuntu: it installs the packages of SLURM. Not part of `test`.
+test-cluster: setup
+	$(BIN)/pytest tests/cluster
 
 clean:
 	rm -rf .venv results logs .snakemake
