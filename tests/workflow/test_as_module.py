@@ -66,5 +66,5 @@ def test_its_code_is_followed_where_it_stands(outer):
 
 def test_a_mistake_in_its_config_is_said_in_one_line(outer):
     done = outer.run("-n", "--config", 'synaug={"experiment": "theirs", "dataset": {"source": "tabel"}}')
-    assert done.status == 1 and "synaug: error: dataset.source" in done.text, done.text
+    assert done.status == 1 and "synaug: error: config: dataset.source" in done.text, done.text
     assert "Traceback" not in done.text
