@@ -10,8 +10,11 @@ from synaug.places import name_of, place_of, root_of
 def main(dataset: dict, real: str) -> None:
     """Index `dataset` (block of the config) into the manifest `real`."""
     root = root_of(real)
-    rows = index_dataset(Dataset.model_validate(dataset | {"path": place_of(dataset["path"], root)}))
-    write_manifest("real", rows.assign(path=rows["path"].map(lambda place: name_of(place, root))), real)
+    place = place_of(dataset["path"], root)
+    rows = index_dataset(Dataset.model_validate(dataset | {"path": place}))
+    if place != dataset["path"]:
+        rows["path"] = rows["path"].map(lambda path: name_of(path, root))
+    write_manifest("real", rows, real)
 
 
 if __name__ == "__main__":
