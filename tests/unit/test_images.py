@@ -157,6 +157,14 @@ def test_the_same_image_may_be_wanted_twice(mixed_manifest):
     assert np.array_equal(pixels[:12], pixels[12:])
 
 
+def test_files_of_a_manifest_whose_texts_are_categories(mixed_manifest, pngs):
+    """As pyarrow reads it; of a data set of files no row names a column."""
+    files = mixed_manifest[mixed_manifest["row"].isna()].reset_index(drop=True)
+    files = files.assign(column=pd.Categorical([None] * len(files), categories=[]))
+    pixels = load_pixels(files, 28, "grey")
+    assert np.array_equal(pixels, np.stack([decode_image(pngs[n], 28, "grey") for n in files["n"]]))
+
+
 def test_no_images_are_no_pixels(mixed_manifest):
     assert load_pixels(mixed_manifest[:0], 28, "rgb").shape == (0, 28, 28, 3)
 

@@ -94,7 +94,7 @@ def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[byte
     Raises UserError if a file or a row is gone.
     """
     manifest = manifest.reset_index(drop=True)
-    columns = manifest["column"].fillna("image") if "column" in manifest else "image"
+    columns = manifest["column"].astype("object").fillna("image") if "column" in manifest else "image"
     manifest = manifest.assign(column=columns)
     in_table = manifest["row"].notna()
     for (path, name), group in manifest[in_table].groupby(["path", "column"], sort=True):

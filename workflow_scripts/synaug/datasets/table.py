@@ -89,6 +89,22 @@ def is_inside(path: Path, folder: Path) -> bool:
         return False
 
 
+def open_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+    """The table in `file`, of CSV and JSON lines all as text. columns: of Parquet, only these. Raises UserError."""
+    try:
+        if file.suffix.lower() == ".csv":
+            # Everything as text: a label 007 is not the number 7.
+            header = pd.read_csv(file, nrows=0).columns
+            types = dict.fromkeys(header, pa.string())
+            text = pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
+            return pa_csv.read_csv(file, convert_options=text)
+        if file.suffix.lower() in (".jsonl", ".ndjson"):
+            return _read_lines(file)
+        return pq.read_table(file, columns=columns, partitioning=None)
+    except (pa.ArrowInvalid, pd.errors.ParserError, OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({error})") from None
+
+
 def _read(file: Path, dataset: Dataset) -> pa.Table:
     wanted = {
         "dataset.image_column": dataset.image_column,
@@ -96,19 +112,7 @@ def _read(file: Path, dataset: Dataset) -> pa.Table:
         **({} if dataset.unsplit else {"dataset.split_column": dataset.split_column}),
         **{f"dataset.group_columns[{i}]": name for i, name in enumerate(dataset.group_columns)},
     }
-    try:
-        if file.suffix.lower() == ".csv":
-            # Everything as text: a label 007 is not the number 7.
-            header = pd.read_csv(file, nrows=0).columns
-            types = dict.fromkeys(header, pa.string())
-            text = pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
-            table = pa_csv.read_csv(file, convert_options=text)
-        elif file.suffix.lower() in (".jsonl", ".ndjson"):
-            table = _read_lines(file)
-        else:
-            table = pq.read_table(file, partitioning=None)
-    except (pa.ArrowInvalid, pd.errors.ParserError, OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({error})") from None
+    table = open_table(file)
     for key, name in wanted.items():
         if key == "dataset.split_column" and name not in table.column_names:
             there = ", ".join(table.column_names)
