@@ -15,7 +15,7 @@ sys.path.insert(0, str(SCRIPTS.absolute()))
 
 from synaug.balance import manifests_hash
 from synaug.config import load_config
-from synaug.datasets import fingerprint, input_files
+from synaug.datasets import fingerprint
 from synaug.errors import ERROR_PREFIX, UserError, last_errors
 from synaug.models import adapter_files, model_files
 from synaug.plan import shard_names
@@ -23,15 +23,19 @@ from synaug.prompts import prompt_files
 
 STARTED, STUDY = time.time(), []  # STUDY: the experiments of a study
 
+
+include: "storage.smk"
+
+
 try:  # what is wrong is said before any job starts, in one line
     CONFIG = load_config(config)
-    DATA_FILES = input_files(CONFIG.dataset)
+    DATA_FILES = data_files(CONFIG.dataset)
     if CONFIG.generator_training and CONFIG.generator_training.output == CONFIG.generation.model:
-        MODEL_FILES = [f"{CONFIG.generation.model}/model_index.json"]  # rule train_generator makes it
+        MODEL_FILES = [made_here(f"{CONFIG.generation.model}/model_index.json")]  # rule train_generator makes it
     else:
-        MODEL_FILES = model_files(CONFIG.generation.model, CONFIG.generation.revision)
-    MODEL_FILES += [file for adapter in CONFIG.generation.adapters for file in adapter_files(adapter)]
-    PROMPT_FILES = prompt_files(CONFIG.prompts)
+        MODEL_FILES = on_machine(model_files(CONFIG.generation.model, CONFIG.generation.revision))
+    MODEL_FILES += on_machine([file for adapter in CONFIG.generation.adapters for file in adapter_files(adapter)])
+    PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 
@@ -49,31 +53,23 @@ def code(*names):
     Snakemake's own `code` trigger is off: it goes by the time of the script's last change, which a checkout sets, and
     does not see modules. names: scripts and modules below workflow_scripts/, `*` for all of a folder.
     """
-    return sorted(str(path) for name in names for path in SCRIPTS.glob(name))
+    return on_machine(sorted(str(path) for name in names for path in SCRIPTS.glob(name)))
 
 
 def shards(wildcards):
     """Paths of all shards; Snakemake asks again once the plan is made."""
-    plan = checkpoints.plan_generation.get().output.plan
+    plan = fetched(checkpoints.plan_generation.get().output.plan)
     return [f"<results>/shards/{name}.parquet" for name in shard_names(plan, Path(plan).stat().st_mtime_ns)]
 
 
 def balanced_manifest(wildcards):
     """The balanced manifest, once it is made. Ancient: what it holds counts (`images_of`), not when it was made."""
-    return ancient(checkpoints.build_balanced_manifest.get().output.balanced)
+    balanced = fetched(checkpoints.build_balanced_manifest.get().output.balanced)
+    fetched(rules.index_dataset.output.real)  # which `images_of` reads too
+    return ancient(balanced)
 
 
 def images_of(data):
     """Hash of the images that a recipe with this `data` trains on, and of those that its networks are asked of."""
     balanced = checkpoints.build_balanced_manifest.get().output.balanced
     return manifests_hash(balanced, data, tuple(CONFIG.dataset.held_out), Path(balanced).stat().st_mtime_ns)
-
-
-def settings_of(recipe, *stages):
-    """What of the config decides the networks of `recipe`: the images' form, its data, and its `stages`."""
-    return {
-        "image_size": CONFIG.dataset.image_size,
-        "color": CONFIG.dataset.color,
-        "held_out": CONFIG.dataset.held_out,
-        "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
-    }

@@ -59,7 +59,12 @@ rule index_dataset:
     input:
         data=DATA_FILES if TABLE is CONFIG.dataset else TABLE.path,
         code=code(
-            "index_dataset.py", "synaug/datasets/*.py", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"
+            "index_dataset.py",
+            "synaug/datasets/*.py",
+            "synaug/images.py",
+            "synaug/manifests.py",
+            "synaug/schemas.py",
+            *(["synaug/screening/hashing.py"] if CONFIG.dataset.make_splits else []),
         ),
     output:
         real="<results>/real.parquet",

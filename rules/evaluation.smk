@@ -27,6 +27,7 @@ if CONFIG.evaluation.domain_probe:
         input:
             models=[f"<results>/{network}/model.safetensors" for network in NETWORKS if network.startswith("train/")],
             balanced=balanced_manifest,
+            images=all_images,
             code=code(
                 "probe_domains.py",
                 "synaug/evaluation/bootstrap.py",
@@ -53,6 +54,7 @@ if CONFIG.evaluation.shortcut_images:
     rule unseen_images:
         input:
             **SOURCES,
+            images=real_images if SOURCES else [],
             imbalance="<results>/imbalance.parquet",
             model=MODEL_FILES,
             prompts=PROMPT_FILES,
@@ -81,6 +83,7 @@ if CONFIG.evaluation.shortcut_images:
             unseen="<results>/unseen.parquet",
             real=ancient("<results>/real.parquet"),
             balanced=balanced_manifest,
+            images=real_images,
             code=code(
                 "probe_shortcuts.py",
                 "synaug/evaluation/bootstrap.py",

@@ -51,6 +51,7 @@ checkpoint plan_generation:
 rule generate_shard:
     input:
         **{name: ancient(path) for name, path in SOURCES.items()},
+        images=real_images if SOURCES else [],
         plan=ancient("<results>/plan.parquet"),
         model=ancient(MODEL_FILES),
     output:

@@ -11,7 +11,7 @@ Scoring is expensive, judging is not: another threshold scores nothing again.
 from synaug.screening.checkpoints import classifier_file, screening_files
 
 try:
-    SCREENING_FILES = screening_files(CONFIG.screening)
+    SCREENING_FILES = on_machine(screening_files(CONFIG.screening))
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 
@@ -20,7 +20,9 @@ SCREENER = "<results>/screener/model.safetensors"
 CLASSIFIER = {}
 if CONFIG.screening.classifier:
     CLASSIFIER["classifier"] = (
-        classifier_file(CONFIG.screening.classifier.model) if CONFIG.screening.classifier.model else SCREENER
+        on_machine([classifier_file(CONFIG.screening.classifier.model)])
+        if CONFIG.screening.classifier.model
+        else SCREENER
     )
 REAL = {"real": "<results>/real.parquet"} if NETWORKS_ON or CONFIG.screening.leakage else {}
 FEATURES = {"features": "<results>/features.parquet"} if CONFIG.screening.feature_space else {}
@@ -30,6 +32,7 @@ MANIFEST_CODE = ("synaug/manifests.py", "synaug/schemas.py")
 rule fit_screener:
     input:
         real="<results>/real.parquet",
+        images=real_images,
         code=code(
             "fit_screener.py",
             "synaug/screening/fit.py",
@@ -65,6 +68,7 @@ rule score_synthetic:
         **REAL,
         plan="<results>/plan.parquet",
         shards=shards,
+        images=real_images,
         models=SCREENING_FILES,
         code=code(
             "score_synthetic.py",

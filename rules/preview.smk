@@ -23,6 +23,7 @@ rule plan:
 rule preview_images:
     input:
         **SOURCES,
+        images=real_images if SOURCES else [],
         imbalance="<results>/imbalance.parquet",
         model=MODEL_FILES,
         prompts=PROMPT_FILES,

@@ -9,6 +9,7 @@ rule report:
     input:
         **SELECTION,
         real="<results>/real.parquet",
+        images=all_images,
         imbalance="<results>/imbalance.parquet",
         plan="<results>/plan.parquet",
         synthetic="<results>/synthetic.parquet",

@@ -36,6 +36,7 @@ if CONFIG.dataset.image_size > LARGE:
     rule pack_images:
         input:
             balanced=balanced_manifest,
+            images=all_images,
             code=code("pack_images.py", "synaug/training/stream.py", "synaug/images.py", *MANIFEST_CODE),
         output:
             images=temp("<results>/packed/images.bin"),
@@ -52,15 +53,26 @@ if CONFIG.dataset.image_size > LARGE:
     PACKED = {"index": ancient("<results>/packed/index.parquet"), "packed": ancient("<results>/packed/images.bin")}
 
 
-TRAINING_CODE = ("synaug/training/*.py", "synaug/images.py", "synaug/evaluation/predictions.py")
+TRAINING_CODE = ("synaug/training/*.py", "synaug/images.py", "synaug/places.py", "synaug/evaluation/predictions.py")
+
+
+def settings_of(recipe, *stages):
+    """What of the config decides the networks of `recipe`: the images' form, its data, and its `stages`."""
+    return {
+        "image_size": CONFIG.dataset.image_size,
+        "color": CONFIG.dataset.color,
+        "held_out": CONFIG.dataset.held_out,
+        "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
+    }
 
 
 rule train:
     input:
         **PACKED,
         balanced=balanced_manifest,
-        pretrained=lambda wildcards: [WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else [],
+        pretrained=lambda wildcards: on_machine([WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else []),
         real=ancient("<results>/real.parquet"),
+        images=real_images if PACKED else all_images,
         code=code("train.py", *TRAINING_CODE),
     output:
         model="<results>/train/{recipe}/{seed}/model.safetensors",
@@ -89,6 +101,7 @@ rule finetune:
         balanced=balanced_manifest,
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
+        images=real_images,
         code=code("finetune.py", *TRAINING_CODE),
     output:
         model="<results>/finetune/{recipe}/{seed}/model.safetensors",

@@ -9,6 +9,7 @@ from synaug.errors import job_log
 from synaug.evaluation.predictions import predict
 from synaug.generation.devices import leased_device
 from synaug.manifests import read_manifest, write_manifest
+from synaug.places import read_located
 from synaug.training.backbones import load_classifier, save_classifier
 from synaug.training.data import load_images
 from synaug.training.stages import finetune_stage2
@@ -20,7 +21,7 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     recipe = Recipe.model_validate(settings["recipe"])
     trained_on = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data)
     counts = np.bincount(trained_on["label"])
-    images = read_manifest("real", real)
+    images = read_located("real", real)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_device() as device:
         data = load_images(table, packed, "real", settings, threads, device)

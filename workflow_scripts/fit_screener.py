@@ -4,7 +4,7 @@ import torch
 
 from synaug.errors import job_log
 from synaug.generation.devices import leased_device
-from synaug.manifests import read_manifest
+from synaug.places import read_located
 from synaug.screening.fit import fit_screener
 from synaug.training.backbones import save_classifier
 from synaug.training.data import load_training_set
@@ -13,7 +13,7 @@ from synaug.training.data import load_training_set
 def main(real: str, settings: dict, threads: int, out: str) -> None:
     """Train on the manifest `real` into the file `out`. settings: see rules/manifest.smk."""
     torch.set_num_threads(threads)
-    images = read_manifest("real", real)
+    images = read_located("real", real)
     classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
     train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)
     with leased_device() as device:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from synaug.cost import stored_files
 from synaug.errors import job_log
+from synaug.generation.locks import one_at_a_time
 from synaug.generation.progress import Progress
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
@@ -19,19 +20,21 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
     out = Path(out)
     experiment, results = out.parents[1], out.parents[2]
     rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
-    others = [path for path in stored_files(results) if path != out]
-    generate_shard(
-        rows,
-        batch_size,
-        out,
-        experiment / "work" / out.stem,
-        others,
-        threads,
-        compile=compile,
-        sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
-        cost_file=experiment / "costs" / f"{out.stem}.json",
-        on_batch=Progress(plan, experiment).show,
-    )
+    with one_at_a_time(results, out.stem):
+        # Only now: what another run made while this one waited is there. Also what it began.
+        existing = [*stored_files(results), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
+        generate_shard(
+            rows,
+            batch_size,
+            out,
+            experiment / "work" / out.stem,
+            existing,
+            threads,
+            compile=compile,
+            sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
+            cost_file=experiment / "costs" / f"{out.stem}.json",
+            on_batch=Progress(plan, experiment).show,
+        )
 
 
 if __name__ == "__main__":

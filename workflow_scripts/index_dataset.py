@@ -4,11 +4,17 @@ from synaug.config import Dataset
 from synaug.datasets import index_dataset
 from synaug.errors import job_log
 from synaug.manifests import write_manifest
+from synaug.places import name_of, place_of, root_of
 
 
 def main(dataset: dict, real: str) -> None:
     """Index `dataset` (block of the config) into the manifest `real`."""
-    write_manifest("real", index_dataset(Dataset.model_validate(dataset)), real)
+    root = root_of(real)
+    place = place_of(dataset["path"], root)
+    rows = index_dataset(Dataset.model_validate(dataset | {"path": place}))
+    if place != dataset["path"]:
+        rows["path"] = rows["path"].map(lambda path: name_of(path, root))
+    write_manifest("real", rows, real)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ from synaug.config import Dataset
 from synaug.datasets.colored import paint
 from synaug.errors import job_log
 from synaug.manifests import atomic_path
+from synaug.places import place_of, root_of
 
 
 def main(dataset: dict, images: str) -> None:
     """Write the images of `dataset` (a config block whose source is a table), painted, as the table `images`."""
+    dataset = Dataset.model_validate(dataset | {"path": place_of(dataset["path"], root_of(images))})
     with atomic_path(images) as temporary:
-        pq.write_table(paint(Dataset.model_validate(dataset)), temporary, compression="NONE")
+        pq.write_table(paint(dataset), temporary, compression="NONE")
 
 
 if __name__ == "__main__":

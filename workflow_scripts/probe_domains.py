@@ -7,7 +7,8 @@ import torch
 
 from synaug.errors import job_log
 from synaug.evaluation.probe import domain_probe, paired_images
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import write_manifest
+from synaug.places import read_located
 from synaug.training.backbones import load_classifier
 
 
@@ -17,7 +18,7 @@ def main(models: list[str], balanced: str, form: dict, threads: int, out: str) -
     form: image_size and color.
     """
     torch.set_num_threads(threads)
-    rows = paired_images(read_manifest("balanced", balanced))
+    rows = paired_images(read_located("balanced", balanced))
     table = []
     for path in models:
         *_, stage, recipe, seed, _ = Path(path).parts

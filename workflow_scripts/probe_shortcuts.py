@@ -9,6 +9,7 @@ import torch
 from synaug.errors import job_log
 from synaug.evaluation.shortcut import even_images, shortcut_figures
 from synaug.manifests import read_manifest, read_table, write_manifest
+from synaug.places import read_located
 from synaug.training.backbones import load_classifier
 
 
@@ -18,7 +19,7 @@ def main(models: list[str], unseen: str, real: str, balanced: str, form: dict, t
     unseen: synthetic images that nothing was trained on, a manifest `shard`. form: image_size, color and test_split.
     """
     torch.set_num_threads(threads)
-    test = read_manifest("real", real)
+    test = read_located("real", real)
     test = test[(test["split"] == form["test_split"]) & test["usable"]]
     positions = test.drop_duplicates("label_name").set_index("label_name")["label"]
     made = read_table("shard", unseen, ["image_id", "label_name", "group"]).to_pandas()

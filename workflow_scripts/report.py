@@ -9,16 +9,17 @@ from synaug.config import Config
 from synaug.errors import job_log
 from synaug.imbalance import empty_cells, unevenness
 from synaug.manifests import atomic_path, read_manifest
+from synaug.places import read_located
 from synaug.report import page, plots
 
 
 def main(manifests, config: dict, out: str, picture: str) -> None:
     """Render the manifests (attributes of `manifests`: paths) to the page `out` and the figure `picture` (PNG)."""
     settings = Config.model_validate(config)
-    real = read_manifest("real", manifests.real)
-    synthetic = read_manifest("synthetic", manifests.synthetic)
+    real = read_located("real", manifests.real)
+    synthetic = read_located("synthetic", manifests.synthetic)
     imbalance = read_manifest("imbalance", manifests.imbalance)
-    balanced = read_manifest("balanced", manifests.balanced)
+    balanced = read_located("balanced", manifests.balanced)
     quality = read_manifest("quality", manifests.quality)
     summary = page.name_series(read_manifest("summary", manifests.summary), list(settings.recipes))
     differences = page.name_series(read_manifest("differences", manifests.differences), list(settings.recipes))

@@ -6,6 +6,7 @@ from pathlib import Path
 from synaug.config import Screening
 from synaug.errors import job_log
 from synaug.manifests import read_manifest, write_manifest
+from synaug.places import name_of, read_located, root_of
 from synaug.schemas import SCHEMAS
 from synaug.screening.scores import Form, score_synthetic
 
@@ -20,13 +21,14 @@ def main(
     settings: see rules/manifest.smk. real: only with networks or leakage. classifier: its weights, if it is on.
     """
     screening, form = Screening.model_validate(settings["screening"]), Form(**settings["form"])
-    rows, images = read_manifest("plan", plan, PLAN_COLUMNS), read_manifest("real", real) if real else None
+    rows, images = read_manifest("plan", plan, PLAN_COLUMNS), read_located("real", real) if real else None
     paths = {Path(path).stem: path for path in shards}
     if screening.classifier or screening.text_image or screening.safety:
         scores, features = _with_networks(rows, paths, images, classifier, screening, form, threads)
     else:
         scores, features = score_synthetic(rows, paths, images, screening, form)
-    write_manifest("scores", scores, out.scores)
+    names = {path: name_of(path, root_of(plan)) for path in shards}
+    write_manifest("scores", scores.assign(path=scores["path"].map(names)), out.scores)
     if screening.feature_space:
         write_manifest("features", SCHEMAS["features"].empty_table() if features is None else features, out.features)
 

@@ -10,7 +10,8 @@ from synaug.config import Recipe
 from synaug.errors import job_log
 from synaug.evaluation.predictions import predict
 from synaug.generation.devices import leased_devices
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import write_manifest
+from synaug.places import read_located
 from synaug.training.backbones import load_classifier, save_classifier
 from synaug.training.data import load_images
 from synaug.training.loop import Checkpoint
@@ -37,7 +38,7 @@ def main(
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    images = read_manifest("real", real)
+    images = read_located("real", real)
     classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -275,3 +276,10 @@ def _free_ports(count: int) -> list[int]:
 def _open(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+if __name__ == "__main__":  # whether it can be had here
+    try:
+        install()
+    except SlurmError as error:
+        sys.exit(f"no SLURM: {error}")

@@ -54,6 +54,22 @@ def _common(
 
 
 @app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images (<class>/<image>), or a table.")],
+    name: Annotated[str | None, typer.Option(help="Of the experiment.  [default: the folder's]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the files if they exist.")] = False,
+    image: Annotated[str | None, typer.Option(help="Column of a table that holds images or paths.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column that holds the class.")] = None,
+    split: Annotated[str | None, typer.Option(help="Column that holds the split.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Column of groups; may be given several times.")] = None,
+) -> None:
+    """Look at your images, say what is there, and write a config that runs into the current folder."""
+    from synaug.init import init
+
+    print(init(path, name, force, image, label, split, group))
+
+
+@app.command()
 def verify(
     folders: Annotated[
         list[Path] | None,

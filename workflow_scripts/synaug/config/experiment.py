@@ -16,6 +16,7 @@ from synaug.errors import UserError
 _GROUPED = ("table", "utkface", "waterbirds", "celeba")
 _PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
 _UNVALIDATED = (*_PUBLISHED, "utkface")  # their authors name training and test images only
+_SPLIT_HERE = ("folder", "table")  # sources that make_splits is for
 
 
 class Painted(Model):
@@ -44,6 +45,9 @@ class Dataset(Model):
     test_split: str = Field("test", description="Name of the split that is only evaluated on.")
     validation_split: str | None = Field(
         None, description="Name of the split that settings are chosen by; null: none are chosen."
+    )
+    make_splits: dict[str, float] = Field(
+        {}, description="folder, table: held-out split -> share of the training images of every class that make it up."
     )
     label_column: str = Field("label", description="table, utkface, celeba: what names the class.")
     group_columns: list[str] = Field(
@@ -84,6 +88,28 @@ class Dataset(Model):
     def splits(self) -> list[str]:
         """Names of the splits that are used, the training split first."""
         return [self.train_split, *self.held_out]
+
+    @property
+    def unsplit(self) -> bool:
+        """Whether the data set names no splits: the test split is made of its images."""
+        return self.test_split in self.make_splits
+
+    @model_validator(mode="after")
+    def _made_splits_are_used(self):
+        shares = self.make_splits
+        if shares and self.source not in _SPLIT_HERE:
+            raise ValueError(f"make_splits is for source: {', '.join(_SPLIT_HERE)}")
+        for name in shares:
+            if name not in self.held_out:
+                raise ValueError(
+                    f"make_splits: {name!r} should be the test or the validation split ({', '.join(self.held_out)}); "
+                    f"set validation_split: {name} to have one"
+                )
+        if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
+            raise ValueError("make_splits: the shares should be above 0, and below 1 together")
+        if self.unsplit and len(shares) < len(self.held_out):
+            raise ValueError(f"make_splits: if {self.test_split!r} is made, {self.validation_split!r} must be made too")
+        return self
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self):

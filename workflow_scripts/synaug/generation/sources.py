@@ -7,7 +7,7 @@ import numpy as np
 
 from synaug.errors import UserError
 from synaug.images import decode_image, read_encoded
-from synaug.manifests import read_manifest
+from synaug.places import read_located
 
 
 class RealImages(Mapping):
@@ -17,7 +17,7 @@ class RealImages(Mapping):
         """Read the images `image_ids` of the manifest `real`. Raises UserError if one is not there."""
         self.size = size
         wanted = set(image_ids)
-        rows = read_manifest("real", real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", wanted)])
+        rows = read_located("real", real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", wanted)])
         rows = rows.drop_duplicates("image_id").reset_index(drop=True)
         if missing := wanted - set(rows["image_id"]):
             raise UserError(
