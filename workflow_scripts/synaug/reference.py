@@ -96,9 +96,9 @@ def config_page() -> str:
         _MADE,
         "# The config",
         "",
-        "Every key of an experiment, in the order of [config.yaml](../../config.yaml), which shows them in use and says "
-        "more. Units stand with the meaning: sizes are pixels, amounts are images or optimiser steps. An unknown key is "
-        "an error, and so is a value of another type. [config.schema.json](../../config.schema.json) is the same for "
+        "Every key of an experiment, in the order of [config.yaml](../../config.yaml), which shows them in use and "
+        "says more. Units stand with the meaning: sizes are pixels, amounts are images or optimiser steps. An unknown key "
+        "is an error, and so is a value of another type. [config.schema.json](../../config.schema.json) is the same for "
         "editors.",
     ]
     described: dict[str, str] = {}
