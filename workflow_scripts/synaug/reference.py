@@ -97,9 +97,9 @@ def config_page() -> str:
         "# The config",
         "",
         "Every key of an experiment, in the order of [config.yaml](../../config.yaml), which shows them in use and "
-        "says more. Units stand with the meaning: sizes are pixels, amounts are images or optimiser steps. An unknown key "
-        "is an error, and so is a value of another type. [config.schema.json](../../config.schema.json) is the same for "
-        "editors.",
+        "says more. Units stand with the meaning: sizes are pixels, amounts are images or optimiser steps. An "
+        "unknown key is an error, and so is a value of another type. "
+        "[config.schema.json](../../config.schema.json) is the same for editors.",
     ]
     described: dict[str, str] = {}
     # Breadth would tear blocks from their parents: depth, each model where it is met first.
