@@ -13,10 +13,11 @@ from synaug.config.screening import Screening
 from synaug.config.training import GeneratorTraining, Recipe, Stage1
 from synaug.errors import UserError
 
-_GROUPED = ("table", "utkface", "waterbirds", "celeba")
+_PACKED = ("webdataset", "huggingface")
+_GROUPED = ("table", *_PACKED, "utkface", "waterbirds", "celeba")
 _PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
 _UNVALIDATED = (*_PUBLISHED, "utkface")  # their authors name training and test images only
-_SPLIT_HERE = ("folder", "table")  # sources that make_splits is for
+_SPLIT_HERE = ("folder", "table", *_PACKED)  # sources that make_splits is for
 
 
 class Painted(Model):
@@ -31,10 +32,12 @@ class Dataset(Model):
     """Where the real images are and in which form they are used."""
 
     source: Literal[
-        *("table", "folder", "image_list", "cifar10", "cifar100", "fashion_mnist", "utkface", "waterbirds", "celeba")
+        *("table", "folder", "webdataset", "huggingface", "image_list", "cifar10", "cifar100", "fashion_mnist"),
+        *("utkface", "waterbirds", "celeba"),
     ] = Field(
-        description="table: Parquet or CSV with one row per image; folder: <path>/<split>/<class>/<image>; image_list: "
-        "text files that name images and classes; the others: the authors' files."
+        description="table: Parquet, CSV or JSON lines with one row per image; folder: <path>/<split>/<class>/<image>; "
+        "webdataset: tars; huggingface: a data set on disk; image_list: text files that name images and classes; the "
+        "others: the authors' files."
     )
     path: str = Field(
         description="The table (or a folder of *.parquet tables), the folder of images, or that of the authors' files."
@@ -47,15 +50,16 @@ class Dataset(Model):
         None, description="Name of the split that settings are chosen by; null: none are chosen."
     )
     make_splits: dict[str, float] = Field(
-        {}, description="folder, table: held-out split -> share of the training images of every class that make it up."
+        {}, description="Held-out split -> share of the training images of every class that make it up."
     )
-    label_column: str = Field("label", description="table, utkface, celeba: what names the class.")
+    label_column: str = Field("label", description="What names the class, where columns, keys or attributes do.")
     group_columns: list[str] = Field(
-        [], description="table, utkface, waterbirds, celeba: what makes the groups; several: their crossing."
+        [], description="Columns, keys or attributes that make the groups; several: their crossing."
     )
     split_column: str = Field("split", description="table only: the column that names the split.")
     image_column: str = Field(
-        "image", description="table only: an image struct {bytes, path}, or a path relative to the table's folder."
+        "image",
+        description="table, huggingface: an image struct {bytes, path}, or a path relative to the table's folder.",
     )
     max_megapixels: float = Field(100.0, gt=0, description="A larger image is not decoded but listed with that reason.")
     lists: dict[str, str] | None = Field(
@@ -99,6 +103,8 @@ class Dataset(Model):
         shares = self.make_splits
         if shares and self.source not in _SPLIT_HERE:
             raise ValueError(f"make_splits is for source: {', '.join(_SPLIT_HERE)}")
+        if shares and self.painted:
+            raise ValueError("make_splits and painted exclude each other: painting needs to know the training images")
         for name in shares:
             if name not in self.held_out:
                 raise ValueError(
