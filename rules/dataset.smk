@@ -21,7 +21,7 @@ if CONFIG.dataset.source in {*PUBLISHED, *PACKED}:
             code=code(
                 "convert_dataset.py",
                 *(f"synaug/datasets/{name}.py" for name in ("cifar", "fashion_mnist", "long_tail", "published")),
-                *(f"synaug/datasets/{name}.py" for name in ("packed", "webdataset", "huggingface")),
+                *(f"synaug/datasets/{name}.py" for name in ("packed", "webdataset", "huggingface", "torchvision_set")),
                 "synaug/images.py",
             ),
         output:
@@ -29,8 +29,8 @@ if CONFIG.dataset.source in {*PUBLISHED, *PACKED}:
         log:
             "<logs>/convert_dataset.log",
         conda:
-            # torchvision downloads.
-            "../envs/torch.yaml" if CONFIG.dataset.download else "../envs/data.yaml"
+            # torchvision downloads, and reads its own.
+            "../envs/torch.yaml" if CONFIG.dataset.download or CONFIG.dataset.name else "../envs/data.yaml"
         params:
             dataset=CONFIG.dataset.model_dump(),
         script:

@@ -2,9 +2,11 @@
 
 import io
 import json
+import struct
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,7 +16,7 @@ from convert_dataset import main as convert_dataset
 from synaug.config import Dataset
 from synaug.datasets import as_table, index_dataset, input_files
 from synaug.errors import UserError
-from synaug.images import read_encoded
+from synaug.images import decode_image, load_pixels, read_encoded
 
 LABELS = ["cat", "dog"] * 6
 
@@ -213,3 +215,51 @@ def test_init_knows_them(tars, tmp_path, pngs, monkeypatch, kind):
     rows = converted(config.dataset, tmp_path)
     wanted = {"train": 8, "val": 4} if kind == "tars" else {"train": 6, "test": 6}
     assert rows["split"].value_counts().to_dict() == wanted
+
+
+@pytest.fixture
+def mnist(tmp_path, pngs) -> Path:
+    """The files of MNIST in torchvision's layout, with a few images: 8 of training, 4 of test."""
+    folder = tmp_path / "root" / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, some in (("train", pngs[:8]), ("t10k", pngs[8:12])):
+        pixels = np.stack([decode_image(png, 28, "grey")[..., 0] for png in some])
+        head = struct.pack(">iiii", 2051, len(some), 28, 28)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        labels = bytes([3, 7] * (len(some) // 2))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">ii", 2049, len(some)) + labels)
+    return tmp_path / "root"
+
+
+def test_a_data_set_of_torchvision(mnist, tmp_path, pngs):
+    rows = converted(block("torchvision", mnist, name="MNIST"), tmp_path)
+    assert rows.groupby(["split", "label_name"]).size().to_dict() == {
+        ("train", "3 - three"): 4, ("train", "7 - seven"): 4, ("test", "3 - three"): 2, ("test", "7 - seven"): 2,
+    }  # fmt: skip
+    expected = np.stack([decode_image(png, 28, "grey") for png in pngs[:12]])
+    assert np.array_equal(load_pixels(rows.sort_values("row"), 28, "grey"), expected)
+
+
+def test_one_of_torchvision_with_a_validation_split_made(mnist, tmp_path):
+    settings = {"validation_split": "validation", "make_splits": {"validation": 0.25}}
+    rows = converted(block("torchvision", mnist, name="MNIST", **settings), tmp_path)
+    assert rows["split"].value_counts().to_dict() == {"train": 6, "validation": 2, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "said"),
+    [
+        ("MNSIT", {}, "torchvision has no 'MNSIT'; the closest: MNIST"),
+        ("SVHN", {}, "SVHN cannot be read from"),
+        ("EuroSAT", {}, "EuroSAT has no splits; have them made"),
+        ("MNIST", {"validation_split": "val"}, "MNIST has none; have one made"),
+        ("DTD", {"test_split": "tset"}, "DTD cannot be read from"),
+    ],
+)
+def test_what_torchvision_cannot_give_is_named(mnist, tmp_path, name, settings, said):
+    assert said in complaint(block("torchvision", mnist, name=name, **settings), tmp_path)
+
+
+def test_the_root_of_torchvision_must_be_there(tmp_path):
+    said = complaint(block("torchvision", tmp_path / "nowhere", name="MNIST"), tmp_path)
+    assert "nowhere is not a folder" in said and "dataset.download" in said

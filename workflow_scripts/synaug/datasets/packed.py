@@ -1,4 +1,4 @@
-"""Images packed into files that a manifest cannot point into (tars, Arrow): they are made into one table."""
+"""Images packed into files that a manifest cannot point into (tars, Arrow, arrays): they are made into one table."""
 
 import os
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
-from synaug.datasets import huggingface, webdataset
+from synaug.datasets import huggingface, torchvision_set, webdataset
 from synaug.errors import UserError
 from synaug.schemas import IMAGE
 
-FORMATS = {"webdataset": webdataset, "huggingface": huggingface}
+FORMATS = {"webdataset": webdataset, "huggingface": huggingface, "torchvision": torchvision_set}
 _BATCH = 1024  # images in memory
 
 
