@@ -30,7 +30,7 @@ def draw_sheet_of(manifest: Path, out: Path) -> tuple[int, int]:
     rows = with_group(rows.astype(dict.fromkeys(rows.select_dtypes("category"), "str")))
     if inside:
         rows = rows.assign(path=str(manifest.absolute()), row=range(len(rows)), column="image")
-    rows = rows[rows["path"].notna() & (rows["usable"] if "usable" in rows else True)]
+    rows = rows[rows["path"].notna() & rows.get("usable", True)]
     beside = next((name for name in ("source", "split") if name in rows), None)
     rows = rows.assign(kind_of_image=rows[beside] if beside else "")
     sizes = rows.groupby(_CELL, sort=True).size()
