@@ -31,8 +31,8 @@ def export(
 ) -> None:
     """Write the balanced training set of an experiment for other tools, with the provenance of every image.
 
-    Source, licence, model, prompt and seed stand beside each image, and a README.md says what the set is. Image files are
-    copied as they are.
+    Source, licence, model, prompt and seed stand beside each image, and a README.md says what the set is. Image files
+    are copied as they are.
 
     Example:  synaug export results/mine balanced_mine --format hf
     """
