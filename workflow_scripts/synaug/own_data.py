@@ -1,6 +1,8 @@
 """What a folder of images, or a table of them, holds: found by looking, to write a config for it (`synaug init`)."""
 
 import io
+import re
+import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from synaug.config import Dataset
-from synaug.datasets import index_dataset
+from synaug.datasets import PACKED, as_table, huggingface, index_dataset, webdataset, write_table
 from synaug.datasets.table import files, open_table
 from synaug.errors import UserError
 from synaug.images import FORMATS, open_image, read_encoded
@@ -36,7 +38,18 @@ IMAGE_COLUMNS = (
     "image_path",
     "image_file",
 )
-LABEL_COLUMNS = ("label_name", "class_name", "label", "class", "category", "target", "species", "diagnosis")
+LABEL_COLUMNS = (
+    "label_name",
+    "class_name",
+    "label",
+    "class",
+    "category",
+    "target",
+    "species",
+    "diagnosis",
+    "fine_label",
+    "labels",
+)
 SPLIT_COLUMNS = ("split", "set", "partition", "subset")
 LOOKED_AT = 200  # images whose colours are looked at
 _SAME = 8  # of 255: by how much the channels of a grey image that is stored in colours may differ (JPEG)
@@ -62,21 +75,65 @@ def look_at(path: Path, image: str | None, label: str | None, split: str | None,
     Raises UserError if there is nothing that the workflow could use, with what to do.
     """
     notes: list[str] = []
-    if path.is_file() or _holds_tables(path):
-        block = _table_block(path, image, label, split, groups, notes)
-    elif not path.is_dir():
-        raise UserError(f"{path}: does not exist; give a folder <class>/<image>, or a table ({', '.join(TABLES)})")
-    elif image or label or split or groups:
+    kind = _kind(path)
+    if kind == "folder" and (image or label or split or groups):
         raise UserError(f"{path}: is a folder of images, which has no columns; leave --image, --label, ... out")
-    else:
+    if kind == "folder":
         block = _folder_block(path, notes)
-    found = Found(block, index_dataset(Dataset(image_size=32, **block)), notes=notes)
-    _look_at_colours(found)
+    elif kind == "table":
+        block = _table_block(path, image, label, split, groups, notes)
+    else:
+        block = _packed_block(kind, path, image, label, groups, notes)
+    dataset = Dataset(image_size=32, **block)
+    with tempfile.TemporaryDirectory() as place:
+        if kind in PACKED:
+            write_table(dataset, Path(place) / "images.parquet")
+            dataset = as_table(dataset, f"{place}/images.parquet", groups)
+        found = Found(block, index_dataset(dataset), notes=notes)
+        _look_at_colours(found)
+    if kind in PACKED:
+        found.rows["path"] = str(path) + ", image " + found.rows["row"].astype("str")
     return found
 
 
-def _holds_tables(path: Path) -> bool:
-    return path.is_dir() and any(path.glob("*.parquet"))
+def _kind(path: Path) -> str:
+    """Which source reads what lies there. Raises UserError if nothing does."""
+    if not path.exists():
+        raise UserError(f"{path}: does not exist; give a folder <class>/<image>, or a table ({', '.join(TABLES)})")
+    if path.is_file():
+        return "webdataset" if path.suffix.lower() == ".tar" else "table"
+    if any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json")):
+        return "huggingface"
+    if any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
+        # On the hub the names of the files say the split, and no column does.
+        parts = [one.stem for one in [*path.glob("*.parquet"), *path.glob("data/*.parquet")]]
+        return "huggingface" if all(re.search(r"-\d{5}-of-\d{5}", part) for part in parts) else "table"
+    return "webdataset" if any(path.glob("*.tar")) or any(path.glob("*/*.tar")) else "folder"
+
+
+def _packed_block(
+    kind: str, path: Path, image: str | None, label: str | None, groups: list[str], notes: list[str]
+) -> dict:
+    """The block `dataset` of tars, or of a Hugging Face data set on disk."""
+    module = {"webdataset": webdataset, "huggingface": huggingface}[kind]
+    there = module.files(Dataset(source=kind, path=str(path), image_size=32, make_splits={"test": TEST_SHARE}))
+    inner = [one.relative_to(path).with_suffix("") if path.is_dir() else Path(one.stem) for one in there]
+    # train-00000-of-00003, train_0001, and folders of that name.
+    splits = _known_splits(sorted({re.split(r"[-_.\d]", part)[0] for one in inner for part in one.parts}))
+    columns = {"label_column": label} if label else {}
+    if kind == "huggingface":
+        schema = huggingface.schema(there[0])
+        inside = [one.name for one in schema if pa.types.is_binary(one.type) or pa.types.is_struct(one.type)]
+        image = image or next(iter(inside), "image")
+        label = label or _usual([name for name in schema.names if name != image], LABEL_COLUMNS)
+        if label is None:
+            raise UserError(
+                f"{path}: which column holds the class? Say it by --label (there: {', '.join(schema.names)})"
+            )
+        notes.append(f"columns: {image} is the image, {label} is the label")
+        columns = {"image_column": image, "label_column": label}
+    columns = {key: name for key, name in columns.items() if name != key.removesuffix("_column")}
+    return _split_block(kind, path, splits, notes, **columns, **({"group_columns": groups} if groups else {}))
 
 
 def _folder_block(path: Path, notes: list[str]) -> dict:
@@ -137,7 +194,8 @@ def _table_block(
     """The block `dataset` of a table, or of a folder of Parquet tables."""
     if path.is_file() and path.suffix.lower() not in TABLES:
         raise UserError(f"{path}: is no table that can be read; give one of {', '.join(TABLES)}, or a folder of images")
-    file = files(Dataset(source="table", path=str(path), image_size=32))[0]
+    tables = files(Dataset(source="table", path=str(path), image_size=32))
+    file = tables[0]
     schema = pq_schema(file)
     names = schema.names
     for option, name in {"image": image, "label": label, "split": split, **{f"group {g}": g for g in groups}}.items():
@@ -151,7 +209,7 @@ def _table_block(
             raise UserError(f"{file}: which column holds {what}? Say it by --{option} (there: {', '.join(names)})")
     split = split or _usual(names, SPLIT_COLUMNS)
     values = []
-    for one in files(Dataset(source="table", path=str(path), image_size=32)) if split else ():
+    for one in tables if split else ():
         values += open_table(one, [split]).column(split).unique().to_pylist()
     splits = _known_splits(sorted({str(value) for value in values}))
     said = {"image": image, "label": label} | ({"split": split} if splits else {})

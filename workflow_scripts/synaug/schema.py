@@ -1,4 +1,7 @@
-"""Write config.schema.json, which editors complete config files with: python -m synaug.schema"""
+"""Write what is made from the code: config.schema.json, which editors complete config files with, and docs/reference/.
+
+python -m synaug.schema
+"""
 
 import json
 from pathlib import Path
@@ -11,5 +14,19 @@ def schema_text() -> str:
     return json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
+def files() -> dict[str, str]:
+    """Path in the repository -> text, of all files that are made from the code."""
+    from synaug.reference import commands_page, config_page, manifests_page
+
+    return {
+        "config.schema.json": schema_text(),
+        "docs/reference/config.md": config_page(),
+        "docs/reference/manifests.md": manifests_page(),
+        "docs/reference/commands.md": commands_page(),
+    }
+
+
 if __name__ == "__main__":
-    Path("config.schema.json").write_text(schema_text())
+    for path, text in files().items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)

@@ -191,7 +191,7 @@ class Recipe(Model):
         description="Rows of the balanced manifest: the real ones; all; or, of the real ones, the same number of every "
         "class (and group), as many as the smallest has (SUBG)."
     )
-    stage1: Stage1 = Field(description="Overrides of the top-level `training`.")
+    stage1: Stage1 = Field(Stage1(), description="Overrides of the top-level `training`.")
     stage1_of: Name | None = Field(
         None, description="Recipe whose data and stage-1 networks this one takes; null: its own."
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Dataset
-from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
+from synaug.datasets import celeba, folder, image_list, packed, published, table, utkface, waterbirds
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.splits import make_splits
 from synaug.errors import UserError
@@ -63,7 +63,7 @@ def input_files(dataset: Dataset) -> list[str]:
 
     Raises UserError if the data set is not there.
     """
-    source = published if dataset.source in published.FORMATS else SOURCES[dataset.source]
+    source = published if dataset.source in published.FORMATS else (SOURCES | packed.FORMATS)[dataset.source]
     return [str(file) for file in source.files(dataset)]
 
 
