@@ -17,7 +17,7 @@ def test_shards_in_a_group_take_turns_on_one_gpu_and_add_their_time(work: Workdi
     (work.path / "submit").chmod(0o755)
     before = {path.stem for path in (work.results / "shards").glob("*.parquet")}
     work.change(generation={"images_per_shard": 2})
-    cluster = ["--executor", "cluster-generic", "--jobs", "1", "--seconds-between-status-checks", "1"]
+    cluster = ["--executor", "cluster-generic", "--jobs", "2", "--seconds-between-status-checks", "1"]
     cluster += ["--cluster-generic-submit-cmd", "./submit {resources.gpu} {resources.runtime} {threads}"]
     # As in docs/clusters.md.
     groups = ["--groups", "generate_shard=shards", "--group-components", "shards=4"]
