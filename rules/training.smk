@@ -56,14 +56,15 @@ if CONFIG.dataset.image_size > LARGE:
 TRAINING_CODE = ("synaug/training/*.py", "synaug/images.py", "synaug/places.py", "synaug/evaluation/predictions.py")
 
 
-def settings_of(recipe, *stages):
-    """What of the config decides the networks of `recipe`: the images' form, its data, and its `stages`."""
-    return {
-        "image_size": CONFIG.dataset.image_size,
-        "color": CONFIG.dataset.color,
-        "held_out": CONFIG.dataset.held_out,
-        "recipe": CONFIG.recipes[recipe].model_dump(include={"data", *stages}),
+# Stage -> recipe -> what of the config decides its networks: the images' form, its data, its stages so far.
+SETTINGS = {
+    stage: {
+        name: CONFIG.dataset.model_dump(include={"image_size", "color"})
+        | {"held_out": CONFIG.dataset.held_out, "recipe": recipe.model_dump(include={"data", *stages})}
+        for name, recipe in CONFIG.recipes.items()
     }
+    for stage, stages in (("train", ["stage1"]), ("finetune", ["stage1", "stage2"]))
+}
 
 
 rule train:
@@ -89,7 +90,7 @@ rule train:
     resources:
         gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
     params:
-        settings=lambda wildcards: settings_of(wildcards.recipe, "stage1"),
+        settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
         images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data),
     script:
         "../workflow_scripts/train.py"
@@ -117,7 +118,7 @@ rule finetune:
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: settings_of(wildcards.recipe, "stage1", "stage2"),
+        settings=lambda wildcards: SETTINGS["finetune"][wildcards.recipe],
         images=lambda wildcards: images_of("real"),
     script:
         "../workflow_scripts/finetune.py"
