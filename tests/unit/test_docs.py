@@ -87,3 +87,17 @@ def test_the_loader_of_the_page_loads(tmp_path, pngs, monkeypatch):
     (tmp_path / "data" / "cat.png").write_bytes(pngs[0])
     with pytest.raises(UserError, match="<split>_<class>_<anything>"):
         index.index_dataset(dataset)
+
+
+def test_the_citation_has_the_version_of_the_package():
+    import synaug
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == synaug.__version__
+
+
+def test_hooks_are_local_and_of_the_environment():
+    """Nothing is downloaded before a commit."""
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repo["repo"] == "local"
+    assert {hook["id"] for hook in repo["hooks"]} >= {"ruff", "ruff-format", "snakefmt"}
+    assert all(hook["entry"].startswith(".venv/bin/") and hook["language"] == "system" for hook in repo["hooks"])
