@@ -40,11 +40,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 IMAGENET_LT = 1_164_154  # synthetic images that fill all classes
 SIZES = {
-    "index": (10_000, 100_000, 1_000_000),
+    "index": (10_000, 100_000, 300_000),
     "imbalance": (10_000, 165_846, 1_000_000, 10_000_000),
     "plan": (10_000, 100_000, IMAGENET_LT, 3_000_000, 10_000_000),
     "manifest": (10_000, 100_000, IMAGENET_LT, 3_000_000, 10_000_000),
-    "workflow": (10_000, 100_000, IMAGENET_LT, 3_000_000),
+    "workflow": (10_000, 100_000, IMAGENET_LT),
 }
 # Where the limits stand: the sizes of ImageNet-LT (`real` has 50,000 test images besides), and 100,000 files.
 LIMITED = dict.fromkeys(SIZES, IMAGENET_LT) | {"index": 100_000, "imbalance": 165_846}

@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
+# Beside this file, wherever it is imported from; relative, so that a checkout that was moved has the same inputs.
+SCRIPTS = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent / "workflow_scripts"
+sys.path.insert(0, str(SCRIPTS.absolute()))
 
 from synaug.balance import manifests_hash
 from synaug.config import load_config
@@ -51,9 +53,7 @@ def code(*names):
     Snakemake's own `code` trigger is off: it goes by the time of the script's last change, which a checkout sets, and
     does not see modules. names: scripts and modules below workflow_scripts/, `*` for all of a folder.
     """
-    # Relative, so that a checkout that was moved (results and all) has the same inputs as before.
-    root = Path(os.path.relpath(workflow.basedir), "workflow_scripts")
-    return on_machine(sorted(str(path) for name in names for path in root.glob(name)))
+    return on_machine(sorted(str(path) for name in names for path in SCRIPTS.glob(name)))
 
 
 def shards(wildcards):

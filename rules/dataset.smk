@@ -1,18 +1,19 @@
 """The real images.
 
-A data set in its authors' files (CIFAR, Fashion-MNIST) is first made into a table, here and not beside those files:
-their folder may be read-only, and the cut belongs to the experiment.
+A data set in its authors' files (CIFAR, Fashion-MNIST), in tars or in Arrow files is first made into a table, here and
+not beside those files: their folder may be read-only, and the cut belongs to the experiment.
 Inputs: the data set of the config (dataset.path).
-Outputs: <results>/real.parquet, one row per image of the training and the test split; for a data set in its authors'
-files also <results>/dataset.parquet, the images; of painted images <results>/painted.parquet.
+Outputs: <results>/real.parquet, one row per image of the training and the test split; where it
+was made into a table also <results>/dataset.parquet, the images; of painted images <results>/painted.parquet.
 """
 
-from synaug.datasets import PUBLISHED, as_table
+from synaug.datasets import PACKED, PUBLISHED, as_table
 
 TABLE = CONFIG.dataset
 
-if CONFIG.dataset.source in PUBLISHED:
-    TABLE = as_table(CONFIG.dataset, f"results/{CONFIG.experiment}/dataset.parquet")
+if CONFIG.dataset.source in {*PUBLISHED, *PACKED}:
+    GROUPS = [] if CONFIG.dataset.painted else CONFIG.dataset.group_columns
+    TABLE = as_table(CONFIG.dataset, f"results/{CONFIG.experiment}/dataset.parquet", GROUPS)
 
     rule convert_dataset:
         input:
@@ -20,6 +21,7 @@ if CONFIG.dataset.source in PUBLISHED:
             code=code(
                 "convert_dataset.py",
                 *(f"synaug/datasets/{name}.py" for name in ("cifar", "fashion_mnist", "long_tail", "published")),
+                *(f"synaug/datasets/{name}.py" for name in ("packed", "webdataset", "huggingface", "torchvision_set")),
                 "synaug/images.py",
             ),
         output:
@@ -27,8 +29,8 @@ if CONFIG.dataset.source in PUBLISHED:
         log:
             "<logs>/convert_dataset.log",
         conda:
-            # torchvision downloads.
-            "../envs/torch.yaml" if CONFIG.dataset.download else "../envs/data.yaml"
+            # torchvision downloads, and reads its own.
+            "../envs/torch.yaml" if CONFIG.dataset.download or CONFIG.dataset.name else "../envs/data.yaml"
         params:
             dataset=CONFIG.dataset.model_dump(),
         script:
@@ -59,7 +61,12 @@ rule index_dataset:
     input:
         data=DATA_FILES if TABLE is CONFIG.dataset else TABLE.path,
         code=code(
-            "index_dataset.py", "synaug/datasets/*.py", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"
+            "index_dataset.py",
+            "synaug/datasets/*.py",
+            "synaug/images.py",
+            "synaug/manifests.py",
+            "synaug/schemas.py",
+            *(["synaug/screening/hashing.py"] if CONFIG.dataset.make_splits else []),
         ),
     output:
         real="<results>/real.parquet",

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -126,3 +127,20 @@ def plan(tiny_checkpoint, cells, tmp_path_factory) -> pd.DataFrame:
     path = tmp_path_factory.mktemp("plan") / "plan.parquet"
     write_manifest("plan", rows, path)
     return read_manifest("plan", path)
+
+
+@pytest.fixture
+def synaug(capsys, monkeypatch):
+    """A function: arguments of the command to (exit status, standard output, standard error)."""
+    from synaug import cli
+
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+
+    def synaug(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["synaug", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return synaug

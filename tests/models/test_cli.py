@@ -21,21 +21,6 @@ from synaug.schemas import SCHEMAS
 ZEROS = {"bool": True, "string": "", "dictionary": "", "int32": 0, "int64": 0, "double": 0.0, "float": 0.0}
 
 
-@pytest.fixture
-def synaug(capsys, monkeypatch):
-    """A function: arguments to (exit status, standard output, standard error)."""
-    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
-
-    def synaug(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["synaug", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return synaug
-
-
 def full(kind: str, rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` with something in each column of the manifest that must not be null."""
     needed = [field for field in SCHEMAS[kind] if not field.nullable and field.name not in rows]

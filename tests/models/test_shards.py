@@ -11,8 +11,8 @@ import torch
 
 from synaug.errors import UserError
 from synaug.generation import sampling
-from synaug.generation.shards import generate_shard, orphans
-from synaug.manifests import read_table, write_manifest
+from synaug.generation.shards import generate_shard
+from synaug.manifests import read_table
 
 BATCH = 4
 
@@ -180,16 +180,3 @@ def test_an_unknown_scheduler_is_named(plan, tmp_path):
 def test_shards_are_plain_parquet_for_others(reference):
     table = pq.read_table(reference, columns=["image"])
     assert table.column("image").combine_chunks().field("bytes")[0].as_py().startswith(b"\x89PNG")
-
-
-def test_prune_names_only_shards_that_no_plan_names(plan, tmp_path):
-    home = tmp_path / "results/e"
-    write_manifest("plan", plan, home / "plan.parquet")
-    wanted = plan["shard"].iloc[0]
-    for path in (home / f"shards/{wanted}.parquet", home / "shards/old.parquet", home / "work/old/x.parquet"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    kept = tmp_path / "results/without_plan/shards/other.parquet"
-    kept.parent.mkdir(parents=True)
-    kept.touch()
-    assert orphans(tmp_path / "results") == [home / "shards/old.parquet", home / "work/old"]

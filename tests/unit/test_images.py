@@ -81,6 +81,46 @@ def test_a_photograph_is_turned_upright(encode):
     assert np.array_equal(decode_image(stored, 40, "rgb"), decode_image(upright, 40, "rgb"))
 
 
+def transparent(mode: str) -> tuple[Image.Image, dict]:
+    """Left half black, right half transparent with red below; and what to save it with."""
+    image = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 20, 40))
+    if mode == "P":
+        return image.convert("RGB").quantize(2), {"transparency": image.convert("RGB").quantize(2).getpixel((30, 0))}
+    if mode == "RGB":  # one colour stands for nothing
+        return image.convert("RGB"), {"transparency": (255, 0, 0)}
+    return image.convert(mode), {}
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_what_is_transparent_becomes_white(encode, mode, color):
+    image, settings = transparent(mode)
+    pixels = decode_image(encode(image, **settings), 40, color)
+    assert (pixels[:, :20] == 0).all()
+    assert (pixels[:, 20:] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_picture_counts(encode, kind):
+    frames = [Image.new("L", (20, 20), 0), Image.new("L", (20, 20), 255)]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert inspect_image(data, 1) == (20, 20, None)
+    assert decode_image(data, 20, "grey").max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_that_are_not_of_8_or_16_bits_are_a_reason(encode, mode):
+    assert "32-bit" in inspect_image(encode(Image.new(mode, (20, 20), 70000), "TIFF"), 1)[2]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_an_image_of_one_pixel_is_an_image(encode, size):
+    data = encode(Image.new("RGB", size, (9, 99, 199)))
+    assert inspect_image(data, 1) == (*size, None)
+    assert np.abs(decode_image(data, 32, "rgb").astype(int) - (9, 99, 199)).max() <= 1
+
+
 def test_the_middle_is_cut_out_undistorted(encode):
     wide = np.zeros((28, 84, 3), np.uint8)
     wide[:, 28:56] = 200
@@ -115,6 +155,14 @@ def test_the_same_image_may_be_wanted_twice(mixed_manifest):
     twice = pd.concat([mixed_manifest, mixed_manifest])
     pixels = load_pixels(twice, 28, "grey")
     assert np.array_equal(pixels[:12], pixels[12:])
+
+
+def test_files_of_a_manifest_whose_texts_are_categories(mixed_manifest, pngs):
+    """As pyarrow reads it; of a data set of files no row names a column."""
+    files = mixed_manifest[mixed_manifest["row"].isna()].reset_index(drop=True)
+    files = files.assign(column=pd.Categorical([None] * len(files), categories=[]))
+    pixels = load_pixels(files, 28, "grey")
+    assert np.array_equal(pixels, np.stack([decode_image(pngs[n], 28, "grey") for n in files["n"]]))
 
 
 def test_no_images_are_no_pixels(mixed_manifest):

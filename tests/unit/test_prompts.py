@@ -184,3 +184,29 @@ def test_a_class_that_is_a_number_needs_quotes_in_names():
 def test_a_table_that_is_not_there(settings):
     with pytest.raises(UserError, match=r"prompts\.(file: nowhere\.csv|modifiers: genral): no such file"):
         prompt_files(Prompts(**settings))
+
+
+def test_names_may_stand_in_a_table(tmp_path):
+    file = tmp_path / "names.csv"
+    file.write_text('label,name\n007,"agent, secret"\nn02119789,kit fox\n')
+    prompts = Prompts(templates=["a {label}"], names=str(file))
+    assert prompt_files(prompts) == [str(file)]
+    assert class_prompts(prompts, ["007", "n02119789", "cat"]) == {
+        "007": ["a agent, secret"], "n02119789": ["a kit fox"], "cat": ["a cat"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [("cat,a\ncat,b", "'cat' stands there 2 times"), ("dgo,dog", "did you mean 'dog'"), ("cat,", "empty name")],
+)
+def test_a_table_of_names_with_a_fault_is_named(tmp_path, rows, said):
+    file = tmp_path / "names.csv"
+    file.write_text(f"label,name\n{rows}\n")
+    with pytest.raises(UserError, match=said):
+        class_prompts(Prompts(names=str(file)), ["cat", "dog"])
+
+
+def test_a_table_of_names_that_is_missing_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"prompts\.names: .*names.csv: no such file"):
+        prompt_files(Prompts(names=str(tmp_path / "names.csv")))

@@ -31,17 +31,17 @@ class Run:
 
 
 class Workdir:
-    """A folder with a checkout, data, a config, and perhaps results."""
+    """A folder with a checkout (or beside one), data, a config, and perhaps results."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, checkout: Path | None = None):
+        self.path, self.checkout = path, checkout or path
         self.results = path / "results" / "test"
 
     def run(self, *arguments: str) -> Run:
-        """Call snakemake as a user would, from the checkout."""
+        """Call snakemake in the folder as a user would."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "test.yaml"]
         # The library of the copy, not the installed one.
-        environment = os.environ | {"PYTHONPATH": str(self.path / "workflow_scripts"), "HF_HUB_OFFLINE": "1"}
+        environment = os.environ | {"PYTHONPATH": str(self.checkout / "workflow_scripts"), "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=600)
         return Run(done.returncode, done.stdout + done.stderr)
 

@@ -1,32 +1,45 @@
-"""The command `synaug`: proof that the images in results/ are what their rows say.
+"""The command `synaug`: look at what the workflow made, take it elsewhere, and prove that it is what its rows say.
 
-Exit status: 0 nothing found, 1 a finding (an image that differs, a damaged shard), 2 a user error.
+Exit status: 0 success, 1 a finding (an image that differs, two manifests that do, a broken image), 2 a user error.
 """
 
-import logging
-import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from synaug import __version__
+from synaug.commands.diff import diff
+from synaug.commands.export import export
+from synaug.commands.export_model import export_model
+from synaug.commands.init import init
+from synaug.commands.predict import predict
+from synaug.commands.prune import prune
+from synaug.commands.regenerate import regenerate
+from synaug.commands.show import show
+from synaug.commands.verify import verify
+from synaug.commands.watch import watch
 from synaug.errors import ERROR_PREFIX, UserError
 
-# The modules that do the work are imported by the commands: help must not wait for torch.
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Prove that the images in results/ are what their rows say. To make them, call snakemake.",
-    epilog="Exit status: 0 nothing found, 1 something found, 2 an error in what was asked for.",
+    help="Everyday tools for what lies in results/. To make it, call snakemake.",
+    epilog="Exit status: 0 success, 1 something found, 2 an error in what was asked for.",
 )
+# In the order of the help.
+app.command()(init)
+app.command()(watch)
+app.command()(show)
+app.command()(diff)
+app.command()(export)
+app.command()(export_model)
+app.command()(predict)
+app.command()(verify)
+app.command()(regenerate)
+app.command()(prune)
 
 
 def main() -> None:
@@ -51,92 +64,6 @@ def _common(
     ] = False,
 ) -> None:
     pass
-
-
-@app.command()
-def verify(
-    folders: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="results/ (the default), or experiments in it.", show_default=False),
-    ] = None,
-) -> None:
-    """Check every image of every shard against its recorded hash, and every row that points at one.
-
-    One line for each finding says what is wrong, where, and what to delete or to make again. Nothing is changed.
-    """
-    from synaug.integrity import find_experiments, verify
-
-    experiments = [one for folder in folders or [Path("results")] for one in find_experiments(folder)]
-    count, findings = Counter(), 0
-    with _progress(experiments) as advance:
-        for experiment in experiments:
-            for checked in verify(experiment):
-                for line in checked.findings:
-                    print(line, flush=True)
-                findings += len(checked.findings)
-                count[checked.path.parent.name == "shards"] += 1
-                count["images"] += checked.images
-                count["not made"] += checked.not_made
-                advance()
-    not_made = count["not made"]
-    later = f"; {_count(not_made, 'planned shard')} {'is' if not_made == 1 else 'are'} not made yet" if not_made else ""
-    print(
-        f"{_count(findings, 'finding')} in {_count(len(experiments), 'experiment')}: {_count(count[True], 'shard')}, "
-        f"{_count(count['images'], 'image')}, {_count(count[False], 'other file')}{later}"
-    )
-    raise typer.Exit(1 if findings else 0)
-
-
-@app.command()
-def regenerate(
-    image_ids: Annotated[
-        list[str], typer.Argument(metavar="IMAGE_ID...", help="Ids of synthetic images, or beginnings of them.")
-    ],
-    results: Annotated[Path, typer.Option(help="Folder to look for them in, or an experiment in it.")] = Path(
-        "results"
-    ),
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda:1, ...  [default: a free one]", show_default=False)
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Folder of their model, if it has moved.")] = None,
-) -> None:
-    """Make images again from their rows alone, and compare the hash of the file.
-
-    Says of each: same; differs, by how much, and what is not as it was when the image was made; or cannot, and why.
-    Paths are those of the workflow: call it in the folder from which snakemake is called.
-    """
-    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries, for each part of each model
-    from synaug.generation.proof import find_rows, regenerate
-
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    rows = find_rows(image_ids, results)
-    count = Counter()
-    for outcome in regenerate(rows, device, model, say=lambda text: print(text, file=sys.stderr, flush=True)):
-        count[outcome.status] += 1
-        print(f"{outcome.image_id} {outcome.status}{': ' if outcome.detail else ''}{outcome.detail}", flush=True)
-    # An image that differs says something of the image, one that cannot be made only of what is there now.
-    raise typer.Exit(1 if count["differs"] else 2 if count["cannot"] else 0)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number or 'no':{',' if number else ''}} {what}{'' if number == 1 else 's'}"
-
-
-@contextmanager
-def _progress(experiments: list[Path]) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, over the files to check; a function to call after each of them."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from synaug.integrity import files_to_check
-
-    # Findings are printed above the bar.
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("checking", total=sum(len(files_to_check(one)) for one in experiments))
-        yield lambda: bar.advance(task)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int |
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         return width, height, f"is larger than {max_megapixels:g} megapixels"
+    if image.mode in ("I", "F"):
+        # Nothing says which of their values is white.
+        return width, height, "has 32-bit pixels; save it with 8 or 16 bits"
     try:
         image.load()
     except Exception as error:
@@ -48,7 +51,7 @@ def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int |
 
 
 def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """Decode, upright, in the mode of `color`.
+    """Decode, upright, in the mode of `color`: the first picture of an animation, on white what is transparent.
 
     at_least: width and height (pixels) that are enough; a JPEG that is twice as large or more is decoded smaller.
     """
@@ -60,6 +63,9 @@ def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None)
     if image.mode.startswith("I;16"):
         # Pillow would clip at 255 instead of scaling.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        # Below it may lie any colour, most often black, which no viewer shows.
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(MODES[color])
 
 
@@ -88,7 +94,7 @@ def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[byte
     Raises UserError if a file or a row is gone.
     """
     manifest = manifest.reset_index(drop=True)
-    columns = manifest["column"].fillna("image") if "column" in manifest else "image"
+    columns = manifest["column"].astype("object").fillna("image") if "column" in manifest else "image"
     manifest = manifest.assign(column=columns)
     in_table = manifest["row"].notna()
     for (path, name), group in manifest[in_table].groupby(["path", "column"], sort=True):

@@ -3,6 +3,7 @@
 import io
 import math
 import textwrap
+from dataclasses import dataclass
 
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
@@ -31,47 +32,71 @@ def preview_rows(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame 
     return plan_from_settings(imbalance.assign(count=0), settings | {"balance": balance}, sources)
 
 
+@dataclass(frozen=True)
+class SheetRow:
+    """A row of a contact sheet: its name, a note below that, and encoded images with their captions."""
+
+    name: str
+    note: str
+    images: list[tuple[bytes, str]]
+
+
 def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
     """A row per cell: its name, how many real images it has, and its synthetic images with their prompts.
 
     images: columns label_name, group, prompt and image (encoded bytes). cells: these rows of the manifest `imbalance`.
-    Many cells stand in several columns, and smaller, so that the sheet stays about twice as high as wide.
     """
     cells, images = with_group(cells).sort_values(["label", "group"]), with_group(images)
-    side = 128 if len(cells) <= 60 else 96
+    of_cell = dict(list(images.groupby(["label_name", "group"])))
+    rows = []
+    for cell, count in zip(cells.itertuples(), cells["count"].tolist(), strict=True):
+        own = of_cell[cell.label_name, cell.group]
+        pictures = list(zip(own["image"], own["prompt"], strict=True))
+        rows.append(
+            SheetRow(cell_name(cell.label_name, cell.group), f"{count} real image{'s' * (count != 1)}", pictures)
+        )
+    return draw_sheet(rows)
+
+
+def cell_name(label_name: str, group: str) -> str:
+    """The name of a class, or of a class in a group."""
+    return f"{label_name} | {group}" if group else label_name
+
+
+def draw_sheet(rows: list[SheetRow]) -> Image.Image:
+    """Draw `rows`, each with up to IMAGES_PER_CLASS images.
+
+    Many rows stand in several columns, and smaller, so that the sheet stays about twice as high as wide.
+    """
+    side = 128 if len(rows) <= 60 else 96
     block_width = _NAME_WIDTH + IMAGES_PER_CLASS * (side + _GAP) + 2 * _GAP
     block_height = side + _CAPTION_LINES * _LINE + 2 * _GAP
-    columns = max(1, round(math.sqrt(len(cells) * block_height / block_width / 2)))
-    per_column = math.ceil(len(cells) / columns)
+    columns = max(1, round(math.sqrt(len(rows) * block_height / block_width / 2)))
+    per_column = math.ceil(len(rows) / columns)
     sheet = Image.new("RGB", (columns * block_width + _GAP, per_column * block_height + _GAP), _PAPER)
-    counts = cells["count"].tolist()
-    of_cell = dict(list(images.groupby(["label_name", "group"])))
-    for i, cell in enumerate(cells.itertuples()):
+    for i, row in enumerate(rows):
         left = i // per_column * block_width + _GAP
-        top = i % per_column * block_height + _GAP
-        name = f"{cell.label_name} | {cell.group}" if cell.group else cell.label_name
-        _draw_class(sheet, left, top, side, name, int(counts[i]), of_cell[cell.label_name, cell.group])
+        _draw_row(sheet, left, i % per_column * block_height + _GAP, side, row)
     return sheet
 
 
-def _draw_class(sheet, left: int, top: int, side: int, name: str, count: int, images: pd.DataFrame) -> None:
+def _draw_row(sheet: Image.Image, left: int, top: int, side: int, row: SheetRow) -> None:
     draw = ImageDraw.Draw(sheet)
-    head = textwrap.wrap(name, 24, max_lines=3, placeholder=" ...") or [name]
+    head = textwrap.wrap(row.name, 24, max_lines=3, placeholder=" ...") or [row.name]
     draw.multiline_text((left, top), "\n".join(head), _INK, _font(14, "-Bold"), spacing=4)
-    real = f"{count} real image{'s' * (count != 1)}"
-    draw.text((left, top + 18 * len(head) + 4), real, _FAINT, _font(11))
+    draw.text((left, top + 18 * len(head) + 4), row.note, _FAINT, _font(11))
     font = _font(10)
     letters = max(8, int(side / font.getlength("prompt text") * len("prompt text")))
-    for place, image in enumerate(images.itertuples()):
+    for place, (data, text) in enumerate(row.images[:IMAGES_PER_CLASS]):
         x = left + _NAME_WIDTH + place * (side + _GAP)
-        picture = Image.open(io.BytesIO(image.image)).convert("RGB")
-        if picture.width > side:
-            picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        if max(picture.size) > side:
+            picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         else:  # a whole number of times, and not smoothed: what the network will see
-            shown = side // picture.width * picture.width
-            picture = picture.resize((shown, shown), Image.Resampling.NEAREST)
+            times = side // max(picture.size)
+            picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
         sheet.paste(picture, (x, top))
-        caption = textwrap.wrap(image.prompt, letters, max_lines=_CAPTION_LINES, placeholder=" ...")
+        caption = textwrap.wrap(text, letters, max_lines=_CAPTION_LINES, placeholder=" ...")
         draw.multiline_text((x, top + picture.height + 2), "\n".join(caption), _FAINT, font, spacing=2)
 
 

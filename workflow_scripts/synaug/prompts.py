@@ -56,7 +56,8 @@ def cell_prompts(prompts: Prompts, cells: pd.DataFrame, group_columns: Sequence[
     classes = list(dict.fromkeys(cells["label_name"]))
     groups = [tuple(values) for values in cells["attributes"]] if group_columns else [()] * len(cells)
     known = list(dict.fromkeys([*classes, *(value for values in groups for value in values)]))
-    for name, words in prompts.names.items():
+    names = _read_names(prompts.names, known) if isinstance(prompts.names, str) else prompts.names
+    for name, words in names.items():
         if name not in known:
             raise UserError(f"prompts.names: {_no_class(name, known)}")
         if not words.strip():
@@ -70,8 +71,8 @@ def cell_prompts(prompts: Prompts, cells: pd.DataFrame, group_columns: Sequence[
         raise UserError(f"prompts.modifiers:{where} class {bare[0]!r}{others} has no modifiers; add some for it")
     found = []
     for name, values in zip(cells["label_name"], groups, strict=True):
-        words = [prompts.names.get(value, value) for value in values]
-        known_words = {"label": prompts.names.get(name, name), "group": " ".join(words)}
+        words = [names.get(value, value) for value in values]
+        known_words = {"label": names.get(name, name), "group": " ".join(words)}
         known_words |= dict(zip(group_columns, words, strict=True))
         if name in written:
             found.append([_fill(text, known_words) for text in written[name]] if group_columns else written[name])
@@ -88,13 +89,24 @@ def class_prompts(prompts: Prompts, classes: list[str]) -> dict[str, list[str]]:
 def prompt_files(prompts: Prompts) -> list[str]:
     """The tables that `prompts` reads. Raises UserError for one that is not there."""
     files = {"prompts.file": prompts.file} if prompts.file else {}
+    if isinstance(prompts.names, str):
+        files["prompts.names"] = prompts.names
     if isinstance(prompts.modifiers, str) and prompts.modifiers != "general":
         files["prompts.modifiers"] = prompts.modifiers
     for key, file in files.items():
         if not Path(file).is_file():
-            instead = "`general`, a list, or " if key == "prompts.modifiers" else ""
+            instead = {"prompts.modifiers": "`general`, a list, or ", "prompts.names": "a block, or "}.get(key, "")
             raise UserError(f"{key}: {file}: no such file; give {instead}a Parquet or CSV table")
     return list(files.values())
+
+
+def _read_names(file: str, known: list[str]) -> dict[str, str]:
+    """Class name, or value of a group -> its words, by the table `file` (columns label and name)."""
+    texts = _read_texts("prompts.names", file, "name", known)
+    for label, words in texts.items():
+        if len(words) > 1:
+            raise UserError(f"prompts.names: {file}: {label!r} stands there {len(words)} times; leave one row")
+    return {label: words[0] for label, words in texts.items()}
 
 
 def _combinations(templates: list[str], words: dict[str, str], modifiers: list[str]) -> list[str]:

@@ -44,7 +44,11 @@ class Prompts(Model):
     templates: list[str] = Field(
         ["a photo of a {label}"], min_length=1, description="Image i of a class uses template i modulo their number."
     )
-    names: dict[str, str] = Field({}, description="Class name, or value of a group -> the words for it in prompts.")
+    names: str | dict[str, str] = Field(
+        {},
+        description="Class name, or value of a group -> the words for it in prompts; or a table (Parquet or CSV) with "
+        "the columns label and name.",
+    )
     modifiers: str | list[str] | dict[str, list[str]] | None = Field(
         None,
         description="What {modifier} stands for: a list for all classes, a list per class, `general` (20 that suit "

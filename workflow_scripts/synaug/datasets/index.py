@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Dataset
-from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
+from synaug.datasets import celeba, folder, image_list, packed, published, table, utkface, waterbirds
 from synaug.datasets.long_tail import cut_rows
+from synaug.datasets.splits import make_splits
 from synaug.errors import UserError
 from synaug.images import inspect_image
 from synaug.manifests import text_hash
@@ -36,6 +37,8 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
         # In slices: a table's images are all in memory while they wait.
         while batch := list(islice(found, 4096)):
             rows += pool.map(lambda row: _examine(row, dataset.max_megapixels), batch)
+    if dataset.make_splits:
+        make_splits(rows, dataset)
     rows = [row for row in rows if row["split"] in dataset.splits]
     _check(rows, dataset)
     if dataset.imbalance_factor is not None:
@@ -60,7 +63,7 @@ def input_files(dataset: Dataset) -> list[str]:
 
     Raises UserError if the data set is not there.
     """
-    source = published if dataset.source in published.FORMATS else SOURCES[dataset.source]
+    source = published if dataset.source in published.FORMATS else (SOURCES | packed.FORMATS)[dataset.source]
     return [str(file) for file in source.files(dataset)]
 
 
@@ -73,7 +76,7 @@ def _examine(row: dict, max_megapixels: float) -> dict:
     data, said = row.pop("data"), row.pop("reason", None)
     width, height, reason = None, None, None
     if data is None:
-        data, reason = b"", "lies out of the data set's folder"
+        data, reason = b"", said or "lies out of the data set's folder"
     elif isinstance(data, Path):
         try:
             data = data.read_bytes()
@@ -91,7 +94,11 @@ def _examine(row: dict, max_megapixels: float) -> dict:
 def _check(rows: list[dict], dataset: Dataset) -> None:
     for split in dataset.splits:
         if not any(row["split"] == split and row["usable"] for row in rows):
-            raise UserError(f"dataset.path: {dataset.path} has no usable image in split {split!r}")
+            reasons = Counter(row["reason"] for row in rows if row["split"] == split)
+            why = ", ".join(f"{count}: {reason}" for reason, count in reasons.most_common(2))
+            raise UserError(
+                f"dataset.path: {dataset.path} has no usable image in split {split!r}" + (f" ({why})" if why else "")
+            )
     trained = {row["label_name"] for row in rows if row["split"] == dataset.train_split and row["usable"]}
     for name in sorted({row["label_name"] for row in rows} - trained - {UNKNOWN}):
         count = sum(row["label_name"] == name for row in rows)

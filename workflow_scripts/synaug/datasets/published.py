@@ -38,7 +38,7 @@ def files(dataset: Dataset) -> list[Path]:
 
 def as_table(dataset: Dataset, images: str, group_columns: Sequence[str] = ()) -> Dataset:
     """What `dataset` is once it has been converted to the table at `images`, with `group_columns`."""
-    names = {"image_size", "color", "train_split", "test_split", "validation_split", "max_megapixels"}
+    names = {"image_size", "color", "train_split", "test_split", "validation_split", "make_splits", "max_megapixels"}
     shared = dataset.model_dump(include=names)
     return Dataset(source="table", path=images, label_column="label_name", group_columns=list(group_columns), **shared)
 

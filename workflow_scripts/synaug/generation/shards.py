@@ -199,16 +199,3 @@ def libraries(compile: bool) -> str:
     names = ("torch", "diffusers", "transformers", "pillow")
     said = [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
     return ", ".join([*said, "compiled"] if compile else said)
-
-
-def orphans(results: Path) -> list[Path]:
-    """Shards below `results` that no plan names, their work folders and what is noted of their cost.
-
-    An experiment without a plan keeps its shards: they may be all that is left of it.
-    """
-    found = []
-    for plan in sorted(results.glob("*/plan.parquet")):
-        named = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
-        for pattern in ("shards/*.parquet", "work/*", "costs/*.json"):
-            found += [path for path in sorted(plan.parent.glob(pattern)) if path.stem not in named]
-    return found

@@ -1,0 +1,94 @@
+"""Data of one's own through the real Snakefile: from a folder to the report, splits that are made, tars."""
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+
+import pyarrow.parquet as pq
+import yaml
+from workdir import Workdir
+
+from synaug.manifests import read_manifest
+
+
+def images_of(work: Workdir) -> dict[str, list[bytes]]:
+    """Class -> its images."""
+    found: dict[str, list[bytes]] = {}
+    for split in ("train", "test"):
+        for row in pq.read_table(work.path / "data" / f"{split}.parquet").to_pylist():
+            found.setdefault(row["label_name"].replace("/", " "), []).append(row["image"]["bytes"])
+    return found
+
+
+def make_folder(work: Workdir) -> None:
+    """The images as files, without splits."""
+    for name, images in images_of(work).items():
+        (work.path / "mine" / name).mkdir(parents=True)
+        for number, image in enumerate(images):
+            (work.path / "mine" / name / f"{number}.png").write_bytes(image)
+
+
+def test_from_a_folder_to_the_report_in_two_commands(work: Workdir):
+    make_folder(work)
+    environment = os.environ | {"PYTHONPATH": str(work.path / "workflow_scripts")}
+    command = [sys.executable, "-m", "synaug.cli", "init", "mine"]
+    done = subprocess.run(command, cwd=work.path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "snakemake --cores all --configfile mine.yaml" in done.stdout
+    config = yaml.safe_load((work.path / "mine.yaml").read_text())
+    # As it is written, but for the number of steps.
+    config["generator_training"] |= {"autoencoder_steps": 2, "denoiser_steps": 2}
+    config["training"]["steps"] = 2
+    config |= {"seeds": [0]}
+    (work.path / "test.yaml").write_text(yaml.safe_dump(config))
+    run = work.run()
+    assert run.status == 0, run.text
+    assert (work.path / "results/mine/report.html").is_file()
+    assert work.run().jobs == []
+    real = read_manifest("real", work.path / "results/mine/real.parquet")
+    there = real.groupby(["label_name", "split"]).size()
+    assert set(there.xs("test", level="split").index) == set(real["label_name"])
+
+
+def test_splits_that_are_made_stay_when_an_image_is_added(work: Workdir):
+    make_folder(work)
+    work.change(dataset={"source": "folder", "path": "mine", "make_splits": {"test": 0.3}})
+    target = "results/test/real.parquet"
+    assert work.run(target).status == 0
+    before = read_manifest("real", work.path / target).set_index("image_id")["split"]
+    assert before.value_counts().to_dict().keys() == {"train", "test"}
+    assert work.run(target).jobs == []
+    new = pq.read_table(work.path / "data" / "test.parquet").to_pylist()[0]["image"]["bytes"]
+    (work.path / "mine" / "Bag" / "new.png").write_bytes(new)  # a copy of an image of another class
+    done = work.run(target)
+    assert done.jobs == ["index_dataset"], done.text
+    after = read_manifest("real", work.path / target).set_index("image_id")["split"]
+    assert (after[before.index] != before).sum() <= 1
+    assert len(after) == len(before) + 1
+
+
+def test_tars_become_a_table_and_are_read_again_when_they_change(work: Workdir):
+    def write(split: str, number: int, some: list[tuple[str, bytes]]) -> None:
+        (work.path / "tars").mkdir(exist_ok=True)
+        with tarfile.open(work.path / "tars" / f"{split}-{number:06}.tar", "w") as tar:
+            for key, (name, image) in enumerate(some):
+                for part, data in (("png", image), ("cls", name.encode())):
+                    info = tarfile.TarInfo(f"{key:04}.{part}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+
+    images = [(name, image) for name, some in images_of(work).items() for image in some]
+    write("train", 0, images[::2])
+    write("test", 0, images[1::2])
+    work.change(dataset={"source": "webdataset", "path": "tars"}, prompts={"names": {}})
+    target = "results/test/real.parquet"
+    done = work.run(target)
+    assert done.status == 0, done.text
+    assert done.jobs == ["convert_dataset", "index_dataset"]
+    assert len(read_manifest("real", work.path / target)) == len(images)
+    assert work.run(target).jobs == []
+    write("train", 1, images[1:2])
+    assert work.run(target).jobs == ["convert_dataset", "index_dataset"]
+    assert len(read_manifest("real", work.path / target)) == len(images) + 1

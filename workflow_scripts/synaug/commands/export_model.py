@@ -1,0 +1,5 @@
+"""x."""
+
+
+def export_model() -> None:
+    """X."""

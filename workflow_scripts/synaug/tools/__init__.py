@@ -1,0 +1,1 @@
+"""What the commands do, without the terminal: functions that a notebook can call."""
