@@ -24,7 +24,7 @@ class Form(StrEnum):
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     model: Annotated[
         Path | None,
         typer.Option(help="Folder of a trained network, its model.safetensors, or a folder of `export-model`."),
@@ -32,11 +32,14 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes to say of each image.")] = 1,
     form: Annotated[Form, typer.Option("--format", help="Text, CSV, or JSON with an object on each line.")] = Form.text,
 ) -> None:
-    """Say the class of images, and its probability, by a network that the workflow trained.
+    """Say which class images show.
 
-    An image that cannot be read is named on standard error, and the exit status is 1.
+    Each with its probability, by a network that the workflow trained. An image that cannot be read is named on
+    standard error, and the exit status is 1.
 
-    Example:  synaug predict photos/ --model results/mine/finetune/synaug/0 --top 3
+    \b
+    Example:
+      synaug predict photos/ --model results/mine/finetune/synaug/0 --top 3
     """
     from synaug.tools.classify import classify, find_images, find_model, load_network
 
