@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
-from synaug.datasets.splits import near_duplicates
+from synaug.datasets.splits import make_splits, near_duplicates
 from synaug.errors import UserError
+from synaug.manifests import file_hash
 
 COUNTS = {"shirt": 40, "bag": 20, "coat": 4, "boot": 2, "sandal": 1}
 
@@ -115,6 +116,20 @@ def test_near_duplicates_stay_on_one_side(image_folder, pngs):
     assert there["/shirt/bag.png"] == there["/bag/1.png"]
     share = np.mean([split == "test" for name, split in there.items() if name.startswith("/bag")])
     assert 0.15 < share < 0.25
+
+
+def test_the_order_of_rows_does_not_matter_even_for_copies_in_two_classes(image_folder, pngs):
+    path = image_folder({"shirt": 20, "bag": 10})
+    (path / "shirt" / "bag.png").write_bytes((path / "bag" / "0.png").read_bytes())
+    found = [
+        {"path": str(file), "row": None, "sha256": file_hash(file), "usable": True, "group": "", "split": "train"}
+        | {"label_name": file.parent.name}
+        for file in sorted(path.rglob("*.png"))
+    ]
+    backwards = [dict(row) for row in reversed(found)]
+    make_splits(found, dataset(path))
+    make_splits(backwards, dataset(path))
+    assert [row["split"] for row in found] == [row["split"] for row in reversed(backwards)]
 
 
 def test_different_images_that_look_alike_are_not_taken_for_copies(repository, tmp_path):
