@@ -7,10 +7,6 @@
 # The CUDA libraries are those of the torch wheels; the host needs a driver, and the NVIDIA Container Toolkit for --gpus.
 FROM docker.io/library/python:3.11-slim-bookworm
 
-# Any user may run it (--user), and then there is no other folder that it may write.
-ENV HOME=/tmp \
-    PYTHONUNBUFFERED=1
-
 WORKDIR /opt/synaug
 
 # First alone, so that a changed script does not install 6 GB again.
@@ -24,4 +20,8 @@ RUN pip install --no-cache-dir --no-deps --editable . \
     && chown synaug /opt/synaug
 
 USER 1000
+# Any user may run it (--user): Snakemake asks for a name, and /tmp is what all may write. Not further up: what root's
+# pip leaves in its home nobody else may write.
+ENV USER=synaug \
+    HOME=/tmp
 ENTRYPOINT ["snakemake", "--snakefile", "/opt/synaug/Snakefile"]
