@@ -110,7 +110,8 @@ def test_tables_with_other_columns_and_groups(pngs, kind):
         init(file)
     with pytest.raises(UserError, match=r"has no column 'how' .*--label"):
         init(file, label="how")
-    init(file, label="what", groups=["where"])
+    said = init(file, label="what", groups=["where"])
+    assert "4 cells of class and group in 'train', of 4 to 4 images" in said
     config = written("table")
     assert split_counts(config) == {"train": 16, "test": 4}
     assert config.dataset.group_columns == ["where"]

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
-from synaug.datasets.splits import near_duplicates
+from synaug.datasets.splits import make_splits, near_duplicates
 from synaug.errors import UserError
+from synaug.manifests import file_hash
 
 COUNTS = {"shirt": 40, "bag": 20, "coat": 4, "boot": 2, "sandal": 1}
 
@@ -117,6 +118,20 @@ def test_near_duplicates_stay_on_one_side(image_folder, pngs):
     assert 0.15 < share < 0.25
 
 
+def test_the_order_of_rows_does_not_matter_even_for_copies_in_two_classes(image_folder, pngs):
+    path = image_folder({"shirt": 20, "bag": 10})
+    (path / "shirt" / "bag.png").write_bytes((path / "bag" / "0.png").read_bytes())
+    found = [
+        {"path": str(file), "row": None, "sha256": file_hash(file), "usable": True, "group": "", "split": "train"}
+        | {"label_name": file.parent.name}
+        for file in sorted(path.rglob("*.png"))
+    ]
+    backwards = [dict(row) for row in reversed(found)]
+    make_splits(found, dataset(path))
+    make_splits(backwards, dataset(path))
+    assert [row["split"] for row in found] == [row["split"] for row in reversed(backwards)]
+
+
 def test_different_images_that_look_alike_are_not_taken_for_copies(repository, tmp_path):
     rows = pd.read_parquet(repository / "resources/fashion_mnist_lt/train.parquet")
     files = []
@@ -156,6 +171,12 @@ def test_a_validation_split_can_be_made_of_given_training_images(image_folder):
         ({"make_splits": {"test": 1.0}}, "below 1"),
         ({"make_splits": {"test": 0.0}}, "above 0"),
         ({"source": "celeba"}, "make_splits is for source: folder, table"),
+        (
+            {"source": "table", "painted": {"strength": 0.9}, "group_columns": ["color"]},
+            "make_splits and painted exclude each other",
+        ),
+        ({"source": "torchvision"}, "name is needed with source: torchvision"),
+        ({"name": "MNIST"}, "name is needed with source: torchvision, and only with it"),
     ],
 )
 def test_shares_that_make_no_sense_are_refused(settings, said):

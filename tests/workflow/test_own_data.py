@@ -8,7 +8,7 @@ import tarfile
 
 import pyarrow.parquet as pq
 import yaml
-from workdir import Workdir
+from workdir import ROOT, Workdir
 
 from synaug.manifests import read_manifest
 
@@ -60,8 +60,9 @@ def test_splits_that_are_made_stay_when_an_image_is_added(work: Workdir):
     before = read_manifest("real", work.path / target).set_index("image_id")["split"]
     assert before.value_counts().to_dict().keys() == {"train", "test"}
     assert work.run(target).jobs == []
-    new = pq.read_table(work.path / "data" / "test.parquet").to_pylist()[0]["image"]["bytes"]
-    (work.path / "mine" / "Bag" / "new.png").write_bytes(new)  # a copy of an image of another class
+    table = pq.read_table(ROOT / "resources" / "fashion_mnist_lt" / "test.parquet", columns=["image"])
+    new = table.slice(table.num_rows - 1).to_pylist()[0]["image"]["bytes"]
+    (work.path / "mine" / "Bag" / "new.png").write_bytes(new)
     done = work.run(target)
     assert done.jobs == ["index_dataset"], done.text
     after = read_manifest("real", work.path / target).set_index("image_id")["split"]

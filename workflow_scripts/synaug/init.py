@@ -88,7 +88,10 @@ def cells(found: Found) -> pd.Series:
     """Usable training images by class (and group)."""
     train = found.dataset.get("train_split", "train")
     rows = found.rows[(found.rows["split"] == train) & found.rows["usable"]]
-    return rows.groupby(["label_name", "group"] if found.dataset.get("group_columns") else "label_name").size()
+    if not found.dataset.get("group_columns"):
+        return rows.groupby("label_name").size()
+    # Cells that no image has are filled too.
+    return rows.groupby(["label_name", "group"]).size().unstack(fill_value=0).stack()
 
 
 def minutes(found: Found) -> float:
@@ -132,6 +135,11 @@ def describe(found: Found) -> str:
         else:
             lines.append(f"  {counts.index[i]:{width}}" + "".join(f"  {count:>10,}" for count in counts.iloc[i]))
     lines += ["", f"  largest class / smallest class: {counts[train].max() / counts[train].min():.3g}"]
+    if found.dataset.get("group_columns"):
+        sizes = cells(found)
+        lines.append(
+            f"  {len(sizes)} cells of class and group in {train!r}, of {sizes.max():,} to {sizes.min():,} images"
+        )
     untested = [name for name in counts.index if not counts.loc[name, held_out[0]]] if held_out else []
     if untested:
         lines.append(f"  {_count(len(untested), 'class')} without a test image, e.g. {untested[0]!r}")
@@ -140,6 +148,8 @@ def describe(found: Found) -> str:
     lines.append(
         f"  shorter side: {side.min()} to {side.max()} pixels, half of them {side.median():.0f} or more; used: {size}"
     )
+    if all(re.fullmatch(r"\d+", name) for name in counts.index):
+        lines.append("  the classes are numbers; a public model has to be told what they are, see the names below")
     modes = ", ".join(f"{count} {mode}" for mode, count in found.modes.most_common())
     color = "no colours, so grey" if found.grey else "rgb"
     lines.append(f"  pixels: {color} ({modes}{f', of {LOOKED_AT} looked at' if len(usable) > LOOKED_AT else ''})")
@@ -207,7 +217,7 @@ def config_text(name: str, found: Found, names: str) -> str:
 experiment: {_scalar(name)}
 dataset:
 {_block(found.dataset)}
-  # Side of the square images that everything is trained on. Time goes with its square.
+  # Side of the square images that everything is trained on, as `size` twice below. Time goes with its square.
   image_size: {size}
   color: {color}
 prompts:

@@ -12,14 +12,18 @@ _MOST = 40  # classes that are listed, those with the most differences
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="A manifest.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one of the same kind.")],
+    old: Annotated[Path, typer.Argument(help="A manifest.")],
+    new: Annotated[Path, typer.Argument(help="Another one of the same kind.")],
 ) -> None:
-    """Say what changed between two manifests: rows added, removed and changed, which columns, and which classes.
+    """Say what changed between two manifests.
+
+    Rows that were added, removed and changed, in which columns, and of which classes.
 
     Exit status: 0 the same, 1 they differ, 2 an error.
 
-    Example:  synaug diff results/mine/balanced.parquet results/mine-v2/balanced.parquet
+    \b
+    Example:
+      synaug diff results/mine/balanced.parquet results/mine-v2/balanced.parquet
     """
     from synaug.tools.difference import compare
 

@@ -19,8 +19,8 @@ class Layout(StrEnum):
 
 
 def export(
-    experiment: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of an experiment in results/.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")],
+    experiment: Annotated[Path, typer.Argument(help="Folder of an experiment in results/.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make.")],
     layout: Annotated[
         Layout,
         typer.Option(
@@ -29,12 +29,14 @@ def export(
         ),
     ] = Layout.imagefolder,
 ) -> None:
-    """Write the balanced training set of an experiment for other tools, with the provenance of every image.
+    """Write the balanced set for other tools.
 
-    Source, licence, model, prompt and seed stand beside each image, and a README.md says what the set is. Image files
-    are copied as they are.
+    It is the training set of an experiment, real and synthetic images. Source, licence, model, prompt and seed
+    stand beside each image, and a README.md says what the set is. Image files are copied as they are.
 
-    Example:  synaug export results/mine balanced_mine --format hf
+    \b
+    Example:
+      synaug export results/mine balanced_mine --format hf
     """
     from synaug.tools.export import export, read_balanced
 

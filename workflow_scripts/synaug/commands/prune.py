@@ -11,17 +11,17 @@ from synaug.errors import UserError
 
 
 def prune(
-    results: Annotated[Path, typer.Argument(metavar="[RESULTS]", help="The folder of all experiments.")] = Path(
-        "results"
-    ),
+    results: Annotated[Path, typer.Argument(help="The folder of all experiments.")] = Path("results"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """List the shards that no plan names any more, then delete them once you have agreed.
+    """List shards that no plan names, and delete them.
 
-    The same as `snakemake --cores 1 prune`, which does not ask. Other experiments may have copied their images; nothing
-    depends on them.
+    They go once you have agreed. The same as `snakemake --cores 1 prune`, which does not ask. Other experiments may
+    have copied their images; nothing depends on them.
 
-    Example:  synaug prune
+    \b
+    Example:
+      synaug prune
     """
     from synaug.tools.prune import delete, orphans, size_of
 

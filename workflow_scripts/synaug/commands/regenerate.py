@@ -11,9 +11,7 @@ import typer
 
 
 def regenerate(
-    image_ids: Annotated[
-        list[str], typer.Argument(metavar="IMAGE_ID...", help="Ids of synthetic images, or beginnings of them.")
-    ],
+    image_ids: Annotated[list[str], typer.Argument(help="Ids of synthetic images, or beginnings of them.")],
     results: Annotated[Path, typer.Option(help="Folder to look for them in, or an experiment in it.")] = Path(
         "results"
     ),
@@ -22,12 +20,15 @@ def regenerate(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Folder of their model, if it has moved.")] = None,
 ) -> None:
-    """Make images again from their rows alone, and compare the hash of the file.
+    """Make images again and compare them.
 
-    Says of each: same; differs, by how much, and what is not as it was when the image was made; or cannot, and why.
-    Paths are those of the workflow: call it in the folder from which snakemake is called.
+    They are made from their rows alone, and compared by the hash of the file. Says of each: same; differs, by how
+    much, and what is not as it was when the image was made; or cannot, and why. Paths are those of the workflow:
+    call it in the folder from which snakemake is called.
 
-    Example:  synaug regenerate 4da9041f
+    \b
+    Example:
+      synaug regenerate 4da9041f
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries, for each part of each model
     from synaug.generation.proof import find_rows, regenerate

@@ -15,14 +15,18 @@ _ENDS = 10  # values with the most rows, and as many with the fewest, where ther
 
 
 def show(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A Parquet file of results/, or any other.")],
+    manifest: Annotated[Path, typer.Argument(help="A Parquet file of results/, or any other.")],
     images: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw some images of every class on a contact sheet.")
     ] = None,
 ) -> None:
-    """Say what is in a manifest: columns and their meaning, rows per class, source, split and reason, and some rows.
+    """Say what is in a manifest.
 
-    Example:  synaug show results/mine/balanced.parquet --images sheet.png
+    Its columns and their meaning, how many rows there are per class, source, split and reason, and some of the rows.
+
+    \b
+    Example:
+      synaug show results/mine/balanced.parquet --images sheet.png
     """
     from synaug.tools.summary import Manifest
 

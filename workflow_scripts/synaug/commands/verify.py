@@ -12,14 +12,17 @@ from synaug.commands.terminal import number_of, progress
 def verify(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="results/ (the default), or experiments in it.", show_default=False),
+        typer.Argument(help="results/ (the default), or experiments in it.", show_default=False),
     ] = None,
 ) -> None:
-    """Check every image of every shard against its recorded hash, and every row that points at one.
+    """Check every stored image.
 
-    One line for each finding says what is wrong, where, and what to delete or to make again. Nothing is changed.
+    Every image of every shard against its recorded hash, and every row that points at one. One line for each
+    finding says what is wrong, where, and what to delete or to make again. Nothing is changed.
 
-    Example:  synaug verify results/mine
+    \b
+    Example:
+      synaug verify results/mine
     """
     from synaug.integrity import files_to_check, find_experiments, verify
 

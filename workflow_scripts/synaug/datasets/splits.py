@@ -26,14 +26,14 @@ def make_splits(rows: list[dict], dataset: Dataset) -> None:
     rows: label_name, group, sha256, usable, path, row. In every class (and group) the images are in the order of the
     hashes of their contents; the first ones, up to the share of the test split, are its images, and the last ones
     those of the validation split. Of two images or more one is for training and one for the test. So names and order do
-    not matter, and an image that is added moves at most one other across each border.
+    not matter, and an image that is added, and is no copy, moves at most one other across each border.
     """
     own = [row for row in rows if row["split"] == dataset.train_split and row["usable"] and row["label_name"]]
     clusters: dict[int, list[dict]] = {}
     for row, number in zip(own, near_duplicates(own), strict=True):
         clusters.setdefault(number, []).append(row)
     cells: dict[tuple, list[list[dict]]] = {}
-    for members in sorted((sorted(some, key=_hash) for some in clusters.values()), key=lambda some: _hash(some[0])):
+    for members in sorted((sorted(some, key=_order) for some in clusters.values()), key=lambda some: _order(some[0])):
         cells.setdefault((members[0]["label_name"], members[0]["group"]), []).append(members)
     for there in cells.values():
         count = sum(map(len, there))
@@ -52,8 +52,9 @@ def make_splits(rows: list[dict], dataset: Dataset) -> None:
     log.info("make_splits: %d images have near-duplicates, with which they were kept together", together)
 
 
-def _hash(row: dict) -> str:
-    return row["sha256"]
+def _order(row: dict) -> tuple[str, str, str]:
+    """The class and group are for a copy in another class: not the order of the rows decides."""
+    return row["sha256"], row["label_name"], row["group"]
 
 
 def _take(clusters: list[list[dict]], wanted: float) -> list[list[dict]]:

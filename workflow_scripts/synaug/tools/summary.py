@@ -127,10 +127,15 @@ def _encode(column: pa.ChunkedArray) -> tuple[list, np.ndarray]:
     """The different values of a column, then null, and the number of each row's value: int64."""
     column = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
-    # Floats where there are nulls.
-    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    codes = [np.nan_to_num(chunk, nan=len(values)).astype(np.int64) for chunk in codes]
+    codes = [_numbers(chunk.indices, len(values)) for chunk in column.chunks]
     return [*values, None], np.concatenate([np.empty(0, np.int64), *codes])
+
+
+def _numbers(codes: pa.Array, null: int) -> np.ndarray:
+    """int64, with `null` for nulls."""
+    if not codes.null_count:
+        return np.from_dlpack(codes).astype(np.int64)  # `to_numpy` would import pandas
+    return np.nan_to_num(codes.to_numpy(zero_copy_only=False), nan=null).astype(np.int64)
 
 
 def _part(split: str, value) -> str:

@@ -1,0 +1,68 @@
+"""The fenced blocks of README.md and docs/, and the commands in them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+# Commands that no test runs, and why. tests/unit/test_docs.py checks that what they name is there.
+NOT_RUN = {
+    r"^make ": "sets up an environment of 6 GB, or passes all tests: this one among them",
+    r"^\. \.venv/bin/activate$": "needs the environment that `make setup` makes",
+    r"^(\S*/)?(pip|python -m pip|git|pre-commit) ": "needs a network, or a commit",
+    r"--configfile experiments/": "needs data that are not in the repository, a GPU, or most of an hour",
+    r"^python (resources|benchmarks)/": "minutes, or files that are not in the repository",
+    r"profiles/slurm": "needs a cluster: tests/cluster runs it on a SLURM of its own",
+    r"^(docker|podman|apptainer|singularity|conda|mamba) ": "needs a container runtime, or a network",
+}
+
+
+def reason_not_to_run(command: str) -> str | None:
+    """Why no test runs `command`; None: tests/workflow/test_docs_commands.py does."""
+    return next((reason for pattern, reason in NOT_RUN.items() if re.search(pattern, command)), None)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page: bash, python, yaml, text ..."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.page}:{self.line}"
+
+    @property
+    def commands(self) -> list[str]:
+        """The lines of a bash block, without comments; a line that ends in a backslash goes on."""
+        lines = self.text.replace("\\\n", " ").splitlines()
+        lines = [re.sub(r"(^|\s+)#.*$", "", line).strip() for line in lines]
+        return [line for line in lines if line]
+
+
+def pages(root: Path) -> list[Path]:
+    """README.md, CONTRIBUTING.md and the pages that people write."""
+    written = [path for path in sorted(root.glob("docs/**/*.md")) if path.parent.name != "reference"]
+    return [root / "README.md", root / "CONTRIBUTING.md", *written]
+
+
+def blocks(root: Path, language: str) -> list[Block]:
+    """All blocks of a language, page by page."""
+    found = []
+    for page in pages(root):
+        text = page.read_text()
+        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text[: match.start()].count("\n") + 1
+            found.append(Block(str(page.relative_to(root)), line, *match.groups()))
+    return [block for block in found if block.language == language]
+
+
+def merged(config: dict, changes: dict) -> dict:
+    """`config` with `changes`, block by block; recipes and what is no block are replaced."""
+    result = dict(config)
+    for key, value in changes.items():
+        inside = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "recipes"
+        result[key] = merged(result[key], value) if inside else value
+    return result

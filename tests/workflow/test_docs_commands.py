@@ -1,0 +1,63 @@
+"""Every command of README.md and docs/ that tests/pages.py does not except, as it stands there, in a finished checkout.
+
+There the experiment `mine` is called `test`, and is also the default one.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from workdir import ROOT, Workdir
+
+from pages import blocks, reason_not_to_run
+from synaug.manifests import read_manifest
+
+BASH = [command for block in blocks(ROOT, "bash") for command in block.commands]
+PYTHON = sorted({block.page for block in blocks(ROOT, "python")})
+
+
+def call(work: Workdir, command: str | list[str]) -> None:
+    folder = Path(sys.executable).parent
+    environment = os.environ | {
+        "PYTHONPATH": str(work.path / "workflow_scripts"),
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "HF_HUB_OFFLINE": "1",
+    }
+    shell = isinstance(command, str)
+    done = subprocess.run(command, cwd=work.path, env=environment, shell=shell, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def as_here(text: str, work: Workdir) -> str:
+    """`text` with the names that this checkout has."""
+    text = re.sub(r"\bmine\.yaml", "test.yaml", text)
+    text = re.sub(r"results/(mine|fashion_mnist_lt)\b", "results/test", text)
+    if "IMAGE_ID" in text:
+        image_id = read_manifest("synthetic", work.results / "synthetic.parquet")["image_id"].iloc[0]
+        text = text.replace("IMAGE_ID", image_id)
+    return text
+
+
+@pytest.fixture
+def checkout(work) -> Workdir:
+    # `snakemake` without --configfile is the default experiment.
+    (work.path / "config.yaml").write_text((work.path / "test.yaml").read_text())
+    return work
+
+
+def test_commands_end_well(checkout):
+    wanted = dict.fromkeys(as_here(command, checkout) for command in BASH if not reason_not_to_run(command))
+    assert len(wanted) > 8
+    for command in wanted:
+        call(checkout, command)
+
+
+@pytest.mark.parametrize("page", PYTHON)
+def test_python_runs(page, checkout):
+    """The blocks of a page are one program; one that begins with the name of a module is tested as a module."""
+    texts = [block.text for block in blocks(ROOT, "python") if block.page == page]
+    program = "\n".join(text for text in texts if not text.startswith("# workflow_scripts/"))
+    call(checkout, [sys.executable, "-c", as_here(program, checkout)])
