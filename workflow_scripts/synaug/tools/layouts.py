@@ -119,7 +119,7 @@ class Tars:
         self.stack = ExitStack()
         self.tars = []
         for i in range(self.count):
-            tar = tarfile.open(self.out / f"train-{i:05d}.tar", "w", tarfile.USTAR_FORMAT)  # noqa: SIM115  by the stack
+            tar = tarfile.open(self.out / f"train-{i:05d}.tar", "w", tarfile.USTAR_FORMAT)
             self.tars.append(self.stack.enter_context(tar))
         return self
 
