@@ -1,5 +1,7 @@
 """`synaug prune`: what no plan names is listed, and deleted only if that was agreed to."""
 
+import io
+
 import pytest
 import typer
 
@@ -41,7 +43,7 @@ def test_yes_deletes_and_says_how_much(synaug, home, plan):
 
 def test_nothing_goes_where_nobody_can_be_asked(synaug, home, monkeypatch):
     before = files(home)
-    monkeypatch.setattr("sys.stdin", open("/dev/null"))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     status, out, err = synaug("prune", home.parent)
     assert status == 2 and "shards/old.parquet" in out and "say --yes" in err
     assert files(home) == before

@@ -117,8 +117,10 @@ class Tars:
 
     def __enter__(self) -> "Tars":
         self.stack = ExitStack()
-        names = [self.out / f"train-{i:05d}.tar" for i in range(self.count)]
-        self.tars = [self.stack.enter_context(tarfile.open(name, "w", tarfile.USTAR_FORMAT)) for name in names]
+        self.tars = []
+        for i in range(self.count):
+            tar = tarfile.open(self.out / f"train-{i:05d}.tar", "w", tarfile.USTAR_FORMAT)
+            self.tars.append(self.stack.enter_context(tar))
         return self
 
     def __exit__(self, *error) -> None:
