@@ -1,82 +1,144 @@
 """Put the imbalance before and after, images, results and training curves on one self-contained page."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 import synaug
 from synaug.config import Config
 from synaug.errors import job_log
 from synaug.imbalance import empty_cells, unevenness
 from synaug.manifests import atomic_path, read_manifest
-from synaug.report import page, plots
+from synaug.report import advice, answers, gallery, made, page, plots, result_plots, tables
+from synaug.report.compared import compared
+
+SYNTHETIC = ["image_id", "label", "label_name", "group", "path", "row", "column", *gallery.SCORES]
+SYNTHETIC += ["accepted", "rejected_by", "reason"]
+BALANCED = ["image_id", "label", "label_name", "group", "source", "path", "row", "column"]
 
 
-def main(manifests, config: dict, out: str, picture: str) -> None:
-    """Render the manifests (attributes of `manifests`: paths) to the page `out` and the figure `picture` (PNG)."""
+def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, str]) -> None:
+    """Render the manifests (attributes of `manifests`: paths) to the page `out` and the overview `picture` (PNG).
+
+    figures: name -> SVG file: fill, gain, classes, confusion, reliability, history; with groups also groups and cells.
+    """
     settings = Config.model_validate(config)
-    real = read_manifest("real", manifests.real)
-    synthetic = read_manifest("synthetic", manifests.synthetic)
+    real = read_manifest("real", manifests.real, ["split", "label", "usable", "reason"])
+    synthetic = read_manifest("synthetic", manifests.synthetic, SYNTHETIC)
     imbalance = read_manifest("imbalance", manifests.imbalance)
-    balanced = read_manifest("balanced", manifests.balanced)
+    balanced = read_manifest("balanced", manifests.balanced, BALANCED)
     quality = read_manifest("quality", manifests.quality)
-    summary = page.name_series(read_manifest("summary", manifests.summary), list(settings.recipes))
-    differences = page.name_series(read_manifest("differences", manifests.differences), list(settings.recipes))
-    classes = page.class_table(imbalance, balanced)
-    half = page.CLASSES_SHOWN // 2
-    shown = classes if len(classes) <= 2 * half else pd.concat([classes.head(half), classes.tail(half)])
-    gallery = page.sample_images(
-        shown,
-        balanced[balanced["source"] == "real"],
-        balanced[balanced["source"] == "synthetic"],
-        settings.dataset.image_size,
+    summary, differences = (
+        tables.name_series(read_manifest(name, manifests[name]), list(settings.recipes))
+        for name in ("summary", "differences")
+    )
+    test = real[(real["split"] == settings.dataset.test_split) & real["usable"]]
+    networks = compared(settings)
+    names = [tables.series_name(*network) for network in networks]
+    classes = tables.class_table(imbalance, balanced, synthetic)
+    answered = {
+        name: answers.read_answers(
+            [path for path in manifests.predictions if Path(path).parts[-4:-2] == (stage, recipe)],
+            len(classes),
+            settings.dataset.test_split,
+        )
+        for name, (recipe, stage) in zip(names, networks, strict=True)
+    }
+    of_main = differences[
+        (differences["series"] == names[-1])
+        & (differences["baseline_recipe"] == networks[0][0])
+        & (differences["baseline_stage"] == networks[0][1])
+    ]
+    scored = tables.with_accuracies(classes, summary, names)
+    drawn = {
+        "fill": plots.fill_figure(classes),
+        "gain": result_plots.gain_figure(scored, names),
+        "classes": result_plots.class_figure(*tables.subsets_of(summary, "class:", classes["label_name"].tolist())),
+        "confusion": result_plots.confusion_figure(answered, classes),
+        "reliability": result_plots.reliability_figure(answered),
+        "history": result_plots.history_figure(read_histories(manifests.histories)),
+    }
+    if settings.dataset.group_columns:
+        drawn["groups"] = result_plots.class_figure(*tables.subsets_of(summary, "group:"))
+        drawn["cells"] = plots.cell_figure(imbalance, balanced)
+    shown = gallery.gallery(
+        gallery.shown_classes(classes), balanced, synthetic, manifests.plan, settings.dataset.image_size,
         settings.dataset.color,
+    )  # fmt: skip
+    weak, weak_count = advice.about_classes(
+        scored, quality, synthetic, answered[names[-1]].shares, settings.imbalance.few_below
     )
-    per_class = summary[summary["subset"].str.startswith("class:")]
-    per_class = per_class.assign(label_name=per_class["subset"].str.removeprefix("class:"))
-    per_group = summary[(summary["metric"] == "accuracy") & summary["subset"].str.startswith("group:")]
-    per_group = per_group.assign(label_name=per_group["subset"].str.removeprefix("group:"))
-    text = page.render(
-        {
-            "config": settings.model_dump(),
-            "classes": classes.to_dict("records"),
-            "counts": {
-                "real": int(classes["real"].sum()),
-                "synthetic": int(classes["synthetic"].sum()),
-                "rejected": int((~synthetic["accepted"]).sum()),
-                "test": int(((real["split"] == settings.dataset.test_split) & real["usable"]).sum()),
-            },
-            "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
-            "after": unevenness(page.cell_sizes(imbalance, balanced)),
-            "group_count": int((imbalance["kind"] == "group").sum()),
-            "columns": page.figure_columns(summary),
-            "empty_cells": empty_cells(imbalance[imbalance["kind"] == "cell"]),
-            "selection": page.selection_table(
-                read_manifest("selection", manifests.selection) if manifests.get("selection") else None, summary
-            ),
-            "groups": page.group_columns(summary, settings.dataset.group_columns),
-            "group_figure": page.svg_figure(plots.class_figure(per_group, sorted(per_group["label_name"].unique())))
-            if len(per_group)
-            else "",
-            "cell_figure": page.svg_figure(plots.cell_figure(imbalance, balanced)) if len(per_group) else "",
-            "results": page.result_table(summary),
-            "differences": page.difference_table(differences),
-            "gallery": gallery,
-            "rejected": list(synthetic["rejected_by"].value_counts().items()),
-            "unusable": list(real.loc[~real["usable"], "reason"].value_counts().items()),
-            "quality": page.quality_table(quality, shown["label_name"].tolist()),
-            "features": ", ".join(sorted(quality["features"].dropna().unique())),
-            "class_figure": page.svg_figure(plots.class_figure(per_class, classes["label_name"].tolist())),
-            "fill_figure": page.svg_figure(plots.fill_figure(classes)),
-            "history_figure": page.svg_figure(plots.history_figure(read_histories(manifests.histories))),
-            "software": [f"synaug {synaug.__version__}", *page.generator_software(synthetic)],
-        }
-    )
+    libraries, devices = made.generator_software(sorted(synthetic["path"].dropna().unique()))
+    cell_rows = tables.cell_table(imbalance, balanced, summary, names)
+    columns = tables.figure_columns(summary)
+    selection = read_manifest("selection", manifests.selection) if manifests.get("selection") else None
+    shards = read_manifest("plan", manifests.plan, ["shard"])["shard"]
+    context = {
+        "title": settings.experiment,
+        "config": settings.model_dump(),
+        "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        "compared": names,
+        "classes": tables.class_rows_of_page(scored, of_main),
+        "headline": tables.headline(summary, names),
+        "counts": {
+            "real": int(classes["real"].sum()),
+            "synthetic": int(classes["synthetic"].sum()),
+            "rejected": int((~synthetic["accepted"]).sum()),
+            "planned": len(shards),
+            "test": len(test),
+        },
+        "summary": imbalance[imbalance["kind"] == "summary"].iloc[0].to_dict(),
+        "after": unevenness(tables.cell_sizes(imbalance, balanced)),
+        "group_count": int((imbalance["kind"] == "group").sum()),
+        "empty_cells": empty_cells(imbalance[imbalance["kind"] == "cell"]),
+        "cell_rows": cell_rows[: tables.MOST_CELLS],
+        "cells_left_out": max(0, len(cell_rows) - tables.MOST_CELLS),
+        "main_columns": columns[0],
+        "other_columns": columns[1],
+        "selection": tables.selection_table(selection, summary),
+        "groups": tables.group_columns(summary, settings.dataset.group_columns),
+        "results": tables.result_table(summary),
+        "differences": tables.difference_table(differences),
+        "confused": answers.confused_pairs(
+            list(answered.values()), classes.sort_values("label")["label_name"].tolist()
+        ),
+        "reliability": [
+            (name, answers.reliability_table(one).to_dict("records")) for name, one in answered.items()
+        ],
+        "gallery": shown,
+        "score_names": gallery.score_names(synthetic),
+        "rejected": list(synthetic["rejected_by"].value_counts().items()),
+        "unusable": list(real.loc[~real["usable"], "reason"].value_counts().items()),
+        "quality": tables.quality_table(quality, classes["label_name"].tolist()),
+        "features": ", ".join(sorted(quality["features"].dropna().unique())),
+        "weak": weak,
+        "weak_count": weak_count,
+        "advice": advice.about_all(
+            scored, names, of_main, summary, quality, test.groupby("label").size().to_numpy()
+        ),
+        "version": synaug.__version__,
+        "commit": made.commit(),
+        "libraries": libraries,
+        "devices": devices,
+        "costs": made.costs(Path(out).parent, sorted(shards.unique()), network_names(manifests.histories)),
+        "figures": {name: page.svg_figure(figure, name) for name, figure in drawn.items()},
+    }
+    context["contents"] = page.contents(context)
     with atomic_path(out) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(page.render("page.html.j2", context))
+    for name, path in figures.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(plots.svg(drawn[name], transparent=False))
     with atomic_path(picture) as temporary:
-        step = max(1, len(gallery) // 10)
-        plots.overview_figure(classes, gallery[::step][:10]).savefig(temporary, format="png")
+        step = max(1, len(shown) // 10)
+        side = min(settings.dataset.image_size, gallery.SIDE)
+        samples = [
+            (one["label_name"], *(gallery.pixels_of(one[kind], side) for kind in ("real", "synthetic")))
+            for one in shown[::step][:10]
+        ]
+        plots.overview_figure(classes, samples).savefig(temporary, format="png")
 
 
 def read_histories(paths: list[str]) -> dict[str, list[pd.DataFrame]]:
@@ -86,10 +148,16 @@ def read_histories(paths: list[str]) -> dict[str, list[pd.DataFrame]]:
         *_, stage, recipe, _, _ = Path(path).parts
         history = read_manifest("history", path)
         if len(history):  # some methods take no step
-            histories.setdefault(page.series_name(recipe, stage), []).append(history)
+            histories.setdefault(tables.series_name(recipe, stage), []).append(history)
     return histories
+
+
+def network_names(paths: list[str]) -> list[str]:
+    """<stage>/<recipe>/<seed> of files of networks."""
+    return ["/".join(Path(path).parts[-4:-1]) for path in paths]
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(snakemake.input, snakemake.params.config, snakemake.output.page, snakemake.output.picture)
+        named = dict(snakemake.output.items())
+        main(snakemake.input, snakemake.params.config, named.pop("page"), named.pop("picture"), named)

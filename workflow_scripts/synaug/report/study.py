@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from synaug.report.page import interval, name_series, percent
+from synaug.report.tables import interval, name_series, percent
 from synaug.report.plots import SERIES
 
 Key = tuple[str, str, str]  # metric, subset, weighting
