@@ -57,7 +57,7 @@ def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, 
         "gain": result_plots.gain_figure(scored, names),
         "classes": result_plots.class_figure(*tables.subsets_of(summary, "class:", classes["label_name"].tolist())),
         "confusion": result_plots.confusion_figure(answered, classes),
-        "reliability": result_plots.reliability_figure(answered),
+        "reliability": result_plots.reliability_figure(answered, tables.calibration_errors(summary)),
         "history": result_plots.history_figure(read_histories(manifests.histories)),
     }
     if settings.dataset.group_columns:

@@ -27,11 +27,6 @@ class Answers:
         """Confusion as shares of the true class: rows sum to 1, or to 0 without a test image."""
         return self.confusion / np.maximum(self.confusion.sum(1, keepdims=True), 1)
 
-    @property
-    def calibration_error(self) -> float:
-        """Expected calibration error (0 to 1) of all answers together: sum_b |right_b - confidence_b| / n."""
-        return float(np.abs(self.bins[:, 1] - self.bins[:, 2]).sum() / max(self.bins[:, 0].sum(), 1))
-
 
 def read_answers(paths: Iterable[str], classes: int, split: str) -> Answers:
     """paths: manifests `predictions`, one per seed. split: the images that count. Bins: as `classification` has them."""

@@ -37,7 +37,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"subset": subset_name, "percent": percent, "duration": duration}
+    environment.filters |= {"subset": subset_name, "percent": percent, "duration": duration, "breaks": breaks}
     return environment.get_template(template).render(context)
 
 
@@ -56,3 +56,8 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def breaks(name: str) -> jinja2.utils.markupsafe.Markup:
+    """A long name, which may be broken behind its underscores."""
+    return jinja2.utils.markupsafe.escape(name).replace("_", jinja2.utils.markupsafe.Markup("_<wbr>"))

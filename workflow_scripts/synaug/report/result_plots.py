@@ -50,7 +50,7 @@ def history_figure(histories: dict[str, list[pd.DataFrame]]) -> Figure:
         for run in runs:
             run = run.iloc[:: len(run) // 500 + 1]
             axes.plot(run["step"], run["loss"], color=SERIES[i % len(SERIES)], linewidth=1)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(name.replace(" + ", "\n+ "), fontsize=8)
         axes.set_xlabel("steps")
         axes.set_ylim(bottom=0)
     panels[0].set_ylabel("loss, nats")
@@ -131,8 +131,11 @@ def confusion_figure(answers: dict[str, Answers], classes: pd.DataFrame) -> Figu
     return figure
 
 
-def reliability_figure(answers: dict[str, Answers]) -> Figure:
-    """Accuracy against confidence (reliability diagram, Guo et al. 2017), a panel per series; below, the images."""
+def reliability_figure(answers: dict[str, Answers], errors: dict[str, float]) -> Figure:
+    """Accuracy against confidence (reliability diagram, Guo et al. 2017), a panel per series; below, the images.
+
+    errors: calibration error (0 to 1) of each series.
+    """
     figure = Figure(figsize=(7, 3.6))
     panels = figure.subplots(2, len(answers), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
     for column, (name, one) in zip(panels.T, answers.items(), strict=True):
@@ -141,7 +144,7 @@ def reliability_figure(answers: dict[str, Answers]) -> Figure:
         column[0].bar(table["low"], 100 * table["accuracy"], 0.92 * width, align="edge", color=AFTER, label="accuracy")
         column[0].plot([0, 1], [0, 100], color=BLACK, linewidth=0.8, linestyle="--", label="calibrated")
         column[0].plot(table["confidence"], 100 * table["accuracy"], "o", color="#333333", markersize=3)
-        column[0].set_title(f"{name}: calibration error {100 * one.calibration_error:.1f} %", fontsize=9)
+        column[0].set_title(f"{name}: calibration error {100 * errors[name]:.1f} %", fontsize=9)
         share = 100 * table["images"] / max(table["images"].sum(), 1)
         column[1].bar(table["low"], share, 0.92 * width, align="edge", color=BEFORE)
         column[1].set_xlabel("probability of the answer")

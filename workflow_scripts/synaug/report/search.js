@@ -18,7 +18,8 @@
         const cells = [...row.children].map((cell) => cell.textContent.trim());
         return { row, item: items[i], text: name + " " + cells.join(" ").toLowerCase(), values: Object.fromEntries(heads.map((head, j) => [head, cells[j]])) };
       });
-      return { element, name, images, details: element.querySelector("details") };
+      const kinds = [...element.querySelectorAll(".kinds > div")].filter((kind) => kind.querySelector("li[data-made]"));
+      return { element, name, images, kinds, details: element.querySelector("details") };
     });
   }
 
@@ -47,11 +48,12 @@
       }
       const whole = !limits.length && words.every((word) => one.name.includes(word));
       one.element.hidden = !(hits || whole);
+      for (const kind of one.kinds) kind.hidden = !kind.querySelector("li:not([hidden])");
       if (one.details) one.details.open = Boolean(query) && hits > 0;
       images += hits;
       shown += hits || whole ? 1 : 0;
     }
-    said.textContent = query ? `${images} synthetic images in ${shown} classes` : "";
+    said.textContent = query ? `${images} synthetic image${images === 1 ? "" : "s"}, ${shown} class${shown === 1 ? "" : "es"}` : "";
     history.replaceState(null, "", query ? "#search=" + encodeURIComponent(query) : location.pathname + location.search);
   }
 
@@ -60,7 +62,7 @@
     if (!asked) return;
     field.value = decodeURIComponent(asked[1]);
     search();
-    form.scrollIntoView();
+    form.scrollIntoView({ behavior: "instant" });
   }
 
   let waiting = 0;

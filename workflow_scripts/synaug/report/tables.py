@@ -75,9 +75,18 @@ def subsets_of(
     return here, order or sorted(here["label_name"].unique())
 
 
+def calibration_errors(summary: pd.DataFrame) -> dict[str, float]:
+    """Series -> expected calibration error over all test images, 0 to 1, mean over seeds."""
+    metric, subset, _ = CALIBRATION
+    here = summary[(summary["metric"] == metric) & (summary["subset"] == subset)]
+    return here.set_index("series")["mean"].to_dict()
+
+
 def headline(summary: pd.DataFrame, names: list[str]) -> list[tuple[str, str, str | None]]:
     """What is said first: (name, figure before, figure after), in %; the last is None of one series only."""
-    wanted = [("accuracy, " + key[1].replace("_", " "), key) for key in MAIN] + [("calibration error", CALIBRATION)]
+    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
+    wanted = [("accuracy, " + key[1].replace("_", " "), key) for key in _main_keys(there)]
+    wanted.append(("calibration error", CALIBRATION))
     found = []
     for title, (metric, subset, weighting) in wanted:
         here = (summary["metric"] == metric) & (summary["subset"] == subset) & (summary["weighting"] == weighting)
@@ -126,7 +135,7 @@ def name_series(rows: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
 def figure_columns(summary: pd.DataFrame) -> tuple[list[Column], list[Column]]:
     """Columns of the first table of results, and of the other one: heads, and below them the keys that there are."""
     there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
-    main = [key for key in MAIN if key in there]
+    main = _main_keys(there)
     columns: dict[str, list] = {}
     for metric, title in METRICS.items():
         for weighting in ("images", "classes", "domains"):
@@ -134,6 +143,12 @@ def figure_columns(summary: pd.DataFrame) -> tuple[list[Column], list[Column]]:
             if rest := [key for key in keys if key not in main]:
                 columns[f"{title}, {weighting} count alike"] = rest
     return [("accuracy, %", main)], list(columns.items())
+
+
+def _main_keys(there: set[Key]) -> list[Key]:
+    """Those of MAIN that are there. A single shot group is all classes, and is not said beside them."""
+    shots = [key for key in MAIN if key in there and key[1] in SHOTS]
+    return [key for key in MAIN if key in there and (key not in shots or len(shots) > 1)]
 
 
 def group_columns(summary: pd.DataFrame, names: list[str]) -> list[Column]:
