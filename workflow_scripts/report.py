@@ -1,10 +1,10 @@
 """Put the imbalance before and after, images, results and training curves on one self-contained page."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 import synaug
 from synaug.config import Config
@@ -78,9 +78,9 @@ def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, 
     context = {
         "title": settings.experiment,
         "config": settings.model_dump(),
-        "config_text": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        "config_text": json.dumps(config, indent=2, ensure_ascii=False),
         "compared": names,
-        "classes": tables.class_rows_of_page(scored, of_main),
+        "classes": tables.class_dicts(scored, of_main),
         "headline": tables.headline(summary, names),
         "counts": {
             "real": int(classes["real"].sum()),
@@ -104,9 +104,7 @@ def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, 
         "confused": answers.confused_pairs(
             list(answered.values()), classes.sort_values("label")["label_name"].tolist()
         ),
-        "reliability": [
-            (name, answers.reliability_table(one).to_dict("records")) for name, one in answered.items()
-        ],
+        "reliability": [(name, answers.reliability_table(one).to_dict("records")) for name, one in answered.items()],
         "gallery": shown,
         "score_names": gallery.score_names(synthetic),
         "rejected": list(synthetic["rejected_by"].value_counts().items()),
@@ -116,7 +114,13 @@ def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, 
         "weak": weak,
         "weak_count": weak_count,
         "advice": advice.about_all(
-            scored, names, of_main, summary, quality, test.groupby("label").size().to_numpy()
+            scored,
+            names,
+            of_main,
+            summary,
+            quality,
+            test.groupby("label").size().to_numpy(),
+            cell_rows if settings.dataset.group_columns else [],
         ),
         "version": synaug.__version__,
         "commit": made.commit(),

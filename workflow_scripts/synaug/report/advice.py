@@ -23,7 +23,8 @@ def about_classes(
 ) -> tuple[list[dict], int]:
     """The weak classes, the weakest first, and how many there are. A dict: name, accuracy, real, reasons (sentences).
 
-    classes: class table with accuracies, of which `after` counts. quality, synthetic: manifests. shares: its confusion, rows sum to 1, by label. few_below: config key imbalance.few_below.
+    classes: class table with accuracies, of which `after` counts. quality, synthetic: manifests. shares: confusion of
+    the main recipe, rows sum to 1, by label. few_below: config key imbalance.few_below.
     """
     accuracy = classes["after"]
     weak = classes[accuracy < accuracy.mean() - WEAK_BELOW].sort_values("after", kind="stable")
@@ -37,9 +38,10 @@ def about_classes(
         wrong = shares[row.label].copy()
         wrong[row.label] = 0
         if wrong.sum() and wrong.max() / wrong.sum() >= ONE_CLASS_TAKES and len(names) > 2:
+            share, other = wrong.max() / wrong.sum(), names[int(wrong.argmax())]
             reasons.append(
-                f"{100 * wrong.max() / wrong.sum():.0f} % of its errors are taken for {names[int(wrong.argmax())]}: look "
-                "at both in the gallery, and say in the prompts what tells them apart."
+                f"{100 * share:.0f} % of its errors are taken for {other}: look at both in the gallery, and say in the "
+                "prompts what tells them apart."
             )
         found.append(
             {
@@ -90,13 +92,24 @@ def about_all(
     summary: pd.DataFrame,
     quality: pd.DataFrame,
     test_images: np.ndarray,
+    cells: list[dict],
 ) -> list[str]:
     """Sentences about the whole experiment.
 
     classes: class table with accuracies of `names`, one or two series. differences: rows of the
     manifest of the main recipe minus the baseline. summary: manifest with `series`. test_images: per class.
+    cells: of the table of cells, those of groups; else none.
     """
     found = []
+    known = sorted(
+        (cell for cell in cells if cell["accuracies"][-1] is not None), key=lambda one: one["accuracies"][-1]
+    )
+    if known:
+        worst = [
+            f"{one['label_name']}, {one['group']}: {100 * one['accuracies'][-1]:.0f} % with {one['real']} real images"
+            for one in known[:3]
+        ]
+        found.append(f"The weakest cells of {names[-1]} are {'; '.join(worst)}.")
     lost = differences[differences["subset"].str.startswith("class:") & (differences["high"] < 0)]
     if len(lost):
         worst = lost.sort_values("mean")["subset"].str.removeprefix("class:")
@@ -112,8 +125,8 @@ def about_all(
     if probe is not None and probe > DOMAINS_APART:
         found.append(
             f"A linear classifier on the features of {names[-1]} tells real from synthetic training images in "
-            f"{100 * probe:.0f} % of the cases: the domain gap is wide. Mixup between the two, images nearer to the real "
-            "ones (image-to-image, a fine-tuned model) and the fine-tune on real images are what the method has against it."
+            f"{100 * probe:.0f} % of the cases: the domain gap is wide. Against it are Mixup between the two, the "
+            "fine-tune on real images, and images nearer to the real ones (image-to-image, a fine-tuned model)."
         )
     errors = [_figure(summary, name, "ece", "all") for name in names]
     if len(errors) == 2 and None not in errors and errors[1] > errors[0] + CALIBRATION_WORSE:

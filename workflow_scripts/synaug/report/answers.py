@@ -29,7 +29,10 @@ class Answers:
 
 
 def read_answers(paths: Iterable[str], classes: int, split: str) -> Answers:
-    """paths: manifests `predictions`, one per seed. split: the images that count. Bins: as `classification` has them."""
+    """Count what networks answered; bins as `evaluation.classification` has them.
+
+    paths: manifests `predictions`, one per seed. split: the images that count.
+    """
     confusion = np.zeros((classes, classes), np.int64)
     bins = np.zeros((BINS, 3))
     for path in paths:

@@ -43,10 +43,11 @@ def gallery(
 ) -> list[dict]:
     """One dict per row of `classes` (class table): label, label_name, shot, counts, and lists of images of each kind.
 
-    Kinds: real, synthetic, rejected. An image has `src` (a data URI; empty if the file is no image); a synthetic one also image_id, prompt, seed, scores
-    (name -> text), and, if it was rejected, rejected_by and reason. Real and synthetic ones are images that are trained
-    on, chosen by id, which is a hash; rejected ones differ in the reason as far as they can. balanced, synthetic:
-    manifests. plan: path of that manifest, of which only the chosen rows are read. size: of the data set, pixels.
+    Kinds: real, synthetic, rejected. An image has `src` (a data URI; empty if the file is no image); a synthetic one
+    also image_id, prompt, seed, scores (name -> text), and, if it was rejected, rejected_by and reason. Real and
+    synthetic ones are images that are trained on, chosen by id, which is a hash; rejected ones differ in the reason as
+    far as they can. balanced, synthetic: manifests. plan: path of that manifest, of which only the chosen rows are
+    read. size: of the data set, pixels.
     """
     real, made, rejected = numbers(len(classes))
     here = balanced[balanced["label"].isin(classes["label"])].drop_duplicates(["source", "image_id", "label"])
@@ -109,7 +110,7 @@ def _about(chosen: pd.DataFrame, synthetic: pd.DataFrame, plan: str) -> pd.DataF
     planned = read_manifest("plan", plan, columns, filters=of_these).drop_duplicates("image_id")
     known = synthetic[synthetic["image_id"].isin(ids)].drop(columns=["label", "label_name"], errors="ignore")
     rows = chosen[["image_id", "label"]].merge(known.drop_duplicates("image_id"), on="image_id", how="left")
-    # The larger number is the longer text: seeds stay whole, which floats would not.
+    # Seeds as text: where one is missing, pandas would make floats of all, which cannot hold them.
     return rows.merge(planned.astype({"seed": str}), on="image_id", how="left")
 
 

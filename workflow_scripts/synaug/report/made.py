@@ -15,7 +15,10 @@ def commit() -> str | None:
     """The git commit of the code that runs, `-dirty` if it was changed; None if it is not in a repository."""
     here = Path(synaug.__file__).parent
     try:  # only if git knows this very file: it may be installed somewhere inside another repository
-        for command in (["ls-files", "--error-unmatch", "__init__.py"], ["describe", "--always", "--dirty", "--abbrev=12"]):
+        for command in (
+            ["ls-files", "--error-unmatch", "__init__.py"],
+            ["describe", "--always", "--dirty", "--abbrev=12"],
+        ):
             done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=30)
             if done.returncode:
                 return None
@@ -36,9 +39,9 @@ def generator_software(shards: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def costs(results: Path, shards: list[str], networks: list[str]) -> list[dict]:
-    """A row per step: step, jobs, noted (how many of them), seconds of devices, joules, images, peak_bytes; None: unknown.
+    """A row per step: step, jobs, noted (how many of them), seconds of devices, joules, images, peak_bytes.
 
-    From <results>/costs/ and <results>/benchmarks/. shards: names of all that are planned. networks:
+    None: unknown. From <results>/costs/ and <results>/benchmarks/. shards: names of all that are planned. networks:
     <stage>/<recipe>/<seed>. Informative only: what is missing or damaged is not counted, and `noted` says so.
     """
     sampled = [_last_line(results / "costs" / f"{shard}.json") for shard in shards]

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from synaug.report.plots import inline_svg
 from synaug.report.tables import percent, subset_name
 
-
 SECTIONS = {
     "results": "Results",
     "classes": "Class by class",

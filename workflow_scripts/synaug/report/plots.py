@@ -28,11 +28,9 @@ def fill_figure(cells: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     at = np.arange(len(cells))
     if len(cells) > BARS:  # two outlines: thousands of bars are slow to draw
-        total = cells["real"] + cells["synthetic"]
-        axes.stairs(cells["real"], np.arange(len(cells) + 1) - 0.5, color=REAL, fill=True, label="real")
-        axes.stairs(
-            total, np.arange(len(cells) + 1) - 0.5, baseline=cells["real"], color=SYNTHETIC, fill=True, label="synthetic"
-        )
+        edges, total = np.arange(len(cells) + 1) - 0.5, cells["real"] + cells["synthetic"]
+        axes.stairs(cells["real"], edges, color=REAL, fill=True, label="real")
+        axes.stairs(total, edges, baseline=cells["real"], color=SYNTHETIC, fill=True, label="synthetic")
     else:
         axes.bar(at, cells["real"], color=REAL, label="real")
         axes.bar(at, cells["synthetic"], bottom=cells["real"], color=SYNTHETIC, label="synthetic")
@@ -103,9 +101,11 @@ def inline_svg(figure: Figure, name: str) -> str:
     for black in (BLACK, "#333333"):
         text = text.replace(black, "currentColor")
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    return re.sub(r' id="([^"]+)"', lambda one: f' id="{name}-{one[1]}"' if one[1] in used else "", text).replace(
-        "url(#", f"url(#{name}-"
-    ).replace('href="#', f'href="#{name}-')
+    return (
+        re.sub(r' id="([^"]+)"', lambda one: f' id="{name}-{one[1]}"' if one[1] in used else "", text)
+        .replace("url(#", f"url(#{name}-")
+        .replace('href="#', f'href="#{name}-')
+    )
 
 
 def _strip(images: np.ndarray, count: int) -> np.ndarray:

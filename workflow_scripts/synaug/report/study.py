@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from synaug.report.tables import interval, name_series, percent
 from synaug.report.plots import SERIES
+from synaug.report.tables import interval, name_series, percent
 
 Key = tuple[str, str, str]  # metric, subset, weighting
 SHOTS = [("accuracy", subset, "classes") for subset in ("many", "medium", "few")]

@@ -48,8 +48,8 @@ def with_accuracies(classes: pd.DataFrame, summary: pd.DataFrame, names: list[st
     return classes.assign(**values)
 
 
-def class_rows_of_page(classes: pd.DataFrame, differences: pd.DataFrame) -> list[dict]:
-    """The class table (with accuracies) as dicts; `accuracies`: those there are; `interval`: text, of the gain, or None.
+def class_dicts(classes: pd.DataFrame, differences: pd.DataFrame) -> list[dict]:
+    """The class table (with accuracies) as dicts; `gain`: after minus before, or None; `interval`: of it, as text.
 
     differences: rows of this manifest of the main recipe minus the baseline.
     """
@@ -97,10 +97,8 @@ def headline(summary: pd.DataFrame, names: list[str]) -> list[tuple[str, str, st
     return found
 
 
-def cell_table(
-    imbalance: pd.DataFrame, balanced: pd.DataFrame, summary: pd.DataFrame, names: list[str]
-) -> list[dict]:
-    """A dict per class in a group, the smallest first: label_name, group, real, synthetic, accuracies (None: unknown)."""
+def cell_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, summary: pd.DataFrame, names: list[str]) -> list[dict]:
+    """A dict per cell, the smallest first: label_name, group, real, synthetic, accuracies of `names` (or None)."""
     cells = imbalance[imbalance["kind"] == "cell"].sort_values(["count", "label", "group"], kind="stable")
     made = balanced[balanced["source"] == "synthetic"].groupby(["label_name", "group"]).size()
     rows, _ = subsets_of(summary, "cell:")
