@@ -29,6 +29,8 @@ class Browser:
         self.profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         (read, self._out), (self._in, write) = os.pipe(), os.pipe()
         high = [fcntl.fcntl(one, fcntl.F_DUPFD, 50) for one in (read, write)]
+        # 3 and 4 must not be free, or Popen takes them for a pipe of its own, which the child would overwrite.
+        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
         self.process = subprocess.Popen(
             [find_chromium(), *FLAGS.split(), f"--user-data-dir={self.profile.name}"],
             preexec_fn=lambda: (os.dup2(high[0], 3), os.dup2(high[1], 4)),
@@ -36,7 +38,7 @@ class Browser:
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        for one in (read, write, *high):
+        for one in (read, write, *high, *taken):
             os.close(one)
         self._buffer, self._number, self._session, self.events = b"", 0, None, []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]

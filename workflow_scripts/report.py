@@ -68,7 +68,7 @@ def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, 
         settings.dataset.color,
     )  # fmt: skip
     weak, weak_count = advice.about_classes(
-        scored, quality, synthetic, answered[names[-1]].shares, settings.imbalance.few_below
+        scored, quality, synthetic, answered[names[-1]].confusion, settings.imbalance.few_below
     )
     libraries, devices = made.generator_software(sorted(synthetic["path"].dropna().unique()))
     cell_rows = tables.cell_table(imbalance, balanced, summary, names)

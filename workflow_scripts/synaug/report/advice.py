@@ -7,6 +7,7 @@ WEAK_BELOW = 0.10  # a class is weak if its accuracy is so far below the mean ov
 MOST_WEAK = 10
 REJECTED_ABOVE = 0.30  # share of a class's synthetic images
 UNSURE_BELOW = 0.50  # median confidence of the screening's classifier in a class's images
+ENOUGH = 10  # images, below which a share says nothing
 ONE_CLASS_TAKES = 0.50  # share of a class's wrong answers
 COVERED_BELOW = 0.50  # share of the real images that a synthetic one is near to
 DOMAINS_APART = 0.90  # share of images whose kind a linear classifier tells
@@ -18,13 +19,13 @@ def about_classes(
     classes: pd.DataFrame,
     quality: pd.DataFrame,
     synthetic: pd.DataFrame,
-    shares: np.ndarray,
+    confusion: np.ndarray,
     few_below: int,
 ) -> tuple[list[dict], int]:
     """The weak classes, the weakest first, and how many there are. A dict: name, accuracy, real, reasons (sentences).
 
-    classes: class table with accuracies, of which `after` counts. quality, synthetic: manifests. shares: confusion of
-    the main recipe, rows sum to 1, by label. few_below: config key imbalance.few_below.
+    classes: class table with accuracies, of which `after` counts. quality, synthetic: manifests. confusion: of the
+    main recipe, numbers of images by label, all seeds together. few_below: config key imbalance.few_below.
     """
     accuracy = classes["after"]
     weak = classes[accuracy < accuracy.mean() - WEAK_BELOW].sort_values("after", kind="stable")
@@ -35,13 +36,13 @@ def about_classes(
     for row in weak.head(MOST_WEAK).itertuples():
         figures = counts.loc[row.label_name].dropna() if row.label_name in counts.index else pd.Series(dtype=float)
         reasons = _reasons(figures, row.real, few_below, sure.get(row.label))
-        wrong = shares[row.label].copy()
+        wrong = confusion[row.label].copy()
         wrong[row.label] = 0
-        if wrong.sum() and wrong.max() / wrong.sum() >= ONE_CLASS_TAKES and len(names) > 2:
+        if wrong.sum() >= ENOUGH and wrong.max() / wrong.sum() >= ONE_CLASS_TAKES and len(names) > 2:
             share, other = wrong.max() / wrong.sum(), names[int(wrong.argmax())]
             reasons.append(
-                f"{100 * share:.0f} % of its errors are taken for {other}: look at both in the gallery, and say in the "
-                "prompts what tells them apart."
+                f"{100 * share:.0f} % of its misread images are taken for {other}: look at both in the gallery, and "
+                "say in the prompts what tells them apart."
             )
         found.append(
             {
@@ -58,7 +59,7 @@ def _reasons(figures: pd.Series, real: int, few_below: int, sure: float | None) 
     """Why a class may be weak. figures: its rows of the manifest `quality`."""
     reasons = []
     planned, accepted = (int(figures.get(name, 0)) for name in ("planned", "accepted"))
-    if planned and (planned - accepted) / planned >= REJECTED_ABOVE:
+    if planned >= ENOUGH and (planned - accepted) / planned >= REJECTED_ABOVE:
         checks = figures[figures.index.str.startswith("rejected_")]
         reasons.append(
             f"{planned - accepted} of its {planned} synthetic images were rejected, most by the check "
@@ -76,7 +77,7 @@ def _reasons(figures: pd.Series, real: int, few_below: int, sure: float | None) 
             f"{sure:.2f} only: either they do not show it, or that classifier knows too few real ones."
         )
     if real < few_below:
-        reasons.append(f"It has {real} real training images: more of them are the surest help.")
+        reasons.append("It has few real training images: more of them are the surest help.")
     if figures.get("coverage", 1) < COVERED_BELOW:
         reasons.append(
             f"Its synthetic images come near to {100 * figures['coverage']:.0f} % of the real ones only (coverage): "
