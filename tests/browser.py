@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,6 +15,10 @@ from pathlib import Path
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
 FLAGS += " --disable-component-update --hide-scrollbars --remote-debugging-pipe"
+
+# Chromium reads commands from file descriptor 3 and answers on 4, each message ended by a zero byte.
+START = "import os, sys; [os.dup2(int(one), at) for at, one in enumerate(sys.argv[1:3], 3)]; "
+START += "os.execv(sys.argv[3], sys.argv[3:])"
 
 
 def find_chromium() -> str | None:
@@ -25,20 +30,18 @@ class Browser:
     """One page in a browser of its own. A context manager: leaving it ends the browser."""
 
     def __init__(self, width: int = 1200, height: int = 900, dark: bool = False):
-        # Chromium reads commands from file descriptor 3 and answers on 4, each message ended by a zero byte.
         self.profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         (read, self._out), (self._in, write) = os.pipe(), os.pipe()
-        high = [fcntl.fcntl(one, fcntl.F_DUPFD, 50) for one in (read, write)]
-        # 3 and 4 must not be free, or Popen takes them for a pipe of its own, which the child would overwrite.
-        taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
+        # Numbers that the program that moves them to 3 and 4 does not use.
+        ends = [fcntl.fcntl(one, fcntl.F_DUPFD, 50) for one in (read, write)]
+        command = [find_chromium(), *FLAGS.split(), f"--user-data-dir={self.profile.name}"]
         self.process = subprocess.Popen(
-            [find_chromium(), *FLAGS.split(), f"--user-data-dir={self.profile.name}"],
-            preexec_fn=lambda: (os.dup2(high[0], 3), os.dup2(high[1], 4)),
-            pass_fds=(3, 4),
+            [sys.executable, "-c", START, *map(str, ends), *command],
+            pass_fds=ends,
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        for one in (read, write, *high, *taken):
+        for one in (read, write, *ends):
             os.close(one)
         self._buffer, self._number, self._session, self.events = b"", 0, None, []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]

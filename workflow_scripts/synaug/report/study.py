@@ -169,7 +169,7 @@ def study_figure(
         axes.set_yticks([y for y, _ in ticks], [name for _, name in ticks], fontsize=7)
         axes.set_ylim(at, -1)
         axes.set_xlabel(f"accuracy, {_head(key)}, %")
-        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axes.grid(axis="x", color="#888888", alpha=0.3, linewidth=0.6)
         axes.set_axisbelow(True)
     return figure
 
