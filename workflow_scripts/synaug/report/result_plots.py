@@ -92,8 +92,9 @@ def _size_scatter(classes: pd.DataFrame, names: list[str]) -> Figure:
         if here.any():
             sizes = np.maximum(classes["real"][here], 0.5)  # a logarithmic axis has no 0
             label = f"{shot}: {values[here].mean():{'+' if len(names) == 2 else ''}.1f} on average"
-            axes.plot(sizes, values[here], marker, color=color, markersize=3.5, alpha=0.6, mew=0, label=label)
+            axes.plot(sizes, values[here], marker, color=color, markersize=3.5, alpha=0.8, mew=0, label=label)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("real training images of the class")
     axes.set_ylabel(f"{names[1]} minus {names[0]},\npoints" if len(names) == 2 else "accuracy, %")
     axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))

@@ -65,6 +65,14 @@
     form.scrollIntoView({ behavior: "instant" });
   }
 
+  // On paper nothing can be unfolded: the tables of the sections are printed, the long ones of the gallery are not.
+  let unfolded = [];
+  window.addEventListener("beforeprint", () => {
+    unfolded = [...document.querySelectorAll("section > details:not([open])")];
+    for (const details of unfolded) details.open = true;
+  });
+  window.addEventListener("afterprint", () => { for (const details of unfolded) details.open = false; });
+
   let waiting = 0;
   field.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(search, 120); });
   form.addEventListener("submit", (event) => { event.preventDefault(); search(); });
