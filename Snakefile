@@ -18,6 +18,9 @@ if "dataset" not in config:
     configfile: "config.yaml"
 
 
+report: "rules/captions/workflow.rst"
+
+
 include: "rules/common.smk"
 
 

@@ -1,8 +1,42 @@
-"""Report: one self-contained page.
+"""Report: one self-contained page, and its figures.
 
-Inputs: all manifests, and the images they point at.
-Outputs: <results>/report.html.
+Inputs: all manifests, the images they point at, and the predictions of the baseline and of the main recipe.
+Outputs: <results>/report.html, <results>/overview.png, <results>/figures/*.svg; `snakemake --report report.zip` takes all
+of them in.
 """
+
+from synaug.report.compared import compared
+
+# Output -> where `--report` shows it.
+FIGURES = {
+    "page": ("Report", "all on one page"),
+    "picture": ("Data", "the fill, and some images"),
+    "fill": ("Data", "training images per class"),
+    "gain": ("Results", "before and after, by class size"),
+    "classes": ("Results", "accuracy per class, all recipes"),
+    "confusion": ("Results", "confusion before and after"),
+    "reliability": ("Results", "calibration before and after"),
+    "history": ("Training", "training loss"),
+}
+if CONFIG.dataset.group_columns:
+    FIGURES |= {
+        "cells": ("Data", "training images per class and group"),
+        "groups": ("Results", "accuracy per group, all recipes"),
+    }
+
+
+SHOWN = {
+    name: report(
+        {"page": "<results>/report.html", "picture": "<results>/overview.png"}.get(
+            name, f"<results>/figures/{name}.svg"
+        ),
+        caption=f"captions/{name}.rst",
+        category=category,
+        subcategory=CONFIG.experiment,
+        labels={"figure": title},
+    )
+    for name, (category, title) in FIGURES.items()
+}
 
 
 rule report:
@@ -18,10 +52,22 @@ rule report:
         summary="<results>/summary.parquet",
         differences="<results>/differences.parquet",
         histories=expand("<results>/{network}/history.parquet", network=NETWORKS),
-        code=code("report.py", "synaug/report/*", "synaug/images.py", "synaug/manifests.py", "synaug/schemas.py"),
+        predictions=[
+            f"<results>/{stage}/{recipe}/{seed}/predictions.parquet"
+            for recipe, stage in compared(CONFIG)
+            for seed in CONFIG.seeds
+        ],
+        code=code(
+            "report.py",
+            "synaug/report/*.*",
+            "synaug/evaluation/classification.py",
+            "synaug/images.py",
+            "synaug/imbalance.py",
+            "synaug/manifests.py",
+            "synaug/schemas.py",
+        ),
     output:
-        page="<results>/report.html",
-        picture="<results>/overview.png",
+        **SHOWN,
     log:
         "<logs>/report.log",
     conda:

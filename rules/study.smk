@@ -4,7 +4,8 @@ The rules of a variant are called <variant>_<rule>. Images that two variants sha
 Inputs: results/<experiment>-<variant>/{summary,differences}.parquet of every variant of the config's `study`, and
 selection.parquet of those with a validation split.
 Outputs: <results>/study.parquet, study_differences.parquet and study_selection.parquet, their manifests with a column `variant`;
-<results>/study.md and <results>/study.png, a table and a figure.
+<results>/study.md and <results>/study.png, a table and a figure; <results>/report.html, both on a page that links those of
+the variants.
 """
 
 from synaug.study import experiments
@@ -36,13 +37,24 @@ rule summarise_study:
         summaries=expand("results/{experiment}/summary.parquet", experiment=STUDY),
         differences=expand("results/{experiment}/differences.parquet", experiment=STUDY),
         selections=expand("results/{experiment}/selection.parquet", experiment=SELECTED.values()),
-        code=code("summarise_study.py", "synaug/study.py", "synaug/report/*.py", "synaug/manifests.py"),
+        code=code("summarise_study.py", "synaug/study.py", "synaug/report/*.*", "synaug/manifests.py"),
     output:
         **({"selection": "<results>/study_selection.parquet"} if SELECTED else {}),
         summary="<results>/study.parquet",
         differences="<results>/study_differences.parquet",
-        page="<results>/study.md",
-        picture="<results>/study.png",
+        text="<results>/study.md",
+        page=report(
+            "<results>/report.html",
+            caption="captions/study_page.rst",
+            category="Study",
+            labels={"figure": "all variants, tables"},
+        ),
+        picture=report(
+            "<results>/study.png",
+            caption="captions/study.rst",
+            category="Study",
+            labels={"figure": "all variants, figure"},
+        ),
     log:
         "<logs>/summarise_study.log",
     conda:

@@ -1,8 +1,8 @@
-"""Put the results of all experiments of a study into one table and one figure."""
+"""Put the results of all experiments of a study into one table, one figure and one page."""
 
 from synaug.errors import job_log
 from synaug.manifests import atomic_path, read_manifest, write_manifest
-from synaug.report.study import markdown, study_figure
+from synaug.report.study import markdown, study_figure, study_page
 from synaug.study import collect
 
 
@@ -14,7 +14,7 @@ def main(
     name: str,
     out,
 ) -> None:
-    """Join manifests into the files `out.summary`, `out.differences`, `out.page` and `out.picture`.
+    """Join manifests into the files `out.summary`, `out.differences`, `out.text`, `out.page` and `out.picture`.
 
     summaries, differences: one file per variant, in the order of `variants` (variant -> its recipes). selections:
     variant -> the file with the settings that its validation images choose; without any `out.selection` is not written.
@@ -27,8 +27,10 @@ def main(
     write_manifest("study_differences", deltas, out.differences)
     if chosen is not None:
         write_manifest("study_selection", chosen, out.selection)
-    with atomic_path(out.page) as temporary:
+    with atomic_path(out.text) as temporary:
         temporary.write_text(markdown(summary, deltas, variants, name, chosen))
+    with atomic_path(out.page) as temporary:
+        temporary.write_text(study_page(summary, deltas, variants, name, chosen))
     with atomic_path(out.picture) as temporary:
         study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150)
 

@@ -55,7 +55,7 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
     asked = read_manifest("predictions", work.results / "train" / "real" / "0" / "predictions.parquet")
     assert asked.groupby("split").size().to_dict() == {"test": 16, "validation": 16}
     page = (work.results / "report.html").read_text()
-    assert "<h2>Groups</h2>" in page and "demographic parity" in page
+    assert '<h2 id="groups">Groups</h2>' in page and "demographic parity" in page
     assert (
         "4 classes and 2 groups" in page and "swap drop" in page and "Settings chosen by the validation images" in page
     )

@@ -1,5 +1,7 @@
 """One config for many experiments; images too large to be kept decoded; networks of a library."""
 
+import zipfile
+
 from workdir import Workdir
 
 from synaug.manifests import read_manifest
@@ -27,6 +29,15 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     text = (work.results / "study.md").read_text()
     assert "## factor_9" in text and "half + fine-tune minus synaug + fine-tune" in text
     assert (work.results / "study.png").stat().st_size > 5000
+    page = (work.results / "report.html").read_text()
+    for variant in recipes:
+        link = f"../test-{variant}/report.html"
+        assert f'href="{link}"' in page and (work.results / link).is_file()
+    archived = work.run("--report", "report.zip")
+    assert archived.status == 0, archived.text
+    with zipfile.ZipFile(work.path / "report.zip") as archive:
+        names = [name.rpartition("/")[2] for name in archive.namelist()]
+    assert names.count("gain.svg") == 2 and names.count("study.png") == 1
     # The network of stage 1 is shared, and nothing is left to do.
     assert not (work.path / "results" / "test-factor_9" / "train" / "half").exists()
     assert work.run().jobs == []

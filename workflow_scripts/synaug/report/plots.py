@@ -1,6 +1,7 @@
-"""Figures. Each function returns a matplotlib figure; `svg` and `png` turn one into text or bytes for the page."""
+"""Figures of the data, and what all figures share. Each function returns a matplotlib figure; `svg` makes it text."""
 
 import io
+import re
 
 import matplotlib
 import numpy as np
@@ -15,6 +16,10 @@ matplotlib.rcParams.update(
 # Colours of Okabe and Ito (2008), which colour-blind people can tell apart.
 REAL, SYNTHETIC = "#0072B2", "#E69F00"
 SERIES = ("#999999", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
+BLACK = "#000000"
+ON_LIGHT, ON_DARK = "#010101", "#ffffff"  # numbers in cells: not the page's text colour
+BARS = 200  # most bars of a figure; most cells that are given their number
+NUMBERED = 400
 
 
 def fill_figure(cells: pd.DataFrame) -> Figure:
@@ -22,39 +27,19 @@ def fill_figure(cells: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 2.6))
     axes = figure.subplots()
     at = np.arange(len(cells))
-    axes.bar(at, cells["real"], color=REAL, label="real")
-    axes.bar(at, cells["synthetic"], bottom=cells["real"], color=SYNTHETIC, label="synthetic")
+    if len(cells) > BARS:  # two outlines: thousands of bars are slow to draw
+        edges, total = np.arange(len(cells) + 1) - 0.5, cells["real"] + cells["synthetic"]
+        axes.stairs(cells["real"], edges, color=REAL, fill=True, label="real")
+        axes.stairs(total, edges, baseline=cells["real"], color=SYNTHETIC, fill=True, label="synthetic")
+    else:
+        axes.bar(at, cells["real"], color=REAL, label="real")
+        axes.bar(at, cells["synthetic"], bottom=cells["real"], color=SYNTHETIC, label="synthetic")
     if len(cells) <= 20:
         for x, count in zip(at, cells["real"], strict=True):
             axes.annotate(f"{count}", (x, count), (0, 2), textcoords="offset points", ha="center", fontsize=7)
-    _name_classes(axes, cells["label_name"])
+    name_classes(axes, cells["label_name"])
     axes.set_ylabel("training images")
     axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
-    return figure
-
-
-def class_figure(scores: pd.DataFrame, order: list[str]) -> Figure:
-    """Accuracy per class with 95 % intervals; of more series than colours a heat map of the means.
-
-    scores: series, label_name, mean, low, high (0 to 1).
-    """
-    series = list(dict.fromkeys(scores["series"]))
-    if len(series) > len(SERIES):
-        return _heat_map(scores.pivot(index="series", columns="label_name", values="mean").loc[series, order])
-    figure = Figure(figsize=(7, 2.8))
-    axes = figure.subplots()
-    width = 0.8 / len(series)
-    for i, name in enumerate(series):
-        one = scores[scores["series"] == name].set_index("label_name").reindex(order)
-        at = np.arange(len(order)) + (i - (len(series) - 1) / 2) * width
-        spread = np.stack([one["mean"] - one["low"], one["high"] - one["mean"]]).astype(float)
-        mean = 100 * one["mean"].to_numpy(float)
-        axes.bar(at, mean, width, label=name, color=SERIES[i % len(SERIES)])
-        axes.errorbar(at, mean, 100 * np.nan_to_num(spread), fmt="none", ecolor="#333333", elinewidth=0.8)
-    _name_classes(axes, order)
-    axes.set_ylim(0, 100)
-    axes.set_ylabel("accuracy, %")
-    axes.legend(frameon=False, ncols=len(series), loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -69,31 +54,13 @@ def cell_figure(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
     for axes, table, title in zip(panels, (before, after), ("real", "real and synthetic"), strict=True):
         values = table.to_numpy(int)
         image = axes.imshow(values, cmap="cividis", vmin=0, vmax=max(after.to_numpy().max(), 1), aspect="auto")
-        if values.size <= 400:
+        if values.size <= NUMBERED:
             for y, x in np.ndindex(*values.shape):
-                color = "white" if values[y, x] < image.norm.vmax / 2 else "black"
+                color = ON_DARK if values[y, x] < image.norm.vmax / 2 else ON_LIGHT
                 axes.annotate(f"{values[y, x]}", (x, y), ha="center", va="center", fontsize=7, color=color)
         axes.set_yticks(np.arange(len(table)), table.index)
         axes.set_xticks(np.arange(len(table.columns)), table.columns, rotation=30, ha="right")
         axes.set_title(title, fontsize=9)
-    return figure
-
-
-def history_figure(histories: dict[str, list[pd.DataFrame]]) -> Figure:
-    """Training loss against steps, one panel per kind of network and one line per seed."""
-    columns = min(4, len(histories))
-    rows = -(-len(histories) // columns)
-    figure = Figure(figsize=(7, 2.2 if rows == 1 else 1.6 * rows))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in panels[len(histories) :]:
-        axes.set_axis_off()
-    for i, (axes, (name, runs)) in enumerate(zip(panels, histories.items(), strict=False)):
-        for run in runs:
-            axes.plot(run["step"], run["loss"], color=SERIES[i % len(SERIES)], linewidth=1)
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("steps")
-        axes.set_ylim(bottom=0)
-    panels[0].set_ylabel("loss, nats")
     return figure
 
 
@@ -114,46 +81,44 @@ def overview_figure(cells: pd.DataFrame, samples: list[tuple[str, np.ndarray, np
     panels = right.subplots(len(samples), 2, squeeze=False)
     for row, (_, real, synthetic) in zip(panels, samples, strict=True):
         for axes, images in zip(row, (real, synthetic), strict=True):
-            axes.imshow(_strip(images, 8), cmap="gray", vmin=0, vmax=255, aspect="auto", interpolation="nearest")
+            axes.imshow(_strip(images, 8), aspect="auto", interpolation="nearest")
             axes.set_axis_off()
     panels[0][0].set_title("real", color=REAL, fontsize=9)
     panels[0][1].set_title("synthetic", color=SYNTHETIC, fontsize=9)
     return figure
 
 
-def svg(figure: Figure) -> str:
+def svg(figure: Figure, transparent: bool = True) -> str:
     """The figure as an <svg> element, without the XML prologue, so that it can stand in a page."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
+    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=transparent)
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _heat_map(means: pd.DataFrame) -> Figure:
-    """Accuracies, 0 to 1: a row per series, a column per class."""
-    figure = Figure(figsize=(7, 0.8 + 0.22 * len(means)))
-    axes = figure.subplots()
-    values = 100 * means.to_numpy(float)
-    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-    if values.shape[1] <= 20:
-        for y, x in np.ndindex(*values.shape):
-            color = "white" if values[y, x] < 50 else "black"
-            axes.annotate(f"{values[y, x]:.0f}", (x, y), ha="center", va="center", fontsize=7, color=color)
-    axes.set_yticks(np.arange(len(means)), means.index)
-    _name_classes(axes, means.columns)
-    figure.colorbar(image, label="accuracy, %")
-    return figure
+def inline_svg(figure: Figure, name: str) -> str:
+    """The figure for a page: in the page's text colour where it is black, its ids unique on the page by `name`."""
+    text = re.sub(r"<metadata>.*?</metadata>", "", svg(figure), flags=re.DOTALL)
+    for black in (BLACK, "#333333"):
+        text = text.replace(black, "currentColor")
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    return (
+        re.sub(r' id="([^"]+)"', lambda one: f' id="{name}-{one[1]}"' if one[1] in used else "", text)
+        .replace("url(#", f"url(#{name}-")
+        .replace('href="#', f'href="#{name}-')
+    )
 
 
 def _strip(images: np.ndarray, count: int) -> np.ndarray:
-    """`count` images beside each other; white where there are fewer."""
-    height, width, channels = images.shape[1:] if len(images) else (28, 28, 1)
-    strip = np.full((height, count * width, channels), 255, np.uint8)
+    """`count` images (N x H x W x 3) beside each other; white where there are fewer."""
+    height, width = images.shape[1:3] if len(images) else (1, 1)
+    strip = np.full((height, count * width, 3), 255, np.uint8)
     for i, image in enumerate(images[:count]):
         strip[:, i * width : (i + 1) * width] = image
-    return strip[..., 0] if channels == 1 else strip
+    return strip
 
 
-def _name_classes(axes, names) -> None:
+def name_classes(axes, names) -> None:
+    """Class names below the horizontal axis, if there is room for them."""
     if len(names) <= 40:
         axes.set_xticks(np.arange(len(names)), names, rotation=30, ha="right")
     else:

@@ -1,13 +1,16 @@
-"""The table and the figure of a study."""
+"""The tables, the figure and the page of a study."""
 
+import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from synaug.report.page import interval, name_series, percent
+from synaug.report.page import render, svg_figure
 from synaug.report.plots import SERIES
+from synaug.report.tables import interval, name_series, percent, series_name
 
 Key = tuple[str, str, str]  # metric, subset, weighting
 SHOTS = [("accuracy", subset, "classes") for subset in ("many", "medium", "few")]
@@ -39,6 +42,44 @@ HEADS = {
 LINE = 0.19  # inches per network in the figure
 
 
+@dataclass(frozen=True)
+class Table:
+    """Cells as text. title: empty, or a sentence. left: how many columns, of the first ones, are words."""
+
+    title: str
+    heads: list[str]
+    rows: list[list[str]]
+    left: int = 1
+
+
+def variant_tables(
+    summary: pd.DataFrame,
+    differences: pd.DataFrame,
+    variants: dict[str, list[str]],
+    selection: pd.DataFrame | None = None,
+) -> dict[str, list[Table]]:
+    """Tables of every variant. summary, differences, selection: manifests `study`, `study_differences`,
+    `study_selection`.
+
+    variants: variant -> its recipes, in the order to show. Accuracies are means over classes.
+    """
+    found = {}
+    for variant, group in _in_order(summary, variants):
+        keys = _there(group, SHOWN)
+        rows = []
+        for series, of_series in group.groupby("series", sort=False):
+            first, cells = of_series.iloc[0], [_cell(of_series, key) for key in keys]
+            seconds = " + ".join(_seconds(first[key]) for key in ("train_seconds", "generation_seconds"))
+            images = f"{first['real_images']} + {first['synthetic_images']}"
+            rows.append([series, *cells, images, seconds, str(first["seeds"])])
+        heads = ["", *map(_head, keys), "real + synthetic images", "seconds", "seeds"]
+        tables = [Table("", heads, rows)]
+        if selection is not None:
+            tables += _selection(selection[selection["variant"] == variant], group)
+        found[variant] = tables + _differences(differences[differences["variant"] == variant], variants[variant])
+    return found
+
+
 def markdown(
     summary: pd.DataFrame,
     differences: pd.DataFrame,
@@ -46,39 +87,51 @@ def markdown(
     name: str,
     selection: pd.DataFrame | None = None,
 ) -> str:
-    """Tables of all variants. summary, differences, selection: manifests `study`, `study_differences`,
-    `study_selection`.
-
-    variants: variant -> its recipes, in the order to show. Accuracies are means over classes.
-    """
-    lines = [
-        f"# {name}",
-        "",
-        "Written by the workflow. In %, mean over seeds [95 % interval over seeds, Student t]. Accuracies are means",
-        "over the classes of a shot group; ECE is the calibration error over all test images. Seconds: of one network,",
-        "and, once for all networks of a variant, of sampling (images of another variant cost only the copying).",
-    ]
-    if (summary["subset"] == "worst_cell").any():
-        lines += [
-            "A cell is a class in a group; `as in training` is the mean over cells by their training images. Pair",
-            "probe: how often group and kind (real or synthetic) of an image are told from the features. Swap:",
-            "accuracy where a class has its synthetic images minus elsewhere, of synthetic and of real images that",
-            "nothing was trained on.",
-        ]
-    for variant, group in _in_order(summary, variants):
-        keys = _there(group, SHOWN)
-        heads = [_head(key) for key in keys]
-        lines += ["", f"## {variant}", "", _row(["", *heads, "real + synthetic images", "seconds", "seeds"])]
-        lines.append(_row(["---", *["---:"] * (len(heads) + 3)]))
-        for series, rows in group.groupby("series", sort=False):
-            first, cells = rows.iloc[0], [_cell(rows, key) for key in keys]
-            seconds = " + ".join(_seconds(first[key]) for key in ("train_seconds", "generation_seconds"))
-            images = f"{first['real_images']} + {first['synthetic_images']}"
-            lines.append(_row([series, *cells, images, seconds, str(first["seeds"])]))
-        if selection is not None:
-            lines += _selection(selection[selection["variant"] == variant], group)
-        lines += _differences(differences[differences["variant"] == variant], variants[variant])
+    """The tables of all variants (see `variant_tables`) as text. name: of the study."""
+    lines = [f"# {name}", "", *textwrap.wrap(f"Written by the workflow. {about(summary)}", 110)]
+    for variant, tables in variant_tables(summary, differences, variants, selection).items():
+        lines += ["", f"## {variant}"]
+        for table in tables:
+            aligned = ["---"] * table.left + ["---:"] * (len(table.heads) - table.left)
+            lines += ["", *([table.title, ""] if table.title else []), _row(table.heads), _row(aligned)]
+            lines += [_row(row) for row in table.rows]
     return "\n".join(lines) + "\n"
+
+
+def about(summary: pd.DataFrame) -> str:
+    """What the figures of the tables are."""
+    text = (
+        "In %, mean over seeds [95 % interval over seeds, Student t]. Accuracies are means over the classes of a shot "
+        "group; ECE is the calibration error over all test images. Seconds: of one network, and, once for all networks "
+        "of a variant, of sampling (images of another variant cost only the copying)."
+    )
+    if (summary["subset"] == "worst_cell").any():
+        text += (
+            " A cell is a class in a group; `as in training` is the mean over cells by their training images. Pair "
+            "probe: how often group and kind (real or synthetic) of an image are told from the features. Swap: "
+            "accuracy where a class has its synthetic images minus elsewhere, of synthetic and of real images that "
+            "nothing was trained on."
+        )
+    return text
+
+
+def study_page(
+    summary: pd.DataFrame,
+    differences: pd.DataFrame,
+    variants: dict[str, list[str]],
+    name: str,
+    selection: pd.DataFrame | None = None,
+) -> str:
+    """The tables and the figure of all variants on one page, with links to the pages of their experiments."""
+    tables = variant_tables(summary, differences, variants, selection)
+    context = {
+        "title": name,
+        "about": about(summary),
+        "figure_svg": svg_figure(study_figure(summary, variants, selection), "study"),
+        "variants": [(variant, f"../{name}-{variant}/report.html", tables[variant]) for variant in tables],
+        "contents": [("figure", "All variants"), *((f"variant-{variant}", variant) for variant in tables)],
+    }
+    return render("study.html.j2", context)
 
 
 def study_figure(
@@ -116,7 +169,7 @@ def study_figure(
         axes.set_yticks([y for y, _ in ticks], [name for _, name in ticks], fontsize=7)
         axes.set_ylim(at, -1)
         axes.set_xlabel(f"accuracy, {_head(key)}, %")
-        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axes.grid(axis="x", color="#888888", alpha=0.3, linewidth=0.6)
         axes.set_axisbelow(True)
     return figure
 
@@ -130,36 +183,34 @@ def _chosen(summary: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
     return summary[free | pd.MultiIndex.from_frame(summary[keys].astype(str)).isin(best)]
 
 
-def _selection(selection: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
+def _selection(selection: pd.DataFrame, summary: pd.DataFrame) -> list[Table]:
     """A table: what each criterion chooses of each method by the validation images, and its figures on the test."""
     if selection.empty:
         return []
     keys = _there(summary, CHOSEN)
-    lines = ["", "Settings chosen by the validation images, and their figures on the test images:", ""]
-    lines.append(_row(["chosen by", "", "of", "validation", *map(_head, keys)]))
-    lines.append(_row(["---", "---", *["---:"] * (len(keys) + 2)]))
+    rows = []
     chosen = name_series(selection, summary["recipe"].drop_duplicates().tolist())
     for criterion in ("average", "balanced", "worst_class", "worst_cell"):
         for row in chosen[chosen["criterion"] == criterion].itertuples():
             cells = [_cell(summary[summary["series"] == row.series], key) for key in keys]
             what = f"{criterion.replace('_', ' ')} ({row.needs})"
-            lines.append(_row([what, row.series, str(row.candidates), percent(row.validation), *cells]))
-    return lines
+            rows.append([what, row.series, str(row.candidates), percent(row.validation), *cells])
+    title = "Settings chosen by the validation images, and their figures on the test images:"
+    return [Table(title, ["chosen by", "", "of", "validation", *map(_head, keys)], rows, 2)]
 
 
-def _differences(differences: pd.DataFrame, recipes: list[str]) -> list[str]:
+def _differences(differences: pd.DataFrame, recipes: list[str]) -> list[Table]:
     """A table of paired differences: a line per comparison."""
     if differences.empty:
         return []
     keys = _there(differences, COMPARED)
-    lines = ["", "Differences, paired by seed, in points:", ""]
-    lines += [_row(["", *map(_head, keys)]), _row(["---", *["---:"] * len(keys)])]
-    named = name_series(differences, recipes)
+    named = name_series(differences, recipes).sort_values(["baseline_recipe", "order"], kind="stable")
     pair = ["series", "baseline_recipe", "baseline_stage"]
-    for names, rows in named.sort_values(["baseline_recipe", "order"], kind="stable").groupby(pair, sort=False):
-        other = names[1] if names[2] == "train" else f"{names[1]} + fine-tune"
-        lines.append(_row([f"{names[0]} minus {other}", *(_cell(rows, key, "+") for key in keys)]))
-    return lines
+    rows = [
+        [f"{names[0]} minus {series_name(*names[1:])}", *(_cell(group, key, "+") for key in keys)]
+        for names, group in named.groupby(pair, sort=False)
+    ]
+    return [Table("Differences, paired by seed, in points:", ["", *map(_head, keys)], rows)]
 
 
 def _in_order(summary: pd.DataFrame, variants: dict[str, list[str]]) -> Iterator[tuple[str, pd.DataFrame]]:
