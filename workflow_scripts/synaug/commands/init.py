@@ -15,9 +15,13 @@ def init(
     split: Annotated[str | None, typer.Option(help="Column that holds the split.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Column of groups; may be given several times.")] = None,
 ) -> None:
-    """Look at your images, say what is there, and write a config that runs into the current folder.
+    """Look at your images and write a config that runs.
 
-    Example: synaug init photos
+    Says what is there: classes, counts, sizes, broken files, copies. The config goes into the current folder.
+
+    \b
+    Example:
+      synaug init photos --name flowers
     """
     from synaug.init import init
 

@@ -14,13 +14,15 @@ def watch(
     experiment: Annotated[Path, typer.Argument(help="results/<experiment>", show_default=False)],
     once: Annotated[bool, typer.Option("--once", help="Say how far it is, and end.")] = False,
 ) -> None:
-    """Show how far a run is: images, speed, time left, and the networks that are being trained.
+    """Show how far a run is, and how long it will take.
 
     Start it in a second terminal, before or while snakemake runs, here or on any machine that sees the folder. It
     ends when the report is written, or by Ctrl-C, which does not touch the run. Where the output is no terminal it
     prints plain lines, one every half minute.
 
-    Example: synaug watch results/fashion_mnist_lt
+    \b
+    Example:
+      synaug watch results/fashion_mnist_lt
     """
     from synaug.watch import Watch
 
