@@ -9,11 +9,17 @@ NOT_RUN = {
     r"^make ": "sets up an environment of 6 GB, or passes all tests: this one among them",
     r"^\. \.venv/bin/activate$": "needs the environment that `make setup` makes",
     r"^(\S*/)?(pip|python -m pip|git|pre-commit) ": "needs a network, or a commit",
-    r"--configfile experiments/": "needs data that are not in the repository, a GPU, or most of an hour",
+    r"^snakemake --cores .*--configfile experiments/": "needs data that are not in the repository, a GPU, or most of an hour",
     r"^python (resources|benchmarks)/": "minutes, or files that are not in the repository",
-    r"profiles/slurm": "needs a cluster: tests/cluster runs it on a SLURM of its own",
-    r"^(docker|podman|apptainer|singularity|conda|mamba) ": "needs a container runtime, or a network",
+    r"--workflow-profile": "needs a cluster: tests/cluster runs it on a SLURM of its own",
+    r"--sdm conda": "needs conda, and a network",
+    r"^snakemake --cores .*--configfile images\.yaml$": "trains a generator: tests/workflow/test_own_data.py runs it with fewer steps",
+    r"^synaug watch [^-]*$": "stays until the run ends; with --once it is run",
+    r"^(docker|apptainer) ": "needs a container runtime, or a network",
 }
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^    (?:make|snakemake|synaug|python|pip|docker|apptainer|\. ).*\n(?:    .*\n)*", re.MULTILINE)
 
 
 def reason_not_to_run(command: str) -> str | None:
@@ -43,19 +49,21 @@ class Block:
 
 
 def pages(root: Path) -> list[Path]:
-    """README.md, CONTRIBUTING.md and the pages that people write."""
+    """The pages that people write."""
     written = [path for path in sorted(root.glob("docs/**/*.md")) if path.parent.name != "reference"]
-    return [root / "README.md", root / "CONTRIBUTING.md", *written]
+    return [root / "README.md", root / "CONTRIBUTING.md", root / "CHANGELOG.md", *written]
 
 
 def blocks(root: Path, language: str) -> list[Block]:
-    """All blocks of a language, page by page."""
+    """All blocks of a language, page by page; of bash also indented ones that begin with a command."""
     found = []
     for page in pages(root):
-        text = page.read_text()
-        for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-            line = text[: match.start()].count("\n") + 1
-            found.append(Block(str(page.relative_to(root)), line, *match.groups()))
+        text, name = page.read_text(), str(page.relative_to(root))
+        for match in FENCED.finditer(text):
+            found.append(Block(name, text[: match.start()].count("\n") + 1, *match.groups()))
+        plain = FENCED.sub(lambda match: re.sub(r".", "", match[0]), text)
+        for match in INDENTED.finditer(plain):
+            found.append(Block(name, plain[: match.start()].count("\n") + 1, "bash", match[0]))
     return [block for block in found if block.language == language]
 
 

@@ -13,7 +13,7 @@ import pytest
 from workdir import ROOT, Workdir
 
 from pages import blocks, reason_not_to_run
-from synaug.manifests import read_manifest
+from synaug.manifests import read_manifest, read_table
 
 BASH = [command for block in blocks(ROOT, "bash") for command in block.commands]
 PYTHON = sorted({block.page for block in blocks(ROOT, "python")})
@@ -27,14 +27,16 @@ def call(work: Workdir, command: str | list[str]) -> None:
         "HF_HUB_OFFLINE": "1",
     }
     shell = isinstance(command, str)
-    done = subprocess.run(command, cwd=work.path, env=environment, shell=shell, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=work.path, env=environment, shell=shell, input="y\n", capture_output=True, text=True
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
 def as_here(text: str, work: Workdir) -> str:
     """`text` with the names that this checkout has."""
     text = re.sub(r"\bmine\.yaml", "test.yaml", text)
-    text = re.sub(r"results/(mine|fashion_mnist_lt)\b", "results/test", text)
+    text = re.sub(r"results/(mine|images|fashion_mnist_lt)\b", "results/test", text)
     if "IMAGE_ID" in text:
         image_id = read_manifest("synthetic", work.results / "synthetic.parquet")["image_id"].iloc[0]
         text = text.replace("IMAGE_ID", image_id)
@@ -45,6 +47,14 @@ def as_here(text: str, work: Workdir) -> str:
 def checkout(work) -> Workdir:
     # `snakemake` without --configfile is the default experiment.
     (work.path / "config.yaml").write_text((work.path / "test.yaml").read_text())
+    for folder in ("experiments", "resources"):
+        (work.path / folder).symlink_to(ROOT / folder)
+    for row, image in enumerate(
+        read_table("shard", next(work.results.glob("shards/*.parquet")), ["image"]).to_pylist()
+    ):
+        for folder in (f"images/{row % 2}", "photos"):
+            (work.path / folder).mkdir(parents=True, exist_ok=True)
+            (work.path / folder / f"{row}.png").write_bytes(image["image"]["bytes"])
     return work
 
 
