@@ -7,26 +7,22 @@ of them in.
 
 from synaug.report.compared import compared
 
-# Name of a figure -> where `--report` shows it.
-FIGURES = {
-    "fill": ("Data", "training images per class"),
-    "gain": ("Results", "before and after, by class size"),
-    "classes": ("Results", "accuracy per class, all recipes"),
-    "confusion": ("Results", "confusion before and after"),
-    "reliability": ("Results", "calibration before and after"),
-    "history": ("Training", "training loss"),
+# Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
+SHOWN = {
+    "page": ("report.html", "Report", "all on one page"),
+    "picture": ("overview.png", "Data", "the fill, and some images"),
+    "fill": ("figures/fill.svg", "Data", "training images per class"),
+    "gain": ("figures/gain.svg", "Results", "before and after, by class size"),
+    "classes": ("figures/classes.svg", "Results", "accuracy per class, all recipes"),
+    "confusion": ("figures/confusion.svg", "Results", "confusion before and after"),
+    "reliability": ("figures/reliability.svg", "Results", "calibration before and after"),
+    "history": ("figures/history.svg", "Training", "training loss"),
 }
 if CONFIG.dataset.group_columns:
-    FIGURES |= {
-        "cells": ("Data", "training images per class and group"),
-        "groups": ("Results", "accuracy per group, all recipes"),
+    SHOWN |= {
+        "cells": ("figures/cells.svg", "Data", "training images per class and group"),
+        "groups": ("figures/groups.svg", "Results", "accuracy per group, all recipes"),
     }
-
-
-def shown(path, name, category, title):
-    """`path`, marked for `--report`."""
-    labels = {"figure": title}
-    return report(path, caption=f"captions/{name}.rst", category=category, subcategory=CONFIG.experiment, labels=labels)
 
 
 rule report:
@@ -56,9 +52,16 @@ rule report:
             "synaug/schemas.py",
         ),
     output:
-        **{name: shown(f"<results>/figures/{name}.svg", name, *about) for name, about in FIGURES.items()},
-        page=shown("<results>/report.html", "page", "Report", "all on one page"),
-        picture=shown("<results>/overview.png", "picture", "Data", "the fill, and some images"),
+        **{
+            name: report(
+                f"<results>/{file}",
+                caption=f"captions/{name}.rst",
+                category=category,
+                subcategory=CONFIG.experiment,
+                labels={"figure": title},
+            )
+            for name, (file, category, title) in SHOWN.items()
+        },
     log:
         "<logs>/report.log",
     conda:
