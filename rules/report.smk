@@ -7,36 +7,22 @@ of them in.
 
 from synaug.report.compared import compared
 
-# Output -> where `--report` shows it.
-FIGURES = {
-    "page": ("Report", "all on one page"),
-    "picture": ("Data", "the fill, and some images"),
-    "fill": ("Data", "training images per class"),
-    "gain": ("Results", "before and after, by class size"),
-    "classes": ("Results", "accuracy per class, all recipes"),
-    "confusion": ("Results", "confusion before and after"),
-    "reliability": ("Results", "calibration before and after"),
-    "history": ("Training", "training loss"),
+# Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
+SHOWN = {
+    "page": ("report.html", "Report", "all on one page"),
+    "picture": ("overview.png", "Data", "the fill, and some images"),
+    "fill": ("figures/fill.svg", "Data", "training images per class"),
+    "gain": ("figures/gain.svg", "Results", "before and after, by class size"),
+    "classes": ("figures/classes.svg", "Results", "accuracy per class, all recipes"),
+    "confusion": ("figures/confusion.svg", "Results", "confusion before and after"),
+    "reliability": ("figures/reliability.svg", "Results", "calibration before and after"),
+    "history": ("figures/history.svg", "Training", "training loss"),
 }
 if CONFIG.dataset.group_columns:
-    FIGURES |= {
-        "cells": ("Data", "training images per class and group"),
-        "groups": ("Results", "accuracy per group, all recipes"),
+    SHOWN |= {
+        "cells": ("figures/cells.svg", "Data", "training images per class and group"),
+        "groups": ("figures/groups.svg", "Results", "accuracy per group, all recipes"),
     }
-
-
-SHOWN = {
-    name: report(
-        {"page": "<results>/report.html", "picture": "<results>/overview.png"}.get(
-            name, f"<results>/figures/{name}.svg"
-        ),
-        caption=f"captions/{name}.rst",
-        category=category,
-        subcategory=CONFIG.experiment,
-        labels={"figure": title},
-    )
-    for name, (category, title) in FIGURES.items()
-}
 
 
 rule report:
@@ -67,7 +53,16 @@ rule report:
             "synaug/schemas.py",
         ),
     output:
-        **SHOWN,
+        **{
+            name: report(
+                f"<results>/{file}",
+                caption=f"captions/{name}.rst",
+                category=category,
+                subcategory=CONFIG.experiment,
+                labels={"figure": title},
+            )
+            for name, (file, category, title) in SHOWN.items()
+        },
     log:
         "<logs>/report.log",
     conda:

@@ -186,7 +186,7 @@ def test_search(browser, experiment):
     browser.open(experiment.page, "#search=rejected%20confidence%3C0.45")
     assert set(visible(browser)) == set(CLASSES) - {'it\'s "wide"'}
     rows = browser.evaluate(
-        "[...document.querySelectorAll('.class:not([hidden]) tbody tr:not([hidden])')].map((row) => row.innerText)"
+        "[...document.querySelectorAll('.class:not([hidden]) tbody tr:not([hidden])')].map((row) => row.textContent)"
     )
     assert rows and all("rejected" in row for row in rows)
     shown = browser.evaluate("document.querySelectorAll('.class:not([hidden]) li[data-made]:not([hidden])').length")
