@@ -9,11 +9,11 @@ NOT_RUN = {
     r"^make ": "sets up an environment of 6 GB, or passes all tests: this one among them",
     r"^\. \.venv/bin/activate$": "needs the environment that `make setup` makes",
     r"^(\S*/)?(pip|python -m pip|git|pre-commit) ": "needs a network, or a commit",
-    r"^snakemake --cores .*--configfile experiments/": "needs data that are not in the repository, a GPU, or most of an hour",
+    r"^snakemake --cores .*--configfile experiments/": "needs data that are not in the repository, a GPU, or an hour",
     r"^python (resources|benchmarks)/": "minutes, or files that are not in the repository",
     r"--workflow-profile": "needs a cluster: tests/cluster runs it on a SLURM of its own",
     r"--sdm conda": "needs conda, and a network",
-    r"^snakemake --cores .*--configfile images\.yaml$": "trains a generator: tests/workflow/test_own_data.py runs it with fewer steps",
+    r"^snakemake --cores .*--configfile images\.yaml$": "tests/workflow/test_own_data.py does, with fewer steps",
     r"^synaug watch [^-]*$": "stays until the run ends; with --once it is run",
     r"^(docker|apptainer) ": "needs a container runtime, or a network",
 }
