@@ -1,8 +1,7 @@
 # The workflow with everything that it needs. docs/clusters.md says how to use it; `apptainer.def` is the same for Apptainer.
 #
 #     docker build --tag synaug .
-#     docker run --rm --gpus all --user "$(id -u):$(id -g)" --volume "$PWD:/data" --workdir /data \
-#         synaug --cores all --configfile mine.yaml
+#     docker run --rm --gpus all --volume "$PWD:/data" --workdir /data synaug --cores all --configfile mine.yaml
 #
 # The CUDA libraries are those of the torch wheels; the host needs a driver, and the NVIDIA Container Toolkit for --gpus.
 FROM docker.io/library/python:3.11-slim-bookworm
