@@ -28,6 +28,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/ty check --python .venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
 test-fast: setup

@@ -127,7 +127,7 @@ def run_part(part: str, sizes: list[int], rounds: int, orchestrated: tuple[str, 
         many = rounds if size <= LIMITED[part] else 1
         try:
             # Memory grows no faster than the rows: what is sure not to fit need not be tried.
-            known = [one for rows in found.values() for one in rows if one["size"] > 900_000]
+            known = [one for rows in found.values() for one in rows if one.get("size", 0) > 900_000]
             most = max((one["peak_mib"] / one["size"] * size for one in known), default=0)
             if most * 2**20 > free_bytes():
                 raise DoesNotFitError(f"needs about {most / 1024:.0f} GiB, {free_bytes() / 2**30:.1f} GiB are free")

@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ _NO_SPACE = {
 
 
 @contextmanager
-def space_for(path: str | os.PathLike, needed: int) -> Iterator[None]:
+def space_for(path: str | os.PathLike, needed: int) -> Generator[None]:
     """Write a file of about `needed` bytes at `path` inside the block: for want of space, UserError says how much.
 
     Other errors pass as they are. What was finished before is untouched, whoever writes atomically.

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def job_log(path: str | os.PathLike) -> Iterator[None]:
+def job_log(path: str | os.PathLike) -> Generator[None]:
     """Run a rule's script with its messages going to the log file at `path`, and end it well when it fails.
 
     Everything logged, printed or warned goes to the log. On an exception the log gets the traceback and, as its

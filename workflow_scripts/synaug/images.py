@@ -87,7 +87,7 @@ def encode_image(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
     """Yield (positions in `manifest`, encoded images), file by file, so that no file is opened twice.
 
     `manifest` has the columns `path`, `row` (null: the file itself is the image) and `column` (default: image).

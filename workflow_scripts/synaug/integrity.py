@@ -121,9 +121,10 @@ def _remedies(path: Path, planned: set[str]) -> tuple[str, str]:
     """What to do about a file of images if all of it is bad, and if some images are."""
     if path.parent.name != "shards":
         again = "" if path.name == "preview.parquet" else f" and {_AGAIN}"
-        return (f"delete it{again}: its images are made again",) * 2
+        remedy = f"delete it{again}: its images are made again"
+        return remedy, remedy
     if path.stem not in planned:
-        return ("delete it: no plan names it",) * 2
+        return "delete it: no plan names it", "delete it: no plan names it"
     # Of what lies there, each image that has its hash is taken, and the folder goes in the end.
     work = path.parents[1] / "work" / path.stem
     return f"delete it and {_AGAIN}", f"move it into {work}/ and {_AGAIN}: only what is wrong is made again"

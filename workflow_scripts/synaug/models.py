@@ -17,6 +17,7 @@ def model_version(model: str, revision: str | None) -> str:
     """Local folder: hash of its contents; hub id: the revision. Raises UserError as `model_files` does."""
     files = model_files(model, revision)
     if not files:
+        assert revision is not None  # or model_files had refused it
         return revision
     contents = [[str(Path(file).relative_to(model)), file_hash(file)] for file in files]
     return CONTENTS + text_hash(contents)[:24]
@@ -58,7 +59,10 @@ def adapters_text(adapters: list[Adapter]) -> str:
 def adapter_version(adapter: Adapter) -> str:
     """Local file or folder: hash of its safetensors; hub id: the revision. Raises UserError if there is neither."""
     files = adapter_files(adapter)
-    return CONTENTS + text_hash([file_hash(file) for file in files])[:24] if files else adapter.revision
+    if not files:
+        assert adapter.revision is not None  # or adapter_files had refused it
+        return adapter.revision
+    return CONTENTS + text_hash([file_hash(file) for file in files])[:24]
 
 
 def adapter_files(adapter: Adapter) -> list[str]:

@@ -7,6 +7,7 @@ anywhere need not be made again.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import product
@@ -48,7 +49,7 @@ def wanted_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
 
 def planned_counts(cells: pd.DataFrame, balance: Balance) -> pd.Series:
     """Synthetic images that are made for each row of `cells`: the wanted ones and `balance.oversample`'s spare ones."""
-    return np.ceil((wanted_counts(cells, balance) * balance.oversample).round(6)).astype(int)
+    return (wanted_counts(cells, balance) * balance.oversample).round(6).map(math.ceil).astype(int)
 
 
 def plan_generation(

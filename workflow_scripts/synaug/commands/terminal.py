@@ -1,7 +1,7 @@
 """What the commands share: numbers in words, tables, and a bar where somebody looks at it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ def plain_table(*heads: str, numbers: int = 0, title: str = "") -> "Table":
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(what: str, total: int | None) -> Generator[Callable[[int], None]]:
     """A bar on standard error if that is a terminal. Yields a function: so many more are done."""
     if not sys.stderr.isatty():
         yield lambda count=1: None

@@ -33,8 +33,18 @@ class Dataset(Model):
     """Where the real images are and in which form they are used."""
 
     source: Literal[
-        *("table", "folder", "webdataset", "huggingface", "torchvision", "image_list"),
-        *("cifar10", "cifar100", "fashion_mnist", "utkface", "waterbirds", "celeba"),
+        "table",
+        "folder",
+        "webdataset",
+        "huggingface",
+        "torchvision",
+        "image_list",
+        "cifar10",
+        "cifar100",
+        "fashion_mnist",
+        "utkface",
+        "waterbirds",
+        "celeba",
     ] = Field(
         description="table: Parquet, CSV or JSON lines with one row per image; folder: <path>/<split>/<class>/<image>; "
         "webdataset: tars; huggingface: a data set on disk; torchvision: one of its classes; image_list: text files "

@@ -8,7 +8,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from synaug.errors import UserError
 
 
 @contextmanager
-def leased_device(timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Iterator[str]:
+def leased_device(timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Generator[str]:
     """Yield the name of a device (`cuda:1`, `mps`, `cpu`) that no other job holds; wait until one is free.
 
     The devices are those in SYNAUG_DEVICES (names with commas between them), or all CUDA devices, or `mps`. The CPU
@@ -43,7 +43,7 @@ def leased_device(timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Iterator
 
 
 @contextmanager
-def leased_devices(count: int) -> Iterator[list[str]]:
+def leased_devices(count: int) -> Generator[list[str]]:
     """Yield `count` devices that no other job holds. Several CPUs are one: they are given as often as asked for.
 
     Raises UserError if there are not so many.

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -48,7 +49,7 @@ def encode(pixels: np.ndarray, row: Mapping, format: str) -> bytes:
     The same pixels and row give the same bytes.
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    settings = dict(_SETTINGS[format])
+    settings: dict[str, Any] = dict(_SETTINGS[format])
     if format == "png":
         settings["pnginfo"] = info = PngImagePlugin.PngInfo()
         info.add_itxt("XML:com.adobe.xmp", provenance(row))

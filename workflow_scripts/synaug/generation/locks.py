@@ -6,7 +6,7 @@ Snakemake keeps two runs off the same file, but the same images may be wanted fo
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_at_a_time(results: Path, shard: str) -> Iterator[None]:
+def one_at_a_time(results: Path, shard: str) -> Generator[None]:
     """Inside the block no other process that shares the folder `results` is in it for this `shard`.
 
     The lock is held by the kernel for as long as the process lives, so a killed job leaves none. On a file system

@@ -60,8 +60,8 @@ def find_rows(image_ids: Iterable[str], folder: Path) -> pd.DataFrame:
             raise UserError(f"{one}: no shard in {folder} holds an image with this id{unread}")
         if len(ids) > 1:
             raise UserError(f"{one}: {len(ids)} images in {folder} have ids that begin so; give more of it")
-    places = pd.DataFrame(list(dict.fromkeys(places.values())), columns=["file", "row"])
-    return pd.concat([_rows_of(file, rows) for file, rows in places.groupby("file", sort=True)["row"]])
+    chosen = pd.DataFrame(list(dict.fromkeys(places.values())), columns=["file", "row"])
+    return pd.concat([_rows_of(file, rows) for file, rows in chosen.groupby("file", sort=True)["row"]])
 
 
 def _rows_of(file: Path, rows: pd.Series) -> pd.DataFrame:

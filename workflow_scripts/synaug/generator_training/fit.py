@@ -74,13 +74,13 @@ def train_generator(
     )
     model = TextToLatents(text_encoder, denoiser).to(device, memory_format=torch.channels_last)
     settings = [_public(denoiser.config), text_encoder.config.to_dict(), denoiser_steps, denoiser_learning_rate]
-    labels = torch.as_tensor(labels, dtype=torch.long)
-    shares = image_shares(labels.numpy(), sampling)
+    targets = torch.as_tensor(labels, dtype=torch.long)
+    shares = image_shares(targets.numpy(), sampling)
     loop = Loop(
         "denoiser", denoiser_steps, learning_rate=denoiser_learning_rate, file=work / "denoiser.pt",
-        fingerprint=_fingerprint(fingerprint, labels, prompts, sampling, *settings), **common,
+        fingerprint=_fingerprint(fingerprint, targets, prompts, sampling, *settings), **common,
     )  # fmt: skip
-    trained = fit_denoiser(model, latents, labels, ids, wordings, shares, loop)
+    trained = fit_denoiser(model, latents, targets, ids, wordings, shares, loop)
     # Half the size, and no visible difference; loaders choose the precision that they compute with.
     parts = (part.to("cpu", torch.float16) for part in (trained.text_encoder, autoencoder, trained.denoiser))
     _write(architecture.assemble(tokenizer, *parts), out)

@@ -63,6 +63,7 @@ def normalise_latents(
     shift, scale = shift.to(autoencoder.device), scale.to(autoencoder.device)
     channels = len(shift)
     into, out_of = autoencoder.quant_conv, autoencoder.post_quant_conv
+    assert into.bias is not None and out_of.bias is not None  # as AutoencoderKL builds them
     out_of.bias += out_of.weight[:, :, 0, 0] @ shift
     out_of.weight *= scale[None, :, None, None]
     into.weight[:channels] /= scale[:, None, None, None]

@@ -37,7 +37,7 @@ def fit_denoiser(
     wordings: list[torch.Tensor],
     shares: torch.Tensor | None,
     loop: Loop,
-) -> TextToLatents:
+) -> torch.nn.Module:
     """Train `model` and return its running average, which samples better than its last state.
 
     latents: means and standard deviations, each N x C x s x s. labels: N. captions: token ids, one row a caption, the

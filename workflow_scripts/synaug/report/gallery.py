@@ -35,7 +35,8 @@ def shown_classes(classes: pd.DataFrame) -> pd.DataFrame:
 def numbers(classes: int) -> tuple[int, int, int]:
     """How many real, synthetic and rejected images of each of so many classes are shown."""
     share = min(1.0, MOST_IMAGES / (classes * (REAL + SYNTHETIC + REJECTED)))
-    return tuple(max(1, int(number * share)) for number in (REAL, SYNTHETIC, REJECTED))
+    real, synthetic, rejected = (max(1, int(number * share)) for number in (REAL, SYNTHETIC, REJECTED))
+    return real, synthetic, rejected
 
 
 def gallery(

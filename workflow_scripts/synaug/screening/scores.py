@@ -34,7 +34,7 @@ class Form:
     validation_split: str | None = None
 
     @property
-    def splits(self) -> dict[str, list[str]]:
+    def splits(self) -> dict[str, list[str | None]]:
         """What synthetic images are compared with. Validation images count as test images: both decide results."""
         return {"train": [self.train_split], "test": [self.test_split, self.validation_split]}
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from synaug.errors import UserError
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Generator[Path]:
     """Yield an empty folder beside `path`, which becomes `path` if the block succeeds and goes if it does not.
 
     Raises UserError if there is something at `path` already, other than an empty folder.

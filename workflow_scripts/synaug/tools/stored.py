@@ -1,7 +1,7 @@
 """The images that the rows of a manifest point at, read as a stream."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ def workflow_folder(manifest: Path) -> Path:
     return Path(os.path.abspath(manifest)).parents[2]
 
 
-def stream_images(rows: pd.DataFrame, root: Path, columns: list[str] = ()) -> Iterator[tuple[int, bytes, dict]]:
+def stream_images(rows: pd.DataFrame, root: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, bytes, dict]]:
     """Yield (position in `rows`, encoded image, other `columns` of its table) file by file, never a whole file at once.
 
     rows: columns path, row (null: the file itself is the image) and column. root: where relative paths begin. Columns

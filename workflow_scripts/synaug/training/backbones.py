@@ -23,9 +23,9 @@ class CosineHead(nn.Linear):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         """N x inputs to N x outputs, -COSINE_SCALE to COSINE_SCALE."""
-        return COSINE_SCALE * F.linear(F.normalize(features), F.normalize(self.weight))
+        return COSINE_SCALE * F.linear(F.normalize(input), F.normalize(self.weight))
 
 
 HEADS = {"linear": nn.Linear, "cosine": CosineHead}

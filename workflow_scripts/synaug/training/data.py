@@ -44,7 +44,7 @@ class TrainingSet:
             images, self.labels[where], self.synthetic[where], self.weights[where], cells, self.cell_names
         )
 
-    def cells_or_classes(self, classes: list[str]) -> tuple[np.ndarray, list[str]]:
+    def cells_or_classes(self, classes: list[str]) -> tuple[np.ndarray, list[str] | None]:
         """The class in a group of each image, int64, N, and their names; where there are no groups, the class."""
         return (
             (self.labels.cpu().numpy(), classes) if self.cells is None else (self.cells.cpu().numpy(), self.cell_names)

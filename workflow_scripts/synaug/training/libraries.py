@@ -71,7 +71,8 @@ def load_body(
         raise UserError(f"pretrained: the weights of {backbone} {what} ({line[:200]})") from None
     if channels == 1:
         mean, std = [sum(mean) / 3], [sum(std) / 3]
-    return tuple(255 * torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
+    mean, std = (255 * torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
+    return mean, std
 
 
 class _Repeat(nn.Module):

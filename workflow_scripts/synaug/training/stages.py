@@ -81,7 +81,7 @@ def train_stage1(
         return (own + partner).sum() / (shares * weights + (1 - shares) * weights[partners]).sum()
 
     sampler = data.sampler(settings, settings, seed, rng, process)
-    model, history = optimise(
+    _, history = optimise(
         model,
         list(model.parameters()),
         settings,
@@ -92,7 +92,8 @@ def train_stage1(
         checkpoint=checkpoint,
         memory=worst.shares if worst else None,
     )
-    return model.eval(), history
+    model.eval()
+    return model, history
 
 
 def _heavier_where_wrong(
