@@ -39,7 +39,9 @@ def stream_images(rows: pd.DataFrame, root: Path, columns: Sequence[str] = ()) -
         yield from _stream_table(root / path, name, some["row"].astype("int64").sort_values(), columns)
 
 
-def _stream_table(path: Path, name: str, wanted: pd.Series, columns: list[str]) -> Iterator[tuple[int, bytes, dict]]:
+def _stream_table(
+    path: Path, name: str, wanted: pd.Series, columns: Sequence[str]
+) -> Iterator[tuple[int, bytes, dict]]:
     """wanted: rows of the table, ascending; its index are the positions to yield."""
     numbers, positions, done = wanted.to_numpy(), wanted.index.to_numpy(), 0
     try:

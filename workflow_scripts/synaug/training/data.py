@@ -44,11 +44,12 @@ class TrainingSet:
             images, self.labels[where], self.synthetic[where], self.weights[where], cells, self.cell_names
         )
 
-    def cells_or_classes(self, classes: list[str]) -> tuple[np.ndarray, list[str] | None]:
+    def cells_or_classes(self, classes: list[str]) -> tuple[np.ndarray, list[str]]:
         """The class in a group of each image, int64, N, and their names; where there are no groups, the class."""
-        return (
-            (self.labels.cpu().numpy(), classes) if self.cells is None else (self.cells.cpu().numpy(), self.cell_names)
-        )
+        if self.cells is None:
+            return self.labels.cpu().numpy(), classes
+        assert self.cell_names is not None  # cells come with their names
+        return self.cells.cpu().numpy(), self.cell_names
 
     def sample(self) -> torch.Tensor:
         """Some of the images, evenly spread, to take mean and variance from: uint8, n x C x H x W."""

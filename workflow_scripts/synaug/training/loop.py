@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from synaug.errors import UserError
 from synaug.manifests import atomic_path
 from synaug.training.parallel import Process
-from synaug.training.sampling import Sampler
+from synaug.training.sampling import Halves, Sampler
+from synaug.training.stream import Ahead
 
 log = logging.getLogger(__name__)
 MOMENTUM = 0.9
@@ -67,9 +68,9 @@ class Checkpoint:
 
 def optimise(
     model: nn.Module,
-    parameters: list[nn.Parameter],
+    parameters: Sequence[torch.Tensor],
     settings,
-    sampler: Sampler,
+    sampler: Sampler | Halves | Ahead,
     loss_of: Callable[[torch.Tensor, float], torch.Tensor],
     rng: np.random.Generator,
     *,
@@ -140,7 +141,7 @@ def optimise(
     return model, pd.DataFrame(rows)
 
 
-def make_optimiser(parameters: list[nn.Parameter], settings) -> torch.optim.Optimizer:
+def make_optimiser(parameters: Sequence[torch.Tensor], settings) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW (decoupled weight decay)."""
     if getattr(settings, "optimizer", "sgd") == "adamw":
         return torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)

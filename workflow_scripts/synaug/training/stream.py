@@ -14,7 +14,7 @@ from synaug.errors import UserError
 from synaug.images import CHANNELS, decode_image, open_image, read_encoded
 from synaug.manifests import atomic_path, with_group
 from synaug.training.augmentation import draw_crops
-from synaug.training.sampling import Sampler
+from synaug.training.sampling import Halves, Sampler
 
 AHEAD = 3  # batches that are decoded in advance
 
@@ -109,7 +109,9 @@ class Ahead:
     `state` is that before the first batch that was not drawn yet, so a training goes on exactly.
     """
 
-    def __init__(self, sampler: Sampler, images: StreamedImages, crop_area: float, share: Callable | None = None):
+    def __init__(
+        self, sampler: Sampler | Halves, images: StreamedImages, crop_area: float, share: Callable | None = None
+    ):
         """sampler: with a random generator that nothing else draws from. share: part of a batch to decode here."""
         self.sampler, self.images, self.crop_area = sampler, images, crop_area
         self.share = share or (lambda values: values)
