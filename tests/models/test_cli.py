@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -91,15 +90,13 @@ def damaged(file: Path, row: int) -> str:
 # ---- help, version, user errors
 
 
-def test_help_is_quick_and_does_not_wait_for_torch():
-    start = time.perf_counter()
+def test_help_does_not_wait_for_torch():
     code = "import sys; sys.argv = ['synaug', '--help']; from synaug import cli\n"
     code += "try: cli.main()\nexcept SystemExit: pass\n"
     code += "print([name for name in ('torch', 'pandas', 'pyarrow', 'PIL', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "regenerate" in done.stdout and "verify" in done.stdout
     assert done.stdout.rstrip().endswith("[]")
-    assert time.perf_counter() - start < 2  # 0.1 s where nothing else is going on
 
 
 def test_version(synaug):
