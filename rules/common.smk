@@ -16,10 +16,11 @@ sys.path.insert(0, str(SCRIPTS.absolute()))
 from synaug.balance import manifests_hash
 from synaug.config import load_config
 from synaug.datasets import fingerprint
-from synaug.errors import ERROR_PREFIX, UserError, last_errors
-from synaug.models import adapter_files, model_files
-from synaug.plan import shard_names
-from synaug.prompts import prompt_files
+from synaug.runtime.errors import ERROR_PREFIX, UserError
+from synaug.runtime.logs import last_errors
+from synaug.plan.checkpoints import adapter_files, model_files
+from synaug.plan.shards import shard_names
+from synaug.plan.prompts import prompt_files
 
 STARTED, STUDY = time.time(), []  # STUDY: the experiments of a study
 

@@ -34,7 +34,7 @@ if CONFIG.dataset.source in {*PUBLISHED, *PACKED}:
         params:
             dataset=CONFIG.dataset.model_dump(),
         script:
-            "../workflow_scripts/convert_dataset.py"
+            "../workflow_scripts/dataset/convert_dataset.py"
 
 
 if CONFIG.dataset.painted:
@@ -54,7 +54,7 @@ if CONFIG.dataset.painted:
         params:
             dataset=GREY.model_dump() | PAINTED,
         script:
-            "../workflow_scripts/paint_dataset.py"
+            "../workflow_scripts/dataset/paint_dataset.py"
 
 
 rule index_dataset:
@@ -79,4 +79,4 @@ rule index_dataset:
         # Of a folder of images, which are too many to be inputs one by one.
         listing=lambda wildcards: fingerprint(CONFIG.dataset),
     script:
-        "../workflow_scripts/index_dataset.py"
+        "../workflow_scripts/dataset/index_dataset.py"

@@ -44,7 +44,7 @@ if CONFIG.evaluation.domain_probe:
         params:
             form=CONFIG.dataset.model_dump(include={"image_size", "color"}),
         script:
-            "../workflow_scripts/probe_domains.py"
+            "../workflow_scripts/evaluation/probe_domains.py"
 
     PROBES.append("<results>/domain_probes.parquet")
 
@@ -100,7 +100,7 @@ if CONFIG.evaluation.shortcut_images:
         params:
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
         script:
-            "../workflow_scripts/probe_shortcuts.py"
+            "../workflow_scripts/evaluation/probe_shortcuts.py"
 
     PROBES.append("<results>/shortcuts.parquet")
 
@@ -137,7 +137,7 @@ rule evaluate:
         baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
         stage1=STAGE1,
     script:
-        "../workflow_scripts/evaluate.py"
+        "../workflow_scripts/evaluation/evaluate.py"
 
 
 SELECTION = {}
@@ -161,7 +161,7 @@ if CONFIG.dataset.validation_split:
             split=CONFIG.dataset.validation_split,
             recipes=list(CONFIG.recipes),
         script:
-            "../workflow_scripts/select_settings.py"
+            "../workflow_scripts/evaluation/select_settings.py"
 
     SELECTION = {"selection": "<results>/selection.parquet"}
 
@@ -189,4 +189,4 @@ rule summarise:
         data={name: recipe.data for name, recipe in CONFIG.recipes.items()},
         stage1=STAGE1,
     script:
-        "../workflow_scripts/summarise.py"
+        "../workflow_scripts/evaluation/summarise.py"

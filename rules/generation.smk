@@ -45,7 +45,7 @@ checkpoint plan_generation:
             "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),
         },
     script:
-        "../workflow_scripts/plan_generation.py"
+        "../workflow_scripts/plan/plan_generation.py"
 
 
 rule generate_shard:
@@ -71,7 +71,7 @@ rule generate_shard:
     params:
         licence=CONFIG.generation.licence,
     script:
-        "../workflow_scripts/generate_shard.py"
+        "../workflow_scripts/generation/generate_shard.py"
 
 
 rule prune:

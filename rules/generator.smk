@@ -32,4 +32,4 @@ if CONFIG.generator_training:
             seed=CONFIG.seed,
             state=f"results/{CONFIG.experiment}/generator_training",
         script:
-            "../workflow_scripts/train_generator.py"
+            "../workflow_scripts/generator/train_generator.py"

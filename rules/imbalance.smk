@@ -19,4 +19,4 @@ rule measure_imbalance:
         train_split=CONFIG.dataset.train_split,
         shots=CONFIG.imbalance.model_dump(),
     script:
-        "../workflow_scripts/measure_imbalance.py"
+        "../workflow_scripts/imbalance/measure_imbalance.py"

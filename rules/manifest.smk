@@ -59,7 +59,7 @@ rule fit_screener:
             "seed": CONFIG.seed,
         },
     script:
-        "../workflow_scripts/fit_screener.py"
+        "../workflow_scripts/screening/fit_screener.py"
 
 
 rule score_synthetic:
@@ -102,7 +102,7 @@ rule score_synthetic:
             ),
         },
     script:
-        "../workflow_scripts/score_synthetic.py"
+        "../workflow_scripts/screening/score_synthetic.py"
 
 
 rule screen_synthetic:
@@ -118,7 +118,7 @@ rule screen_synthetic:
     params:
         screening=CONFIG.screening.model_dump(),
     script:
-        "../workflow_scripts/screen_synthetic.py"
+        "../workflow_scripts/screening/screen_synthetic.py"
 
 
 checkpoint build_balanced_manifest:
@@ -137,7 +137,7 @@ checkpoint build_balanced_manifest:
         train_split=CONFIG.dataset.train_split,
         balance=CONFIG.balance.model_dump(exclude={"oversample"}),
     script:
-        "../workflow_scripts/build_balanced_manifest.py"
+        "../workflow_scripts/balance/build_balanced_manifest.py"
 
 
 rule measure_quality:
@@ -162,4 +162,4 @@ rule measure_quality:
     params:
         balance=CONFIG.balance.model_dump(exclude={"oversample", "shortfall"}),
     script:
-        "../workflow_scripts/measure_quality.py"
+        "../workflow_scripts/screening/measure_quality.py"

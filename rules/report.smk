@@ -5,7 +5,7 @@ Outputs: <results>/report.html, <results>/overview.png, <results>/figures/*.svg;
 of them in.
 """
 
-from synaug.report.compared import compared
+from synaug.report.comparison import compared
 
 # Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
 SHOWN = {
@@ -70,4 +70,4 @@ rule report:
     params:
         config=CONFIG.model_dump(),
     script:
-        "../workflow_scripts/report.py"
+        "../workflow_scripts/report/report.py"

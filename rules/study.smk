@@ -64,4 +64,4 @@ rule summarise_study:
         selected=list(SELECTED),
         name=CONFIG.experiment,
     script:
-        "../workflow_scripts/summarise_study.py"
+        "../workflow_scripts/study/summarise_study.py"

@@ -8,7 +8,7 @@ The manifests are `ancient`, and the hash of what a recipe sees of them is a par
 with the same images trains nothing again.
 """
 
-from synaug.images import LARGE
+from synaug.images.codec import LARGE
 
 # Recipe -> the one whose networks of stage 1 it takes, which is itself or another.
 STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
@@ -21,7 +21,7 @@ WEIGHTS = {
 LIBRARY_NETWORKS = {recipe.stage1.backbone for recipe in CONFIG.recipes.values() if "/" in recipe.stage1.backbone}
 
 if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds to import
-    from synaug.training.libraries import check_backbone
+    from synaug.networks.pretrained import check_backbone
 
     try:
         for backbone in sorted(LIBRARY_NETWORKS):
@@ -48,7 +48,7 @@ if CONFIG.dataset.image_size > LARGE:
         params:
             images=lambda wildcards: images_of("balanced"),
         script:
-            "../workflow_scripts/pack_images.py"
+            "../workflow_scripts/training/pack_images.py"
 
     PACKED = {"index": ancient("<results>/packed/index.parquet"), "packed": ancient("<results>/packed/images.bin")}
 
@@ -93,7 +93,7 @@ rule train:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
         images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data),
     script:
-        "../workflow_scripts/train.py"
+        "../workflow_scripts/training/train.py"
 
 
 rule finetune:
@@ -121,4 +121,4 @@ rule finetune:
         settings=lambda wildcards: SETTINGS["finetune"][wildcards.recipe],
         images=lambda wildcards: images_of("real"),
     script:
-        "../workflow_scripts/finetune.py"
+        "../workflow_scripts/training/finetune.py"

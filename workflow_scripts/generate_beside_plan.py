@@ -5,14 +5,14 @@ Images that exist are copied, and those made here need not be made again.
 
 from pathlib import Path
 
-from synaug.cost import stored_files
-from synaug.errors import job_log
-from synaug.evaluation.unseen import unseen_rows
+from synaug.evaluation.probe_images import unseen_rows
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
-from synaug.plan import read_sources
-from synaug.preview import preview_rows
+from synaug.plan.estimate import stored_files
+from synaug.plan.preview import preview_rows
+from synaug.plan.rows import read_sources
+from synaug.runtime.logs import job_log
 
 
 def main(

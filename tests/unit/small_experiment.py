@@ -10,11 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-import evaluate
-import measure_quality
-import report
-import screen_synthetic
-import summarise
+from evaluation import evaluate, summarise
+from report.report import report
+from screening import measure_quality, screen_synthetic
 from synaug.config import Config
 from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
@@ -185,7 +183,7 @@ class Experiment:
 
 
 def pq_columns(kind: str) -> list[str]:
-    from synaug.schemas import SCHEMAS
+    from synaug.manifests.schemas import SCHEMAS
 
     return SCHEMAS[kind].names
 

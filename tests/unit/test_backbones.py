@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from synaug.config import Stage1
-from synaug.errors import UserError
-from synaug.training.backbones import Classifier, load_classifier, save_classifier
-from synaug.training.libraries import check_backbone
+from synaug.networks.classifier import Classifier, load_classifier, save_classifier
+from synaug.networks.pretrained import check_backbone
+from synaug.runtime.errors import UserError
 
 CLASSES = ["a", "b", "c"]
 

@@ -7,9 +7,9 @@ import pytest
 
 from synaug.balance import best_first, build_balanced_manifest, images_digest, rows_of_recipe
 from synaug.config import Balance
-from synaug.errors import UserError
 from synaug.manifests import read_manifest, write_manifest
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.runtime.errors import UserError
 
 
 @pytest.fixture

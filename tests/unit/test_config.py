@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from synaug.config import Config, load_config
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 GOOD = {
     "experiment": "e",

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from synaug.config import Balance, Generation, Prompts
-from synaug.cost import cost_table, cost_text, measured_speed, stored_files, stored_ids, stored_size
 from synaug.manifests import write_manifest
-from synaug.plan import plan_generation
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_files, stored_ids, stored_size
+from synaug.plan.rows import plan_generation
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 

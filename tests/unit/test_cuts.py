@@ -3,7 +3,7 @@
 import pytest
 
 from synaug.datasets.long_tail import cut_rows
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 SIZES = {"b": 9, "a": 6, "c": 6, "d": 3}
 

@@ -10,9 +10,10 @@ import pytest
 
 from synaug.config import Dataset
 from synaug.datasets import fingerprint, index_dataset, input_files
-from synaug.errors import UserError
-from synaug.images import decode_image, load_pixels
+from synaug.images.codec import decode_image
+from synaug.images.store import load_pixels
 from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.errors import UserError
 
 SMALL = {"train/shirt": 3, "train/bag": 1, "test/shirt": 2, "test/bag": 2}
 

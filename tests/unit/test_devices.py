@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from synaug.errors import UserError
-from synaug.generation.devices import leased_device, leased_devices
+from synaug.runtime.devices import leased_device, leased_devices
+from synaug.runtime.errors import UserError
 
 # Lines of a file that is only appended to: device, what happened, process, seconds on a clock that all share.
 JOB = """
 import os, sys, time
-from synaug.generation.devices import leased_device, leased_devices
+from synaug.runtime.devices import leased_device, leased_devices
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 say = lambda *words: os.write(log, (" ".join(map(str, [*words, os.getpid(), time.monotonic()])) + "\\n").encode())
 with leased_device(timeout_s=20, poll_s=0.01) as device:

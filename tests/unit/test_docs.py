@@ -11,7 +11,7 @@ import yaml
 from pages import blocks, merged, pages, reason_not_to_run
 from synaug.config import load_config
 from synaug.datasets import index
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 from synaug.study import experiments
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from PIL import Image
 
 from synaug.generation.encoding import NAMESPACES, SOURCE_TYPE, encode, relabel, relabel_images
 from synaug.generation.shards import generate_shard
-from synaug.images import decode_image, encode_image, inspect_image
+from synaug.images.codec import decode_image, encode_image, inspect_image
 from synaug.manifests import read_table
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
 
 FORMATS = ("png", "webp", "jpeg")
 LOSSLESS = ("png", "webp")

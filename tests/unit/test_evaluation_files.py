@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import evaluate
+from evaluation import evaluate
 from synaug.config import Imbalance, load_config
-from synaug.errors import UserError
 from synaug.evaluation.bootstrap import DRAWS, resample
 from synaug.evaluation.classification import score
 from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.errors import UserError
 
 SHOTS = {0: "many", 1: "few", 2: "few"}
 RIGHT = [True, True, True, True, False, True, True, False, False, True]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from synaug.manifests import write_manifest
-from synaug.training.backbones import Classifier, load_classifier, save_classifier
+from synaug.networks.classifier import Classifier, load_classifier, save_classifier
 
 CLASSES = ["cat", "T-shirt|top"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synaug.datasets import celeba, utkface, waterbirds
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 
 def dataset(path, label_column="label", group_columns=(), train_split="train", test_split="test"):

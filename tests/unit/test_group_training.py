@@ -11,7 +11,8 @@ from synaug.config import JTT, Recipe, Stage1, Stage2
 from synaug.training.data import TrainingSet
 from synaug.training.losses import WorstGroups
 from synaug.training.sampling import Halves, Sampler
-from synaug.training.stages import finetune_stage2, train_stage1
+from synaug.training.stage1 import train_stage1
+from synaug.training.stage2 import finetune_stage2
 
 CLASSES = ["left", "right"]
 CELLS = ["left, dark", "left, light", "right, dark", "right, light"]

@@ -6,13 +6,14 @@ import pytest
 
 from synaug.balance import build_balanced_manifest
 from synaug.config import Balance, Generation, Imbalance, Prompts, load_config
-from synaug.cost import Size, cost_table
 from synaug.datasets import index_dataset
-from synaug.errors import UserError
 from synaug.imbalance import class_rows, empty_cells, measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
-from synaug.plan import plan_generation, wanted_counts
-from synaug.prompts import cell_prompts
+from synaug.plan.estimate import Size, cost_table
+from synaug.plan.prompts import cell_prompts
+from synaug.plan.rows import plan_generation
+from synaug.plan.targets import wanted_counts
+from synaug.runtime.errors import UserError
 
 # Waterbirds in small: class -> group -> training images. The last cell is empty.
 COUNTS = {"bird": {"land": 6, "water": 2}, "duck": {"land": 0, "water": 4}}

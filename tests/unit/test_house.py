@@ -5,11 +5,11 @@ import re
 import pytest
 import yaml
 
-from synaug.schema import schema_text
+from synaug.reference import schema_text
 
 
 def test_the_json_schema_is_the_one_of_the_models(repository):
-    assert (repository / "config.schema.json").read_text() == schema_text(), "run: python -m synaug.schema"
+    assert (repository / "config.schema.json").read_text() == schema_text(), "run: python -m synaug.reference"
 
 
 def test_every_config_of_the_repository_is_valid(repository):

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from synaug.errors import UserError
-from synaug.images import decode_image, encode_image, inspect_image, load_pixels
+from synaug.images.codec import decode_image, encode_image, inspect_image
+from synaug.images.store import load_pixels
+from synaug.runtime.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 

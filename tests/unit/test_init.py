@@ -16,9 +16,9 @@ from PIL import Image
 from synaug import cli
 from synaug.config import Config, load_config
 from synaug.datasets import index_dataset
-from synaug.errors import UserError
 from synaug.init import init, target
-from synaug.prompts import class_prompts
+from synaug.plan.prompts import class_prompts
+from synaug.runtime.errors import UserError
 
 CLASSES = {"red_shirt": 12, "bag": 6, "hat": 2}
 

@@ -13,9 +13,9 @@ import pytest
 from synaug.config import Dataset, load_config
 from synaug.datasets import as_table, convert, index_dataset, input_files
 from synaug.datasets.published import cut
-from synaug.errors import UserError
-from synaug.images import load_pixels
+from synaug.images.store import load_pixels
 from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.errors import UserError
 
 NAMES = {"cifar10": [f"kind {c}" for c in range(10)], "cifar100": [f"kind_{c}" for c in range(100)]}
 FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]

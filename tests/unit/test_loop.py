@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from synaug.config import Stage1
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.loop import Checkpoint, optimise
 from synaug.training.sampling import Sampler

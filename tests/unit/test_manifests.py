@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synaug.errors import UserError
-from synaug.manifests import atomic_path, read_manifest, text_hash, write_manifest
-from synaug.schemas import SCHEMAS
+from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests.schemas import SCHEMAS
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import atomic_path, text_hash
 
 
 def real_rows(count: int = 40) -> pd.DataFrame:

@@ -10,8 +10,8 @@ import pytest
 
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
-from synaug.errors import UserError
-from synaug.images import load_pixels
+from synaug.images.store import load_pixels
+from synaug.runtime.errors import UserError
 
 SMALL = {"train/shirt": 3, "train/bag": 2, "test/shirt": 2, "test/bag": 2}
 

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from convert_dataset import main as convert_dataset
+from dataset.convert_dataset import main as convert_dataset
 from synaug.config import Dataset
 from synaug.datasets import as_table, index_dataset, input_files
-from synaug.errors import UserError
-from synaug.images import decode_image, load_pixels, read_encoded
+from synaug.images.codec import decode_image
+from synaug.images.store import load_pixels, read_encoded
+from synaug.runtime.errors import UserError
 
 LABELS = ["cat", "dog"] * 6
 

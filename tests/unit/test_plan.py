@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from synaug.config import Balance, Generation, Prompts
-from synaug.errors import UserError
 from synaug.manifests import read_manifest, write_manifest
-from synaug.models import model_version
-from synaug.plan import image_seed, plan_generation, wanted_counts
+from synaug.plan.checkpoints import model_version
+from synaug.plan.rows import image_seed, plan_generation
+from synaug.plan.targets import wanted_counts
+from synaug.runtime.errors import UserError
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 

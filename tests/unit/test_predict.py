@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from synaug.images import decode_image
-from synaug.training.backbones import Classifier, save_classifier
+from synaug.images.codec import decode_image
+from synaug.networks.classifier import Classifier, save_classifier
 
 CLASSES = ["cat", "dog", "T-shirt/top"]
 

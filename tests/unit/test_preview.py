@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from synaug.config import Balance, Generation, Prompts
-from synaug.plan import plan_generation
-from synaug.preview import contact_sheet, preview_rows
+from synaug.images.contact_sheet import contact_sheet
+from synaug.plan.preview import preview_rows
+from synaug.plan.rows import plan_generation
 
 SETTINGS = {"seed": 3, "image_size": 28, "color": "grey", "prompts": {"templates": ["a {label}", "one {label}"]}}
 
@@ -19,7 +20,7 @@ def model(tmp_path) -> str:
 
 
 def test_four_images_of_every_class_and_those_the_plan_begins_with(cells, model):
-    from synaug.models import model_version
+    from synaug.plan.checkpoints import model_version
 
     generation = {"model": model, "steps": [5, 6], "guidance": [1.5, 2.0, 3.0]}
     table = cells({"a": 50, "b": 30, "c": 48})

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synaug.evaluation.probe import domain_probe, paired_images
-from synaug.images import encode_image
-from synaug.training.backbones import Classifier
+from synaug.evaluation.domain_probe import domain_probe, paired_images
+from synaug.images.codec import encode_image
+from synaug.networks.classifier import Classifier
 
 
 def manifest(path, gap: int) -> pd.DataFrame:

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from synaug.config import Prompts
-from synaug.errors import UserError
-from synaug.prompts import GENERAL, class_prompts, prompt_files
+from synaug.plan.prompts import GENERAL, class_prompts, prompt_files
+from synaug.runtime.errors import UserError
 
 CLASSES = ["cat", "dog", "007"]
 

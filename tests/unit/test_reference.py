@@ -6,16 +6,15 @@ import pytest
 
 from synaug import config
 from synaug.manifests import SORT_KEYS
-from synaug.reference import FILES, config_page, manifests_page
-from synaug.schema import files
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.reference import FILES, config_page, files, manifests_page
 
 PAGES = files()
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_the_committed_page_is_what_is_generated_now(repository, path):
-    assert (repository / path).read_text() == PAGES[path], "run: python -m synaug.schema"
+    assert (repository / path).read_text() == PAGES[path], "run: python -m synaug.reference"
 
 
 def test_every_key_of_every_block_is_described(repository):

@@ -10,9 +10,10 @@ from small_experiment import SETTINGS
 from synaug.config import Config
 from synaug.evaluation.classification import score
 from synaug.manifests import write_manifest
-from synaug.report import advice, made
-from synaug.report.answers import Answers, binned, confused_pairs, read_answers, reliability_table
-from synaug.report.compared import compared
+from synaug.report import advice
+from synaug.report import run_info as made
+from synaug.report.comparison import compared
+from synaug.report.confusion import Answers, binned, confused_pairs, read_answers, reliability_table
 from synaug.report.gallery import MOST_IMAGES, numbers, shown_classes
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg

@@ -12,14 +12,14 @@ from PIL import Image
 from scipy.fft import dctn
 
 from synaug.config import Balance, Generation, Prompts, Screening
-from synaug.errors import UserError
-from synaug.images import encode_image
+from synaug.images.codec import encode_image
+from synaug.images.perceptual_hash import nearest_earlier_hashes, nearest_hashes, perceptual_hashes
 from synaug.manifests import read_manifest, write_manifest
-from synaug.plan import plan_generation
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.rows import plan_generation
+from synaug.runtime.errors import UserError
 from synaug.screening import screen_synthetic
-from synaug.screening.hashing import nearest_earlier_hashes, nearest_hashes, perceptual_hashes
-from synaug.screening.scores import Form, score_synthetic
+from synaug.screening.scoring import Form, score_synthetic
 
 FORM = Form(28, "grey", "train", "test")
 
@@ -224,7 +224,7 @@ def test_hash_of_alike_images_is_near_and_of_others_far(pngs):
 
 @pytest.mark.parametrize("block", [4, 1 << 21])
 def test_nearest_hashes_equal_a_loop(block, monkeypatch):
-    monkeypatch.setattr("synaug.screening.hashing._BLOCK", block)
+    monkeypatch.setattr("synaug.images.perceptual_hash._BLOCK", block)
     hashes, others = np.random.default_rng(1).integers(0, 2**63, (2, 30)).astype(np.uint64)
     where, distance = nearest_hashes(hashes, others)
     earlier, before = nearest_earlier_hashes(hashes)
@@ -241,7 +241,7 @@ def test_light_screening_does_without_torch(repository):
     import subprocess
     import sys
 
-    code = "import sys; import synaug.screening.scores, synaug.screening.quality, synaug.screening.checkpoints; "
+    code = "import sys; import synaug.screening.scoring, synaug.screening.quality, synaug.screening.checkpoints; "
     code += "assert 'torch' not in sys.modules"
     path = {"PYTHONPATH": str(repository / "workflow_scripts")}
     subprocess.run([sys.executable, "-c", code], check=True, env=path)

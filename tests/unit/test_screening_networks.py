@@ -22,17 +22,17 @@ from transformers import (
 )
 
 from synaug.config import Screening
-from synaug.errors import UserError
-from synaug.generator_training.architecture import build_tokenizer
-from synaug.images import encode_image
+from synaug.generator.architecture import build_tokenizer
+from synaug.images.codec import encode_image
 from synaug.manifests import read_manifest, write_manifest
+from synaug.networks.classifier import save_classifier
+from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import checkpoint_files, classifier_file, extractor_name, screening_files
 from synaug.screening.fit import fit_screener
-from synaug.screening.models import ClassifierScorer, SafetyScorer, TextImageScorer, load_scorers, preprocess
+from synaug.screening.neighbours import nearest_earlier_similar, nearest_similar, normalised
 from synaug.screening.quality import read_features
-from synaug.screening.scores import Form, score_synthetic
-from synaug.screening.similarity import nearest_earlier_similar, nearest_similar, normalised
-from synaug.training.backbones import save_classifier
+from synaug.screening.scorers import ClassifierScorer, SafetyScorer, TextImageScorer, load_scorers, preprocess
+from synaug.screening.scoring import Form, score_synthetic
 from synaug.training.data import TrainingSet
 
 PROMPTS = ["a photo of a bag", "a photo of a boot", "a photo of a bag"]
@@ -256,7 +256,7 @@ def test_name_of_the_features_follows_the_weights(clip, tmp_path):
 
 @pytest.mark.parametrize("block", [7, 1 << 24])
 def test_most_similar_features_equal_a_loop(block, monkeypatch):
-    monkeypatch.setattr("synaug.screening.similarity._BLOCK", block)
+    monkeypatch.setattr("synaug.screening.neighbours._BLOCK", block)
     features, others = np.random.default_rng(0).normal(size=(2, 20, 5))
     where, similarity = nearest_similar(normalised(features, "cpu"), normalised(others, "cpu"))
     earlier, before = nearest_earlier_similar(normalised(features, "cpu"))

@@ -6,8 +6,8 @@ import pytest
 
 from synaug.config import Balance, Generation, Imbalance, Prompts
 from synaug.evaluation.bootstrap import resample
+from synaug.evaluation.probe_images import unseen_rows
 from synaug.evaluation.shortcut import even_images, swap_drop
-from synaug.evaluation.unseen import unseen_rows
 from synaug.imbalance import measure_imbalance
 
 # Class 0 is mostly red and class 1 mostly green, so class 0 has green synthetic images and class 1 red ones.

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
 from synaug.datasets.splits import make_splits, near_duplicates
-from synaug.errors import UserError
-from synaug.manifests import file_hash
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import file_hash
 
 COUNTS = {"shirt": 40, "bag": 20, "coat": 4, "boot": 2, "sandal": 1}
 

@@ -11,13 +11,15 @@ import torch
 from PIL import Image
 
 from synaug.config import CutMix, RandAugment, Stage1, Stage2
-from synaug.errors import UserError
-from synaug.images import decode_image, load_pixels
+from synaug.images.codec import decode_image
+from synaug.images.store import load_pixels
+from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.augmentation import crop, draw_crops
 from synaug.training.data import load_images, load_training_set, stream_training_set
 from synaug.training.loop import Checkpoint
-from synaug.training.stages import finetune_stage2, train_stage1
+from synaug.training.stage1 import train_stage1
+from synaug.training.stage2 import finetune_stage2
 from synaug.training.stream import StreamedImages, decode_crop, pack_images
 
 CLASSES = ["dark", "light"]

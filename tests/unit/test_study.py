@@ -5,9 +5,9 @@ import pytest
 import yaml
 
 from synaug.config import load_config
-from synaug.errors import UserError
 from synaug.manifests import read_manifest, write_manifest
-from synaug.report.study import markdown, study_figure
+from synaug.report.study_page import markdown, study_figure
+from synaug.runtime.errors import UserError
 from synaug.study import collect, experiments
 
 CONFIG = """

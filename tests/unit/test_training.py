@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from synaug.config import CutMix, Loss, Mixup, RandAugment, Stage1, Stage2
-from synaug.errors import UserError
 from synaug.evaluation.predictions import predict
 from synaug.manifests import read_manifest, write_manifest
+from synaug.networks.classifier import Classifier, CosineHead, load_classifier, save_classifier
+from synaug.runtime.errors import UserError
 from synaug.training.augmentation import augment
-from synaug.training.backbones import Classifier, CosineHead, load_classifier, save_classifier
 from synaug.training.data import TrainingSet, load_training_set
 from synaug.training.mixing import cutmix, draw_partners, mix, mixup
 from synaug.training.sampling import choose_few
-from synaug.training.stages import finetune_stage2, train_stage1
+from synaug.training.stage1 import train_stage1
+from synaug.training.stage2 import finetune_stage2
 
 CLASSES = ["dark", "middle", "light"]
 SETTINGS = Stage1(width=4, steps=12, batch_size=16, learning_rate=0.05, shift=1)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synaug.commands.watch import describe, duration
-from synaug.errors import ERROR_PREFIX, UserError
+from synaug.runtime.errors import ERROR_PREFIX, UserError
 from synaug.watch import Watch
 
 SHARDS = {"a" * 16: 30, "b" * 16: 20}

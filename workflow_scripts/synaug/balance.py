@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Balance
-from synaug.errors import UserError
 from synaug.manifests import read_manifest, with_group
-from synaug.plan import wanted_counts
+from synaug.plan.targets import wanted_counts
+from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import pandas as pd
 import yaml
 
 from synaug.config import load_config
-from synaug.errors import UserError
-from synaug.own_data import LOOKED_AT, Found, look_at
+from synaug.datasets.detect import LOOKED_AT, Found, look_at
+from synaug.runtime.errors import UserError
 
 SIZES = (32, 64)  # sides of images, pixels, for which a generator can be trained without a GPU
 STAGE1_STEPS = 600

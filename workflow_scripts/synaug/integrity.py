@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.errors import UserError
-from synaug.images import inspect_image
+from synaug.images.codec import inspect_image
 from synaug.manifests import read_manifest, read_table
-from synaug.plan import shard_name
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.shards import shard_name
+from synaug.runtime.errors import UserError
 
 _AGAIN = "run the workflow again"
 # Images that are read at once: a shard of large images need not fit into memory.
