@@ -14,7 +14,7 @@ from synaug.datasets import index
 from synaug.runtime.errors import UserError
 from synaug.study import experiments
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # What a block of a page that shows only a part of a config is laid into.
 REST = {
     "experiment": "mine",

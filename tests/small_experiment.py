@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from evaluation import evaluate, summarise
-from report.report import report
+from report import report
 from screening import measure_quality, screen_synthetic
 from synaug.config import Config
 from synaug.imbalance import measure_imbalance
