@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
-from synaug.config import GeneratorTraining, Prompts
+from synaug.config import Generator, Prompts
 from synaug.generator import train_generator
 from synaug.images.store import load_pixels
 from synaug.plan.prompts import cell_prompts
@@ -32,7 +32,7 @@ def main(
     With `group_columns` the model learns the words of classes and groups together.
     """
     torch.set_num_threads(threads)
-    training = GeneratorTraining.model_validate(settings | {"images": images, "output": out})
+    training = Generator.model_validate(settings | {"images": images, "output": out})
     rows = labelled_images(images, held_out, group_columns)
     cells = rows.drop_duplicates(["label", "group"]).sort_values(["label", "group"], ignore_index=True)
     texts = cell_prompts(Prompts.model_validate(prompts), cells, group_columns)

@@ -101,7 +101,7 @@ def test_baseline_is_a_recipe():
         "real",
     ]
     with pytest.raises(
-        UserError, match=r"evaluation: .*'synaug'.*: baseline should be null or of these recipes: real, mine$"
+        UserError, match=r"evaluation: baseline: synaug: no such recipe; give null, or some of real, mine$"
     ):
         load_config({**config, "evaluation": {"baseline": "synaug"}})
 

@@ -24,7 +24,7 @@ def test_config_yaml_explains_every_key(repository):
     from synaug import config
 
     text = (repository / "config.yaml").read_text()
-    models = [one for one in vars(config).values() if isinstance(one, type) and issubclass(one, config.Model)]
+    models = [one for one in vars(config).values() if isinstance(one, type) and issubclass(one, config.Block)]
     keys = {key for model in models for key in model.model_fields}
     assert {key for key in keys if not re.search(rf"^[#\s]*(\w+, )*{key}(, \w+)*:", text, re.MULTILINE)} == set()
 
