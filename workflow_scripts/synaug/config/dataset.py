@@ -55,7 +55,8 @@ class Dataset(Block):
     image_size: int = Field(ge=8, le=1024, description="Side of the square images that networks see, in pixels.")
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images. grey: 1; rgb: 3.")
     train_split: str = Field(
-        "train", description="Name of the training split, which is measured, filled and trained on."
+        "train",
+        description="Name of the training split, which is measured, filled with synthetic images and trained on.",
     )
     test_split: str = Field("test", description="Name of the test split, which is only used for evaluation.")
     validation_split: str | None = Field(

@@ -11,7 +11,7 @@ class Adapter(Block):
     """Additional weights for the model."""
 
     kind: Literal["lora", "textual_inversion"] = Field(
-        description="lora: low-rank changes of the denoiser, need the package peft; textual_inversion: a new word."
+        description="lora: low-rank changes of the denoiser (needs the package peft); textual_inversion: a new word."
     )
     model: str = Field(
         description="A *.safetensors file, a folder with one, or the id of a model on the Hugging Face hub."

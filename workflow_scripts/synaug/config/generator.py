@@ -15,7 +15,10 @@ class Generator(Block):
         description="Parquet table with the columns image {bytes, path} and label_name, or real.parquet of an "
         "experiment, of which test images are left out."
     )
-    output: str = Field(description="Folder of the trained checkpoint. Everything in it is replaced.")
+    output: str = Field(
+        description="Folder of the trained checkpoint, in the diffusers layout: a new or empty folder, or the output "
+        "of an earlier training, which is replaced."
+    )
     size: int = Field(32, ge=8, multiple_of=8, description="Side of the square images that it makes, in pixels.")
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images that it makes. grey: 1; rgb: 3.")
     autoencoder_steps: int = Field(4000, ge=1, description="Optimiser steps of the autoencoder.")

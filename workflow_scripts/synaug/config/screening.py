@@ -72,7 +72,7 @@ class SafetyClassifier(Block):
 class Screening(Block):
     """Checks that a synthetic image must pass before networks are trained on it.
 
-    A check whose block is null is off. The scores of the others are recorded, with or without a limit.
+    A check whose block is null is off. The others record their scores, with or without a limit.
     """
 
     min_contrast: float = Field(

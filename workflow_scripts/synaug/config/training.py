@@ -122,8 +122,9 @@ class Stage1(Block):
     )
     sampling: Sampling = Field(
         "uniform",
-        description="How batches are drawn. uniform: all images alike; class_balanced: all classes alike; "
-        "square_root: classes by the square root of their size; group_balanced: all classes in all groups alike.",
+        description="How batches are drawn. uniform: each image with equal probability; class_balanced: each class "
+        "with equal probability; square_root: classes in proportion to the square root of their size; "
+        "group_balanced: each class in each group with equal probability.",
     )
     synthetic_weight: float = Field(
         1.0, gt=0, description="Weight of a synthetic image in the loss; a real image has weight 1."
@@ -136,7 +137,9 @@ class Stage1(Block):
         "only. 0: all steps use both.",
     )
     group_dro: float | None = Field(
-        None, gt=0, description="GroupDRO: step size of the weights of classes in groups; null: off."
+        None,
+        gt=0,
+        description="GroupDRO: step size by which classes in groups with a high loss gain weight; null: off.",
     )
     jtt: JTT | None = Field(None, description="Just Train Twice; null: off.")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum 0.9, or AdamW.")
@@ -150,8 +153,8 @@ class Stage1(Block):
         None,
         gt=0,
         lt=1,
-        description="Decay per step of a moving average of the weights, which is then the result; null: the last "
-        "weights are.",
+        description="Decay per step of a moving average of the weights. The average is the result; null: the last "
+        "weights are the result.",
     )
 
     @model_validator(mode="after")
@@ -186,18 +189,20 @@ class Stage2(Block):
     )
     images_per_class: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
         None,
-        description="Real images of each class, or class in a group, that are used; null: as many as the smallest "
-        "one has; all: all of them.",
+        description="retrain, scale, dfr only: real images of each class, or class in a group, that are used; null: as "
+        "many as the smallest one has; all: all of them.",
     )
-    sampling: Sampling = Field("uniform", description="images_per_class: all only: as in stage 1.")
-    class_weights: ClassWeights = Field("none", description="images_per_class: all only: as in stage 1.")
+    sampling: Sampling = Field("uniform", description="As in stage 1; for images_per_class: all only.")
+    class_weights: ClassWeights = Field("none", description="As in stage 1; for images_per_class: all only.")
     start: Literal["warm", "fresh"] = Field(
-        "warm", description="First weights of the last layer. warm: those of stage 1; fresh: random."
+        "warm", description="retrain only: first weights of the last layer. warm: those of stage 1; fresh: random."
     )
-    steps: int = Field(100, ge=1, description="Optimiser steps.")
-    batch_size: int = Field(64, ge=1, description="Images per optimiser step.")
-    learning_rate: float = Field(0.001, gt=0, description="Peak learning rate of SGD with momentum; cosine to 0.")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty on the last layer.")
+    steps: int = Field(100, ge=1, description="retrain, scale only: optimiser steps.")
+    batch_size: int = Field(64, ge=1, description="retrain, scale only: images per optimiser step.")
+    learning_rate: float = Field(
+        0.001, gt=0, description="retrain, scale only: peak learning rate of SGD with momentum; cosine to 0."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="retrain, scale only: L2 penalty on the last layer.")
     max_norm: float | None = Field(
         None,
         gt=0,
