@@ -54,6 +54,13 @@ def test_a_fault_in_a_variant_says_which():
         load_config(experiments(config)["a"], where="study.a")
 
 
+def test_a_variant_without_a_data_set_says_so():
+    config = yaml.safe_load(CONFIG)
+    del config["dataset"]
+    with pytest.raises(UserError, match=r"^study\.short: dataset: is missing"):
+        load_config(experiments(config)["short"], where="study.short")
+
+
 @pytest.fixture
 def tables() -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     rows = [

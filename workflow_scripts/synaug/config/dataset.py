@@ -141,6 +141,8 @@ class Dataset(Block):
                 raise ValueError(f"{key} is for source: {', '.join(sources)}; leave it out")
         if self.validation_split and self.source in _WITHOUT_VALIDATION:
             raise ValueError(f"validation_split is not for source: {', '.join(_WITHOUT_VALIDATION)}; leave it out")
+        if self.make_splits and self.painted:
+            raise ValueError("make_splits and painted exclude each other: painting needs to know the training images")
         if self.painted and (
             self.source not in ("table", "fashion_mnist") or self.color != "rgb" or self.group_columns != ["color"]
         ):
@@ -156,8 +158,6 @@ class Dataset(Block):
         if self.lists is not None and (missing := set(self.splits) - set(self.lists)):
             raise ValueError(f"lists needs a file for each of {', '.join(self.splits)}; add {', '.join(missing)}")
         shares = self.make_splits
-        if shares and self.painted:
-            raise ValueError("make_splits and painted exclude each other: painting needs to know the training images")
         for split in shares:
             if split not in self.held_out:
                 raise ValueError(

@@ -1,9 +1,8 @@
 """The message for a config that pydantic refuses: one line with each wrong key, its value, and what is allowed."""
 
 import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any, get_args, get_origin
-
-from pydantic_core import ErrorDetails
 
 from synaug.config.base import Block
 
@@ -26,7 +25,7 @@ _EXPECTED = {
 }
 
 
-def describe(faults: list[ErrorDetails], config: dict[str, Any], top: type[Block]) -> str:
+def describe(faults: Iterable[Mapping[str, Any]], config: dict[str, Any], top: type[Block]) -> str:
     """The `faults` of `config`, separated by semicolons. top: the class that `config` was checked against."""
     subjects: dict[str, str] = {}
     problems: dict[str, list[str]] = {}  # of each key; several if it may have several types, and the value fits none
@@ -39,7 +38,7 @@ def describe(faults: list[ErrorDetails], config: dict[str, Any], top: type[Block
     return "; ".join(subjects[key] + _alternatives(problems[key]) for key in keys)
 
 
-def _key(fault: ErrorDetails, config: dict[str, Any]) -> str:
+def _key(fault: Mapping[str, Any], config: dict[str, Any]) -> str:
     """The key with a fault, as `block.key`.
 
     The location in `fault` also holds names of types, where a value may have one of several: these are left out.
@@ -56,7 +55,7 @@ def _key(fault: ErrorDetails, config: dict[str, Any]) -> str:
     return ".".join(parts)
 
 
-def _subject(key: str, fault: ErrorDetails) -> str:
+def _subject(key: str, fault: Mapping[str, Any]) -> str:
     """`key: value: `, without the value where the problem is not the value as such."""
     if not key:
         return ""
@@ -66,7 +65,7 @@ def _subject(key: str, fault: ErrorDetails) -> str:
     return f"{key}: {textwrap.shorten(repr(fault['input']), 80)}: "
 
 
-def _problem(fault: ErrorDetails, top: type[Block]) -> str:
+def _problem(fault: Mapping[str, Any], top: type[Block]) -> str:
     match fault["type"]:
         case "extra_forbidden":
             return f"unknown key; allowed here: {', '.join(_allowed_keys(fault['loc'][:-1], top))}"

@@ -2,11 +2,11 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from synaug.config.balance import Balance
 from synaug.config.base import Block, Name, Seed
@@ -155,7 +155,7 @@ def load_config(config: dict[str, Any], where: str = "config") -> Config:
         raise UserError(f"{where}: {describe(faults, config, Config)}") from None
 
 
-def _is_inherited(fault: ErrorDetails, faults_of_training: set[tuple], config: dict[str, Any]) -> bool:
+def _is_inherited(fault: Mapping[str, Any], faults_of_training: set[tuple], config: dict[str, Any]) -> bool:
     """Whether a recipe has this fault only because it takes the keys of `training` or of another recipe."""
     match fault["loc"]:
         case ("recipes", _, "stage1", *location) if tuple(location) in faults_of_training:

@@ -46,7 +46,7 @@ class Prompts(Block):
     def _class_names_are_text(cls, block: Any) -> Any:
         for key in block if isinstance(block, dict) else ():
             if not isinstance(key, str):
-                raise ValueError(f"a class name must be text; put {key} in quotes: '{key}'")
+                raise ValueError(f"a class name must be text: write '{key}', with the quotes")
         return block
 
     @field_validator("modifiers", mode="before")
