@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from synaug.errors import UserError, last_errors
 from synaug.manifests import read_table
+from synaug.runtime.errors import UserError
+from synaug.runtime.logs import last_errors
 
 # Log lines with `step 400/600, ..., 12 s left` (networks) or `denoiser: step 400 of 600, ..., 12 s left` (a generator).
 _STEP = re.compile(r"(?:(\w+): )?step (\d+)(?:/| of )(\d+)\b.*?(?:, (\d+) s left)?$")
