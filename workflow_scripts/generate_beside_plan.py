@@ -9,9 +9,9 @@ from synaug.evaluation.probe_images import unseen_rows
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
-from synaug.plan.estimate import stored_files
 from synaug.plan.preview import preview_rows
 from synaug.plan.rows import read_sources
+from synaug.plan.shards import files_with_images
 from synaug.runtime.logs import job_log
 
 
@@ -39,7 +39,7 @@ def main(
         batch_size,
         out,
         out.parent / "work" / out.stem,
-        [path for path in stored_files(out.parents[1]) if path != out],
+        [path for path in files_with_images(out.parents[1].glob("*")) if path != out],
         threads,
         compile=compile,
         sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
