@@ -235,7 +235,7 @@ balance:
   # The number of images to which every class{" in every group" if groups else ""} is filled.
 {balance}
 # A small generator, trained on these images only. With a GPU: 4000 and 20000 steps or more.
-generator_training:
+generator:
   images: {results}/real.parquet
   output: {results}/generator
   size: {size}

@@ -18,9 +18,10 @@ def shard_name(image_ids: list[str]) -> str:
 def files_with_images(experiments: Iterable[Path]) -> list[Path]:
     """Sorted paths of the finished files with synthetic images: shards, preview and probe images.
 
-    experiments: folders results/<experiment>; other files and folders among them hold none.
+    experiments: folders results/<experiment>; other files and folders among them hold none. unseen.parquet is the name
+    of probe_images.parquet in version 0.1.
     """
-    names = ("shards/*.parquet", "preview.parquet", "probe_images.parquet")
+    names = ("shards/*.parquet", "preview.parquet", "probe_images.parquet", "unseen.parquet")
     return sorted(file for experiment in experiments for name in names for file in experiment.glob(name))
 
 
