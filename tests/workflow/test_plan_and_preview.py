@@ -67,7 +67,10 @@ def test_a_preview_of_a_finished_run_makes_only_what_nobody_wanted(work, synaug)
     assert done.status == 0, done.text
     assert set(done.jobs) == {"preview_images", "preview"}
     assert to_sample(work) == 4 * len(CLASSES) - SHARED
-    assert synaug("prune", work.path / "results", "--delete")[0] == 0
+    orphan = work.results / "shards" / f"{'0' * 16}.parquet"
+    shutil.copy(min(work.results.glob("shards/*.parquet")), orphan)
+    status, out, _ = synaug("prune", work.path / "results", "--delete")
+    assert status == 0 and out.splitlines()[:-1] == [str(orphan)]
     assert (work.results / "preview.parquet").is_file()
     assert work.run().jobs == []
 
