@@ -10,8 +10,9 @@ import pytest
 from synaug.config import Balance, Generation, Prompts
 from synaug.manifests import write_manifest
 from synaug.manifests.schemas import SCHEMAS
-from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_files, stored_ids, stored_size
+from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_ids, stored_size
 from synaug.plan.rows import plan_generation
+from synaug.plan.shards import files_with_images
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 
@@ -66,7 +67,7 @@ def test_counts_per_class_and_what_exists_elsewhere(make, cells, store, tmp_path
     plan = make()
     store(plan[plan["label_name"] == "c"].head(10))
     store(plan[plan["label_name"] == "d"].head(4), "preview", place=".")
-    stored = stored_ids(stored_files(tmp_path))
+    stored = stored_ids(files_with_images(tmp_path.glob("*")))
     table = cost_table(plan, of_cells(cells), stored, None, stored_size(plan, tmp_path)).set_index("label_name")
     assert table["real"].to_dict() == COUNTS
     assert table["synthetic"].tolist() == [0, 20, 38, 47]

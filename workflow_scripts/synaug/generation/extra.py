@@ -6,7 +6,7 @@ import pandas as pd
 
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
-from synaug.plan.estimate import stored_files
+from synaug.plan.shards import files_with_images
 
 
 def generate_extra_images(
@@ -23,7 +23,7 @@ def generate_extra_images(
         batch_size,
         out,
         out.parent / "work" / out.stem,
-        [path for path in stored_files(out.parents[1]) if path != out],
+        [path for path in files_with_images(out.parents[1].glob("*")) if path != out],
         threads,
         compile=compile,
         sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from synaug.manifests import with_group
+from synaug.plan.shards import files_with_images
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +47,6 @@ class Size:
     images: int
 
 
-def stored_files(results: Path) -> list[Path]:
-    """The files with synthetic images of all experiments, shards and others. results: the folder of experiments.
-
-    unseen.parquet: the name of probe_images.parquet in version 0.1.
-    """
-    names = ("shards/*", "preview", "probe_images", "unseen")
-    return sorted(file for name in names for file in results.glob(f"*/{name}.parquet"))
-
-
 def stored_ids(files: Iterable[Path]) -> set[str]:
     """The image_ids in shards; a file that cannot be read is passed over."""
     return {image_id for file in files for image_id in _columns(file, ["image_id"])["image_id"]}
@@ -67,7 +59,7 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
     seconds) of shards with the same model, adapters, scheduler, steps, guidance or none, size and type.
     """
     wanted, found = _pace(plan), []
-    for file in stored_files(results):
+    for file in files_with_images(results.glob("*")):
         shard = file.parent.name == "shards"
         cost = file.parent.parent / "costs" / f"{file.stem}.json" if shard else file.with_suffix(".json")
         try:
@@ -103,7 +95,7 @@ def stored_size(plan: pd.DataFrame, results: Path) -> Size:
     """Bytes per image of stored images of the same size, colour and format as those of `plan`."""
     form = plan[_FORM].iloc[0].tolist()
     size = images = 0
-    for file in stored_files(results):
+    for file in files_with_images(results.glob("*")):
         rows = _columns(file, _FORM)
         if len(rows) and (rows == form).all(axis=None):
             # Without the file's footer, which is nothing in a full shard and much in a preview.
@@ -152,7 +144,7 @@ def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
     """
     if plan.empty:
         return "No class lacks images: nothing to make."
-    stored = stored_ids(stored_files(results))
+    stored = stored_ids(files_with_images(results.glob("*")))
     speed, size = measured_speed(plan, results), stored_size(plan, results)
     table = cost_table(plan, cells, stored, speed, size)
     # A shard whose images all exist is put together in a moment.

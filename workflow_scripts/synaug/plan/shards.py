@@ -1,6 +1,8 @@
 """How planned images are packed into shards."""
 
+from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,16 @@ from synaug.runtime.files import text_hash
 def shard_name(image_ids: list[str]) -> str:
     """Name of the shard that holds these images: the hash of their ids, in any order."""
     return text_hash(sorted(image_ids))[:16]
+
+
+def files_with_images(experiments: Iterable[Path]) -> list[Path]:
+    """Sorted paths of the finished files with synthetic images: shards, preview and probe images.
+
+    experiments: folders results/<experiment>; other files and folders among them hold none. unseen.parquet is the name
+    of probe_images.parquet in version 0.1.
+    """
+    names = ("shards/*.parquet", "preview.parquet", "probe_images.parquet", "unseen.parquet")
+    return sorted(file for experiment in experiments for name in names for file in experiment.glob(name))
 
 
 @lru_cache

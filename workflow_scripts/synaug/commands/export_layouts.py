@@ -1,7 +1,7 @@
-"""The forms in which a set of images is written for others: folders, CSV, Hugging Face, WebDataset.
+"""Writers for the layouts of an exported set: image folders, CSV, Hugging Face (Parquet), WebDataset (tars).
 
-A layout gets one image after the other and keeps none of them. Each is a context manager; its files are whole when it
-has ended.
+A writer is a context manager. It takes one image at a time and keeps at most a hundred in memory. Its files are
+complete when the context ends.
 """
 
 import csv
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from synaug.manifests.schemas import IMAGE
 
-# What stands beside every image, and how Arrow and the card name its type.
+# The columns that accompany every image, with their Arrow type.
 FIELDS = {
     "label": pa.int64(), "label_name": pa.string(), "group": pa.string(), "source": pa.string(),
     "weight": pa.float64(), "image_id": pa.string(), "sha256": pa.string(), "licence": pa.string(),
@@ -25,22 +25,22 @@ FIELDS = {
     "scheduler": pa.string(), "steps": pa.int32(), "guidance": pa.float64(), "strength": pa.float64(),
     "prompt": pa.string(), "negative_prompt": pa.string(), "seed": pa.int64(), "source_image": pa.string(),
 }  # fmt: skip
-# Of synthetic images, from their shards; null for real ones, whose licence is that of their data set.
+# The columns of synthetic images that their shards hold; null for real images, whose licence is that of their data set.
 PROVENANCE = list(FIELDS)[list(FIELDS).index("licence") :]
 
 PER_FILE = 10_000  # images in a tar or a Parquet file: 1 GB of photographs
-_ROW_GROUP = 100  # images; what a reader of one row has to load
+_ROW_GROUP = 100  # images; to read one row, a reader loads a whole row group
 
 
-class Files:
-    """Image files, and a CSV that has a row for each of them: `imagefolder` (a folder per class) and `csv`."""
+class ImageFiles:
+    """Image files and a CSV with a row for each. by_class: in a folder per class below train/ (`imagefolder`)."""
 
     def __init__(self, out: Path, classes: list[str], by_class: bool):
         self.out, self.by_class = (out / "train" if by_class else out), by_class
         self.table = "metadata.csv" if by_class else "images.csv"
         self.folders = folder_names(classes)
 
-    def __enter__(self) -> "Files":
+    def __enter__(self) -> "ImageFiles":
         self.out.mkdir(exist_ok=True)
         self.file = (self.out / self.table).open("w", newline="", encoding="utf-8")
         self.writer = csv.DictWriter(self.file, ["file_name", *FIELDS])
@@ -50,28 +50,28 @@ class Files:
     def __exit__(self, *error) -> None:
         self.file.close()
 
-    def add(self, name: str, data: bytes, ending: str, fields: dict) -> None:
-        """Write one image. name: another one for every image, a hexadecimal hash to begin with."""
-        # A million files in one folder are too many for many a file system.
+    def add(self, name: str, data: bytes, extension: str, fields: dict) -> None:
+        """Write one image. name: unique, and begins with a hexadecimal hash."""
+        # Many file systems cannot handle a million files in one folder.
         folder = self.folders[fields["label"]] if self.by_class else f"images/{name[:2]}"
         (self.out / folder).mkdir(parents=True, exist_ok=True)
-        file_name = f"{folder}/{name}.{ending}"
+        file_name = f"{folder}/{name}.{extension}"
         (self.out / file_name).write_bytes(data)
         self.writer.writerow({"file_name": file_name} | fields)
 
 
-class Parquet:
-    """Parquet as the library `datasets` writes it: the column `image` is shown as images, `label` has names."""
+class ParquetFiles:
+    """Parquet files as the library `datasets` writes them: `image` is an image column, `label` has class names."""
 
     def __init__(self, out: Path, classes: list[str], count: int):
         self.folder, self.parts = out / "data", max(1, -(-count // PER_FILE))
-        features = {"image": {"_type": "Image"}} | {name: features_of(kind) for name, kind in FIELDS.items()}
+        features = {"image": {"_type": "Image"}} | {name: _feature(type_) for name, type_ in FIELDS.items()}
         features["label"] = {"names": classes, "_type": "ClassLabel"}
         metadata = {"huggingface": json.dumps({"info": {"features": features}})}
         self.schema = pa.schema([("image", IMAGE), *FIELDS.items()], metadata=metadata)
         self.part, self.rows, self.writer = -1, [], None
 
-    def __enter__(self) -> "Parquet":
+    def __enter__(self) -> "ParquetFiles":
         self.folder.mkdir()
         self._next_part()
         return self
@@ -81,9 +81,9 @@ class Parquet:
             self._flush()
         self.writer.close()
 
-    def add(self, name: str, data: bytes, ending: str, fields: dict) -> None:
-        """Write one image."""
-        self.rows.append({"image": {"bytes": data, "path": f"{name}.{ending}"}} | fields)
+    def add(self, name: str, data: bytes, extension: str, fields: dict) -> None:
+        """Write one image. name: unique."""
+        self.rows.append({"image": {"bytes": data, "path": f"{name}.{extension}"}} | fields)
         if len(self.rows) == _ROW_GROUP:
             self._flush()
 
@@ -101,21 +101,21 @@ class Parquet:
         path = self.folder / f"train-{self.part:05d}-of-{self.parts:05d}.parquet"
         # Encoded images do not compress.
         compression = {name: "ZSTD" for name in FIELDS} | {"image.bytes": "NONE", "image.path": "ZSTD"}
-        dictionary = [name for name, kind in FIELDS.items() if kind == pa.string()]
+        dictionary = [name for name, type_ in FIELDS.items() if type_ == pa.string()]
         self.writer = pq.ParquetWriter(path, self.schema, compression=compression, use_dictionary=dictionary)
 
 
-class Tars:
-    """WebDataset: tar files of images (<key>.png), classes (<key>.cls) and what is known of them (<key>.json).
+class TarFiles:
+    """WebDataset: tar files with, for each image, the image (<key>.png), its class (<key>.cls) and a <key>.json.
 
-    An image goes to the tar that its hash chooses, so that each tar is a random part of the set: readers take tars in
-    any order but read each from its beginning.
+    The hash of an image decides in which tar it lies, so that each tar is a random part of the set: readers take tars
+    in any order, but read each from its beginning.
     """
 
     def __init__(self, out: Path, count: int):
-        self.out, self.count, self.number = out, max(1, -(-count // PER_FILE)), 0
+        self.out, self.count = out, max(1, -(-count // PER_FILE))
 
-    def __enter__(self) -> "Tars":
+    def __enter__(self) -> "TarFiles":
         self.stack = ExitStack()
         self.tars = []
         for i in range(self.count):
@@ -126,33 +126,33 @@ class Tars:
     def __exit__(self, *error) -> None:
         self.stack.close()
 
-    def add(self, name: str, data: bytes, ending: str, fields: dict) -> None:
-        """Write one image. name: as for `Files`."""
+    def add(self, name: str, data: bytes, extension: str, fields: dict) -> None:
+        """Write one image. name: unique, and begins with a hexadecimal hash."""
         tar = self.tars[int(name[:8], 16) % self.count]
         text = json.dumps({key: value for key, value in fields.items() if value is not None}, ensure_ascii=False)
-        for kind, content in ((ending, data), ("cls", str(fields["label"]).encode()), ("json", text.encode())):
-            # No time, user or right of this machine: the same set makes the same tars.
-            entry = tarfile.TarInfo(f"{name}.{kind}")
+        contents = {extension: data, "cls": str(fields["label"]).encode(), "json": text.encode()}
+        for file_extension, content in contents.items():
+            # Without time, user or permissions of this machine: the same set gives the same tars.
+            entry = tarfile.TarInfo(f"{name}.{file_extension}")
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
-            # Its list of what it holds would grow with the set.
-            tar.members.clear()
+            tar.members.clear()  # the list of its entries would grow with the set
 
 
-def features_of(kind: pa.DataType) -> dict:
-    """The type of a column as `datasets` names it."""
-    return {"dtype": "float64" if kind == pa.float64() else str(kind), "_type": "Value"}
+def _feature(type_: pa.DataType) -> dict:
+    """The description of a column's type in the library `datasets`."""
+    return {"dtype": "float64" if type_ == pa.float64() else str(type_), "_type": "Value"}
 
 
 def folder_names(classes: list[str]) -> list[str]:
-    """A folder for each class: its name, without what no file system takes, and different in more than case."""
-    names, seen = [], set()
-    for name in classes:
-        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name).strip(" .")[:100] or "_"
-        number, tried = 1, plain
-        while tried.casefold() in seen:
+    """A folder name for each class: valid on every file system, and unique even if case is ignored."""
+    names, used = [], set()
+    for class_name in classes:
+        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", class_name).strip(" .")[:100] or "_"
+        number, name = 1, plain
+        while name.casefold() in used:
             number += 1
-            tried = f"{plain}_{number}"
-        seen.add(tried.casefold())
-        names.append(tried)
+            name = f"{plain}_{number}"
+        used.add(name.casefold())
+        names.append(name)
     return names
