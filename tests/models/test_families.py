@@ -13,7 +13,7 @@ from synaug.generation import sampling
 from synaug.generation.batch_size import find_batch_size
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
-from synaug.plan.checkpoints import adapters_text
+from synaug.plan.checkpoints import adapters_json
 from synaug.runtime.errors import UserError
 
 
@@ -128,7 +128,7 @@ def lora(checkpoint, tmp_path_factory):
 
 
 def with_adapter(rows: pd.DataFrame, **settings) -> pd.DataFrame:
-    return rows.assign(adapters=adapters_text([Adapter(**settings)]))
+    return rows.assign(adapters=adapters_json([Adapter(**settings)]))
 
 
 def test_lora_changes_the_image_and_scale_0_does_not(planned, lora):
@@ -186,7 +186,7 @@ def test_an_adapter_that_is_not_there_is_found_out_when_planning(tmp_path, files
         for name in files:
             (folder / f"{name}.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match=complaint):
-        adapters_text([Adapter(kind="lora", model=str(folder), revision=revision)])
+        adapters_json([Adapter(kind="lora", model=str(folder), revision=revision)])
 
 
 # ---------------------------------------------------------------------------------------------- what cannot be loaded
@@ -298,5 +298,5 @@ def test_the_trial_finds_a_batch_size_that_fits(planned, little_memory):
 
 
 def test_adapters_are_readable_in_the_plan(lora):
-    (one,) = json.loads(adapters_text([Adapter(kind="lora", model=str(lora), scale=0.5)]))
+    (one,) = json.loads(adapters_json([Adapter(kind="lora", model=str(lora), scale=0.5)]))
     assert one["kind"] == "lora" and one["scale"] == 0.5 and one["version"].startswith("sha256:")

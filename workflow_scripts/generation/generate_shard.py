@@ -7,7 +7,7 @@ from synaug.generation.progress import Progress
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
-from synaug.plan.estimate import stored_files
+from synaug.plan.shards import all_stored_files
 from synaug.runtime.logs import job_log
 
 
@@ -22,7 +22,7 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
     rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
     with shard_lock(results, out.stem):
         # Only now: what another run made while this one waited is there. Also what it began.
-        existing = [*stored_files(results), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
+        existing = [*all_stored_files(results), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
         generate_shard(
             rows,
             batch_size,

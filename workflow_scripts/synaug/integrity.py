@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from synaug.images.codec import inspect_image
 from synaug.manifests import read_manifest, read_table
 from synaug.manifests.schemas import SCHEMAS
-from synaug.plan.shards import shard_name
+from synaug.plan.shards import shard_name, stored_files
 from synaug.runtime.errors import UserError
 
 _AGAIN = "run the workflow again"
@@ -44,11 +44,6 @@ def find_experiments(folder: Path) -> list[Path]:
 
 def _is_experiment(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("shards", "plan.parquet", "work"))
-
-
-def stored_files(experiment: Path) -> list[Path]:
-    """The files of `experiment` that hold finished images: its shards, and what has their form."""
-    return sorted(file for name in ("shards/*", "preview", "unseen") for file in experiment.glob(f"{name}.parquet"))
 
 
 def files_to_check(experiment: Path) -> list[Path]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from PIL import Image, PngImagePlugin
 
 from synaug.images.codec import FORMATS
-from synaug.plan.checkpoints import CONTENTS
+from synaug.plan.checkpoints import is_local
 
 # What IPTC calls media that a model trained on others' media has made.
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -116,10 +116,10 @@ def _shared(
     model: str, version: str, adapters: str, prompt: str, negative_prompt: str, licence: str
 ) -> tuple[str, str]:
     """The XMP before and after what differs from image to image."""
-    local = version.startswith(CONTENTS)
+    local = is_local(version)
     system = ["diffusers model" if local else model]
     for one in json.loads(adapters or "[]"):
-        name = one["version"] if one["version"].startswith(CONTENTS) else f"{one['model']}@{one['version']}"
+        name = one["version"] if is_local(one["version"]) else f"{one['model']}@{one['version']}"
         system.append(f"{one['kind']} {name}")
     said = f"{prompt} [negative: {negative_prompt}]" if negative_prompt else prompt
     spaces = " ".join(f'xmlns:{name}="{uri}"' for name, uri in NAMESPACES.items() if name not in ("x", "rdf"))

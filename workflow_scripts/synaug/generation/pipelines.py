@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from synaug.config import Adapter
-from synaug.plan.checkpoints import CONTENTS, adapter_files, adapter_version, model_version
+from synaug.plan.checkpoints import adapter_files, adapter_version, is_local, model_version
 from synaug.runtime.errors import UserError
 
 
@@ -29,7 +29,7 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
 
     logging.set_verbosity_error()
     model, version = row["model"], row["model_version"]
-    local = version.startswith(CONTENTS)
+    local = is_local(version)
     if local and not os.path.isdir(model):
         raise UserError(f"generation.model: {model}: no such folder (the model that was planned lay there)")
     if local and model_version(model, None) != version:
@@ -129,7 +129,7 @@ def _load_adapters(pipeline, planned: list[dict]) -> None:
     scales = {}
     for number, one in enumerate(planned):
         version = one["version"]
-        local = version.startswith(CONTENTS)
+        local = is_local(version)
         adapter = Adapter.model_validate({name: value for name, value in one.items() if name != "version"})
         if local and adapter_version(adapter) != version:
             raise UserError(f"{adapter.model}: is not the adapter that was planned; run the workflow again")

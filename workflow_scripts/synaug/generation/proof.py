@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from synaug.images.codec import decode_image
 from synaug.images.store import encoded_images
-from synaug.integrity import find_experiments, stored_files
+from synaug.integrity import find_experiments
 from synaug.manifests import read_manifest, read_table
 from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.shards import stored_files
 from synaug.runtime.errors import UserError, one_line
 
 # What is loaded once, and how many images of which size share a batch on how many threads.
