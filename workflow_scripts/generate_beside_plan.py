@@ -6,10 +6,8 @@ Images that exist are copied, and those made here need not be made again.
 from pathlib import Path
 
 from synaug.evaluation.probe_images import unseen_rows
-from synaug.generation.shards import generate_shard
-from synaug.generation.sources import RealImages
+from synaug.generation.extra import generate_extra_images
 from synaug.manifests import read_manifest
-from synaug.plan.estimate import stored_files
 from synaug.plan.preview import preview_rows
 from synaug.plan.rows import read_sources
 from synaug.runtime.logs import job_log
@@ -30,21 +28,10 @@ def main(
     real: the manifest of this name, for image-to-image. settings: see rules/generation.smk. unseen: images of every
     cell that the plan does not have; None: the first ones of a preview. What it cost goes to <out>.json beside it.
     """
-    out = Path(out)
     sources = read_sources(real, settings["train_split"]) if real else None
     cells = read_manifest("imbalance", imbalance)
     rows = preview_rows(cells, settings, sources) if unseen is None else unseen_rows(cells, settings, unseen, sources)
-    generate_shard(
-        rows,
-        batch_size,
-        out,
-        out.parent / "work" / out.stem,
-        [path for path in stored_files(out.parents[1]) if path != out],
-        threads,
-        compile=compile,
-        sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
-        cost_file=out.with_suffix(".json"),
-    )
+    generate_extra_images(rows, Path(out), real=real, batch_size=batch_size, compile=compile, threads=threads)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A genuinely tiny generator, trained in seconds, behaves like any other diffusers checkpoint."""
+"""A tiny generator, trained in seconds, can be used like any other diffusers checkpoint."""
 
 import json
 import shutil
@@ -85,20 +85,20 @@ def test_killed_training_resumes_to_the_same_weights(trained, tmp_path, monkeypa
         train_generator(*squares(), PROMPTS, tmp_path / "model", tmp_path / "work", save_every_s=0, **SMALL)
     assert not (tmp_path / "model").exists()
     train_generator(*squares(), PROMPTS, tmp_path / "model", tmp_path / "work", save_every_s=0, **SMALL)
-    assert len(calls) == 4 + 3, "the three finished steps are not done again"
-    expected, found = weights(trained), weights(tmp_path / "model")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert len(calls) == 4 + 3, "the three finished steps are not repeated"
+    expected, resumed = weights(trained), weights(tmp_path / "model")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
-def test_another_process_knows_the_state_for_its_own():
-    """What diffusers notes in a config for itself is a set made to a list: in another order in every process."""
+def test_another_process_accepts_the_saved_state():
+    """The private entries of a diffusers config include a set as a list: its order differs between processes."""
     config = dict(build_autoencoder(16, 1, 8).config)
     assert len(config["_use_default_values"]) > 1
     assert _public(config) == _public(config | {"_use_default_values": config["_use_default_values"][::-1]})
 
 
-def test_other_settings_do_not_resume_and_replace_the_folder(tmp_path):
+def test_other_settings_start_again_and_replace_the_folder(tmp_path):
     settings = SMALL | {"autoencoder_steps": 1, "denoiser_steps": 1}
     images, labels = squares(grey=True)
     results = []

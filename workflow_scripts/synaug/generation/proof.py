@@ -147,13 +147,13 @@ def _compare(row: dict, made: bytes, device: str, batch_size: int) -> Outcome:
 
 def _reasons(row: dict, device: str, batch_size: int) -> list[str]:
     """What is not as it was when the image was made."""
-    from synaug.generation.shards import libraries
+    from synaug.generation.shards import library_versions
     from synaug.plan.rows import SAMPLER_VERSION
     from synaug.runtime.devices import device_name
 
     pairs = [
         ("device", row["device"], device_name(device)),
-        ("libraries", row["libraries"], libraries("compiled" in row["libraries"])),
+        ("libraries", row["libraries"], library_versions("compiled" in row["libraries"])),
         ("sampler version", row["sampler_version"], SAMPLER_VERSION),
         ("batch size", batch_size, row["batch_size"]),  # memory did not last for the recorded one
     ]

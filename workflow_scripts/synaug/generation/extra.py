@@ -1,0 +1,31 @@
+"""Synthetic images outside the shards of a plan: preview images and probe images."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from synaug.generation.shards import generate_shard
+from synaug.generation.sources import RealImages
+from synaug.plan.shards import all_stored_files
+
+
+def generate_extra_images(
+    rows: pd.DataFrame, out: Path, *, real: str | Path | None, batch_size: int, compile: bool, threads: int
+) -> None:
+    """Write the images of `rows` (manifest `plan`) as one file with the schema of a shard.
+
+    Images that exist in any experiment are copied, and later shards copy the images of this file.
+    out: <results>/<experiment>/<name>.parquet. What sampling used is written to <name>.json in the same folder.
+    real: the manifest of this name, for image-to-image. batch_size, compile, threads: see `generate_shard`.
+    """
+    generate_shard(
+        rows,
+        batch_size,
+        out,
+        out.parent / "work" / out.stem,
+        [path for path in all_stored_files(out.parents[1]) if path != out],
+        threads,
+        compile=compile,
+        sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
+        cost_file=out.with_suffix(".json"),
+    )
