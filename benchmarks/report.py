@@ -164,7 +164,7 @@ def write(folder: Path) -> dict:
     import synaug
 
     # By its path: this program has the same name.
-    spec = importlib.util.spec_from_file_location("rule", Path(synaug.__file__).parents[1] / "report.py")
+    spec = importlib.util.spec_from_file_location("rule", Path(synaug.__file__).parents[1] / "report" / "report.py")
     rule = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rule)
     names = ("fill", "gain", "classes", "confusion", "reliability", "history")

@@ -10,13 +10,13 @@ from synaug.plan.shards import all_stored_files
 
 
 def generate_extra_images(
-    rows: pd.DataFrame, out: Path, *, real: str | Path | None, batch_size: int, compile: bool, threads: int
+    rows: pd.DataFrame, real: str | None, out: Path, batch_size: int, compile: bool, threads: int
 ) -> None:
     """Write the images of `rows` (manifest `plan`) as one file with the schema of a shard.
 
     Images that exist in any experiment are copied, and later shards copy the images of this file.
-    out: <results>/<experiment>/<name>.parquet. What sampling used is written to <name>.json in the same folder.
-    real: the manifest of this name, for image-to-image. batch_size, compile, threads: see `generate_shard`.
+    real: the manifest of this name, for image-to-image. out: results/<experiment>/<name>.parquet. What sampling used is
+    written to <name>.json in the same folder. batch_size, compile, threads: see `generate_shard`.
     """
     generate_shard(
         rows,
