@@ -14,12 +14,12 @@ from synaug.plan.checkpoints import model_version
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """A function: name of a family to the folder of a tiny checkpoint."""
-    made = {}
+    folders = {}
 
     def checkpoint(family: str) -> Path:
-        if family not in made:
-            made[family] = families.save(family, tmp_path_factory.mktemp("checkpoint") / "model")
-        return made[family]
+        if family not in folders:
+            folders[family] = families.save(family, tmp_path_factory.mktemp("checkpoint") / "model")
+        return folders[family]
 
     return checkpoint
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from synaug.generation.locks import one_at_a_time
+from synaug.generation.locks import shard_lock
 from synaug.generation.progress import Progress
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
@@ -20,7 +20,7 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
     out = Path(out)
     experiment, results = out.parents[1], out.parents[2]
     rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
-    with one_at_a_time(results, out.stem):
+    with shard_lock(results, out.stem):
         # Only now: what another run made while this one waited is there. Also what it began.
         existing = [*files_with_images(results.glob("*")), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
         generate_shard(

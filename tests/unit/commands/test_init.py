@@ -17,7 +17,7 @@ from synaug import cli
 from synaug.commands.init import fill_target, write_config
 from synaug.config import Config, load_config
 from synaug.datasets import index_dataset
-from synaug.plan.prompts import class_prompts
+from synaug.plan.prompts import cell_prompts
 from synaug.runtime.errors import UserError
 
 CLASSES = {"red_shirt": 12, "bag": 6, "hat": 2}
@@ -33,6 +33,10 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def written(name: str = "data") -> Config:
     return load_config(yaml.safe_load(Path(f"{name}.yaml").read_text()))
+
+
+def prompts_of(config: Config, classes: list[str]) -> dict[str, list[str]]:
+    return dict(zip(classes, cell_prompts(config.prompts, pd.DataFrame({"label_name": classes})), strict=True))
 
 
 def split_counts(config: Config) -> dict[str, int]:
@@ -52,7 +56,7 @@ def test_a_folder_of_classes(image_folder):
     assert list(config.recipes) == ["real", "synaug"]
     assert "20 images in 3 classes" in text
     assert "snakemake --cores all --configfile data.yaml" in text
-    names = class_prompts(config.prompts, ["bag", "hat", "red_shirt"])
+    names = prompts_of(config, ["bag", "hat", "red_shirt"])
     assert names["red_shirt"] == ["a photo of a red shirt"]
 
 
@@ -175,7 +179,7 @@ def test_any_name_of_a_folder_makes_a_valid_config(image_folder, name):
 def test_any_name_of_a_class_is_kept(image_folder, name):
     image_folder({name: 4, "z": 4})
     write_config(Path("data"))
-    assert class_prompts(written().prompts, [name, "z"])[name] == [f"a photo of a {name}"]
+    assert prompts_of(written(), [name, "z"])[name] == [f"a photo of a {name}"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import typer
 
 from synaug.commands.verify import find_experiments
 from synaug.generation.encoding import encode
-from synaug.generation.shards import libraries
+from synaug.generation.shards import library_versions
 from synaug.generation.sources import RealImages
 from synaug.images.codec import decode_image
 from synaug.images.store import encoded_images
@@ -161,7 +161,7 @@ def _changed_conditions(row: dict, device: str, recorded_batch_size: int) -> lis
     """The conditions of sampling that differ from the recorded ones."""
     conditions = [
         ("device", row["device"], device_name(device)),
-        ("libraries", row["libraries"], libraries("compiled" in row["libraries"])),
+        ("libraries", row["libraries"], library_versions("compiled" in row["libraries"])),
         ("sampler version", row["sampler_version"], SAMPLER_VERSION),
         ("batch size", recorded_batch_size, row["batch_size"]),  # `sample` halves it if memory is short
     ]
