@@ -5,7 +5,7 @@ Images that exist are copied, and those made here need not be made again.
 
 from pathlib import Path
 
-from synaug.evaluation.probe_images import unseen_rows
+from synaug.evaluation.probe_images import probe_image_rows
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
@@ -33,7 +33,7 @@ def main(
     out = Path(out)
     sources = read_sources(real, settings["train_split"]) if real else None
     cells = read_manifest("imbalance", imbalance)
-    rows = preview_rows(cells, settings, sources) if unseen is None else unseen_rows(cells, settings, unseen, sources)
+    rows = preview_rows(cells, settings, sources) if unseen is None else probe_image_rows(cells, settings, unseen, sources)
     generate_shard(
         rows,
         batch_size,
