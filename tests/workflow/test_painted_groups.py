@@ -21,7 +21,7 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
         prompts={"templates": ["a {group} {label}"], "names": {"red": "crimson"}},
         training={"sampling": "group_balanced"},
         recipes={
-            "subg": {"data": "even", "stage1": {"group_dro": 0.01}},
+            "subg": {"data": "subsampled", "stage1": {"group_dro": 0.01}},
             "dfr-1": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2}},
             "dfr-2": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2, "inverse_l1": 0.1}},
         },

@@ -16,7 +16,7 @@ def rules_with_scripts(repository):
     for path in sorted((repository / "rules").glob("*.smk")):
         blocks = re.split(r"^ *(?:rule|checkpoint) (\w+):$", path.read_text(), flags=re.MULTILINE)[1:]
         for rule, block in zip(blocks[::2], blocks[1::2], strict=True):
-            if script := re.search(r'"\.\./workflow_scripts/(\w+\.py)"', block):
+            if script := re.search(r'"\.\./workflow_scripts/(\w+/\w+\.py)"', block):
                 yield rule, script[1], set(re.findall(r'"\.\./envs/(\w+)\.yaml"', block))
 
 

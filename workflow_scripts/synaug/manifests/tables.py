@@ -1,6 +1,7 @@
 """The only code that reads and writes the tables between rules; `schemas` declares their columns.
 
-A manifest is a Parquet file, sorted by a stable key and byte-stable: the same rows give the same bytes. Writing is atomic.
+A manifest is a Parquet file, sorted by a stable key and byte-stable: the same rows give the same bytes.
+Writing is atomic.
 """
 
 import json
