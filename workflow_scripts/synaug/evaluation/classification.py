@@ -37,7 +37,8 @@ def calibration_bin(confidence: np.ndarray) -> np.ndarray:
 
 
 def _accuracies(predictions: pd.DataFrame, shots: dict[int, str], counts: np.ndarray) -> dict[tuple, np.ndarray]:
-    """`all` is the share of correct predictions over all images. On a balanced test set it equals the mean over classes.
+    """`all` is the share of correct predictions over all images. If all classes have equally many test images,
+    it equals the mean over classes.
 
     balanced, harmonic_mean, geometric_mean and worst_class are the means and the minimum of the accuracies of all
     classes; the last three are 0 if one class is at 0. The accuracy of a shot group is the mean over its classes.

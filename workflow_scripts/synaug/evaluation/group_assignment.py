@@ -13,7 +13,7 @@ class GroupAssignment:
     """The group of every test image, by one group column or by the crossing of all columns.
 
     attribute: name of the column, or of the crossing. group: number of each image's group, N. cell: number of its
-    class within its group, N. training: training images per cell, groups x classes; None for a single column of several.
+    class within its group, N. training: training images per cell, groups x classes; None for one of several columns.
     is_crossing: this is the crossing of all columns, or the only column.
     """
 
@@ -26,7 +26,7 @@ class GroupAssignment:
     is_crossing: bool
 
     def score(self, predictions: pd.DataFrame, counts: np.ndarray) -> pd.DataFrame:
-        """Metrics of a network from `score_groups`; for a single column of several, only the metrics of its groups.
+        """Metrics of a network from `score_groups`; for one of several columns, only the metrics of its groups.
 
         predictions: in the order of `group`. counts: from `bootstrap.resample` of the cells of the crossing.
         """

@@ -8,9 +8,7 @@ from synaug.plan.rows import plan_from_settings
 from synaug.plan.targets import planned_counts
 
 
-def probe_image_rows(
-    imbalance: pd.DataFrame, settings: dict, count: int, sources: pd.DataFrame | None
-) -> pd.DataFrame:
+def probe_image_rows(imbalance: pd.DataFrame, settings: dict, count: int, sources: pd.DataFrame | None) -> pd.DataFrame:
     """Rows of the manifest `plan`: for every cell, the `count` images that follow those of the experiment's own plan.
 
     imbalance: the manifest of this name. settings: of rule plan_generation. sources: see `plan_generation`.

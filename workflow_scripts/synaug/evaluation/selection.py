@@ -1,8 +1,8 @@
 """Model selection: which setting of a method is chosen, depending on what is known about the validation images.
 
 A high worst-group accuracy may result from choosing settings by worst-group accuracy, which needs the group of every
-validation image. Without groups, other criteria have to choose (Idrissi et al. 2022, arXiv 2110.14503; Yang et al. 2023,
-arXiv 2302.12254). Each criterion therefore chooses a setting, and test results are reported together with the criterion.
+validation image. Without groups, another criterion has to choose (Idrissi et al. 2022, arXiv 2110.14503; Yang et al.
+2023, arXiv 2302.12254). Each criterion therefore chooses a setting, and test results are reported per criterion.
 """
 
 import pandas as pd
