@@ -205,7 +205,7 @@ def test_rates_of_zero_count_as_equal():
 
 
 def drawn_confusion(confusion: np.ndarray, draws: int) -> np.ndarray:
-    """Resamples of `confusion`, draws x G x C x C. Drawing the n images of a cell n times is multinomial (n, shares)."""
+    """Resamples of `confusion`, draws x G x C x C. Drawing n images of a cell n times is multinomial (n, shares)."""
     sizes = confusion.sum(2)
     shares = confusion / sizes[..., None]
     return np.random.default_rng(1).multinomial(sizes, shares, size=(draws, *sizes.shape))

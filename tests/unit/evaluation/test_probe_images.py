@@ -8,7 +8,7 @@ from synaug.imbalance import measure_imbalance
 
 
 def test_probe_images_follow_those_of_the_plan():
-    """Cells of 3, 1, 0 and 2 images: the plan has 0, 2, 3 and 1 images, and the probe images are the next four of each."""
+    """Cells of 3, 1, 0 and 2 images: the plan has 0, 2, 3 and 1 images, the probe images are the next four of each."""
     cells = [("coat", "red")] * 3 + [("coat", "green")] + [("shirt", "green")] * 2
     real = pd.DataFrame(cells, columns=["label_name", "group"])
     real = real.assign(label=(real["label_name"] == "shirt").astype(int), attributes=[[g] for g in real["group"]])

@@ -26,8 +26,8 @@ def paired_images(balanced: pd.DataFrame) -> pd.DataFrame:
 def domain_probe(model: Classifier, rows: pd.DataFrame, size: int, color: str) -> tuple[float, float, float]:
     """Share of images whose domain a linear probe on the features predicts (mean of both domains), and its interval.
 
-    rows: from `paired_images`. The 95 % interval is over images. 0.5 is chance; it is also returned, with the interval 0 to
-    1, if there are too few images for the probe.
+    rows: from `paired_images`. The 95 % interval is over images. 0.5 is chance. If there are too few images for the
+    probe, the result is 0.5 with the interval 0 to 1.
     """
     synthetic = (rows["source"] == "synthetic").to_numpy(int)
     if min(synthetic.sum(), len(rows) - synthetic.sum()) < FOLDS:
