@@ -11,11 +11,8 @@ from pathlib import Path
 
 # Beside this file, wherever it is imported from; relative, so that a checkout that was moved has the same inputs.
 SCRIPTS = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent / "workflow_scripts"
-# This checkout's library, here and in every job, whatever other copy is installed.
+# This checkout's library, here and (`import_from`) in every job, whatever other copy is installed.
 sys.path.insert(0, str(SCRIPTS.absolute()))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([str(SCRIPTS.absolute()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-)
 
 from synaug.balance import manifests_hash
 from synaug.config import load_config
@@ -23,10 +20,11 @@ from synaug.datasets import fingerprint
 from synaug.plan.checkpoints import adapter_files, model_files
 from synaug.plan.prompts import prompt_files
 from synaug.plan.shards import shard_names
-from synaug.runtime.code import code_hash, save_cache
+from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError
 from synaug.runtime.logs import last_errors
 
+import_from(SCRIPTS.absolute())
 STARTED, STUDY = time.time(), []  # STUDY: the experiments of a study
 
 

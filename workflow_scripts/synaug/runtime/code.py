@@ -134,3 +134,9 @@ def save_cache() -> None:
         os.replace(temporary, CACHE)
     except OSError:
         pass
+
+
+def import_from(scripts: Path) -> None:
+    """Make every job that this process starts import synaug from the folder `scripts` first."""
+    others = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(scripts), *others]))
