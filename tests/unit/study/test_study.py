@@ -6,7 +6,7 @@ import yaml
 
 from synaug.config import load_config
 from synaug.manifests import read_manifest, write_manifest
-from synaug.report.study_page import markdown, study_figure
+from synaug.report.study_page import markdown, study_figure, study_page
 from synaug.runtime.errors import UserError
 from synaug.study import concatenate_variants, variant_configs
 
@@ -84,6 +84,13 @@ def test_the_text_lists_every_network_with_intervals_and_costs(tables):
     assert line == f"| synaug + fine-tune |{' 75.0 [74.0, 76.0] |' * 3} 10 + 20 | 4 + ? | 3 |"
     assert "| synaug + fine-tune minus real | +25.0 [20.0, 30.0] |" in text
     assert text.count("| real |") == 1
+
+
+def test_the_page_links_the_reports_and_has_the_tables_of_all_variants(tables):
+    page = study_page(*tables, "probe")
+    assert 'href="../probe-a/report.html"' in page and 'href="../probe-b/report.html"' in page
+    assert "2 variants" in page and page.count("<table") == 3 and page.count("<svg") == 1
+    assert "+25.0 [20.0, 30.0]" in page
 
 
 def test_the_figure_has_a_point_per_network(tables):

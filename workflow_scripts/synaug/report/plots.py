@@ -72,7 +72,8 @@ def draw_cells(axes, values: np.ndarray, largest: float, text: str, numbered: bo
     largest: the value of the lightest colour; 0 is the darkest. text: format of the numbers in the cells, if
     `numbered`; cells below `hide_below` have none.
     """
-    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=largest, aspect="auto")
+    # Without interpolation: otherwise a figure with many columns mixes its rows.
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=largest, aspect="auto", interpolation="none")
     for y, x in np.ndindex(*values.shape) if numbered else ():
         if values[y, x] >= hide_below:
             color = ON_DARK if values[y, x] < largest / 2 else ON_LIGHT

@@ -134,6 +134,8 @@ def confusion_figure(counts: dict[str, PredictionCounts], classes: pd.DataFrame)
         else:
             axes.set_yticks([0, BINS - 1], ["largest\nclasses", "smallest\nclasses"])
             axes.set_xticks([0, BINS - 1], ["largest", "smallest"])
+            for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
+                label.set_horizontalalignment(side)  # centred labels of adjacent panels would touch
         axes.set_xlabel("predicted class")
     panels[0].set_ylabel("true class")
     figure.colorbar(image, ax=panels, label="% of the true class")
