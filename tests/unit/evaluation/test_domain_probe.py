@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from synaug.evaluation.domain_probe import domain_probe, paired_images
 from synaug.images.codec import encode_image
@@ -30,6 +31,7 @@ def manifest(path, gap: int) -> pd.DataFrame:
 
 
 def test_domains_are_separated_only_if_they_differ(tmp_path):
+    torch.manual_seed(0)
     model = Classifier("resnet8", 4, ["a", "b"], 16, 1)
     alike, apart = (domain_probe(model, paired_images(manifest(tmp_path / f"{g}", g)), 16, "grey") for g in (0, 60))
     assert alike[1] < 0.5 < alike[2] and abs(alike[0] - 0.5) < 0.15
