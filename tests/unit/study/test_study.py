@@ -58,7 +58,7 @@ def test_a_variant_without_a_data_set_says_so():
     config = yaml.safe_load(CONFIG)
     del config["dataset"]
     with pytest.raises(UserError, match=r"^study\.short: dataset: is missing"):
-        load_config(experiments(config)["short"], where="study.short")
+        load_config(variant_configs(config)["short"], where="study.short")
 
 
 @pytest.fixture
