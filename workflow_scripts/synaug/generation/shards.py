@@ -9,7 +9,7 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,14 +38,13 @@ def generate_shard(
     compile: bool = False,
     sources: Mapping[str, np.ndarray] | None = None,
     cost_file: Path | None = None,
-    on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
 
     batch_size: images sampled together; 0: found by a trial. existing: other shards, to copy images with the same ids
     from; a damaged one is passed over. work: folder for finished batches, read first and deleted at the end, so that a
     killed job goes on where it stopped. compile, sources: see `load_pipeline` and `sample`. cost_file: where to note
-    what sampling cost (JSON, see `Cost.total`), if any was done. on_batch: called after each batch that is on disk.
+    what sampling cost (JSON, see `Cost.total`), if any was done.
     Returns {"copied", "sampled"}: numbers of images.
     Nothing heavy is imported if nothing has to be sampled.
     """
@@ -58,7 +57,7 @@ def generate_shard(
     missing = rows[~rows["image_id"].isin(found)]
     log.info("%d images wanted: %d finished before, %d copied, %d to sample", len(rows), resumed, copied, len(missing))
     if len(missing):
-        new, cost = _sample_missing(missing, batch_size, work, threads, compile, sources, on_batch)
+        new, cost = _sample_missing(missing, batch_size, work, threads, compile, sources)
         parts += new
         if cost_file:
             with atomic_path(cost_file) as temporary:
@@ -123,7 +122,7 @@ def _undamaged(part: pa.Table, file: Path) -> pa.Table:
 
 
 def _sample_missing(
-    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, sources, on_batch
+    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, sources
 ) -> tuple[list[pa.Table], dict]:
     """Sample `rows`, put every finished batch into `work`, and return them all, and what they cost."""
     import torch
@@ -151,13 +150,11 @@ def _sample_missing(
             for batch, pixels in sample(pipeline, alike, size, sources):
                 if pending is not None:
                     parts.append(pending.result())
-                    on_batch()
                 pending = writer.submit(_write_batch, batch, pixels, made, work, encoders)
                 done += len(batch)
                 rate = cost.sampled(len(batch))
                 log.info("%d/%d images, %.1f images/s, %.0f s left", done, len(rows), rate, (len(rows) - done) / rate)
         parts.append(pending.result())
-        on_batch()
         encoded = sum(len(image) for part in parts for image in encoded_images(part.column("image")))
         return parts, cost.total(rows, encoded)
 
