@@ -34,8 +34,8 @@ from PIL import Image
 
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
-from synaug.models import model_version
-from synaug.training.backbones import Classifier
+from synaug.networks.classifier import Classifier
+from synaug.plan.checkpoints import model_version
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "resources" / "fashion_mnist_lt"))

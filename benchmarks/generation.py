@@ -34,11 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from generation_models import MODELS, settings_of
 from hardware import hardware, versions
-from synaug.generation.devices import available_devices
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import call_settings, sample
 from synaug.generation.shards import generate_shard
-from synaug.models import model_version
+from synaug.plan.checkpoints import model_version
+from synaug.runtime.devices import available_devices
 
 ROOT = Path(__file__).resolve().parents[1]
 

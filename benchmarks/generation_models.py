@@ -6,7 +6,7 @@ import diffusers
 import torch
 import transformers
 
-from synaug.generator_training.architecture import build_tokenizer
+from synaug.generator.architecture import build_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -42,7 +42,7 @@ RIGHT = {"train/real/0": (0.10, 0.70), "train/synaug/0": (0.35, 0.70), "finetune
 
 def photographs(count: int, seed: int) -> list[bytes]:
     """Encoded images, SIDE x SIDE, of noise whose amplitude falls with frequency as in photographs."""
-    from synaug.images import encode_image
+    from synaug.images.codec import encode_image
 
     rng = np.random.default_rng(seed)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij"))
@@ -118,9 +118,8 @@ def write_networks(results: Path, factor: float) -> None:
 
 def prepare(folder: Path, factor: float) -> dict:
     """Make the experiment in `folder`; the inputs of the report, name -> path or paths."""
-    import evaluate
-    import measure_quality
-    import summarise
+    from evaluation import evaluate, summarise
+    from screening import measure_quality
     from synaug.config import Config
     from synaug.manifests import read_manifest
 

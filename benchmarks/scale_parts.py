@@ -20,16 +20,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import build_balanced_manifest
-import index_dataset
-import measure_imbalance
-import plan_generation
-import screen_synthetic
+from balance import build_balanced_manifest
+from dataset import index_dataset
+from imbalance import measure_imbalance
+from plan import plan_generation
+from screening import screen_synthetic
 from synaug.config import Config, Dataset
 from synaug.datasets import fingerprint
-from synaug.images import encode_image
+from synaug.images.codec import encode_image
 from synaug.manifests import read_manifest, write_manifest
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
 
 CLASSES, REAL, LARGEST, SMALLEST, TESTED = 1000, 115_846, 1280, 5, 50
 WANTED = LARGEST * CLASSES - REAL  # 1,164,154 synthetic images fill all classes

@@ -72,10 +72,10 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> tuple[dict, 
 
 def prepare(rows: int, folder: Path) -> None:
     """A copy of the checkout in `folder`, and all results of an experiment with about `rows` synthetic images."""
-    import build_balanced_manifest
-    import measure_imbalance
     import scale_parts
-    import screen_synthetic
+    from balance import build_balanced_manifest
+    from imbalance import measure_imbalance
+    from screening import screen_synthetic
 
     folder.mkdir(exist_ok=True)
     for name in COPIED:
@@ -110,7 +110,7 @@ def write_shards(plan: Path) -> None:
 
     from scale_parts import write_sorted
     from synaug.manifests import read_manifest
-    from synaug.schemas import IMAGE
+    from synaug.manifests.schemas import IMAGE
 
     for name, rows in read_manifest("plan", plan).groupby("shard"):
         table = pa.Table.from_pandas(rows.sort_values("image_id"), preserve_index=False)

@@ -31,10 +31,10 @@ from torchvision.transforms import v2
 
 from hardware import hardware, versions
 from synaug.config import Stage1
-from synaug.training.backbones import Classifier
+from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet, load_training_set, stream_training_set
 from synaug.training.loop import MOMENTUM
-from synaug.training.stages import train_stage1
+from synaug.training.stage1 import train_stage1
 from synaug.training.stream import pack_images
 
 CLASSES = [f"{label:03}" for label in range(10)]

@@ -88,7 +88,7 @@ def cells():
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """A checkpoint with random weights, in the layout of any other."""
-    from synaug.generator_training.architecture import (
+    from synaug.generator.architecture import (
         assemble,
         build_autoencoder,
         build_denoiser,
@@ -111,8 +111,8 @@ def plan(tiny_checkpoint, cells, tmp_path_factory) -> pd.DataFrame:
     """Rows of a plan: 6 cats and 5 dogs."""
     from synaug.config import Balance, Generation, Prompts
     from synaug.manifests import read_manifest, write_manifest
-    from synaug.models import model_version
-    from synaug.plan import plan_generation
+    from synaug.plan.checkpoints import model_version
+    from synaug.plan.rows import plan_generation
 
     rows = plan_generation(
         cells({"big": 8, "cat": 2, "dog": 3}),

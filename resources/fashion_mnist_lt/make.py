@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.datasets.long_tail import draw, exponential_counts
-from synaug.images import encode_image
-from synaug.manifests import atomic_path
-from synaug.schemas import IMAGE
+from synaug.images.codec import encode_image
+from synaug.manifests.schemas import IMAGE
+from synaug.runtime.files import atomic_path
 
 CLASSES = [
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -6,7 +6,7 @@ import families
 import pandas as pd
 import pytest
 
-from synaug.models import model_version
+from synaug.plan.checkpoints import model_version
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import torch
 import transformers as t
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from synaug.generator_training import architecture
+from synaug.generator import architecture
 
 TEXTS = ["a photo of a cat", "a photo of a dog", "blurry", ""]
 

@@ -14,8 +14,8 @@ import pytest
 from synaug import cli
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_manifest, read_table, write_manifest
-from synaug.plan import shard_name
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.shards import shard_name
 
 ZEROS = {"bool": True, "string": "", "dictionary": "", "int32": 0, "int64": 0, "double": 0.0, "float": 0.0}
 

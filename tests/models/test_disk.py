@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from synaug.disk import space_for
-from synaug.errors import UserError
 from synaug.generation import sampling
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_table
+from synaug.runtime.disk import space_for
+from synaug.runtime.errors import UserError
 
 
 @contextmanager

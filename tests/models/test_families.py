@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from synaug.config import Adapter
-from synaug.errors import UserError
 from synaug.generation import sampling
 from synaug.generation.batch_size import find_batch_size
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
-from synaug.models import adapters_text
+from synaug.plan.checkpoints import adapters_text
+from synaug.runtime.errors import UserError
 
 
 def images(pipeline, rows: pd.DataFrame, batch_size: int = 2, sources=None) -> dict[str, bytes]:
@@ -202,7 +202,7 @@ def test_a_hub_model_without_a_network_is_one_line(planned):
 def test_pickled_weights_are_refused(checkpoint, planned, tmp_path):
     import shutil
 
-    from synaug.models import model_version
+    from synaug.plan.checkpoints import model_version
 
     folder = shutil.copytree(checkpoint("stable diffusion"), tmp_path / "pickled")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"

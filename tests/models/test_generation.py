@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synaug.errors import UserError
 from synaug.generation import batch_size
 from synaug.generation.cost import Cost
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.errors import UserError
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import torch
 from diffusers import AutoPipelineForText2Image
 from safetensors.torch import load_file
 
-from synaug.generator_training import fit_denoiser, train_generator
-from synaug.generator_training.architecture import build_autoencoder, build_tokenizer
-from synaug.generator_training.fit_autoencoder import encode, normalise_latents
+from synaug.generator import fit_denoiser, train_generator
+from synaug.generator.architecture import build_autoencoder, build_tokenizer
+from synaug.generator.fit_autoencoder import encode, normalise_latents
 
 PROMPTS = [["a photo of a red square", "red square"], ["a photo of a blue square", "blue square"]]
 SMALL = {
@@ -89,8 +89,8 @@ def test_killed_training_resumes_to_the_same_weights(trained, tmp_path, monkeypa
 
 def test_another_process_knows_the_state_for_its_own():
     """What diffusers notes in a config for itself is a set made to a list: in another order in every process."""
-    from synaug.generator_training.architecture import build_autoencoder
-    from synaug.generator_training.fit import _public
+    from synaug.generator.architecture import build_autoencoder
+    from synaug.generator.fit import _public
 
     config = dict(build_autoencoder(16, 1, 8).config)
     assert len(config["_use_default_values"]) > 1

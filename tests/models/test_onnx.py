@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from synaug.networks.classifier import Classifier
 from synaug.tools.package import write_onnx
-from synaug.training.backbones import Classifier
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_onnx_says_what_the_network_says(tmp_path, backbone, channels, head, siz
 
 
 def test_a_network_that_onnx_gets_wrong_is_refused(tmp_path, monkeypatch):
-    from synaug.errors import UserError
+    from synaug.runtime.errors import UserError
     from synaug.tools import package
 
     monkeypatch.setattr(package, "_TOLERANCE", -1)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from synaug.config import Stage1
+from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.training import loop
-from synaug.training.backbones import load_classifier, save_classifier
 from synaug.training.data import TrainingSet
 from synaug.training.loop import Checkpoint
 from synaug.training.parallel import Process, run_on
-from synaug.training.stages import train_stage1
+from synaug.training.stage1 import train_stage1
 
 SETTINGS = Stage1(width=4, steps=10, batch_size=16, learning_rate=0.05, devices=2)
 

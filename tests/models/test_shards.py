@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from synaug.errors import UserError
 from synaug.generation import sampling
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_table
+from synaug.runtime.errors import UserError
 
 BATCH = 4
 

@@ -24,7 +24,7 @@ def make_data(folder: Path) -> None:
 def make_model(folder: Path) -> None:
     import torch
 
-    from synaug.generator_training import architecture
+    from synaug.generator import architecture
 
     torch.manual_seed(0)
     tokenizer = architecture.build_tokenizer(["a photo of a bag"])

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from workdir import Workdir
 
-from synaug.errors import ERROR_PREFIX
 from synaug.manifests import read_manifest
+from synaug.runtime.errors import ERROR_PREFIX
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 from synaug.config import Balance, Generation, Imbalance, Prompts
 from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_table
-from synaug.models import model_version
-from synaug.plan import plan_generation
+from synaug.plan.checkpoints import model_version
+from synaug.plan.rows import plan_generation
 
 BATCH = 4
 KILLS = 32
@@ -31,7 +31,7 @@ def rows(tmp_path_factory) -> pd.DataFrame:
     """Rows of a plan of 48 images, and the checkpoint that they are to be made with."""
     import torch
 
-    from synaug.generator_training import architecture
+    from synaug.generator import architecture
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("checkpoint") / "model"

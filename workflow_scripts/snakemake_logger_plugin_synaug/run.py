@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from synaug.errors import ERROR_PREFIX
+from synaug.runtime.errors import ERROR_PREFIX
 
 # Beside Snakemake's own logs, one file a run: several experiments may be one run, and several runs one experiment.
 EVENTS_FOLDER, EVENTS_SUFFIX = Path(".snakemake") / "log", ".events.jsonl"

@@ -186,7 +186,6 @@ class _Captured:
         self.saved = {}
         for stream in (sys.__stdout__, sys.__stderr__):
             if stream is not None and stream.isatty() and os.ttyname(stream.fileno()) == same:
-                stream.flush()
                 self.saved[stream.fileno()] = os.dup(stream.fileno())
                 os.dup2(writing, stream.fileno())
         os.close(writing)

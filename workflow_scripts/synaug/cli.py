@@ -19,7 +19,7 @@ from synaug.commands.regenerate import regenerate
 from synaug.commands.show import show
 from synaug.commands.verify import verify
 from synaug.commands.watch import watch
-from synaug.errors import ERROR_PREFIX, UserError
+from synaug.runtime.errors import ERROR_PREFIX, UserError
 
 app = typer.Typer(
     no_args_is_help=True,

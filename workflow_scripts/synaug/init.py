@@ -10,8 +10,8 @@ import pandas as pd
 import yaml
 
 from synaug.config import load_config
-from synaug.errors import UserError
-from synaug.own_data import LOOKED_AT, Found, look_at
+from synaug.datasets.detect import LOOKED_AT, Found, look_at
+from synaug.runtime.errors import UserError
 
 SIZES = (32, 64)  # sides of images, pixels, for which a generator can be trained without a GPU
 STAGE1_STEPS = 600
@@ -229,7 +229,7 @@ balance:
   # How far every class{" in every group" if groups else ""} is filled.
 {balance}
 # A small generator, trained on these images alone. With a GPU: 4000 and 20000 steps or more.
-generator_training:
+generator:
   images: {results}/real.parquet
   output: {results}/generator
   size: {size}

@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.errors import UserError
-from synaug.images import inspect_image
+from synaug.images.codec import inspect_image
 from synaug.manifests import read_manifest, read_table
-from synaug.plan import shard_name
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.shards import shard_name
+from synaug.runtime.errors import UserError
 
 _AGAIN = "run the workflow again"
 # Images that are read at once: a shard of large images need not fit into memory.
@@ -48,7 +48,9 @@ def _is_experiment(folder: Path) -> bool:
 
 def stored_files(experiment: Path) -> list[Path]:
     """The files of `experiment` that hold finished images: its shards, and what has their form."""
-    return sorted(file for name in ("shards/*", "preview", "unseen") for file in experiment.glob(f"{name}.parquet"))
+    return sorted(
+        file for name in ("shards/*", "preview", "probe_images") for file in experiment.glob(f"{name}.parquet")
+    )
 
 
 def files_to_check(experiment: Path) -> list[Path]:

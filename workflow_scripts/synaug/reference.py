@@ -1,5 +1,10 @@
-"""The pages of docs/reference/, made from the code so that they cannot say anything else: see `synaug.schema`."""
+"""Write the files that are generated from the code: config.schema.json (for editors) and docs/reference/.
 
+python -m synaug.reference
+"""
+
+import json
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +14,7 @@ from typer.main import get_command
 from synaug.cli import app
 from synaug.config import Config
 from synaug.manifests import SORT_KEYS
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
 
 # Manifest -> one row per what, and the files of this kind with the rules that make them.
 # {results}: results/<experiment>.
@@ -26,7 +31,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [
             ("{results}/shards/<shard>.parquet", "generate_shard"),
             ("{results}/preview.parquet", "preview_images"),
-            ("{results}/unseen.parquet", "unseen_images"),
+            ("{results}/probe_images.parquet", "generate_probe_images"),
         ],
     ),
     "scores": ("synthetic image of the plan, before the verdict", [("{results}/scores.parquet", "score_synthetic")]),
@@ -76,7 +81,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [("{results}/study_selection.parquet", "summarise_study")],
     ),
 }
-_MADE = "<!-- Written by `python -m synaug.schema`; changes here are lost. -->"
+_MADE = "<!-- Written by `python -m synaug.reference`; changes here are lost. -->"
 
 
 def _row(*cells: str) -> str:
@@ -267,3 +272,24 @@ def commands_page() -> str:
         context = typer.Context(one, info_name=words, terminal_width=100, **command.context_settings)
         lines += ["", f"## {words}", "", "```text", one.get_help(context).strip(), "```"]
     return "\n".join(lines) + "\n"
+
+
+def schema_text() -> str:
+    """The JSON schema of the config, as it stands in config.schema.json."""
+    return json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def files() -> dict[str, str]:
+    """Path in the repository -> text, of every generated file."""
+    return {
+        "config.schema.json": schema_text(),
+        "docs/reference/config.md": config_page(),
+        "docs/reference/manifests.md": manifests_page(),
+        "docs/reference/commands.md": commands_page(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 
 def experiments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:

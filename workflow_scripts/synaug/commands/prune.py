@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from synaug.commands.terminal import number_of
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 
 def prune(

@@ -33,7 +33,7 @@ def show(
     looked_at = Manifest(manifest)
     _print(looked_at)
     if images:
-        from synaug.tools.sheet import draw_sheet_of
+        from synaug.images.contact_sheet import draw_sheet_of
 
         drawn, cells = draw_sheet_of(manifest, images)
         some = f" of {cells:,}" if drawn < cells else ""

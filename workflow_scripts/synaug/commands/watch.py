@@ -11,7 +11,7 @@ import typer
 
 from snakemake_logger_plugin_synaug.run import EVENTS_FOLDER, EVENTS_SUFFIX, Job, Run, duration
 from snakemake_logger_plugin_synaug.view import REFRESH_S, Lines, ended_line, open_display, state_lines, summary
-from synaug.errors import ERROR_PREFIX, UserError
+from synaug.runtime.errors import ERROR_PREFIX, UserError
 
 SILENT_S = 120  # a run sets the time of its file every 10 s; a file server may show it a minute late
 

@@ -3,12 +3,17 @@
 Nothing here is about threads, GPUs or folders: those belong to the command line and to profiles.
 """
 
+from synaug.config.balance import Balance
 from synaug.config.base import Model
+from synaug.config.dataset import Dataset, Painted
 from synaug.config.evaluation import Evaluation
-from synaug.config.experiment import Config, Dataset, Imbalance, Painted, load_config
-from synaug.config.generation import Adapter, Balance, Generation, Prompts
+from synaug.config.experiment import Config, load_config
+from synaug.config.generation import Adapter, Generation
+from synaug.config.generator import GeneratorTraining
+from synaug.config.imbalance import Imbalance
+from synaug.config.prompts import Prompts
 from synaug.config.screening import Nearness, Safety, Screener, Screening, TextImage
-from synaug.config.training import JTT, CutMix, GeneratorTraining, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
+from synaug.config.training import JTT, CutMix, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
 
 __all__ = [
     "JTT", "Adapter", "Balance", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "GeneratorTraining",

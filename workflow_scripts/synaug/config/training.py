@@ -1,4 +1,4 @@
-"""Config blocks of step 4: recipes; and of the training of a generator of one's own."""
+"""Config block `recipes`: what networks are trained on, and how."""
 
 from typing import Annotated, Literal
 
@@ -187,7 +187,7 @@ class Stage2(Model):
 class Recipe(Model):
     """A way to train: which images, stage 1, and perhaps stage 2."""
 
-    data: Literal["real", "balanced", "even"] = Field(
+    data: Literal["real", "balanced", "subsampled"] = Field(
         description="Rows of the balanced manifest: the real ones; all; or, of the real ones, the same number of every "
         "class (and group), as many as the smallest has (SUBG)."
     )
@@ -210,18 +210,3 @@ class Recipe(Model):
                 f"stage2.method {self.stage2.method} needs head: linear; a cosine head has no norms or bias"
             )
         return self
-
-
-class GeneratorTraining(Model):
-    """`snakemake train_generator`: a small text-to-image model of one's own (not part of the default run)."""
-
-    images: str = Field(
-        description="Parquet with the columns image {bytes, path} and label_name, or a manifest `real`."
-    )
-    output: str = Field(description="Folder of the checkpoint that is written; replaced, with all that is in it.")
-    size: int = Field(32, ge=8, multiple_of=8, description="Side of the square images it will make, pixels.")
-    color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images it will make.")
-    autoencoder_steps: int = Field(4000, ge=1, description="Optimiser steps of the autoencoder.")
-    denoiser_steps: int = Field(20000, ge=1, description="Optimiser steps of the text encoder and the denoiser.")
-    sampling: Sampling = Field("uniform", description="What a batch of the denoiser is drawn from, as in stage 1.")
-    batch_size: int = Field(128, ge=2, description="Images per step.")

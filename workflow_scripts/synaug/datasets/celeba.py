@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synaug.config import Dataset
 from synaug.datasets.groups import SPLITS, check_groups, check_splits, image_row, read_lines
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 # Names of an attribute's values where "<attribute>" and "not <attribute>" do not say it.
 WORDS = {"Male": ("male", "female")}

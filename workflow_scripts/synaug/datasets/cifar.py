@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 # Folder, files of a part, file of the class names, key of the labels, key of the class names.
 LAYOUTS = {

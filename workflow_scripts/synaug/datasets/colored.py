@@ -5,8 +5,8 @@ import pyarrow as pa
 
 from synaug.config import Dataset
 from synaug.datasets import table
-from synaug.images import decode_image, encode_image, inspect_image
-from synaug.schemas import IMAGE
+from synaug.images.codec import decode_image, encode_image, inspect_image
+from synaug.manifests.schemas import IMAGE
 
 # As far apart as names for them allow. The first two are those of Colored-MNIST. The background stays black.
 COLORS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 CLASSES = [
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

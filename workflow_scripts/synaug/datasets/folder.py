@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synaug.config import Dataset
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 
 def find(dataset: Dataset) -> Iterator[dict]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from synaug.config import Dataset
 from synaug.datasets.table import is_inside
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 # The numbers of the splits of Waterbirds and CelebA.
 SPLITS = {"0": "train", "1": "val", "2": "test"}

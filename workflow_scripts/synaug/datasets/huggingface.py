@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 
 def files(dataset: Dataset) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from synaug.config import Dataset
 from synaug.datasets.table import is_inside
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 # The folder of an ImageNet class.
 _WORDNET_ID = re.compile(r"n\d{8}")

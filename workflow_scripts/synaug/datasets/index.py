@@ -11,12 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Dataset
-from synaug.datasets import celeba, folder, image_list, packed, published, table, utkface, waterbirds
+from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
+from synaug.datasets import conversion as packed
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.splits import make_splits
-from synaug.errors import UserError
-from synaug.images import inspect_image
-from synaug.manifests import text_hash
+from synaug.images.codec import inspect_image
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import text_hash
 
 log = logging.getLogger(__name__)
 SOURCES = {"folder": folder, "table": table, "image_list": image_list}

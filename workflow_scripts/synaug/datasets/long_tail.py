@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 
 def exponential_counts(largest: int, factor: float, classes: int) -> list[int]:

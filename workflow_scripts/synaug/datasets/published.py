@@ -13,9 +13,9 @@ import pyarrow as pa
 from synaug.config import Dataset
 from synaug.datasets import cifar, fashion_mnist
 from synaug.datasets.long_tail import draw_as_ldam_drw, exponential_counts
-from synaug.errors import UserError
-from synaug.images import encode_image
-from synaug.schemas import IMAGE
+from synaug.images.codec import encode_image
+from synaug.manifests.schemas import IMAGE
+from synaug.runtime.errors import UserError
 
 FORMATS = {"cifar10": cifar, "cifar100": cifar, "fashion_mnist": fashion_mnist}
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}

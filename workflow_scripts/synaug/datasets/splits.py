@@ -9,8 +9,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from synaug.config import Dataset
-from synaug.images import load_pixels
-from synaug.screening.hashing import SIDE, perceptual_hashes
+from synaug.images.perceptual_hash import SIDE, perceptual_hashes
+from synaug.images.store import load_pixels
 
 log = logging.getLogger(__name__)
 # Two images are near-duplicates if at most so many of the 64 bits of their hashes differ, and their thumbnails

@@ -10,8 +10,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
-from synaug.errors import UserError
-from synaug.images import encoded_images
+from synaug.images.store import encoded_images
+from synaug.runtime.errors import UserError
 
 
 def find(dataset: Dataset) -> Iterator[dict]:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from synaug.config import Dataset
-from synaug.errors import UserError
-from synaug.images import encode_image
+from synaug.images.codec import encode_image
+from synaug.runtime.errors import UserError
 
 
 def files(dataset: Dataset) -> list[Path]:

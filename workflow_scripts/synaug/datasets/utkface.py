@@ -11,7 +11,7 @@ from pathlib import Path
 
 from synaug.config import Dataset
 from synaug.datasets.groups import check_groups, image_row
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "Others")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synaug.images import iterate_pixels
-from synaug.training.backbones import Classifier
+from synaug.images.store import iterate_pixels
+from synaug.networks.classifier import Classifier
 
 
 def predict(model: Classifier, manifest: pd.DataFrame, size: int, color: str) -> pd.DataFrame:

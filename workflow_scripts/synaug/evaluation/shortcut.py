@@ -22,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from synaug.evaluation.bootstrap import group_sums, percentile_interval, resample
-from synaug.images import iterate_pixels
-from synaug.training.backbones import Classifier
+from synaug.images.store import iterate_pixels
+from synaug.networks.classifier import Classifier
 
 FOLDS = 5
 _CELL = ["label", "group"]

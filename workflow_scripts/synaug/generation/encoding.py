@@ -17,8 +17,8 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image, PngImagePlugin
 
-from synaug.images import FORMATS
-from synaug.models import CONTENTS
+from synaug.images.codec import FORMATS
+from synaug.plan.checkpoints import CONTENTS
 
 # What IPTC calls media that a model trained on others' media has made.
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from synaug.config import Adapter
-from synaug.errors import UserError
-from synaug.models import CONTENTS, adapter_files, adapter_version, model_version
+from synaug.plan.checkpoints import CONTENTS, adapter_files, adapter_version, model_version
+from synaug.runtime.errors import UserError
 
 
 def load_pipeline(row: Mapping, device: str, compile: bool = False):

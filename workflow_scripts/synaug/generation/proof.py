@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from synaug.errors import UserError, one_line
-from synaug.images import decode_image, encoded_images
+from synaug.images.codec import decode_image
+from synaug.images.store import encoded_images
 from synaug.integrity import find_experiments, stored_files
 from synaug.manifests import read_manifest, read_table
-from synaug.schemas import SCHEMAS
+from synaug.manifests.schemas import SCHEMAS
+from synaug.runtime.errors import UserError, one_line
 
 # What is loaded once, and how many images of which size share a batch on how many threads.
 _ALIKE = [
@@ -80,10 +81,10 @@ def regenerate(
     """
     import torch
 
-    from synaug.generation.devices import leased_device
     from synaug.generation.encoding import encode
     from synaug.generation.pipelines import load_pipeline
     from synaug.generation.sampling import sample
+    from synaug.runtime.devices import leased_device
 
     if model is not None:
         rows = rows.assign(model=model)
@@ -145,9 +146,9 @@ def _compare(row: dict, made: bytes, device: str, batch_size: int) -> Outcome:
 
 def _reasons(row: dict, device: str, batch_size: int) -> list[str]:
     """What is not as it was when the image was made."""
-    from synaug.generation.devices import device_name
     from synaug.generation.shards import libraries
-    from synaug.plan import SAMPLER_VERSION
+    from synaug.plan.rows import SAMPLER_VERSION
+    from synaug.runtime.devices import device_name
 
     pairs = [
         ("device", row["device"], device_name(device)),

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synaug.generation.encoding import encode, relabel_images
-from synaug.images import encoded_images
-from synaug.manifests import atomic_path, read_table, text_hash, with_group, write_manifest
-from synaug.schemas import SCHEMAS
+from synaug.images.store import encoded_images
+from synaug.manifests import read_table, with_group, write_manifest
+from synaug.manifests.schemas import SCHEMAS
+from synaug.runtime.files import atomic_path, text_hash
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +129,9 @@ def _sample_missing(
     import torch
 
     from synaug.generation.cost import Cost
-    from synaug.generation.devices import device_name, leased_device
     from synaug.generation.pipelines import load_pipeline
     from synaug.generation.sampling import sample
+    from synaug.runtime.devices import device_name, leased_device
 
     torch.set_num_threads(threads)
     parts, done = [], 0

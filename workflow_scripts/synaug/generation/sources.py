@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from synaug.errors import UserError
-from synaug.images import decode_image, read_encoded
-from synaug.places import read_located
+from synaug.images.codec import decode_image
+from synaug.images.store import read_encoded
+from synaug.manifests.located import read_located
+from synaug.runtime.errors import UserError
 
 
 class RealImages(Mapping):

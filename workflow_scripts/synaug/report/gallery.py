@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, ImageOps
 
-from synaug.images import open_image, read_encoded
+from synaug.images.codec import open_image
+from synaug.images.store import read_encoded
 from synaug.manifests import read_manifest
 
 # Of a class; fewer if there are more classes than the page has room for.

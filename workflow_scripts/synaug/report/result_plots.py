@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from synaug.evaluation.classification import SHOTS
-from synaug.report.answers import Answers, binned, reliability_table
+from synaug.report.confusion import Answers, binned, reliability_table
 from synaug.report.plots import BARS, BLACK, NUMBERED, ON_DARK, ON_LIGHT, REAL, SERIES, SYNTHETIC, name_classes
 
 NAMED = 40  # most classes that are named

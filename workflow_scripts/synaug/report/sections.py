@@ -10,9 +10,11 @@ import synaug
 from synaug.config import Config
 from synaug.imbalance import empty_cells, unevenness
 from synaug.manifests import read_manifest
-from synaug.places import read_located
-from synaug.report import advice, answers, gallery, made, plots, result_plots, tables
-from synaug.report.compared import compared
+from synaug.manifests.located import read_located
+from synaug.report import advice, gallery, plots, result_plots, tables
+from synaug.report import confusion as answers
+from synaug.report import run_info as made
+from synaug.report.comparison import compared
 
 SYNTHETIC = ["image_id", "label", "label_name", "group", "path", "row", "column", *gallery.SCORES]
 SYNTHETIC += ["accepted", "rejected_by", "reason"]

@@ -3,6 +3,6 @@
 Only `judge` is imported here: whoever wants the verdicts need not have torch.
 """
 
-from synaug.screening.judge import screen_synthetic
+from synaug.screening.filters import screen_synthetic
 
 __all__ = ["screen_synthetic"]

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from synaug.config import Screening
-from synaug.errors import UserError
-from synaug.manifests import file_hash, text_hash
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import file_hash, text_hash
 
 # File endings that decide what a checkpoint of transformers computes.
 _ENDINGS = (".json", ".safetensors", ".txt", ".model")

@@ -1,9 +1,9 @@
 """The classifier of the screening: trained on the real images alone, every class seen equally often."""
 
 from synaug.config import Stage1
-from synaug.training.backbones import Classifier
+from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
-from synaug.training.stages import train_stage1
+from synaug.training.stage1 import train_stage1
 
 
 def fit_screener(data: TrainingSet, classes: list[str], steps: int, seed: int) -> Classifier:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from synaug.config import Balance
 from synaug.manifests import read_table, with_group
-from synaug.plan import wanted_counts
-from synaug.screening.judge import CHECKS
+from synaug.plan.targets import wanted_counts
+from synaug.screening.filters import CHECKS
 from synaug.screening.metrics import METRICS
 
 # Images of each set that are compared; more would take hours and change the third digit.

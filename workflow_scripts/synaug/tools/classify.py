@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from synaug.config import Dataset
-from synaug.errors import UserError
-from synaug.generation.devices import available_devices
-from synaug.images import CHANNELS, decode_image, inspect_image
-from synaug.training.backbones import Classifier, load_classifier
+from synaug.images.codec import CHANNELS, decode_image, inspect_image
+from synaug.networks.classifier import Classifier, load_classifier
+from synaug.runtime.devices import available_devices
+from synaug.runtime.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _AT_ONCE = 256  # images; of 224 pixels they take 40 MB

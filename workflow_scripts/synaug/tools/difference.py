@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.errors import UserError
 from synaug.manifests import SORT_KEYS
+from synaug.runtime.errors import UserError
 
 _COPY = "copy"  # a row with the same key as another: the how manyth
 _MOST = 3  # rows that are named

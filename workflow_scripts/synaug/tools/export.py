@@ -11,12 +11,12 @@ import pandas as pd
 from PIL import Image
 
 from synaug import __version__
-from synaug.errors import UserError
-from synaug.images import FORMATS
+from synaug.images.codec import FORMATS
+from synaug.images.reader import stream_images, workflow_folder
 from synaug.manifests import read_manifest, with_group
-from synaug.tools.folders import new_folder
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import new_folder
 from synaug.tools.layouts import FIELDS, PROVENANCE, Files, Parquet, Tars
-from synaug.tools.stored import stream_images, workflow_folder
 
 LAYOUTS = ("imagefolder", "hf", "webdataset", "csv")
 _ENDINGS = {"JPEG": "jpg", "TIFF": "tif"}  # of other formats it is their name

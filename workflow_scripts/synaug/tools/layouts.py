@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.schemas import IMAGE
+from synaug.manifests.schemas import IMAGE
 
 # What stands beside every image, and how Arrow and the card name its type.
 FIELDS = {

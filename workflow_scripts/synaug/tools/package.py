@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from synaug import __version__
-from synaug.errors import UserError
-from synaug.images import CHANNELS
+from synaug.images.codec import CHANNELS
 from synaug.manifests import read_manifest
+from synaug.networks.classifier import Classifier
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import new_folder
 from synaug.tools.classify import find_model, load_network
-from synaug.tools.folders import new_folder
-from synaug.training.backbones import Classifier
 
 # Figures of the card: metric, subset, and what they are called there.
 _FIGURES = [

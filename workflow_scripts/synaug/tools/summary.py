@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 # Columns whose values are counted, if a manifest has them, and by which other column they are split.
 COUNTED = ("label_name", "group", "split", "source", "kind", "shot", "usable", "accepted", "rejected_by", "reason")

@@ -8,9 +8,9 @@ import torch
 
 from synaug.balance import rows_of_recipe
 from synaug.config import Stage1, Stage2
-from synaug.images import load_pixels
+from synaug.images.store import load_pixels
 from synaug.manifests import read_manifest, with_group
-from synaug.places import read_located
+from synaug.manifests.located import read_located
 from synaug.training.augmentation import augment, shift_and_flip
 from synaug.training.parallel import Process
 from synaug.training.sampling import Halves, Sampler

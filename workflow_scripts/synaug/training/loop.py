@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from synaug.errors import UserError
-from synaug.manifests import atomic_path
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import atomic_path
 from synaug.training.parallel import Process
 from synaug.training.sampling import Halves, Sampler
 from synaug.training.stream import Ahead

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from synaug.config import Loss
-from synaug.training.backbones import COSINE_SCALE
+from synaug.networks.classifier import COSINE_SCALE
 
 # Cui et al. 2019 try 0.9, 0.99, 0.999 and 0.9999; the last is that of LDAM-DRW.
 EFFECTIVE_BETA = 0.9999

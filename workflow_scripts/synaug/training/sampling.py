@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from synaug.errors import UserError
+from synaug.runtime.errors import UserError
 
 # Share of class j among the images that are drawn: n_j^q over the sum of them (Kang et al. 2020, eq. 1).
 EXPONENTS = {"class_balanced": 0.0, "square_root": 0.5, "group_balanced": 0.0}

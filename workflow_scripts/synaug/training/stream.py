@@ -10,9 +10,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from synaug.errors import UserError
-from synaug.images import CHANNELS, decode_image, open_image, read_encoded
-from synaug.manifests import atomic_path, with_group
+from synaug.images.codec import CHANNELS, decode_image, open_image
+from synaug.images.store import read_encoded
+from synaug.manifests import with_group
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import atomic_path
 from synaug.training.augmentation import draw_crops
 from synaug.training.sampling import Halves, Sampler
 

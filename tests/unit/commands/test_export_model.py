@@ -1,0 +1,136 @@
+"""`synaug export-model`: a network that can be used without the workflow, and a card that says what it is."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from synaug.manifests import write_manifest
+from synaug.networks.classifier import Classifier, load_classifier, save_classifier
+
+CLASSES = ["cat", "T-shirt|top"]
+
+
+def save_network(folder, backbone: str = "resnet8", channels: int = 1, head: str = "linear", size: int = 16):
+    torch.manual_seed(0)
+    network = Classifier(backbone, 8 if "/" not in backbone else None, CLASSES, size, channels, head)
+    network.normalise_by(torch.randint(0, 256, (10, channels, size, size), dtype=torch.uint8))
+    save_classifier(network, folder / "model.safetensors")
+    return network.eval()
+
+
+@pytest.fixture
+def trained(tmp_path, plan):
+    """results/e with the networks of two recipes, and the tables that say how good they are."""
+    home = tmp_path / "results/e"
+    keys = [
+        {"recipe": recipe, "stage": stage, "metric": metric, "subset": subset, "weighting": "images"}
+        for recipe, stage in (("real", "train"), ("synaug", "train"), ("synaug", "finetune"))
+        for metric, subset in (("accuracy", "all"), ("accuracy", "few"), ("accuracy", "class:cat"), ("ece", "all"))
+    ]
+    rows = pd.DataFrame(keys).assign(mean=0.5, low=0.4, high=0.6, seeds=3, real_images=3)
+    rows.loc[rows["stage"] == "finetune", "mean"] = 0.7654
+    write_manifest(
+        "summary", rows.assign(synthetic_images=np.where(rows["recipe"] == "real", 0, 2)), home / "summary.parquet"
+    )
+    seeds = [pd.DataFrame(keys).assign(seed=seed, value=0.1 * seed + 0.3, low=0.2, high=0.9) for seed in range(3)]
+    write_manifest("metrics", pd.concat(seeds), home / "metrics.parquet")
+    write_manifest("plan", plan.assign(licence="CC-BY"), home / "plan.parquet")
+    images = {"image_id": list("abcde"), "label": [0, 1, 1, 0, 0], "source": ["real"] * 3 + ["synthetic"] * 2}
+    images = pd.DataFrame(images).assign(
+        label_name=["cat", *CLASSES[1:] * 2, "cat", "cat"], weight=1.0, sha256="0" * 64
+    )
+    write_manifest("balanced", images, home / "balanced.parquet")
+    save_network(home / "train/real/0")
+    return home, save_network(home / "finetune/synaug/2")
+
+
+def test_the_folder_is_all_that_is_needed(synaug, trained, tmp_path):
+    """ONNX and a few lines of JSON stand in for the workflow, and say what the network says."""
+    home, network = trained
+    status, out, _ = synaug("export-model", home / "finetune/synaug/2", tmp_path / "out")
+    assert status == 0
+    assert out.splitlines()[-1].endswith("out: README.md, model.json, model.onnx, model.safetensors")
+    images = np.random.default_rng(1).integers(0, 256, (5, 1, 16, 16), np.uint8)
+    code = "import json, sys, numpy, onnxruntime; about = json.load(open('model.json'))\n"
+    code += "run = onnxruntime.InferenceSession('model.onnx').run\n"
+    code += "print(json.dumps([about['classes'], run(None, {'images': numpy.load('images.npy')})[0].tolist()]))\n"
+    code += "assert 'torch' not in sys.modules and 'synaug' not in sys.modules"
+    np.save(tmp_path / "out/images.npy", images)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    classes, found = json.loads(done.stdout)
+    assert classes == CLASSES
+    np.testing.assert_allclose(found, network.probabilities(torch.from_numpy(images)), atol=1e-4)
+    # The weights are those of the network, and the file builds it again.
+    again = load_classifier(tmp_path / "out/model.safetensors").state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in network.state_dict().items())
+    about = json.loads((tmp_path / "out/model.json").read_text())
+    assert (about["backbone"], about["width"], about["head"]) == ("resnet8", 8, "linear")
+    assert (about["recipe"], about["stage"], about["seed"], about["experiment"]) == ("synaug", "finetune", 2, "e")
+    assert (about["image"]["size"], about["image"]["color"]) == (16, "grey")
+    np.testing.assert_allclose(
+        about["normalisation"]["mean"], load_file(tmp_path / "out/model.safetensors")["mean"].flatten()
+    )
+
+
+def test_the_card_says_what_it_was_trained_on_and_how_good_it_is(synaug, trained, tmp_path):
+    home, _ = trained
+    assert synaug("export-model", home / "finetune/synaug/2", tmp_path / "out", "--no-onnx")[0] == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert "3 real and\n2 synthetic images" in card
+    assert "| accuracy, all images | 76.5 [40.0, 60.0] | 50.0 [20.0, 90.0] |" in card
+    assert "| 0 | cat | 1 | 2 | 76.5 |" in card
+    assert "| 1 | T-shirt\\|top | 2 | 0 | - |" in card
+    assert "Licence: CC-BY." in card
+    assert "onnx" not in card and not (tmp_path / "out/model.onnx").exists()
+
+
+def test_a_network_of_real_images_has_no_generator(synaug, trained, tmp_path):
+    home, _ = trained
+    assert synaug("export-model", home / "train/real/0", tmp_path / "out", "--no-onnx")[0] == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert "3 real and\n0 synthetic images" in card and "| 0 | cat | 1 | 0 | 50.0 |" in card
+    assert "Generator" not in card and "fine-tuned" not in card
+
+
+def test_the_same_network_makes_the_same_files(synaug, trained, tmp_path):
+    home, _ = trained
+    for name in "ab":
+        synaug("export-model", home / "finetune/synaug/2", tmp_path / name, "--no-onnx")
+    for file in ("model.safetensors", "model.json", "README.md"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_an_exported_network_predicts(synaug, trained, tmp_path, pngs):
+    home, _ = trained
+    synaug("export-model", home / "finetune/synaug/2", tmp_path / "out", "--no-onnx")
+    (tmp_path / "a.png").write_bytes(pngs[0])
+    there = synaug("predict", tmp_path / "a.png", "--model", home / "finetune/synaug/2")
+    assert there[0] == 0 and synaug("predict", tmp_path / "a.png", "--model", tmp_path / "out") == there
+
+
+def test_user_errors_are_one_line_and_leave_nothing(synaug, trained, tmp_path, monkeypatch):
+    home, _ = trained
+    model = home / "finetune/synaug/2"
+    save_network(tmp_path / "elsewhere")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").touch()
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    for arguments, said in (
+        ([tmp_path / "gone", tmp_path / "out"], "gone: no such file"),
+        ([tmp_path / "elsewhere", tmp_path / "out"], "is no network of an experiment"),
+        ([model, tmp_path / "full", "--no-onnx"], "full: is there already and not empty"),
+        ([model, tmp_path / "out"], "pip install 'synaug[onnx]', or say --no-onnx"),
+    ):
+        status, out, err = synaug("export-model", *arguments)
+        assert (status, out) == (2, "") and said in err and err.count("\n") == 1
+    (home / "summary.parquet").unlink()
+    assert "run the workflow" in synaug("export-model", model, tmp_path / "out", "--no-onnx")[2]
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".out*"))

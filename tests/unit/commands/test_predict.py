@@ -1,0 +1,94 @@
+"""`synaug predict`: the classes of images, by a network of the workflow."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from synaug.images.codec import decode_image
+from synaug.networks.classifier import Classifier, save_classifier
+
+CLASSES = ["cat", "dog", "T-shirt/top"]
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A network with random weights, where the workflow would put it."""
+    torch.manual_seed(0)
+    network = Classifier("resnet8", 8, CLASSES, 16, 1)
+    with torch.no_grad():
+        network.head.weight.mul_(20)  # sure of itself, so that classes differ
+    network.normalise_by(torch.randint(0, 256, (10, 1, 16, 16), dtype=torch.uint8))
+    folder = tmp_path / "results/e/finetune/synaug/0"
+    save_classifier(network, folder / "model.safetensors")
+    return folder, network
+
+
+@pytest.fixture
+def photos(tmp_path, pngs):
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for number in range(5):
+        (folder / ("more" if number == 4 else "") / f"{number}.PNG").write_bytes(pngs[number * 12])
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_classes_and_probabilities_are_those_of_the_network(synaug, model, photos, pngs):
+    folder, network = model
+    status, out, err = synaug("predict", photos, "--model", folder, "--top", 9, "--format", "json")
+    assert (status, err) == (0, "")
+    said = [json.loads(line) for line in out.splitlines()]
+    assert [one["image"] for one in said] == [str(photos / f"{i}.PNG") for i in range(4)] + [str(photos / "more/4.PNG")]
+    pixels = np.stack([decode_image(pngs[i * 12], 16, "grey") for i in range(5)])
+    expected = network.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    for one, probabilities in zip(said, expected, strict=True):
+        assert [each["class"] for each in one["classes"]] == [CLASSES[i] for i in np.argsort(-probabilities)]
+        found = {each["class"]: each["probability"] for each in one["classes"]}
+        np.testing.assert_allclose([found[name] for name in CLASSES], probabilities, atol=1e-5)
+
+
+def test_text_and_csv_say_the_same(synaug, model, photos):
+    folder, _ = model
+    text = synaug("predict", photos / "0.PNG", photos / "1.PNG", "--model", folder / "model.safetensors", "--top", 2)[1]
+    table = synaug("predict", photos / "0.PNG", photos / "1.PNG", "--model", folder, "--top", 2, "--format", "csv")[1]
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert list(rows[0]) == ["image", "class", "probability", "class_2", "probability_2"]
+    for line, row in zip(text.splitlines(), rows, strict=True):
+        first, second = (f"{row[f'class{i}']} {float(row[f'probability{i}']):.3f}" for i in ("", "_2"))
+        assert line == f"{row['image']}: {first}, {second}"
+
+
+def test_broken_images_are_named_and_the_others_classified(synaug, model, photos, pngs):
+    (photos / "2.PNG").write_bytes(pngs[0][: len(pngs[0]) // 2])
+    (photos / "3.PNG").write_text("words")
+    status, out, err = synaug("predict", photos, "--model", model[0])
+    assert status == 1
+    assert len(out.splitlines()) == 3
+    lines = err.splitlines()
+    assert lines[0].startswith(f"{photos / '2.PNG'}: is damaged")
+    assert lines[1:] == [f"{photos / '3.PNG'}: is not an image of a known format", "2 images of 5 cannot be used"]
+
+
+def test_nothing_but_broken_images(synaug, model, photos):
+    (photos / "3.PNG").write_text("")
+    status, out, err = synaug("predict", photos / "3.PNG", "--model", model[0])
+    assert (status, out, err) == (1, "", f"{photos / '3.PNG'}: is empty (0 bytes)\n")
+
+
+def test_what_is_needed_is_said(synaug, model, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "words").write_text("words")
+    for arguments, said in (
+        ([photos], "--model results/e/finetune/synaug/0"),
+        ([photos, "--model", "empty"], "empty/model.safetensors: no such file"),
+        ([photos, "--model", "words"], "is no classifier of synaug"),
+        (["gone", "--model", model[0]], "gone: no such file or folder"),
+        (["empty", "--model", model[0]], "empty: holds no image"),
+    ):
+        status, out, err = synaug("predict", *arguments)
+        assert (status, out) == (2, "") and said in err and err.count("\n") == 1

@@ -1,0 +1,210 @@
+"""A wrong config is refused with one line that names the key, the value and what is allowed."""
+
+import copy
+
+import pytest
+import yaml
+
+from synaug.config import Config, load_config
+from synaug.runtime.errors import UserError
+
+GOOD = {
+    "experiment": "e",
+    "dataset": {"source": "folder", "path": "images", "image_size": 28},
+    "generation": {"model": "m"},
+    "recipes": {"plain": {"data": "real"}},
+}
+
+
+def changed(key: str, value) -> dict:
+    """GOOD with `key` (dotted) set to `value`."""
+    config = copy.deepcopy(GOOD)
+    *blocks, last = key.split(".")
+    block = config
+    for name in blocks:
+        block = block.setdefault(name, {})
+    block[last] = value
+    return config
+
+
+def complaint(config) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_smallest_config_is_enough_and_defaults_are_those_of_the_paper():
+    config = load_config(GOOD)
+    assert config.balance.strategy == "largest"
+    assert config.seeds == [0, 1, 2]
+
+
+def test_an_unknown_key_in_a_list_of_blocks_is_said_with_what_is_allowed():
+    said = complaint(changed("generation.adapters", [{"kind": "lora", "model": "m", "strength": 1}]))
+    assert "generation.adapters.0.strength: unknown key; allowed here: file, kind, model" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("generation.steps", [10, 0], "should be 1 to 1000"),
+        ("generation.guidance", [], "should be 0 to 100"),
+        ("generation.strength", 0.5, "strength is needed with pipeline: image-to-image"),
+        ("generation.pipeline", "image-to-image", "strength is needed with pipeline: image-to-image"),
+        ("generation.adapters", [{"kind": "textual_inversion", "model": "m"}], "token is needed"),
+        ("prompts.templates", ["a {modifier} {label}"], "modifiers is needed with {modifier}"),
+        ("prompts.modifiers", ["old"], "modifiers is needed with {modifier}"),
+    ],
+)
+def test_keys_that_need_each_other(key, value, said):
+    assert said in complaint(changed(key, value))
+
+
+def test_config_of_the_repository_is_valid(repository):
+    config = load_config(yaml.safe_load((repository / "config.yaml").read_text()))
+    assert config.experiment == "fashion_mnist_lt"
+    assert {"real", "synaug"} <= set(config.recipes)
+
+
+@pytest.mark.parametrize(
+    ("block", "allowed"),
+    [
+        ("", "dataset"),
+        ("dataset", "image_size"),
+        ("imbalance", "many_above"),
+        ("balance", "strategy"),
+        ("prompts", "templates"),
+        ("generation", "guidance"),
+        ("screening", "min_contrast"),
+        ("training", "learning_rate"),
+        ("training.mixup", "alpha"),
+        ("recipes.plain", "stage1"),
+        ("recipes.plain.stage1", "learning_rate"),
+        ("recipes.plain.stage1.mixup", "alpha"),
+        ("recipes.plain.stage2", "images_per_class"),
+        ("generator", "denoiser_steps"),
+    ],
+)
+def test_unknown_key_is_named_with_the_allowed_ones(block, allowed):
+    key = f"{block}.surprise".lstrip(".")
+    message = complaint(changed(key, 1))
+    assert f"{key}: unknown key" in message
+    assert allowed in message.split(f"{key}: unknown key", 1)[1]
+
+
+def test_a_typo_under_training_is_reported_once():
+    assert complaint(changed("training.learningrate", 0.1)).count("learningrate") == 1
+
+
+def test_numbers_that_come_as_text_from_the_command_line_are_numbers():
+    config = load_config(changed("training", {"steps": "150", "learning_rate": "0.5", "flip": "false"}))
+    assert (config.training.steps, config.training.learning_rate, config.training.flip) == (150, 0.5, False)
+    assert load_config(changed("seeds", ["0", "3"])).seeds == [0, 3]
+    assert load_config(changed("prompts.negative", "12")).prompts.negative == "12"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("dataset.image_size", "28px", "integer"),
+        ("dataset.image_size", 4, "8"),
+        ("dataset.color", "gray", "'grey' or 'rgb'"),
+        ("dataset.source", "zip", "'table', 'folder'"),
+        ("generation.size", 30, "multiple of 8"),
+        ("generation.steps", True, "integer"),
+        ("generation.guidance", "high", "number"),
+        ("seeds", [0, "one"], "integer"),
+        ("recipes.plain.stage1", {"flip": "maybe"}, "boolean"),
+        ("recipes.plain.stage1", {"backbone": "resnet50"}, "resnet8"),
+        ("training", 5, "block of keys"),
+        ("experiment", "../elsewhere", "pattern"),
+        ("recipes", {}, "at least 1"),
+    ],
+)
+def test_wrong_value_is_shown_with_what_is_allowed(key, value, allowed):
+    message = complaint(changed(key, value))
+    assert key in message
+    assert allowed in message
+    shown = next(iter(value.values())) if isinstance(value, dict) and value else value
+    assert repr(shown[-1] if isinstance(shown, list) else shown) in message
+
+
+@pytest.mark.parametrize("key", ["experiment", "dataset", "generation", "recipes", "dataset.path", "generation.model"])
+def test_missing_key_is_named(key):
+    config = copy.deepcopy(GOOD)
+    block = config
+    *blocks, last = key.split(".")
+    for name in blocks:
+        block = block[name]
+    del block[last]
+    assert f"{key}: is missing" in complaint(config)
+
+
+def test_all_faults_are_in_the_one_line():
+    message = complaint({**changed("dataset.image_size", 4), "colour": 1})
+    assert "dataset.image_size" in message
+    assert "colour" in message
+
+
+@pytest.mark.parametrize("balance", [{"strategy": "fixed"}, {"target": 50}, {"strategy": "largest", "target": 50}])
+def test_target_goes_with_strategy_fixed_only(balance):
+    message = complaint({**GOOD, "balance": balance})
+    assert "balance" in message
+    assert "target" in message
+    assert load_config({**GOOD, "balance": {"strategy": "fixed", "target": 50}}).balance.target == 50
+
+
+@pytest.mark.parametrize("template", ["a photo", "a {label} on {place}", "a {Label}"])
+def test_template_must_hold_label_and_nothing_else(template):
+    message = complaint(changed("prompts.templates", ["a photo of a {label}", template]))
+    assert "prompts.templates" in message
+    assert template in message
+
+
+def test_recipe_inherits_training_and_overrides_it():
+    config = load_config(
+        {
+            **GOOD,
+            "training": {"steps": 70, "flip": False},
+            "recipes": {"plain": {"data": "real"}, "longer": {"data": "balanced", "stage1": {"steps": 90}}},
+        }
+    )
+    assert config.recipes["plain"].stage1.steps == 70
+    assert config.recipes["longer"].stage1.steps == 90
+    assert not config.recipes["longer"].stage1.flip
+
+
+def test_shot_limits_must_not_cross():
+    assert "few_below" in complaint({**GOOD, "imbalance": {"many_above": 10, "few_below": 20}})
+
+
+@pytest.mark.parametrize("seeds", [[0, 1, 0], [], [-1], [2**64]])
+def test_seeds_that_cannot_be_trained_with_are_refused(seeds):
+    assert "seeds" in complaint({**GOOD, "seeds": seeds})
+
+
+def test_empty_config_lists_what_is_missing():
+    message = complaint({})
+    assert all(f"{key}: is missing" in message for key in ("experiment", "dataset", "generation", "recipes"))
+
+
+def test_a_shared_stage_1_is_that_of_the_other_recipe_and_survives_being_written_out():
+    recipes = {"plain": {"data": "real", "stage1": {"steps": 7}}, "lws": {"stage1_of": "plain", "stage2": {}}}
+    blocks = {
+        "experiment": "x",
+        "dataset": {"source": "folder", "path": "d", "image_size": 32},
+        "generation": {"model": "m"},
+        "training": {"width": 8},
+    }
+    config = load_config({**blocks, "recipes": recipes})
+    assert config.recipes["lws"].stage1 == config.recipes["plain"].stage1
+    assert (config.recipes["lws"].data, config.recipes["lws"].stage1.steps) == ("real", 7)
+    assert Config.model_validate(config.model_dump()) == config
+    for changed, said in (
+        ({"stage1_of": "none", "stage2": {}}, "'none' should be a recipe with its own stage 1: plain"),
+        ({"stage1_of": "plain", "data": "balanced", "stage2": {}}, "leave them out"),
+        ({"stage1_of": "plain"}, "without stage2"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load_config({**blocks, "recipes": {**recipes, "lws": changed}})

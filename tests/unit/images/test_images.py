@@ -1,0 +1,189 @@
+"""Encoded images: what is wrong with them, and how they become pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from synaug.images.codec import decode_image, encode_image, inspect_image
+from synaug.images.store import load_pixels
+from synaug.runtime.errors import UserError
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+
+
+def test_a_fine_image_has_its_size_and_no_reason(encode):
+    for kind in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF"):
+        assert inspect_image(encode(NOISE, kind), 1) == (60, 40, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "empty"), (b"once upon a time", "not an image"), (b"<svg xmlns='x'></svg>", "not an image")],
+)
+def test_what_is_no_image_says_so(data, reason):
+    assert reason in inspect_image(data, 1)[2]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_file_cut_short_is_damaged(encode, kind, share):
+    data = encode(NOISE, kind)
+    assert inspect_image(data[: int(len(data) * share)], 1)[2] is not None
+
+
+def test_too_many_pixels_are_not_decoded(encode):
+    large = encode(Image.new("L", (2000, 1001)))
+    assert "2 megapixels" in inspect_image(large, 2)[2]
+    assert inspect_image(large, 2.1)[2] is None
+
+
+def as_mode(mode: str) -> Image.Image:
+    image = Image.fromarray(NOISE)
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
+def test_any_kind_of_image_decodes_to_the_wanted_shape(encode, mode, color):
+    data = encode(as_mode(mode), "JPEG" if mode == "CMYK" else "PNG")
+    pixels = decode_image(data, 28, color)
+    assert pixels.shape == (28, 28, {"grey": 1, "rgb": 3}[color])
+    assert pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_sixteen_bit_images_keep_their_brightness(encode, color):
+    eight = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+    deep = encode(Image.fromarray(eight.astype(np.uint16) * 257))
+    decoded = decode_image(deep, 64, color).astype(int)
+    assert np.abs(decoded - eight[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_encoding_loses_nothing(color):
+    pixels = NOISE[:32, :32] if color == "rgb" else NOISE[:32, :32, :1]
+    data = encode_image(pixels)
+    assert np.array_equal(decode_image(data, 32, color), pixels)
+    assert encode_image(pixels) == data
+
+
+def test_a_photograph_is_turned_upright(encode):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held with its right side up
+    stored = encode(NOISE, exif=exif)
+    upright = encode(np.rot90(NOISE, -1))
+    assert np.array_equal(decode_image(stored, 40, "rgb"), decode_image(upright, 40, "rgb"))
+
+
+def transparent(mode: str) -> tuple[Image.Image, dict]:
+    """Left half black, right half transparent with red below; and what to save it with."""
+    image = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 20, 40))
+    if mode == "P":
+        return image.convert("RGB").quantize(2), {"transparency": image.convert("RGB").quantize(2).getpixel((30, 0))}
+    if mode == "RGB":  # one colour stands for nothing
+        return image.convert("RGB"), {"transparency": (255, 0, 0)}
+    return image.convert(mode), {}
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_what_is_transparent_becomes_white(encode, mode, color):
+    image, settings = transparent(mode)
+    pixels = decode_image(encode(image, **settings), 40, color)
+    assert (pixels[:, :20] == 0).all()
+    assert (pixels[:, 20:] == 255).all()
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_an_animation_the_first_picture_counts(encode, kind):
+    frames = [Image.new("L", (20, 20), 0), Image.new("L", (20, 20), 255)]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert inspect_image(data, 1) == (20, 20, None)
+    assert decode_image(data, 20, "grey").max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_that_are_not_of_8_or_16_bits_are_a_reason(encode, mode):
+    assert "32-bit" in inspect_image(encode(Image.new(mode, (20, 20), 70000), "TIFF"), 1)[2]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_an_image_of_one_pixel_is_an_image(encode, size):
+    data = encode(Image.new("RGB", size, (9, 99, 199)))
+    assert inspect_image(data, 1) == (*size, None)
+    assert np.abs(decode_image(data, 32, "rgb").astype(int) - (9, 99, 199)).max() <= 1
+
+
+def test_the_middle_is_cut_out_undistorted(encode):
+    wide = np.zeros((28, 84, 3), np.uint8)
+    wide[:, 28:56] = 200
+    assert (decode_image(encode(wide), 28, "rgb") == 200).all()
+
+
+@pytest.fixture
+def mixed_manifest(tmp_path, pngs) -> pd.DataFrame:
+    """Twelve images, in turn in two tables and in files, with the number of the image in column `n`."""
+    rows = []
+    tables = {"a": pngs[0:12:3], "b": pngs[1:12:3]}
+    for name, images in tables.items():
+        image = pa.array([{"bytes": data, "path": None} for data in images])
+        pq.write_table(pa.table({"image": image}), tmp_path / f"{name}.parquet")
+    for n in range(12):
+        file = [tmp_path / "a.parquet", tmp_path / "b.parquet", tmp_path / f"{n}.png"][n % 3]
+        if n % 3 == 2:
+            file.write_bytes(pngs[n])
+        rows.append({"n": n, "path": str(file), "row": None if n % 3 == 2 else n // 3})
+    return pd.DataFrame(rows).astype({"row": "Int64"})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pixels_come_in_the_order_of_the_manifest(mixed_manifest, pngs, seed):
+    shuffled = mixed_manifest.sample(frac=1, random_state=seed)
+    pixels = load_pixels(shuffled, 28, "grey")
+    for n, loaded in zip(shuffled["n"], pixels, strict=True):
+        assert np.array_equal(loaded, decode_image(pngs[n], 28, "grey"))
+
+
+def test_the_same_image_may_be_wanted_twice(mixed_manifest):
+    twice = pd.concat([mixed_manifest, mixed_manifest])
+    pixels = load_pixels(twice, 28, "grey")
+    assert np.array_equal(pixels[:12], pixels[12:])
+
+
+def test_files_of_a_manifest_whose_texts_are_categories(mixed_manifest, pngs):
+    """As pyarrow reads it; of a data set of files no row names a column."""
+    files = mixed_manifest[mixed_manifest["row"].isna()].reset_index(drop=True)
+    files = files.assign(column=pd.Categorical([None] * len(files), categories=[]))
+    pixels = load_pixels(files, 28, "grey")
+    assert np.array_equal(pixels, np.stack([decode_image(pngs[n], 28, "grey") for n in files["n"]]))
+
+
+def test_no_images_are_no_pixels(mixed_manifest):
+    assert load_pixels(mixed_manifest[:0], 28, "rgb").shape == (0, 28, 28, 3)
+
+
+@pytest.mark.parametrize("lost", ["table", "row", "file", "pixels"])
+def test_an_image_that_is_gone_is_named(mixed_manifest, lost):
+    rows = mixed_manifest
+    if lost == "row":
+        rows.loc[0, "row"] = 99
+    else:
+        position = {"table": 0, "file": 2, "pixels": 2}[lost]
+        path = rows.loc[position, "path"]
+        with open(path, "wb") as file:
+            file.write(b"nothing")
+        if lost != "pixels":
+            Path(path).unlink()
+    named = rows.loc[2 if lost in ("file", "pixels") else 0, "path"]
+    with pytest.raises(UserError) as caught:
+        load_pixels(rows, 28, "grey")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,162 @@
+"""Manifests: same rows same bytes, all or nothing, and readable by others."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests.schemas import SCHEMAS
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import atomic_path, text_hash
+
+
+def real_rows(count: int = 40) -> pd.DataFrame:
+    """Rows of the manifest `real` with nulls and repeated strings."""
+    names = ["shirt", "Äpfel", "a/b", 'the "best"']
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, len(names), count)
+    return pd.DataFrame(
+        {
+            "image_id": [f"{i:04d}" for i in rng.permutation(count)],
+            "split": rng.choice(["train", "test"], count),
+            "label": label,
+            "label_name": [names[i] for i in label],
+            "path": rng.choice(["b.parquet", "a.parquet"], count),
+            "row": pd.array([None if i % 3 == 0 else i for i in range(count)], "Int64"),
+            "width": pd.array([None if i % 5 == 0 else 28 for i in range(count)], "Int32"),
+            "height": pd.array([28] * count, "Int32"),
+            "sha256": [text_hash(i) for i in range(count)],
+            "usable": [i % 5 != 0 for i in range(count)],
+            "reason": ["is empty" if i % 5 == 0 else None for i in range(count)],
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_in_another_order_give_the_same_bytes(tmp_path, seed):
+    write_manifest("real", real_rows(), tmp_path / "a.parquet")
+    write_manifest("real", real_rows().sample(frac=1, random_state=seed), tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_reading_gives_back_what_was_written(tmp_path):
+    write_manifest("real", real_rows(), tmp_path / "real.parquet")
+    read = read_manifest("real", tmp_path / "real.parquet").sort_values("image_id", ignore_index=True)
+    written = real_rows().sort_values("image_id", ignore_index=True)
+    assert read["label_name"].tolist() == written["label_name"].tolist()
+    assert read["row"].isna().tolist() == written["row"].isna().tolist()
+    assert read["reason"].isna().tolist() == written["reason"].isna().tolist()
+    assert not isinstance(read["label_name"].dtype, pd.CategoricalDtype)
+
+
+def test_read_and_written_again_gives_the_same_bytes(tmp_path):
+    write_manifest("real", real_rows(), tmp_path / "a.parquet")
+    write_manifest("real", read_manifest("real", tmp_path / "a.parquet"), tmp_path / "b.parquet")
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (real_rows().assign(surprise=1), "surprise"),
+        (real_rows().drop(columns="sha256"), "sha256"),
+        (real_rows().assign(label_name=None), "label_name"),
+    ],
+)
+def test_refused_rows_leave_the_old_file_alone(tmp_path, rows, message):
+    write_manifest("real", real_rows(), tmp_path / "real.parquet")
+    before = (tmp_path / "real.parquet").read_bytes()
+    with pytest.raises(ValueError, match=message):
+        write_manifest("real", rows, tmp_path / "real.parquet")
+    assert (tmp_path / "real.parquet").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["real.parquet"]
+
+
+def test_whole_numbers_that_became_floats_are_refused(tmp_path):
+    rows = real_rows()
+    write_manifest("real", rows.assign(row=rows["row"].astype("float64")), tmp_path / "real.parquet")  # small: exact
+    with pytest.raises(ValueError, match="row are floats, and too large for that: they were rounded"):
+        write_manifest("real", rows.assign(row=2.0**60), tmp_path / "other.parquet")
+    assert not (tmp_path / "other.parquet").exists()
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_other(tmp_path):
+    target = tmp_path / "table.parquet"
+    target.write_text("old")
+    with pytest.raises(OSError, match="disk full"), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 but not really", "folder", "other table"])
+def test_unreadable_manifest_is_one_line_that_names_the_file(tmp_path, content):
+    path = tmp_path / "real.parquet"
+    if content == "folder":
+        path.mkdir()
+    elif content == "other table":
+        pq.write_table(pa.table({"x": [1]}), path)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_manifest("real", path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_cut_short_is_a_user_error(tmp_path):
+    path = tmp_path / "real.parquet"
+    write_manifest("real", real_rows(), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="delete it and run again"):
+        read_manifest("real", path)
+
+
+@pytest.mark.parametrize("damage", range(3))
+def test_a_manifest_damaged_in_the_middle_is_a_user_error(tmp_path, damage):
+    path = tmp_path / "real.parquet"
+    write_manifest("real", real_rows(), path)
+    data = bytearray(path.read_bytes())
+    data[4 + 40 * damage : 44 + 40 * damage] = bytes(40)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"real\.parquet"):
+        read_manifest("real", path)
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_every_column_says_what_it_is(kind):
+    assert all((field.metadata or {}).get(b"about") for field in SCHEMAS[kind])
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_a_manifest_without_rows_can_be_written_and_read(tmp_path, kind):
+    write_manifest(kind, pd.DataFrame(columns=SCHEMAS[kind].names), tmp_path / "empty.parquet")
+    assert len(read_manifest(kind, tmp_path / "empty.parquet")) == 0
+
+
+def test_shard_stores_images_plain_and_says_to_others_that_they_are_images(tmp_path, shard_rows):
+    write_manifest("shard", shard_rows, tmp_path / "shard.parquet")
+    file = pq.ParquetFile(tmp_path / "shard.parquet")
+    group = file.metadata.row_group(0)
+    chunks = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert chunks["image.bytes"].compression == "UNCOMPRESSED"
+    assert "PLAIN" in chunks["image.bytes"].encodings
+    assert not any("DICTIONARY" in encoding for encoding in chunks["image.bytes"].encodings)
+    assert not chunks["image.bytes"].has_dictionary_page
+    features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    assert features["image"] == {"_type": "Image"}
+    # Uncompressed also means that the encoded images stand in the file as they are.
+    assert shard_rows["image"][0]["bytes"] in (tmp_path / "shard.parquet").read_bytes()
+
+
+@pytest.fixture
+def shard_rows(pngs) -> pd.DataFrame:
+    rows = pd.DataFrame({"image": [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(pngs[:3])]})
+    fixed = dict.fromkeys(SCHEMAS["shard"].names[1:], "x") | {"source_image": None}
+    numbers = {f.name: 1 for f in SCHEMAS["shard"] if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)}
+    return rows.assign(**(fixed | numbers))

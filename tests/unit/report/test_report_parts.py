@@ -1,0 +1,136 @@
+"""Parts of the report on hand-made tables: who is compared, what is counted, what it costs, what is advised."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from small_experiment import SETTINGS
+from synaug.config import Config
+from synaug.evaluation.classification import score
+from synaug.manifests import write_manifest
+from synaug.report import advice
+from synaug.report import run_info as made
+from synaug.report.comparison import compared
+from synaug.report.confusion import Answers, binned, confused_pairs, read_answers, reliability_table
+from synaug.report.gallery import MOST_IMAGES, numbers, shown_classes
+from synaug.report.page import duration
+from synaug.report.plots import fill_figure, inline_svg
+
+
+@pytest.mark.parametrize(
+    "recipes, baseline, expected",
+    [
+        ({"real": "real", "synaug": "balanced", "other": "balanced"}, None, ["real", "synaug"]),
+        ({"synaug": "balanced", "real": "real"}, "real", ["real", "synaug"]),
+        ({"a": "real", "synaug-1": "balanced", "synaug-2": "balanced", "b": "balanced"}, None, ["a", "synaug-1"]),
+        ({"a": "real", "b": "balanced", "c": "balanced", "d": "real"}, None, ["a", "c"]),
+        ({"a": "real", "b": "real"}, None, ["a", "b"]),
+        ({"synaug": "balanced"}, None, ["synaug"]),
+    ],
+)
+def test_baseline_and_method_are_set_side_by_side(recipes, baseline, expected):
+    blocks = {name: {"data": data} for name, data in recipes.items()}
+    config = Config.model_validate(SETTINGS | {"recipes": blocks, "evaluation": {"baseline": baseline}})
+    assert compared(config) == [(name, "train") for name in expected]
+
+
+@pytest.fixture
+def answered(tmp_path) -> tuple[pd.DataFrame, Answers]:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.full(3, 0.5), 600).astype(np.float32)
+    label = rng.integers(3, size=600)
+    rows = pd.DataFrame({"image_id": [f"{i:03}" for i in range(600)], "split": "test", "label": label})
+    rows = rows.assign(label_name=[f"class {i}" for i in label], predicted=probabilities.argmax(1))
+    rows["probabilities"] = list(probabilities)
+    rows.loc[500:, "split"] = "validation"
+    paths = [tmp_path / name for name in ("0.parquet", "1.parquet")]
+    write_manifest("predictions", rows.iloc[:250], paths[0])
+    write_manifest("predictions", rows.iloc[250:], paths[1])
+    return rows.iloc[:500], read_answers(paths, 3, "test")
+
+
+def test_confusion_and_reliability_say_what_the_metrics_say(answered):
+    rows, answers = answered
+    assert answers.confusion.sum() == 500
+    assert answers.confusion[1, 2] == ((rows["label"] == 1) & (rows["predicted"] == 2)).sum()
+    np.testing.assert_allclose(answers.shares.sum(1), 1)
+    table = reliability_table(answers)
+    error = (table["images"] * (table["accuracy"] - table["confidence"]).abs()).sum() / table["images"].sum()
+    expected = score(rows, dict.fromkeys(range(3), "many"), np.ones((1, 500), int)).loc[("ece", "all", "images"), 0]
+    assert error == pytest.approx(expected, abs=1e-6)
+
+
+def test_confused_pairs_are_the_worst_of_the_last(answered):
+    before = Answers(np.eye(3, dtype=int), np.zeros((15, 3)))
+    after = Answers(np.array([[8, 2, 0], [5, 5, 0], [0, 0, 10]]), np.zeros((15, 3)))
+    assert confused_pairs([before, after], ["a", "b", "c"]) == [
+        {"name": "b", "taken_for": "a", "shares": [0.0, 0.5]},
+        {"name": "a", "taken_for": "b", "shares": [0.0, 0.2]},
+    ]
+
+
+def test_bins_of_classes_keep_the_images():
+    confusion = np.arange(16).reshape(4, 4)
+    shares = binned(confusion, np.array([3, 2, 1, 0]), 2)
+    assert shares[0, 0] == (15 + 14 + 11 + 10) / (12 + 13 + 14 + 15 + 8 + 9 + 10 + 11)
+    np.testing.assert_allclose(shares.sum(1), 1)
+
+
+@pytest.mark.parametrize("classes", [1, 10, 100, 1000, 2000])
+def test_the_gallery_never_outgrows_the_page(classes):
+    assert classes * sum(numbers(classes)) <= MOST_IMAGES
+    assert min(numbers(classes)) >= 1
+
+
+def test_of_too_many_classes_the_largest_and_the_smallest_are_shown():
+    shown = shown_classes(pd.DataFrame({"real": np.arange(5000)[::-1]}))
+    assert len(shown) == 2000 and shown["real"].iloc[[0, -1]].tolist() == [4999, 0]
+
+
+def test_costs_count_what_is_noted_and_say_how_much_that_is(tmp_path):
+    (tmp_path / "costs").mkdir()
+    cost = {"images_sampled": 100, "seconds": 60.0, "energy_joules": 3.6e6, "peak_memory_bytes": 2**30}
+    (tmp_path / "costs" / "a.json").write_text(json.dumps(cost))
+    (tmp_path / "costs" / "b.json").write_text("{")  # damaged
+    jobs = tmp_path / "benchmarks" / "train"
+    jobs.mkdir(parents=True)
+    (jobs / "real-0.jsonl").write_text('{"s": 30.0, "max_rss": 1024}\n')
+    (jobs / "real-1.jsonl").write_text('{"s": 40.0, "max_rss": "NA"}\n')
+    rows = made.costs(tmp_path, ["a", "b"], ["train/real/0", "train/real/1", "finetune/real/0"])
+    rows = {row.pop("step"): row for row in rows}
+    expected = {"jobs": 2, "noted": 1, "seconds": 60, "joules": 3.6e6, "images": 100, "peak_bytes": 2**30}
+    assert rows["sampling"] == expected
+    expected = {"jobs": 2, "noted": 2, "seconds": 70, "joules": None, "images": None, "peak_bytes": 2**30}
+    assert rows["training"] == expected
+    assert rows["fine-tuning"]["noted"] == rows["screening"]["noted"] == 0
+
+
+def test_the_commit_is_that_of_this_code_or_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(made.synaug, "__file__", str(tmp_path / "__init__.py"))
+    assert made.commit() is None
+
+
+def test_advice_says_where_the_method_loses_and_what_one_amount_cannot_tell():
+    classes = pd.DataFrame({"label_name": ["a", "b"], "synthetic": [0, 50], "before": [0.9, 0.2], "after": [0.8, 0.6]})
+    differences = pd.DataFrame({"subset": ["class:a", "class:b"], "mean": [-0.1, 0.4], "high": [-0.05, 0.5]})
+    summary = pd.DataFrame({"series": ["real", "synaug"], "metric": "ece", "subset": "all", "mean": [0.02, 0.08]})
+    quality = pd.DataFrame({"label_name": [""], "metric": ["coverage"], "value": [0.3]})
+    tested = np.array([100, 20])
+    said = advice.about_all(classes, ["real", "synaug"], differences, summary.assign(seeds=1), quality, tested, [])
+    assert "on 1 of 2 classes: a." in said[0]
+    assert "it cannot tell. Of the 1 classes that got some, 1 gained, +40.0 points" in said[1] and "30 %" in said[1]
+    assert "from 2.0 to 8.0 %" in said[2] and "trained once" in said[3] and "± 22 points" in said[4]
+
+
+def test_figures_in_a_page_follow_its_colour_and_have_ids_of_their_own():
+    classes = pd.DataFrame({"label_name": ["<a>", "b"], "real": [2, 1], "synthetic": [0, 1]})
+    text = inline_svg(fill_figure(classes), "fill")
+    assert "currentColor" in text and "#000000" not in text and "&lt;a&gt;" in text
+    assert 'id="fill-' in text and 'id="figure_1"' not in text
+
+
+@pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (119, "119 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,58 @@
+"""The profiles of clusters beside what they have to agree with; keys of plugins only where these are installed."""
+
+import re
+from importlib.util import find_spec
+
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
+
+CLUSTERS = ["slurm", "lsf", "kubernetes", "aws-batch"]
+
+
+@pytest.fixture(params=CLUSTERS)
+def profile(repository, request) -> dict:
+    return yaml.safe_load((repository / "profiles" / request.param / "profile.yaml").read_text())
+
+
+def test_every_rule_that_a_profile_names_exists(repository, profile):
+    text = "".join(path.read_text() for path in (repository / "rules").glob("*.smk"))
+    rules = set(re.findall(r"^ *(?:rule|checkpoint) (\w+):$", text, re.MULTILINE))
+    assert set(profile["set-resources"]) | set(profile.get("set-threads", {})) <= rules
+
+
+def test_every_rule_that_always_wants_a_gpu_gets_one_where_the_plugin_does_not_see_it(repository):
+    wanting = set()
+    for path in (repository / "rules").glob("*.smk"):
+        blocks = re.split(r"^ *(?:rule|checkpoint) (\w+):$", path.read_text(), flags=re.MULTILINE)[1:]
+        for rule, block in zip(blocks[::2], blocks[1::2], strict=True):
+            if re.search(r"^ +gpu=(?!int\(SCREENING_NETWORKS\))", block, re.MULTILINE):
+                wanting.add(rule)
+    for cluster, key in (("lsf", "lsf_extra"), ("aws-batch", "_gpus")):
+        resources = yaml.safe_load((repository / "profiles" / cluster / "profile.yaml").read_text())["set-resources"]
+        assert {rule for rule, one in resources.items() if key in one} == wanting, cluster
+
+
+def test_every_key_is_one_of_snakemake_or_of_the_plugin(profile):
+    actions = get_argument_parser()._actions
+    unknown = profile.keys() - {option.removeprefix("--") for action in actions for option in action.option_strings}
+    if not find_spec(f"snakemake_executor_plugin_{profile['executor'].replace('-', '_')}"):
+        unknown = {key for key in unknown if not key.startswith(f"{profile['executor']}-")}
+    assert unknown == set()
+
+
+def test_a_profile_repeats_the_default_one_which_it_replaces(repository, profile):
+    default = yaml.safe_load((repository / "profiles" / "default" / "profile.yaml").read_text())
+    # A workstation counts its own devices; a cluster counts its own.
+    for key in default.keys() - {"resources", "__use_yte__", "__definitions__"}:
+        assert profile[key] == default[key], key
+
+
+def test_memory_and_threads_for_aws_batch_are_pairs_that_it_takes(repository):
+    # For others the plugin takes the least memory there is for that many threads, and only warns.
+    taken = pytest.importorskip("snakemake_executor_plugin_aws_batch.constant").VALID_RESOURCES_MAPPING
+    profile = yaml.safe_load((repository / "profiles" / "aws-batch" / "profile.yaml").read_text())
+    for rule, resources in profile["set-resources"].items():
+        if "mem_mb" in resources:
+            assert profile["set-threads"][rule] in taken[resources["mem_mb"]], rule
+    assert {1, 2} <= set(taken[profile["default-resources"]["mem_mb"]])

@@ -1,0 +1,30 @@
+"""Put the real training images and the best of the accepted synthetic ones into one manifest."""
+
+from synaug.balance import build_balanced_manifest
+from synaug.config import Balance
+from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.logs import job_log
+
+
+def main(real: str, synthetic: str, imbalance: str, train_split: str, balance: dict, balanced: str) -> None:
+    """Join the manifests `real` and `synthetic` into the manifest `balanced`; `imbalance` says how many are wanted."""
+    rows = build_balanced_manifest(
+        read_manifest("real", real),
+        read_manifest("synthetic", synthetic),
+        read_manifest("imbalance", imbalance),
+        train_split,
+        Balance.model_validate(balance),
+    )
+    write_manifest("balanced", rows, balanced)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.real,
+            snakemake.input.synthetic,
+            snakemake.input.imbalance,
+            snakemake.params.train_split,
+            snakemake.params.balance,
+            snakemake.output.balanced,
+        )

@@ -1,0 +1,47 @@
+"""Make the images of one shard: copy those that exist anywhere in results/, sample the others."""
+
+from pathlib import Path
+
+from synaug.generation.locks import one_at_a_time
+from synaug.generation.shards import generate_shard
+from synaug.generation.sources import RealImages
+from synaug.manifests import read_manifest
+from synaug.plan.estimate import stored_files
+from synaug.runtime.logs import job_log
+
+
+def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, threads: int) -> None:
+    """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`.
+
+    real: the manifest of this name, for image-to-image. What it cost goes to <results>/costs/<shard>.json, which no
+    rule depends on.
+    """
+    out = Path(out)
+    experiment, results = out.parents[1], out.parents[2]
+    rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
+    with one_at_a_time(results, out.stem):
+        # Only now: what another run made while this one waited is there. Also what it began.
+        existing = [*stored_files(results), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
+        generate_shard(
+            rows,
+            batch_size,
+            out,
+            experiment / "work" / out.stem,
+            existing,
+            threads,
+            compile=compile,
+            sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
+            cost_file=experiment / "costs" / f"{out.stem}.json",
+        )
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.plan,
+            snakemake.input.get("real"),
+            snakemake.output.shard,
+            snakemake.resources.batch_size,
+            bool(snakemake.resources.compile),
+            snakemake.threads,
+        )

@@ -1,0 +1,26 @@
+"""Train the classifier of the screening on the real training images."""
+
+import torch
+
+from synaug.manifests.located import read_located
+from synaug.networks.classifier import save_classifier
+from synaug.runtime.devices import leased_device
+from synaug.runtime.logs import job_log
+from synaug.screening.fit import fit_screener
+from synaug.training.data import load_training_set
+
+
+def main(real: str, settings: dict, threads: int, out: str) -> None:
+    """Train on the manifest `real` into the file `out`. settings: see rules/screening.smk."""
+    torch.set_num_threads(threads)
+    images = read_located("real", real)
+    classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)
+    with leased_device() as device:
+        data = load_training_set(train, settings["image_size"], settings["color"], device)
+        save_classifier(fit_screener(data, classes, settings["steps"], settings["seed"]), out)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(snakemake.input.real, snakemake.params.settings, snakemake.threads, snakemake.output.model)

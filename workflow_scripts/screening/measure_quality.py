@@ -1,0 +1,30 @@
+"""Measure how good the synthetic images are that were kept, per class and over all."""
+
+from synaug.config import Balance
+from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.logs import job_log
+from synaug.screening.quality import measure_quality, read_features
+
+
+def main(synthetic: str, balanced: str, imbalance: str, features: str | None, balance: dict, quality: str) -> None:
+    """Compare what the manifest `balanced` holds of `synthetic` with its real images, into the manifest `quality`."""
+    rows = measure_quality(
+        read_manifest("synthetic", synthetic),
+        read_manifest("balanced", balanced),
+        read_manifest("imbalance", imbalance),
+        Balance.model_validate(balance),
+        read_features(features) if features else None,
+    )
+    write_manifest("quality", rows, quality)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.synthetic,
+            snakemake.input.balanced,
+            snakemake.input.imbalance,
+            snakemake.input.get("features"),
+            snakemake.params.balance,
+            snakemake.output.quality,
+        )

@@ -1,0 +1,62 @@
+"""Score every synthetic image: contrast, networks, and the nearest other images."""
+
+import os
+from pathlib import Path
+
+from synaug.config import Screening
+from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests.located import read_located
+from synaug.manifests.schemas import SCHEMAS
+from synaug.runtime.logs import job_log
+from synaug.runtime.paths import name_of, root_of
+from synaug.screening.scoring import Form, score_synthetic
+
+PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "index", "prompt", "stored_size", "shard"]
+
+
+def main(
+    plan: str, shards: list[str], real: str | None, classifier: str | None, settings: dict, threads: int, out
+) -> None:
+    """Score the images of `plan` in `shards` into `out.scores` and, with a feature space, `out.features`.
+
+    settings: see rules/screening.smk. real: only with networks or leakage. classifier: its weights, if it is on.
+    """
+    screening, form = Screening.model_validate(settings["screening"]), Form(**settings["form"])
+    rows, images = read_manifest("plan", plan, PLAN_COLUMNS), read_located("real", real) if real else None
+    paths = {Path(path).stem: path for path in shards}
+    if screening.classifier or screening.text_image or screening.safety:
+        scores, features = _with_networks(rows, paths, images, classifier, screening, form, threads)
+    else:
+        scores, features = score_synthetic(rows, paths, images, screening, form)
+    names = {path: name_of(path, root_of(plan)) for path in shards}
+    write_manifest("scores", scores.assign(path=scores["path"].map(names)), out.scores)
+    if screening.feature_space:
+        write_manifest("features", SCHEMAS["features"].empty_table() if features is None else features, out.features)
+
+
+def _with_networks(rows, paths, images, classifier, screening, form, threads):
+    """As score_synthetic, on a device. Its imports take seconds that a screening without networks need not wait."""
+    import torch
+
+    from synaug.runtime.devices import leased_device
+    from synaug.screening.scorers import load_scorers
+
+    torch.set_num_threads(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    with leased_device() as device:
+        scorers = load_scorers(screening, form, classes, classifier, device)
+        return score_synthetic(rows, paths, images, screening, form, scorers)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.plan,
+            list(snakemake.input.shards),
+            snakemake.input.get("real"),
+            snakemake.input.get("classifier"),
+            snakemake.params.settings,
+            snakemake.threads,
+            snakemake.output,
+        )

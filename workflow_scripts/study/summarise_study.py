@@ -1,0 +1,48 @@
+"""Put the results of all experiments of a study into one table, one figure and one page."""
+
+from synaug.manifests import read_manifest, write_manifest
+from synaug.report.study_page import markdown, study_figure, study_page
+from synaug.runtime.files import atomic_path
+from synaug.runtime.logs import job_log
+from synaug.study import collect
+
+
+def main(
+    summaries: list[str],
+    differences: list[str],
+    selections: dict[str, str],
+    variants: dict[str, list[str]],
+    name: str,
+    out,
+) -> None:
+    """Join manifests into the files `out.summary`, `out.differences`, `out.text`, `out.page` and `out.picture`.
+
+    summaries, differences: one file per variant, in the order of `variants` (variant -> its recipes). selections:
+    variant -> the file with the settings that its validation images choose; without any `out.selection` is not written.
+    name: of the study.
+    """
+    summary = collect(variants, [read_manifest("summary", path) for path in summaries])
+    deltas = collect(variants, [read_manifest("differences", path) for path in differences])
+    chosen = collect(selections, [read_manifest("selection", path) for path in selections.values()])
+    write_manifest("study", summary, out.summary)
+    write_manifest("study_differences", deltas, out.differences)
+    if chosen is not None:
+        write_manifest("study_selection", chosen, out.selection)
+    with atomic_path(out.text) as temporary:
+        temporary.write_text(markdown(summary, deltas, variants, name, chosen))
+    with atomic_path(out.page) as temporary:
+        temporary.write_text(study_page(summary, deltas, variants, name, chosen))
+    with atomic_path(out.picture) as temporary:
+        study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.summaries,
+            snakemake.input.differences,
+            dict(zip(snakemake.params.selected, snakemake.input.selections, strict=True)),
+            snakemake.params.variants,
+            snakemake.params.name,
+            snakemake.output,
+        )

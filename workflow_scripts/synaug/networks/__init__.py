@@ -1,0 +1,1 @@
+"""Networks: small residual ones, those of torchvision and timm, and their files."""

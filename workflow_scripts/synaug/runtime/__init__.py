@@ -1,0 +1,1 @@
+"""What a job needs whatever its step: errors, logs, files, paths, disk space, devices."""

@@ -1,0 +1,68 @@
+"""Files that appear whole or not at all, and hashes of their content."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+from synaug.runtime.errors import UserError
+
+
+class atomic_path:
+    """Context manager: a temporary path beside `path` that becomes `path` (fsync, rename) if the block succeeds."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.temporary
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            with self.temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(self.temporary, self.path)
+        else:
+            self.temporary.unlink(missing_ok=True)
+
+
+def file_hash(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Made once: a plan has millions of hashes.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def text_hash(*parts: Iterable) -> str:
+    """SHA-256 (hexadecimal) of values that JSON can write; another order, type or number gives another hash."""
+    return hashlib.sha256(_compact(parts).encode()).hexdigest()
+
+
+@contextmanager
+def new_folder(path: Path) -> Generator[Path]:
+    """Yield an empty folder beside `path`, which becomes `path` if the block succeeds and goes if it does not.
+
+    Raises UserError if there is something at `path` already, other than an empty folder.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path}: is there already and not empty; name a new folder, or delete it")
+    path = Path(os.path.abspath(path))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.rename(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

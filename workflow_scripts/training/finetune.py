@@ -1,0 +1,45 @@
+"""Stage 2: re-train the last layer on a few real images, and let the network read the held-out images again."""
+
+import numpy as np
+import torch
+
+from synaug.balance import rows_of_recipe
+from synaug.config import Recipe
+from synaug.evaluation.predictions import predict
+from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests.located import read_located
+from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.devices import leased_device
+from synaug.runtime.logs import job_log
+from synaug.training.data import load_images
+from synaug.training.stage2 import finetune_stage2
+
+
+def main(model: str, table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, out) -> None:
+    """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`. The rest as for `train`."""
+    torch.set_num_threads(1)
+    recipe = Recipe.model_validate(settings["recipe"])
+    trained_on = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data)
+    counts = np.bincount(trained_on["label"])
+    images = read_located("real", real)
+    asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
+    with leased_device() as device:
+        data = load_images(table, packed, "real", settings, threads, device)
+        tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, counts)
+        write_manifest("predictions", predict(tuned, asked, settings["image_size"], settings["color"]), out.predictions)
+    write_manifest("history", history, out.history)
+    save_classifier(tuned, out.model)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.model,
+            snakemake.input.get("index", snakemake.input.balanced),
+            snakemake.input.get("packed"),
+            snakemake.input.real,
+            snakemake.params.settings,
+            int(snakemake.wildcards.seed),
+            snakemake.threads,
+            snakemake.output,
+        )

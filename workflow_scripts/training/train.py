@@ -1,0 +1,87 @@
+"""Stage 1: train a whole network on the images of a recipe, and let it read the held-out images."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+
+from synaug.config import Recipe
+from synaug.evaluation.predictions import predict
+from synaug.manifests import write_manifest
+from synaug.manifests.located import read_located
+from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.devices import leased_devices
+from synaug.runtime.logs import job_log
+from synaug.training.data import load_images
+from synaug.training.loop import Checkpoint
+from synaug.training.parallel import Process, run_on
+from synaug.training.stage1 import train_stage1
+
+
+def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkpoint:
+    """Where an interrupted training of `recipe` with `seed` continues: <experiment>/checkpoints/<recipe>-<seed>.pt.
+
+    decisive: everything that decides the network, as values that JSON can write. If one of them has changed, training
+    begins anew.
+    """
+    key = hashlib.sha256(json.dumps([seed, *decisive], sort_keys=True).encode())
+    return Checkpoint(experiment / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
+
+
+def main(
+    table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, checkpoint: Checkpoint, out
+) -> None:
+    """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
+    # Whatever the machine: another number of threads adds up in another order, and gives another network.
+    torch.set_num_threads(1)
+    recipe = Recipe.model_validate(settings["recipe"])
+    images = read_located("real", real)
+    classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
+    with leased_devices(recipe.stage1.devices) as devices:
+        device = run_on(
+            devices, train, table, packed, classes, settings, seed, threads, checkpoint, out.model, out.history
+        )
+        model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
+        write_manifest("predictions", predict(model, asked, settings["image_size"], settings["color"]), out.predictions)
+
+
+def train(
+    process: Process,
+    table: str,
+    packed: str | None,
+    classes: list[str],
+    settings: dict,
+    seed: int,
+    threads: int,
+    checkpoint: Checkpoint,
+    model_file: str,
+    history_file: str,
+) -> None:
+    """Train the network as (one of the processes of) `process`, and write it and its history."""
+    torch.set_num_threads(1)
+    recipe = Recipe.model_validate(settings["recipe"])
+    checkpoint = checkpoint.of(process)
+    data = load_images(table, packed, recipe.data, settings, threads, process.device)
+    model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
+    if process.rank == 0:
+        write_manifest("history", history, history_file)
+        save_classifier(model, model_file)
+    checkpoint.forget()
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
+        experiment = Path(snakemake.output.model).parents[3]
+        main(
+            snakemake.input.get("index", snakemake.input.balanced),
+            snakemake.input.get("packed"),
+            snakemake.input.real,
+            settings,
+            seed,
+            snakemake.threads,
+            checkpoint_of(experiment, recipe, seed, settings, snakemake.params.images, snakemake.params.code),
+            snakemake.output,
+        )
