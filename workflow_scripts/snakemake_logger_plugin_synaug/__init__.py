@@ -83,6 +83,7 @@ class LogHandler(LogHandlerBase):
         self.run, self.reasons = Run(Path()), defaultdict(Counter)
         self.events: list[dict] = []  # those before there is a file
         self.file: TextIO | None = None
+        self.guard = threading.Lock()  # of `run`, which two threads use
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._keep_up, daemon=True)
 
@@ -90,7 +91,8 @@ class LogHandler(LogHandlerBase):
         """Show what `record` says, and write its event to the file."""
         try:
             if event := as_event(record):
-                job = self.run.feed(event)
+                with self.guard:
+                    job = self.run.feed(event)
                 if not self.common_settings.dryrun:
                     self._write(event)
             if self.snakemakes:
@@ -153,20 +155,20 @@ class LogHandler(LogHandlerBase):
             self.file = (folder / f"{name}{EVENTS_SUFFIX}").open("x", buffering=1)
             self.thread.start()
         if self.file:
-            for event in self.events:
-                print(json.dumps(event, default=str), file=self.file)
+            for waiting in self.events:
+                print(json.dumps(waiting, default=str), file=self.file)
             self.events.clear()
 
     def _keep_up(self) -> None:
         """Refresh the view, and set the time of the file, by which others know that this run goes on."""
         beat = 0.0
         while not self.stopped.is_set():
-            with self.lock:
-                if not self.snakemakes and not self.quiet & {"PROGRESS", "ALL"}:
+            if not self.snakemakes and not self.quiet & {"PROGRESS", "ALL"}:
+                with self.guard:
                     self.display.refresh(self.run)
-                if time.monotonic() - beat > HEARTBEAT_S:
-                    os.utime(self.file.fileno())
-                    beat = time.monotonic()
+            if time.monotonic() - beat > HEARTBEAT_S:
+                os.utime(self.file.fileno())
+                beat = time.monotonic()
             self.stopped.wait(REFRESH_S)
 
 
@@ -175,7 +177,7 @@ def as_event(record: logging.LogRecord) -> dict | None:
     kind = getattr(record, "event", None)
     event = {"time": record.created, "event": str(kind)}
     if kind in (None, LogEvent.ERROR):
-        if _NOISE.match(text := record.getMessage()):
+        if record.levelno < logging.INFO or _NOISE.match(text := record.getMessage()):
             return None
         return event | {"event": "message", "level": record.levelname.lower(), "message": text}
     if kind not in _FIELDS:

@@ -18,15 +18,18 @@ EVENTS_FOLDER, EVENTS_SUFFIX = Path(".snakemake") / "log", ".events.jsonl"
 HEARTBEAT_S = 10.0  # how often the time of the file is set, as long as the run goes on
 
 # Lines of the jobs' logs: `12/30 images, 3.1 images/s, 6 s left`, `denoiser: step 400 of 600, loss 0.2, 12 s left`.
-_PROGRESS = re.compile(r"(?:\d\d:\d\d:\d\d )?((?:\w+: )?(?:step )?(\d+)(?:/| of )(\d+)\b.*)")
+_PROGRESS = re.compile(r"(?:\d\d:\d\d:\d\d )?((?:\w+: )?(?:step )?(\d+)(?:/| of )(\d+)(?: images)?)(, .*)?")
 _CTRL_C = "Terminating processes on user request"  # Snakemake's message
-_LEFT = re.compile(r"(\d+) s left$")
+_LEFT = re.compile(r", (\d+) s left$")
 _TAIL_BYTES = 4096
 
 
 @dataclass
 class Progress:
-    """How far a job is, by the last line of its log that says so; left_s: seconds, None if the line names none."""
+    """How far a job is, by the last line of its log that says so.
+
+    text: the line, with the time left first and as it is now. left_s: seconds, None if the line names none.
+    """
 
     text: str
     done: int
@@ -64,13 +67,13 @@ class Run:
         self.jobs: dict[int, Job] = {}  # by Snakemake's id; a job that is tried again replaces its first attempt
         self.planned: Counter[str] = Counter()  # jobs by rule, as known at the start
         self.done, self.total = 0, 0
-        self.started, self.ended = 0.0, 0.0
+        self.started, self.ended = float("inf"), 0.0
         self.interrupted = False
         self.finished: list[Job] = []
 
     def feed(self, event: dict) -> Job | None:
         """Take one event in; the job that has ended with it, if one has."""
-        self.started = self.started or event["time"]
+        self.started = min(self.started, event["time"])
         match event["event"]:
             case "run_info":
                 self.planned = Counter(event["stats"])
@@ -202,12 +205,12 @@ def error_line(logs: list[Path]) -> str:
 def _last_progress(log: Path) -> Progress | None:
     for line in reversed(_tail(log)):
         if progress := _PROGRESS.fullmatch(line):
-            text, done, total = progress.groups()
+            text, done, total, rest = progress.groups(default="")
             left_s = None
-            if left := _LEFT.search(text):  # at the time of the line
+            if left := _LEFT.search(rest):  # when the line was written
                 left_s = max(0.0, float(left[1]) - (time.time() - log.stat().st_mtime))
-                text = f"{text[: left.start()]}{duration(left_s)} left"
-            return Progress(text, int(done), int(total), left_s)
+                text, rest = f"{text}, {duration(left_s)} left", rest[: left.start()]
+            return Progress(text + rest, int(done), int(total), left_s)
     return None
 
 

@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TextIO
 
 from snakemake_logger_plugin_synaug.run import Job, Run, duration
@@ -131,8 +130,9 @@ class Terminal:
         """Show how far `run` is now."""
         from rich.live import Live
 
-        with suppress(OSError):
-            self.console.size = os.get_terminal_size(self.file.fileno())
+        size = os.get_terminal_size(self.file.fileno())
+        if size.columns and size.lines:  # some terminals do not know theirs
+            self.console.size = size
         if not self.live:
             self.live = Live(
                 console=self.console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
@@ -158,7 +158,8 @@ class Terminal:
         now, width = time.time(), self.console.width
         jobs = sorted(run.running(), key=run.has_begun, reverse=True)
         shown = jobs[: max(0, min(_JOBS, self.console.height - 4))]
-        names = min(max(len(name) for name in [_ALL, *(job.name for job in shown)]), width // 3)
+        more = f"and {len(jobs) - len(shown)} more" if len(jobs) > len(shown) else ""
+        names = min(max(len(name) for name in [_ALL, more, *(job.name for job in shown)]), width // 3)
         bars = min(20, max(0, width - 60))
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=names, no_wrap=True, overflow="ellipsis")
@@ -169,8 +170,8 @@ class Terminal:
             progress = run.progress(job)
             bar = ProgressBar(max(1, progress.total), progress.done) if progress else ""
             grid.add_row(Text(job.name), bar, Text(state(run, job, now), style="dim"))
-        if len(jobs) > len(shown):
-            grid.add_row(Text(f"and {len(jobs) - len(shown)} more", style="dim"))
+        if more:
+            grid.add_row(Text(more, style="dim"))
         bar = ProgressBar(max(1, run.total), run.done)
         grid.add_row(Text(_ALL, style="bold"), bar, Text(overall(run, now), style="bold"))
         return grid
