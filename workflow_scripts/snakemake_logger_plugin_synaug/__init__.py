@@ -37,15 +37,24 @@ _FIELDS = {
     LogEvent.SHELLCMD: ("shellcmd", "cmd"),
 }
 
-# Messages that say how Snakemake works, or repeat what is shown anyway. Snakemake's own log has them.
-_NOISE = re.compile(
-    r"(?:None)?$|Assuming unrestricted shared filesystem|Building DAG of jobs|Using shell: |Conda environments: ignored"
-    r"|Singularity containers: ignored|Group jobs: inactive|Select jobs to execute|Updating checkpoint dependencies"
-    r"|DAG of jobs will be updated after completion|Exiting because a job execution failed|Elapsed time: "
-    r"|Complete log\(s\): |Job \d+ has been submitted with SLURM jobid|This was a dry-run"
-    r"|Reasons:\n|Some jobs were triggered by provenance|Rules with provenance triggered jobs"
+# How messages start that say how Snakemake works, or repeat what is shown anyway. Snakemake's own log has them.
+_NOISE = (
+    *("Assuming unrestricted shared filesystem", "Building DAG of jobs", "Using shell: ", "Elapsed time: "),
+    *("Conda environments: ignored", "Singularity containers: ignored", "Group jobs: inactive", "Complete log(s): "),
+    *("Select jobs to execute", "Updating checkpoint dependencies", "DAG of jobs will be updated after completion"),
+    *("Job rate limit reached", "Exiting because a job execution failed", "WorkflowError:\nAt least one job did not"),
+    # Files, one by one.
+    *("Removing output files of failed job", "Removing temporary output", "Removing local copy of storage file"),
+    *("Retrieving from storage", "Finished retrieval", "Storing in storage", "Storing output in storage"),
+    "Finished upload",
+    # A dry run.
+    *("This was a dry-run", "Would remove temporary output", "Reasons:\n", "Some jobs were triggered by provenance"),
+    "Rules with provenance triggered jobs",
+)
+_NOISE_PATTERN = re.compile(
+    r"(?:None)?$|Job \d+ has been submitted with SLURM jobid|Submitted (?:group )?job \S+ with external jobid"
     # A job's own event says why it failed. Status 1: its script wrote the error to its log; 130: Ctrl-C.
-    r"|WorkflowError:\nAt least one job did not|RuleException:\nCalledProcessError.*non-zero exit status (?:1|130)\.$",
+    r"|RuleException:\nCalledProcessError.*non-zero exit status (?:1|130)\.$",
     re.DOTALL,
 )
 
@@ -177,7 +186,8 @@ def as_event(record: logging.LogRecord) -> dict | None:
     kind = getattr(record, "event", None)
     event = {"time": record.created, "event": str(kind)}
     if kind in (None, LogEvent.ERROR):
-        if record.levelno < logging.INFO or _NOISE.match(text := record.getMessage()):
+        text = record.getMessage()
+        if record.levelno < logging.INFO or text.startswith(_NOISE) or _NOISE_PATTERN.match(text):
             return None
         return event | {"event": "message", "level": record.levelname.lower(), "message": text}
     if kind not in _FIELDS:

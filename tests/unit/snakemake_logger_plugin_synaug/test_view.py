@@ -128,6 +128,7 @@ from pathlib import Path
 from snakemake_logger_plugin_synaug.run import Run
 from snakemake_logger_plugin_synaug.view import Terminal
 display, run = Terminal(sys.stderr, capture=True), Run(Path())
+run.feed({"time": time.time(), "event": "run_info", "stats": {"total": 1}})
 display.refresh(run)
 print("from this process", file=sys.stderr)
 subprocess.run(["echo", "from a child"])
