@@ -1,15 +1,13 @@
-"""Generation of a shard: real images to start from, batch size, measured usage, progress."""
+"""Generation of a shard: real images to start from, batch size, measured usage."""
 
-import io
 import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from synaug.generation.cost import Cost
 
 from synaug.generation import batch_size
-from synaug.generation.progress import Progress
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest, write_manifest
@@ -58,11 +56,12 @@ def test_an_interrupted_job_keeps_the_batch_size_of_its_trial(plan, tmp_path, mo
     monkeypatch.setattr(batch_size, "find_batch_size", lambda *_: 3)
     work = tmp_path / "work"
 
-    def stop() -> None:
+    def stop(*_) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1, on_batch=stop)
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(Cost, "sampled", stop)
+        generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1)
     monkeypatch.setattr(batch_size, "find_batch_size", lambda *_: 5)
     generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1)
     assert set(read_manifest("shard", tmp_path / "shard.parquet", ["batch_size"])["batch_size"]) == {3}
@@ -77,29 +76,3 @@ def test_usage_is_written_only_if_images_were_sampled(plan, tmp_path):
     copied = tmp_path / "b.json"
     generate_shard(plan, 4, tmp_path / "b.parquet", tmp_path / "w", [tmp_path / "a.parquet"], 1, cost_file=copied)
     assert not copied.exists()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_person_at_the_terminal_sees_all_shards_in_one_line(plan, tmp_path, monkeypatch):
-    rows = pd.concat([plan.assign(shard="0" * 16), plan.assign(shard="1" * 16, index=plan["index"] + 100)])
-    write_manifest("plan", rows, tmp_path / "plan.parquet")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "__stderr__", terminal)
-    progress = Progress(str(tmp_path / "plan.parquet"), tmp_path)
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / f"{'0' * 16}.parquet").write_bytes(b"")
-    (tmp_path / "work" / ("1" * 16)).mkdir(parents=True)
-    (tmp_path / "work" / ("1" * 16) / "half.parquet").write_bytes(b"PAR1")
-    progress.show()
-    assert "11 of 22 images" in terminal.getvalue()
-
-
-def test_a_log_file_sees_no_such_line(plan, tmp_path, monkeypatch):
-    write_manifest("plan", plan, tmp_path / "plan.parquet")
-    monkeypatch.setattr(sys, "__stderr__", io.StringIO())
-    Progress(str(tmp_path / "plan.parquet"), tmp_path).show()
-    assert sys.__stderr__.getvalue() == ""

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from synaug.generation.locks import shard_lock
-from synaug.generation.progress import Progress
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
@@ -33,7 +32,6 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
             compile=compile,
             sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
             cost_file=experiment / "costs" / f"{out.stem}.json",
-            on_batch=Progress(plan, experiment).show,
         )
 
 

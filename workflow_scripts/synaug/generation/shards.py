@@ -9,7 +9,7 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,15 +45,13 @@ def generate_shard(
     compile: bool = False,
     sources: Mapping[str, np.ndarray] | None = None,
     cost_file: Path | None = None,
-    on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
 
     batch_size: images sampled together; 0: found by a trial. existing: files from which images with the same ids are
     copied; a damaged file is skipped. work: folder for finished batches, from which a killed job continues; deleted at
     the end. threads: of the CPU, for sampling and for encoding. compile, sources: see `load_pipeline` and `sample`.
-    cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled. on_batch:
-    called after each batch that is written to disk.
+    cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled.
     Returns {"copied", "sampled"}: numbers of images.
     torch and diffusers are not imported if nothing has to be sampled.
     """
@@ -66,7 +64,7 @@ def generate_shard(
     missing = rows[~rows["image_id"].isin(available)]
     log.info("%d images wanted: %d finished before, %d copied, %d to sample", len(rows), resumed, copied, len(missing))
     if len(missing):
-        sampled, usage = _sample_missing(missing, batch_size, work, threads, compile, sources, on_batch)
+        sampled, usage = _sample_missing(missing, batch_size, work, threads, compile, sources)
         tables += sampled
         if cost_file:
             with atomic_path(cost_file) as temporary:
@@ -123,7 +121,7 @@ def _undamaged(images: pa.Table, file: Path) -> pa.Table:
 
 
 def _sample_missing(
-    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, sources, on_batch
+    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, sources
 ) -> tuple[list[pa.Table], dict]:
     """Sample `rows` and write every finished batch to `work`. Returns the batches, and what sampling used."""
     import torch
@@ -151,14 +149,12 @@ def _sample_missing(
             for batch, pixels in sample(pipeline, alike, size, sources):
                 if being_written is not None:
                     tables.append(being_written.result())
-                    on_batch()
                 being_written = writer.submit(_write_batch, batch, pixels, columns, work, encoders)
                 sampled += len(batch)
                 rate = meter.batch_sampled(len(batch))
                 seconds_left = (len(rows) - sampled) / rate
                 log.info("%d/%d images, %.1f images/s, %.0f s left", sampled, len(rows), rate, seconds_left)
         tables.append(being_written.result())
-        on_batch()
         encoded_bytes = sum(len(image) for table in tables for image in encoded_images(table.column("image")))
         return tables, meter.total(rows, encoded_bytes)
 

@@ -34,6 +34,10 @@ def job_log(path: str | os.PathLike) -> Generator[None]:
             log.flush()
             # Not sys.exit: Snakemake prints an exception that leaves the script, with its traceback.
             os._exit(1)
+        except KeyboardInterrupt:  # Ctrl-C reaches every job
+            print("interrupted", file=log)
+            log.flush()
+            os._exit(130)
         finally:
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
