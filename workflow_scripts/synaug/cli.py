@@ -16,7 +16,7 @@ from synaug.runtime.errors import ERROR_PREFIX, UserError
 # Name -> first line of its help, in the order of `synaug --help`. The rest is in `synaug.commands.<name>`.
 COMMANDS = {
     "init": "Inspect your images and write a config for them.",
-    "watch": "Show the progress of a run, and what failed.",
+    "watch": "Show the progress of a run and what failed.",
     "show": "Show the columns, counts and some rows of a manifest.",
     "diff": "Show the differences between two manifests.",
     "export": "Write the balanced training set for other tools.",

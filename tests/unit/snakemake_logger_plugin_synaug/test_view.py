@@ -53,9 +53,9 @@ def test_the_lines_of_a_recorded_run():
         if job := run.feed(event):
             lines.append(ended_line(run, job))
     assert re.fullmatch(r"\d\d:\d\d:\d\d \[ 1/15\] Index the real images: \d+ s", lines[0])
-    assert re.fullmatch(r"\d\d:\d\d:\d\d \[16/17\] Write the report: \d+ s", lines[-2])
+    assert re.fullmatch(r"\d\d:\d\d:\d\d \[22/23\] Write the report: \d+ s", lines[-2])
     assert all(len(line) < 100 for line in lines)
-    assert summary(run)[0].startswith("17 of 17 steps done in ")
+    assert summary(run)[0].startswith("23 of 23 steps done in ")
     assert summary(run)[1] == "Report: results/look/report.html"
 
 

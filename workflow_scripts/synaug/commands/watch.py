@@ -20,7 +20,7 @@ def watch(
     experiment: Annotated[Path, typer.Argument(help="results/<experiment>", show_default=False)],
     once: Annotated[bool, typer.Option("--once", help="Print how far it is, and exit.")] = False,
 ) -> None:
-    """Show the progress of a run, and what failed.
+    """Show the progress of a run and what failed.
 
     Shows the newest run of the experiment like the terminal in which snakemake runs. Start it in a second terminal, or
     on any machine that sees the folder. It ends with the run; Ctrl-C closes only this view.
