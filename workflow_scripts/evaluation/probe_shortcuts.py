@@ -7,8 +7,7 @@ import pandas as pd
 import torch
 
 from synaug.evaluation.shortcut import even_images, shortcut_figures
-from synaug.manifests import read_manifest, read_table, write_manifest
-from synaug.manifests.located import read_located
+from synaug.manifests import read_manifest, read_table, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.logs import job_log
 
@@ -19,7 +18,7 @@ def main(models: list[str], unseen: str, real: str, balanced: str, form: dict, t
     unseen: synthetic images that nothing was trained on, a manifest `shard`. form: image_size, color and test_split.
     """
     torch.set_num_threads(threads)
-    test = read_located("real", real)
+    test = read_with_local_paths("real", real)
     test = test[(test["split"] == form["test_split"]) & test["usable"]]
     positions = test.drop_duplicates("label_name").set_index("label_name")["label"]
     made = read_table("shard", unseen, ["image_id", "label_name", "group"]).to_pandas()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.evaluation.groups import score_groups
+from synaug.manifests import class_names
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def find_groupings(
     images: test images, columns image_id and label. real, imbalance: manifests of these names.
     """
     known = real.set_index("image_id").loc[images["image_id"]]
-    names = real[real["label"] >= 0].drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    names = class_names(real)
     cells = imbalance[imbalance["kind"] == "cell"]
     sizes = cells.pivot(index="group", columns="label", values="count").sort_index()
     values = {" x ".join(group_columns): known["group"].tolist()}

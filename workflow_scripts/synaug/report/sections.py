@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 import synaug
 from synaug.config import Config
 from synaug.imbalance import empty_cells, unevenness
-from synaug.manifests import read_manifest
-from synaug.manifests.located import read_located
+from synaug.manifests import read_manifest, read_with_local_paths
 from synaug.report import advice, gallery, plots, result_plots, tables
 from synaug.report import confusion as answers
 from synaug.report import run_info as made
@@ -29,8 +28,8 @@ def read(manifests, settings: Config) -> SimpleNamespace:
     """
     data = SimpleNamespace(
         real=read_manifest("real", manifests.real, ["split", "label", "usable", "reason"]),
-        synthetic=read_located("synthetic", manifests.synthetic, SYNTHETIC),
-        balanced=read_located("balanced", manifests.balanced, BALANCED),
+        synthetic=read_with_local_paths("synthetic", manifests.synthetic, SYNTHETIC),
+        balanced=read_with_local_paths("balanced", manifests.balanced, BALANCED),
         imbalance=read_manifest("imbalance", manifests.imbalance),
         quality=read_manifest("quality", manifests.quality),
         planned=read_manifest("plan", manifests.plan, ["shard"]),
