@@ -7,13 +7,16 @@ and synthetic images, fine-tune the last layer on a few real ones.
 Inputs: the data set and the model that the config names. Outputs: results/<experiment>/, one manifest per step.
 """
 
+from snakemake.settings.types import RerunTrigger
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-# A config file given on the command line is a whole experiment and replaces this one; --config changes single keys.
-if "dataset" not in config:
+# A config given by --configfile is a whole experiment. It is not merged with config.yaml, whose class names and prompts
+# would leak into it. (Snakemake does the same for a config given by a workflow that imports this one.) --config changes
+# single keys of either.
+if not workflow.overwrite_configfiles:
 
     configfile: "config.yaml"
 
@@ -46,10 +49,11 @@ if not CONFIG.study:
 
     include: "rules/dataset.smk"
     include: "rules/imbalance.smk"
+    include: "rules/plan.smk"
     include: "rules/generator.smk"
     include: "rules/generation.smk"
-    include: "rules/preview.smk"
-    include: "rules/manifest.smk"
+    include: "rules/screening.smk"
+    include: "rules/balance.smk"
     include: "rules/training.smk"
     include: "rules/evaluation.smk"
     include: "rules/report.smk"
@@ -60,10 +64,23 @@ if not CONFIG.study:
             "<results>/report.html",
             "<results>/summary.parquet",
             "<results>/balanced.parquet",
-            # Not only what is needed now: a shard that was deleted is made again, and so is a table of real images.
+            # Also what no other rule needs now, so that a deleted shard or table of images is made again.
             shards,
-            [] if TABLE is CONFIG.dataset else TABLE.path,
+            [] if IMAGES is CONFIG.dataset else IMAGES.path,
         localrule: True
+
+
+save_cache()
+
+
+onstart:
+    # What is up to date is decided by content, see the profile. Without its line, a changed file date runs jobs again.
+    if RerunTrigger.CODE in workflow.rerun_triggers:
+        print(
+            "synaug: warning: this profile lacks `rerun-triggers: [mtime, params, input, software-env]`; add the line from "
+            "profiles/default/profile.yaml, or every checkout runs finished jobs again",
+            file=sys.stderr,
+        )
 
 
 onerror:

@@ -1,7 +1,7 @@
-"""What all rules share: the validated config, and functions that name inputs. No rule, no logic of its own.
+"""What all rules share: the validated config, and functions that name inputs. It holds no rule and no logic of its own.
 
-Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, since Snakemake
-does not see a model object change), DATA_FILES, MODEL_FILES, PROMPT_FILES, and the functions below.
+Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, because Snakemake
+does not notice a changed model object), DATA_FILES, MODEL_FILES, PROMPT_FILES, and the functions below.
 """
 
 import os
@@ -11,27 +11,30 @@ from pathlib import Path
 
 # Beside this file, wherever it is imported from; relative, so that a checkout that was moved has the same inputs.
 SCRIPTS = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_free=True))).parent / "workflow_scripts"
+# This checkout's library, here and (`import_from`) in every job, whatever other copy is installed.
 sys.path.insert(0, str(SCRIPTS.absolute()))
 
 from synaug.balance import manifests_hash
 from synaug.config import load_config
 from synaug.datasets import fingerprint
+from synaug.plan.checkpoints import adapter_files, model_files
+from synaug.plan.prompts import prompt_files
+from synaug.plan.shards import shard_names
+from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError
 from synaug.runtime.logs import last_errors
-from synaug.plan.checkpoints import adapter_files, model_files
-from synaug.plan.shards import shard_names
-from synaug.plan.prompts import prompt_files
 
+import_from(SCRIPTS.absolute())
 STARTED, STUDY = time.time(), []  # STUDY: the experiments of a study
 
 
 include: "storage.smk"
 
 
-try:  # what is wrong is said before any job starts, in one line
+try:  # a mistake in the config is reported before any job starts, in one line
     CONFIG = load_config(config)
     DATA_FILES = data_files(CONFIG.dataset)
-    if CONFIG.generator_training and CONFIG.generator_training.output == CONFIG.generation.model:
+    if CONFIG.generator and CONFIG.generator.output == CONFIG.generation.model:
         MODEL_FILES = [made_here(f"{CONFIG.generation.model}/model_index.json")]  # rule train_generator makes it
     else:
         MODEL_FILES = on_machine(model_files(CONFIG.generation.model, CONFIG.generation.revision))
@@ -48,29 +51,32 @@ wildcard_constraints:
     seed=r"\d+",
 
 
-def code(*names):
-    """Files that a rule lists among its inputs, so that it is run again when their content changes.
-
-    Snakemake's own `code` trigger is off: it goes by the time of the script's last change, which a checkout sets, and
-    does not see modules. names: scripts and modules below workflow_scripts/, `*` for all of a folder.
-    """
-    return on_machine(sorted(str(path) for name in names for path in SCRIPTS.glob(name)))
+def code(script):
+    """Hash of the code that decides what `script` (<step>/<rule>.py) makes; a parameter of its rule."""
+    return code_hash(SCRIPTS / script)
 
 
 def shards(wildcards):
     """Paths of all shards; Snakemake asks again once the plan is made."""
-    plan = fetched(checkpoints.plan_generation.get().output.plan)
-    return [f"<results>/shards/{name}.parquet" for name in shard_names(plan, Path(plan).stat().st_mtime_ns)]
+    with checkpoints.plan_generation.get().output.plan.open("rb") as plan:
+        names = shard_names(plan.name, os.fstat(plan.fileno()).st_mtime_ns)
+    return [f"<results>/shards/{name}.parquet" for name in names]
 
 
 def balanced_manifest(wildcards):
-    """The balanced manifest, once it is made. Ancient: what it holds counts (`images_of`), not when it was made."""
-    balanced = fetched(checkpoints.build_balanced_manifest.get().output.balanced)
-    fetched(rules.index_dataset.output.real)  # which `images_of` reads too
-    return ancient(balanced)
+    """The balanced manifest, once it is made. Ancient: its content counts (`images_of`), not its date."""
+    balanced = checkpoints.build_balanced_manifest.get().output.balanced
+    with balanced.open("rb"), rules.index_dataset.output.real.open("rb"):  # `images_of` reads both
+        return ancient(balanced)
 
 
 def images_of(data):
-    """Hash of the images that a recipe with this `data` trains on, and of those that its networks are asked of."""
-    balanced = checkpoints.build_balanced_manifest.get().output.balanced
-    return manifests_hash(balanced, data, tuple(CONFIG.dataset.held_out), Path(balanced).stat().st_mtime_ns)
+    """Hash of the images that a recipe with this `data` trains on, and of its evaluation images."""
+    with checkpoints.build_balanced_manifest.get().output.balanced.open("rb") as balanced:
+        changed = os.fstat(balanced.fileno()).st_mtime_ns
+        return manifests_hash(balanced.name, data, tuple(CONFIG.dataset.held_out), changed)
+
+
+def of_networks(networks, file):
+    """The path of `file` of each of the `networks`, which are (stage, recipe, seed)."""
+    return [f"<results>/{stage}/{recipe}/{seed}/{file}" for stage, recipe, seed in networks]

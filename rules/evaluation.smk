@@ -1,23 +1,22 @@
-"""Step 5, evaluate: score every network on the test images, compare recipes, and average over seeds.
+"""Step evaluation: score every network on the test images, compare recipes, and average over seeds.
 
-Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results>/imbalance.parquet; for what it cost,
+Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results>/imbalance.parquet; for the costs,
 <results>/{balanced,plan}.parquet, <results>/benchmarks/ and <results>/costs/.
-Outputs: <results>/domain_probes.parquet and shortcuts.parquet (with unseen.parquet, images made for it), if the config
-asks for them; <results>/metrics.parquet, one row per figure and network; <results>/differences.parquet, recipes minus a
-baseline; <results>/summary.parquet, means, intervals and costs; with a validation split <results>/selection.parquet,
-the settings that one would have chosen by it.
-
-Seconds are never twice the same, so nothing is run again for them.
+Outputs: <results>/metrics.parquet, one row per metric and network; <results>/differences.parquet, recipes minus a baseline;
+<results>/summary.parquet, means, intervals and costs. If the config asks for them, <results>/domain_probes.parquet and
+shortcuts.parquet (with probe_images.parquet, images made for it); with a validation split <results>/selection.parquet, the
+settings that one would have chosen by it.
 """
 
+# (stage, recipe, seed) of every network. Rules that take files of many networks get the same list as a parameter.
 NETWORKS = [
-    f"{stage}/{recipe}/{seed}"
+    (stage, recipe, seed)
     for recipe, settings in CONFIG.recipes.items()
     for stage in ("train", "finetune")
     if (not settings.stage1_of if stage == "train" else settings.stage2)
     for seed in CONFIG.seeds
 ]
-
+STAGE1_NETWORKS = [network for network in NETWORKS if network[0] == "train"]
 
 PROBES = []
 
@@ -25,15 +24,9 @@ if CONFIG.evaluation.domain_probe:
 
     rule probe_domains:
         input:
-            models=[f"<results>/{network}/model.safetensors" for network in NETWORKS if network.startswith("train/")],
+            models=of_networks(STAGE1_NETWORKS, "model.safetensors"),
             balanced=balanced_manifest,
             images=all_images,
-            code=code(
-                "probe_domains.py",
-                "synaug/evaluation/bootstrap.py",
-                "synaug/evaluation/probe.py",
-                "synaug/training/backbones.py",
-            ),
         output:
             probes="<results>/domain_probes.parquet",
         log:
@@ -42,7 +35,11 @@ if CONFIG.evaluation.domain_probe:
             "../envs/torch.yaml"
         threads: 2
         params:
+            networks=STAGE1_NETWORKS,
             form=CONFIG.dataset.model_dump(include={"image_size", "color"}),
+            code=code("evaluation/probe_domains.py"),
+        message:
+            "Probe the networks for the domain gap"
         script:
             "../workflow_scripts/evaluation/probe_domains.py"
 
@@ -51,7 +48,8 @@ if CONFIG.evaluation.domain_probe:
 
 if CONFIG.evaluation.shortcut_images:
 
-    rule unseen_images:
+    rule generate_probe_images:
+        # It also reads the shards in results/*/, to copy images that exist. No code, as in generate_shard.
         input:
             **SOURCES,
             images=real_images if SOURCES else [],
@@ -59,11 +57,11 @@ if CONFIG.evaluation.shortcut_images:
             model=MODEL_FILES,
             prompts=PROMPT_FILES,
         output:
-            images="<results>/unseen.parquet",
+            images="<results>/probe_images.parquet",
         log:
-            "<logs>/unseen_images.log",
+            "<logs>/generate_probe_images.log",
         benchmark:
-            "<benchmarks>/unseen_images.jsonl"
+            "<benchmarks>/generate_probe_images.jsonl"
         conda:
             "../envs/torch.yaml"
         threads: 2
@@ -72,24 +70,20 @@ if CONFIG.evaluation.shortcut_images:
             batch_size=CONFIG.generation.batch_size or 0,
             compile=int(CONFIG.generation.compile),
         params:
-            settings=rules.plan_generation.params.settings,
-            unseen=CONFIG.evaluation.shortcut_images,
+            settings=PLAN_SETTINGS,
+            images_per_cell=CONFIG.evaluation.shortcut_images,
+        message:
+            "Generate the probe images"
         script:
-            "../workflow_scripts/generate_beside_plan.py"
+            "../workflow_scripts/evaluation/generate_probe_images.py"
 
     rule probe_shortcuts:
         input:
-            models=[f"<results>/{network}/model.safetensors" for network in NETWORKS],
-            unseen="<results>/unseen.parquet",
+            models=of_networks(NETWORKS, "model.safetensors"),
+            probe_images="<results>/probe_images.parquet",
             real=ancient("<results>/real.parquet"),
             balanced=balanced_manifest,
             images=real_images,
-            code=code(
-                "probe_shortcuts.py",
-                "synaug/evaluation/bootstrap.py",
-                "synaug/evaluation/shortcut.py",
-                "synaug/training/backbones.py",
-            ),
         output:
             probes="<results>/shortcuts.parquet",
         log:
@@ -98,7 +92,11 @@ if CONFIG.evaluation.shortcut_images:
             "../envs/torch.yaml"
         threads: 2
         params:
+            networks=NETWORKS,
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
+            code=code("evaluation/probe_shortcuts.py"),
+        message:
+            "Probe the networks for shortcuts"
         script:
             "../workflow_scripts/evaluation/probe_shortcuts.py"
 
@@ -108,22 +106,10 @@ if CONFIG.evaluation.shortcut_images:
 rule evaluate:
     input:
         probes=PROBES,
-        predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
+        predictions=of_networks(NETWORKS, "predictions.parquet"),
         imbalance="<results>/imbalance.parquet",
         # Ancient: other images give other predictions.
         real=ancient("<results>/real.parquet"),
-        code=code(
-            "evaluate.py",
-            "synaug/evaluation/bootstrap.py",
-            "synaug/evaluation/classification.py",
-            "synaug/evaluation/differences.py",
-            "synaug/evaluation/groupings.py",
-            "synaug/evaluation/groups.py",
-            "synaug/evaluation/intervals.py",
-            "synaug/imbalance.py",
-            "synaug/manifests.py",
-            "synaug/schemas.py",
-        ),
     output:
         metrics="<results>/metrics.parquet",
         differences="<results>/differences.parquet",
@@ -132,10 +118,14 @@ rule evaluate:
     conda:
         "../envs/data.yaml"
     params:
+        networks=NETWORKS,
         test_split=CONFIG.dataset.test_split,
         group_columns=CONFIG.dataset.group_columns,
         baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
         stage1=STAGE1,
+        code=code("evaluation/evaluate.py"),
+    message:
+        "Evaluate all networks"
     script:
         "../workflow_scripts/evaluation/evaluate.py"
 
@@ -146,11 +136,8 @@ if CONFIG.dataset.validation_split:
 
     rule select_settings:
         input:
-            predictions=expand("<results>/{network}/predictions.parquet", network=NETWORKS),
+            predictions=of_networks(NETWORKS, "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
-            code=code(
-                "select_settings.py", "synaug/evaluation/selection.py", "synaug/manifests.py", "synaug/schemas.py"
-            ),
         output:
             selection="<results>/selection.parquet",
         log:
@@ -158,8 +145,12 @@ if CONFIG.dataset.validation_split:
         conda:
             "../envs/data.yaml"
         params:
+            networks=NETWORKS,
             split=CONFIG.dataset.validation_split,
             recipes=list(CONFIG.recipes),
+            code=code("evaluation/select_settings.py"),
+        message:
+            "Choose settings on the validation images"
         script:
             "../workflow_scripts/evaluation/select_settings.py"
 
@@ -167,18 +158,13 @@ if CONFIG.dataset.validation_split:
 
 
 rule summarise:
+    # Read although they are not inputs: <results>/benchmarks/ and <results>/costs/. Seconds are never twice the same, so
+    # nothing is run again for them.
     input:
         metrics="<results>/metrics.parquet",
         # Ancient: other training images give other metrics.
         balanced=ancient("<results>/balanced.parquet"),
         plan=ancient("<results>/plan.parquet"),
-        code=code(
-            "summarise.py",
-            "synaug/evaluation/costs.py",
-            "synaug/evaluation/intervals.py",
-            "synaug/manifests.py",
-            "synaug/schemas.py",
-        ),
     output:
         summary="<results>/summary.parquet",
     log:
@@ -188,5 +174,8 @@ rule summarise:
     params:
         data={name: recipe.data for name, recipe in CONFIG.recipes.items()},
         stage1=STAGE1,
+        code=code("evaluation/summarise.py"),
+    message:
+        "Average over seeds"
     script:
         "../workflow_scripts/evaluation/summarise.py"

@@ -1,54 +1,18 @@
-"""Step 2, generate: plan every synthetic image, then make them shard by shard.
+"""Step generation: make the planned images, shard by shard.
 
-Inputs: <results>/imbalance.parquet, the model of the config.
-Outputs: <results>/plan.parquet, one row per wanted image; <results>/shards/<shard>.parquet, the images.
-`snakemake --cores 1 prune` lists, then deletes, the shards that no plan names.
+Inputs: <results>/plan.parquet, the model of the config.
+Outputs: <results>/shards/<shard>.parquet, the images. `synaug prune` deletes the shards that no plan names.
 
-A shard's name is the hash of the ids of its images, and an id is the hash of everything that decides pixels. So the
-plan is `ancient` to the shards: a plan that is made again moves no shard that it still names. The code that generates is
-not among the inputs for the same reason: SAMPLER_VERSION is part of the ids, and a comment must not cost GPU days.
+A shard's name is the hash of the ids of its images, and an id is the hash of everything that decides pixels. So the plan
+is `ancient` to the shards: a plan that is made again leaves every shard that it still names as it is. For the same reason
+the code is not a parameter: SAMPLER_VERSION is part of the ids, and a changed comment or line must not cost GPU days.
 """
-
-# Image-to-image starts from real images; otherwise the plan does not depend on which they are, only on how many.
-SOURCES = {"real": "<results>/real.parquet"} if CONFIG.generation.pipeline == "image-to-image" else {}
-
-
-checkpoint plan_generation:
-    input:
-        **SOURCES,
-        imbalance="<results>/imbalance.parquet",
-        model=MODEL_FILES,
-        prompts=PROMPT_FILES,
-        code=code(
-            "plan_generation.py",
-            "synaug/plan.py",
-            "synaug/models.py",
-            "synaug/prompts.py",
-            "synaug/manifests.py",
-            "synaug/schemas.py",
-        ),
-    output:
-        plan="<results>/plan.parquet",
-    log:
-        "<logs>/plan_generation.log",
-    conda:
-        "../envs/data.yaml"
-    params:
-        settings={
-            "seed": CONFIG.seed,
-            "image_size": CONFIG.dataset.image_size,
-            "color": CONFIG.dataset.color,
-            "train_split": CONFIG.dataset.train_split,
-            "group_columns": CONFIG.dataset.group_columns,
-            "balance": CONFIG.balance.model_dump(exclude={"shortfall"}),
-            "prompts": CONFIG.prompts.model_dump(),
-            "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),
-        },
-    script:
-        "../workflow_scripts/plan/plan_generation.py"
 
 
 rule generate_shard:
+    # Read although it is not an input: existing images in results/*/, which are copied instead of sampled. None have to exist.
+    # Written although it is not an output: <results>/work/<shard>/, finished batches (Snakemake would delete an output when
+    # the job is killed), and <results>/costs/<shard>.json, seconds and energy, which are never twice the same.
     input:
         **{name: ancient(path) for name, path in SOURCES.items()},
         images=real_images if SOURCES else [],
@@ -65,20 +29,13 @@ rule generate_shard:
     threads: 2
     resources:
         gpu=1,
-        # A resource, not a parameter: another batch size makes no other images.
+        # Resources, not parameters: they belong to the device (a profile can set them with set-resources), and another
+        # value makes no image again. batch_size 0: found by a short trial. compile: 1 or 0.
         batch_size=CONFIG.generation.batch_size or 0,
         compile=int(CONFIG.generation.compile),
     params:
         licence=CONFIG.generation.licence,
+    message:
+        "Generate shard {wildcards.shard}"
     script:
         "../workflow_scripts/generation/generate_shard.py"
-
-
-rule prune:
-    log:
-        "<logs>/prune.log",
-    localrule: True
-    conda:
-        "../envs/data.yaml"
-    script:
-        "../workflow_scripts/prune.py"

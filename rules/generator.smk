@@ -1,20 +1,21 @@
-"""A generator of one's own: train a small text-to-image model on labelled images (`snakemake train_generator`).
+"""Step generator: train a small text-to-image model on labelled images (`snakemake train_generator`).
 
-For domains that no public model knows. Part of the default run only if `generation.model` is the folder it writes.
-Inputs: generator_training.images of the config: Parquet with the columns image {bytes, path} and label_name, or one of
-this workflow's manifests (its training images are taken).
-Outputs: generator_training.output, a checkpoint in the diffusers layout.
+For domains that no public model covers. It is part of the default run only if `generation.model` is the folder it writes.
+Inputs: generator.images of the config: Parquet with the columns image {bytes, path} and label_name, or one of this
+workflow's manifests (its training images are taken).
+Outputs: generator.output, a checkpoint in the diffusers layout.
 
-The code is not among the inputs: a comment must not cost hours of training. Delete the folder to train it again.
+The code is not a parameter: a changed comment or line must not cost hours of training. To train again, delete the folder.
 """
 
-if CONFIG.generator_training:
+if CONFIG.generator:
 
     rule train_generator:
         input:
-            images=CONFIG.generator_training.images,
+            images=CONFIG.generator.images,
         output:
-            model=f"{CONFIG.generator_training.output}/model_index.json",
+            # The whole folder is written, and moved into place when it is complete; a rule's folder would be deleted before.
+            model=f"{CONFIG.generator.output}/model_index.json",
         log:
             "<logs>/train_generator.log",
         benchmark:
@@ -25,11 +26,14 @@ if CONFIG.generator_training:
         resources:
             gpu=1,
         params:
-            settings=CONFIG.generator_training.model_dump(exclude={"images", "output"}),
+            settings=CONFIG.generator.model_dump(exclude={"images", "output"}),
             prompts=CONFIG.prompts.model_dump(),
             group_columns=CONFIG.dataset.group_columns,
             held_out=CONFIG.dataset.held_out,
             seed=CONFIG.seed,
+            # Checkpoints of an interrupted training. Not an output: Snakemake would delete it when the job is killed.
             state=f"results/{CONFIG.experiment}/generator_training",
+        message:
+            "Train the generator"
         script:
             "../workflow_scripts/generator/train_generator.py"

@@ -1,4 +1,4 @@
-"""Step 1, measure: how uneven the classes are.
+"""Step imbalance: measure how uneven the classes (or class x group cells) are.
 
 Inputs: <results>/real.parquet.
 Outputs: <results>/imbalance.parquet, one row per class and a summary.
@@ -8,7 +8,6 @@ Outputs: <results>/imbalance.parquet, one row per class and a summary.
 rule measure_imbalance:
     input:
         real="<results>/real.parquet",
-        code=code("measure_imbalance.py", "synaug/imbalance.py", "synaug/manifests.py", "synaug/schemas.py"),
     output:
         imbalance="<results>/imbalance.parquet",
     log:
@@ -18,5 +17,8 @@ rule measure_imbalance:
     params:
         train_split=CONFIG.dataset.train_split,
         shots=CONFIG.imbalance.model_dump(),
+        code=code("imbalance/measure_imbalance.py"),
+    message:
+        "Measure the imbalance"
     script:
         "../workflow_scripts/imbalance/measure_imbalance.py"

@@ -1,26 +1,73 @@
-"""Before anything is spent: `snakemake --cores 1 plan` and `snakemake --cores 1 preview`. No part of the default run.
+"""Step plan: one row per synthetic image that is wanted, and what generating them will cost.
 
-Inputs: <results>/imbalance.parquet and <results>/plan.parquet; preview also the model of the config.
-Outputs: of `plan`, a table on the terminal: images, shards, device time and disk per class. Of `preview`,
-<results>/preview.parquet, the first four images of every class in the form of a shard, and <results>/preview.png, a
-contact sheet. `generate_shard` finds the images of a preview and does not make them again.
+`snakemake --cores 1 plan` prints images, shards, device time and disk per class. `snakemake --cores 1 preview` makes the
+first four images of every class. Neither is part of the default run.
+
+Inputs: <results>/imbalance.parquet, the prompts and the model of the config; for image-to-image also <results>/real.parquet.
+Outputs: <results>/plan.parquet, one row per wanted image. Of the preview: <results>/preview.parquet, its images in the form
+of a shard (`generate_shard` copies them instead of making them again), and <results>/preview.png, a contact sheet.
 """
 
+# Image-to-image starts from real images. Otherwise the plan depends only on how many there are.
+SOURCES = {"real": "<results>/real.parquet"} if CONFIG.generation.pipeline == "image-to-image" else {}
 
-rule plan:
+PLAN_SETTINGS = {
+    "seed": CONFIG.seed,
+    "image_size": CONFIG.dataset.image_size,
+    "color": CONFIG.dataset.color,
+    "train_split": CONFIG.dataset.train_split,
+    "group_columns": CONFIG.dataset.group_columns,
+    "balance": CONFIG.balance.model_dump(exclude={"shortfall"}),
+    "prompts": CONFIG.prompts.model_dump(),
+    "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),
+}
+
+
+checkpoint plan_generation:
+    input:
+        **SOURCES,
+        imbalance="<results>/imbalance.parquet",
+        model=MODEL_FILES,
+        prompts=PROMPT_FILES,
+    output:
+        plan="<results>/plan.parquet",
+    log:
+        "<logs>/plan_generation.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        settings=PLAN_SETTINGS,
+        code=code("plan/plan_generation.py"),
+    message:
+        "Plan the synthetic images"
+    script:
+        "../workflow_scripts/plan/plan_generation.py"
+
+
+rule estimate_cost:
+    # It also reads which images exist already in results/*/, and how long they took; only for the estimate.
     input:
         plan="<results>/plan.parquet",
         imbalance="<results>/imbalance.parquet",
     log:
-        "<logs>/plan.log",
+        "<logs>/estimate_cost.log",
     localrule: True
     conda:
         "../envs/data.yaml"
+    message:
+        "Estimate what generation costs"
     script:
-        "../workflow_scripts/plan.py"
+        "../workflow_scripts/plan/estimate_cost.py"
+
+
+# The target that people type.
+use rule estimate_cost as plan with:
+    log:
+        "<logs>/plan.log",
 
 
 rule preview_images:
+    # It also reads the shards in results/*/, to copy images that exist. The code is not a parameter, as in generate_shard.
     input:
         **SOURCES,
         images=real_images if SOURCES else [],
@@ -41,17 +88,18 @@ rule preview_images:
         batch_size=CONFIG.generation.batch_size or 0,
         compile=int(CONFIG.generation.compile),
     params:
-        # How many images the classes get does not matter here.
-        settings={key: value for key, value in rules.plan_generation.params.settings.items() if key != "balance"},
+        # The number of images per class does not matter here.
+        settings={key: value for key, value in PLAN_SETTINGS.items() if key != "balance"},
+    message:
+        "Generate the preview images"
     script:
-        "../workflow_scripts/generate_beside_plan.py"
+        "../workflow_scripts/plan/preview_images.py"
 
 
 rule preview:
     input:
         images="<results>/preview.parquet",
         imbalance="<results>/imbalance.parquet",
-        code=code("preview.py", "synaug/preview.py"),
     output:
         sheet="<results>/preview.png",
     log:
@@ -59,5 +107,9 @@ rule preview:
     localrule: True
     conda:
         "../envs/data.yaml"
+    params:
+        code=code("plan/preview.py"),
+    message:
+        "Draw the contact sheet"
     script:
         "../workflow_scripts/plan/preview.py"

@@ -1,11 +1,14 @@
-"""Report: one self-contained page, and its figures.
+"""Step report: one self-contained page, and its figures.
 
 Inputs: all manifests, the images they point at, and the predictions of the baseline and of the main recipe.
-Outputs: <results>/report.html, <results>/overview.png, <results>/figures/*.svg; `snakemake --report report.zip` takes all
-of them in.
+Outputs: <results>/report.html, <results>/overview.png, <results>/figures/*.svg; `snakemake --report report.zip` includes all
+of them.
 """
 
 from synaug.report.comparison import compared
+
+# (stage, recipe, seed) of the two recipes that the page compares.
+COMPARED = [(stage, recipe, seed) for recipe, stage in compared(CONFIG) for seed in CONFIG.seeds]
 
 # Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
 SHOWN = {
@@ -37,21 +40,8 @@ rule report:
         quality="<results>/quality.parquet",
         summary="<results>/summary.parquet",
         differences="<results>/differences.parquet",
-        histories=expand("<results>/{network}/history.parquet", network=NETWORKS),
-        predictions=[
-            f"<results>/{stage}/{recipe}/{seed}/predictions.parquet"
-            for recipe, stage in compared(CONFIG)
-            for seed in CONFIG.seeds
-        ],
-        code=code(
-            "report.py",
-            "synaug/report/*.*",
-            "synaug/evaluation/classification.py",
-            "synaug/images.py",
-            "synaug/imbalance.py",
-            "synaug/manifests.py",
-            "synaug/schemas.py",
-        ),
+        histories=of_networks(NETWORKS, "history.parquet"),
+        predictions=of_networks(COMPARED, "predictions.parquet"),
     output:
         **{
             name: report(
@@ -69,5 +59,10 @@ rule report:
         "../envs/data.yaml"
     params:
         config=CONFIG.model_dump(),
+        networks=NETWORKS,
+        compared=COMPARED,
+        code=code("report/report.py"),
+    message:
+        "Write the report"
     script:
         "../workflow_scripts/report/report.py"

@@ -1,8 +1,8 @@
-"""Results in a storage (--default-storage-provider): what lies there, and what is on the machine of a job.
+"""Results in a storage (--default-storage-provider): which files are in it, and which are on the machine of a job.
 
-All that rules make is in the storage, and every job gets copies of its inputs. The code, and what the config names (data,
-models, prompts), is not: it comes with the checkout, which goes with every job, or lies on every machine in the same
-place. Only a table of images may be in the storage too. Without a storage nothing of this changes anything.
+Everything that rules make is in the storage, and every job gets copies of its inputs. The code, and what the config names
+(data, models, prompts), is not: it comes with the checkout, which travels with every job, or it has the same path on every
+machine. Only a table of images may be in the storage too. Without a storage, these functions change nothing.
 
 Inputs: none. Outputs: functions for the other rules.
 """
@@ -19,34 +19,31 @@ def on_machine(files):
 
 
 def data_files(dataset):
-    """The files of the data set, as inputs. A table that is not here is looked for in the storage, by its path."""
+    """The files of the data set, as inputs. A table that is not on this machine is expected in the storage."""
     stored = IN_STORAGE and dataset.path.endswith(".parquet") and not Path(dataset.path).exists()
     return [dataset.path] if stored else on_machine(input_files(dataset))
 
 
 def made_here(path):
-    """`path`, unless results are in a storage: one declared file of the folder would be, and the others not."""
+    """`path`, unless results are in a storage: only declared files go there, and the folder of a model has others."""
     if IN_STORAGE:
         raise UserError(
             "generation.model: is trained by this workflow, and a storage cannot hold its folder; run `snakemake "
-            "--cores all train_generator` without a storage first, then remove the block generator_training"
+            "--cores all train_generator` without a storage first, then remove the block generator"
         )
     return path
 
 
 def real_images(wildcards):
-    """The files that hold real images, for rules that read them: inputs only where they have to be fetched."""
+    """The files with real images, for the rules that read them. Inputs only with a storage, which has to send them.
+
+    Elsewhere they are left out: a data set may have millions of files, and real.parquet stands for them.
+    """
     if not IN_STORAGE:
         return []
-    return ancient(DATA_FILES if TABLE is CONFIG.dataset else [TABLE.path])
+    return ancient(DATA_FILES if IMAGES is CONFIG.dataset else [IMAGES.path])
 
 
 def all_images(wildcards):
-    """The files that hold real and synthetic images, in the same way."""
+    """The files with real and synthetic images, for the rules that read both; inputs only with a storage."""
     return [*real_images(wildcards), *ancient(shards(wildcards))] if IN_STORAGE else []
-
-
-def fetched(file):
-    """`file`, which a checkpoint made, once it can be read here."""
-    with file.open("rb"):  # where it has to be fetched, this raises what makes Snakemake fetch it and ask again
-        return file

@@ -16,8 +16,8 @@ try:
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 
-STUDY = [one.experiment for one in CONFIGS.values()]
-SELECTED = {name: one.experiment for name, one in CONFIGS.items() if one.dataset.validation_split}
+STUDY = [variant.experiment for variant in CONFIGS.values()]
+SELECTED = {name: variant.experiment for name, variant in CONFIGS.items() if variant.dataset.validation_split}
 PREFIXED = {f"{name}_": changed for name, changed in VARIANTS.items()}
 
 for prefix in PREFIXED:
@@ -37,7 +37,6 @@ rule summarise_study:
         summaries=expand("results/{experiment}/summary.parquet", experiment=STUDY),
         differences=expand("results/{experiment}/differences.parquet", experiment=STUDY),
         selections=expand("results/{experiment}/selection.parquet", experiment=SELECTED.values()),
-        code=code("summarise_study.py", "synaug/study.py", "synaug/report/*.*", "synaug/manifests.py"),
     output:
         **({"selection": "<results>/study_selection.parquet"} if SELECTED else {}),
         summary="<results>/study.parquet",
@@ -60,8 +59,11 @@ rule summarise_study:
     conda:
         "../envs/data.yaml"
     params:
-        variants={name: list(one.recipes) for name, one in CONFIGS.items()},
+        variants={name: list(variant.recipes) for name, variant in CONFIGS.items()},
         selected=list(SELECTED),
         name=CONFIG.experiment,
+        code=code("study/summarise_study.py"),
+    message:
+        "Summarise the study"
     script:
         "../workflow_scripts/study/summarise_study.py"

@@ -1,18 +1,18 @@
-"""Step 4, train: the whole network on the images of a recipe, then its last layer on a few real ones.
+"""Step training: the whole network on the images of a recipe (stage 1), then its last layer on a few real images (stage 2).
 
-Inputs: <results>/balanced.parquet, <results>/real.parquet (test images), and the images they point at.
+Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), and the images they point at.
 Large images are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
-The manifests are `ancient`, and the hash of what a recipe sees of them is a parameter: a manifest that is made again
-with the same images trains nothing again.
+The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with
+the same images trains nothing again.
 """
 
 from synaug.images.codec import LARGE
 
-# Recipe -> the one whose networks of stage 1 it takes, which is itself or another.
+# Recipe -> the recipe whose stage-1 networks it takes, which is itself or another.
 STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
-# Recipe -> weights that it starts from, if they are a file.
+# Recipe -> file of the weights that it starts from, if it has one.
 WEIGHTS = {
     name: recipe.stage1.pretrained
     for name, recipe in CONFIG.recipes.items()
@@ -37,7 +37,6 @@ if CONFIG.dataset.image_size > LARGE:
         input:
             balanced=balanced_manifest,
             images=all_images,
-            code=code("pack_images.py", "synaug/training/stream.py", "synaug/images.py", *MANIFEST_CODE),
         output:
             images=temp("<results>/packed/images.bin"),
             index=temp("<results>/packed/index.parquet"),
@@ -47,16 +46,16 @@ if CONFIG.dataset.image_size > LARGE:
             "../envs/torch.yaml"
         params:
             images=lambda wildcards: images_of("balanced"),
+            code=code("training/pack_images.py"),
+        message:
+            "Pack the training images into one file"
         script:
             "../workflow_scripts/training/pack_images.py"
 
     PACKED = {"index": ancient("<results>/packed/index.parquet"), "packed": ancient("<results>/packed/images.bin")}
 
 
-TRAINING_CODE = ("synaug/training/*.py", "synaug/images.py", "synaug/places.py", "synaug/evaluation/predictions.py")
-
-
-# Stage -> recipe -> what of the config decides its networks: the images' form, its data, its stages so far.
+# Stage -> recipe -> the part of the config that decides its networks: the form of the images, its data, its stages so far.
 SETTINGS = {
     stage: {
         name: CONFIG.dataset.model_dump(include={"image_size", "color"})
@@ -68,13 +67,14 @@ SETTINGS = {
 
 
 rule train:
+    # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
+    # Snakemake would delete an output when the job is killed; the file goes when the network is finished.
     input:
         **PACKED,
         balanced=balanced_manifest,
         pretrained=lambda wildcards: on_machine([WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else []),
         real=ancient("<results>/real.parquet"),
         images=real_images if PACKED else all_images,
-        code=code("train.py", *TRAINING_CODE),
     output:
         model="<results>/train/{recipe}/{seed}/model.safetensors",
         history="<results>/train/{recipe}/{seed}/history.parquet",
@@ -85,13 +85,16 @@ rule train:
         "<benchmarks>/train/{recipe}-{seed}.jsonl"
     conda:
         "../envs/torch.yaml"
-    # Networks on CPUs use one, or they would depend on the number; the others decode large images.
+    # Networks on CPUs use one thread, because the result depends on the number; the other threads decode large images.
     threads: 8 if PACKED else 1
     resources:
         gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
         images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data),
+        code=code("training/train.py"),
+    message:
+        "Train {wildcards.recipe}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/training/train.py"
 
@@ -103,7 +106,6 @@ rule finetune:
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
         images=real_images,
-        code=code("finetune.py", *TRAINING_CODE),
     output:
         model="<results>/finetune/{recipe}/{seed}/model.safetensors",
         history="<results>/finetune/{recipe}/{seed}/history.parquet",
@@ -120,5 +122,8 @@ rule finetune:
     params:
         settings=lambda wildcards: SETTINGS["finetune"][wildcards.recipe],
         images=lambda wildcards: images_of("real"),
+        code=code("training/finetune.py"),
+    message:
+        "Fine-tune {wildcards.recipe}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/training/finetune.py"

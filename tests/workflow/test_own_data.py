@@ -39,7 +39,7 @@ def test_from_a_folder_to_the_report_in_two_commands(work: Workdir):
     assert "snakemake --cores all --configfile mine.yaml" in done.stdout
     config = yaml.safe_load((work.path / "mine.yaml").read_text())
     # As it is written, but for the number of steps.
-    config["generator_training"] |= {"autoencoder_steps": 2, "denoiser_steps": 2}
+    config["generator"] |= {"autoencoder_steps": 2, "denoiser_steps": 2}
     config["training"]["steps"] = 2
     config |= {"seeds": [0]}
     (work.path / "test.yaml").write_text(yaml.safe_dump(config))

@@ -16,14 +16,14 @@ TRAINING = {
 
 
 def test_train_generator_writes_a_checkpoint_that_the_workflow_then_uses(work):
-    work.change(generator_training=TRAINING)
+    work.change(generator=TRAINING)
     done = work.run("train_generator")
     assert done.status == 0, done.text
     assert done.jobs == ["train_generator"]
     assert (work.path / "own_model" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
     assert (work.results / "generator_training" / "denoiser.pt").is_file()  # what an interrupted training goes on from
     assert not list(work.path.glob("<*"))
-    work.change(generator_training=None, generation={"model": "own_model"})
+    work.change(generator=None, generation={"model": "own_model"})
     assert work.run().status == 0
     shard = sorted((work.results / "shards").glob("*.parquet"))[0]
     assert pq.read_table(shard, columns=["image_id"]).num_rows > 0
@@ -32,7 +32,7 @@ def test_train_generator_writes_a_checkpoint_that_the_workflow_then_uses(work):
 
 def test_a_model_that_is_still_to_be_trained_is_part_of_the_run(work):
     images = {"images": "results/test/real.parquet"}  # made by this workflow, test images included
-    work.change(generator_training=TRAINING | images, generation={"model": "own_model"})
+    work.change(generator=TRAINING | images, generation={"model": "own_model"})
     done = work.run()
     assert done.status == 0, done.text
     assert done.jobs.count("train_generator") == 1

@@ -21,7 +21,7 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
         prompts={"templates": ["a {group} {label}"], "names": {"red": "crimson"}},
         training={"sampling": "group_balanced"},
         recipes={
-            "subg": {"data": "even", "stage1": {"group_dro": 0.01}},
+            "subg": {"data": "subsampled", "stage1": {"group_dro": 0.01}},
             "dfr-1": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2}},
             "dfr-2": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2, "inverse_l1": 0.1}},
         },
@@ -43,7 +43,7 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
     assert {"worst_cell", "worst_group", "group:red", "groups:color"} <= set(summary["subset"])
     assert {"dfr-1", "subg"} <= set(summary["recipe"])
     # Images that are only there to measure with: five of each of the eight cells, none of which is planned.
-    unseen = read_manifest("shard", work.results / "unseen.parquet", ["image_id", "label_name", "group"])
+    unseen = read_manifest("shard", work.results / "probe_images.parquet", ["image_id", "label_name", "group"])
     assert set(unseen.groupby(["label_name", "group"]).size()) == {5} and len(unseen) == 40
     assert not set(unseen["image_id"]) & set(plan["image_id"])
     probes = summary[summary["metric"].isin(["pair_probe", "swap_drop"])]

@@ -10,7 +10,7 @@ from synaug.runtime.logs import job_log
 def main(imbalance: str, real: str | None, settings: dict, plan: str) -> None:
     """Plan from the manifest `imbalance` into the manifest `plan`.
 
-    real: the manifest of this name, for image-to-image. settings: see rules/generation.smk.
+    real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     rows = plan_from_settings(read_manifest("imbalance", imbalance), settings, sources)

@@ -11,7 +11,7 @@ from synaug.training.data import load_training_set
 
 
 def main(real: str, settings: dict, threads: int, out: str) -> None:
-    """Train on the manifest `real` into the file `out`. settings: see rules/manifest.smk."""
+    """Train on the manifest `real` into the file `out`. settings: see rules/screening.smk."""
     torch.set_num_threads(threads)
     images = read_with_local_paths("real", real)
     classes = class_names(images)

@@ -18,7 +18,7 @@ def main(
 ) -> None:
     """Score the images of `plan` in `shards` into `out.scores` and, with a feature space, `out.features`.
 
-    settings: see rules/manifest.smk. real: only with networks or leakage. classifier: its weights, if it is on.
+    settings: see rules/screening.smk. real: only with networks or leakage. classifier: its weights, if it is on.
     """
     screening, form = Screening.model_validate(settings["screening"]), Form(**settings["form"])
     rows, images = read_manifest("plan", plan, PLAN_COLUMNS), read_with_local_paths("real", real) if real else None

@@ -81,7 +81,7 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
 def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:
     """The rows of the manifest `balanced` that a recipe trains on.
 
-    data: `real`, those with this source; `balanced`, all; `even`, of the real ones as many of every cell as the
+    data: `real`, those with this source; `balanced`, all; `subsampled`, of the real ones as many of every cell as the
     smallest has, chosen by id, which is a hash.
     """
     if data == "balanced":

@@ -229,7 +229,7 @@ balance:
   # How far every class{" in every group" if groups else ""} is filled.
 {balance}
 # A small generator, trained on these images alone. With a GPU: 4000 and 20000 steps or more.
-generator_training:
+generator:
   images: {results}/real.parquet
   output: {results}/generator
   size: {size}

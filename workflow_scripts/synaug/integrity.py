@@ -48,7 +48,9 @@ def _is_experiment(folder: Path) -> bool:
 
 def stored_files(experiment: Path) -> list[Path]:
     """The files of `experiment` that hold finished images: its shards, and what has their form."""
-    return sorted(file for name in ("shards/*", "preview", "unseen") for file in experiment.glob(f"{name}.parquet"))
+    return sorted(
+        file for name in ("shards/*", "preview", "probe_images") for file in experiment.glob(f"{name}.parquet")
+    )
 
 
 def files_to_check(experiment: Path) -> list[Path]:

@@ -31,7 +31,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [
             ("{results}/shards/<shard>.parquet", "generate_shard"),
             ("{results}/preview.parquet", "preview_images"),
-            ("{results}/unseen.parquet", "unseen_images"),
+            ("{results}/probe_images.parquet", "generate_probe_images"),
         ],
     ),
     "scores": ("synthetic image of the plan, before the verdict", [("{results}/scores.parquet", "score_synthetic")]),

@@ -18,16 +18,14 @@ from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
 
-def checkpoint_of(model: str, code: list[str], *decisive) -> Checkpoint:
-    """Where the training of results/<experiment>/train/<recipe>/<seed>/model.safetensors can go on after a stop.
+def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkpoint:
+    """Where an interrupted training of `recipe` with `seed` continues: <experiment>/checkpoints/<recipe>-<seed>.pt.
 
-    code, decisive: files, and what can be written as JSON, that decide the network: if they changed, it begins anew.
+    decisive: everything that decides the network, as values that JSON can write. If one of them has changed, training
+    begins anew.
     """
-    recipe, seed = Path(model).parts[-3:-1]
-    key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
-    for file in sorted(code):
-        key.update(Path(file).read_bytes())
-    return Checkpoint(Path(model).parents[3] / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
+    key = hashlib.sha256(json.dumps([seed, *decisive], sort_keys=True).encode())
+    return Checkpoint(experiment / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
 
 
 def main(
@@ -74,7 +72,8 @@ def train(
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        seed, settings = int(snakemake.wildcards.seed), snakemake.params.settings
+        settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
+        experiment = Path(snakemake.output.model).parents[3]
         main(
             snakemake.input.get("index", snakemake.input.balanced),
             snakemake.input.get("packed"),
@@ -82,6 +81,6 @@ if __name__ == "__main__":
             settings,
             seed,
             snakemake.threads,
-            checkpoint_of(snakemake.output.model, snakemake.input.code, settings, seed, snakemake.params.images),
+            checkpoint_of(experiment, recipe, seed, settings, snakemake.params.images, snakemake.params.code),
             snakemake.output,
         )

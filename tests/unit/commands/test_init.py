@@ -47,7 +47,7 @@ def test_a_folder_of_classes(image_folder):
     assert config.dataset.source == "folder" and config.dataset.path == "data"
     assert (config.dataset.image_size, config.dataset.color) == (32, "grey")
     assert split_counts(config) == {"train": 16, "test": 4}
-    assert config.generation.model == config.generator_training.output == "results/data/generator"
+    assert config.generation.model == config.generator.output == "results/data/generator"
     assert config.training.batch_size <= 16
     assert list(config.recipes) == ["real", "synaug"]
     assert "20 images in 3 classes" in said
@@ -157,7 +157,7 @@ def test_size_and_colours_are_those_of_the_images(tmp_path):
     Image.new("RGBA", (300, 300)).save(tmp_path / "data" / "a" / "glass.png")
     said = init(Path("data"))
     config = written()
-    assert (config.dataset.image_size, config.dataset.color, config.generator_training.size) == (64, "rgb", 64)
+    assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (64, "rgb", 64)
     assert "1 of them are transparent" in said
 
 

@@ -83,7 +83,7 @@ def test_config_of_the_repository_is_valid(repository):
         ("recipes.plain.stage1", "learning_rate"),
         ("recipes.plain.stage1.mixup", "alpha"),
         ("recipes.plain.stage2", "images_per_class"),
-        ("generator_training", "denoiser_steps"),
+        ("generator", "denoiser_steps"),
     ],
 )
 def test_unknown_key_is_named_with_the_allowed_ones(block, allowed):

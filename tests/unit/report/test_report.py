@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from small_experiment import CLASSES, Experiment, decoded
 
 from browser import Browser, find_chromium
+from small_experiment import CLASSES, Experiment, decoded
 
 VOID = {"meta", "link", "img", "input", "br", "wbr", "path", "use", "rect", "image"}
 

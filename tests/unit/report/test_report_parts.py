@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from small_experiment import SETTINGS
 
+from small_experiment import SETTINGS
 from synaug.config import Config
 from synaug.evaluation.classification import score
 from synaug.manifests import write_manifest

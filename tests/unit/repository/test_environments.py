@@ -16,7 +16,7 @@ def rules_with_scripts(repository):
     for path in sorted((repository / "rules").glob("*.smk")):
         blocks = re.split(r"^ *(?:rule|checkpoint) (\w+):$", path.read_text(), flags=re.MULTILINE)[1:]
         for rule, block in zip(blocks[::2], blocks[1::2], strict=True):
-            if script := re.search(r'"\.\./workflow_scripts/(\w+\.py)"', block):
+            if script := re.search(r'"\.\./workflow_scripts/(\w+/\w+\.py)"', block):
                 yield rule, script[1], set(re.findall(r'"\.\./envs/(\w+)\.yaml"', block))
 
 
@@ -59,7 +59,9 @@ def test_every_script_has_an_environment_that_holds_what_it_imports(repository):
         for name in environments:
             assert needed <= held[name], f"rule {rule}: envs/{name}.yaml lacks {needed - held[name]}"
         seen.add(script)
-    assert seen == {path.name for path in scripts.glob("*.py")}
+    assert seen == {str(path.relative_to(scripts)) for path in scripts.glob("*/*.py")} - {
+        str(path.relative_to(scripts)) for path in scripts.glob("synaug/*.py")
+    }
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,15 @@ def test_every_rule_file_says_what_it_does_and_what_goes_in_and_out(repository):
         assert "Inputs:" in head and "Outputs:" in head, path
 
 
-def test_modules_stay_small(repository):
-    lines = {path: len(path.read_text().splitlines()) for path in repository.glob("workflow_scripts/**/*.py")}
-    assert {path.name: count for path, count in lines.items() if count > 320} == {}
-    assert len((repository / "rules" / "common.smk").read_text().splitlines()) < 80
+def test_every_script_is_named_like_its_rule_and_lies_in_the_folder_of_its_rule_file(repository):
+    scripts = {path.relative_to(repository / "workflow_scripts") for path in repository.glob("workflow_scripts/*/*.py")}
+    scripts = {str(path) for path in scripts if path.parts[0] != "synaug"}
+    called = set()
+    for path in (repository / "rules").glob("*.smk"):
+        blocks = re.split(r"^ *(?:rule|checkpoint) (\w+):$", path.read_text(), flags=re.MULTILINE)[1:]
+        for rule, block in zip(blocks[::2], blocks[1::2], strict=True):
+            if script := re.search(r'"\.\./workflow_scripts/(\S+)"', block):
+                assert script[1] == f"{path.stem}/{rule}.py"
+                assert re.search(r"message:\n +\"[A-Z]", block), f"rule {rule} has no message"
+                called.add(script[1])
+    assert called == scripts

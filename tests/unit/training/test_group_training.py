@@ -93,9 +93,9 @@ def test_group_dro_by_hand():
 def test_even_rows_are_as_many_of_every_cell():
     rows = pd.DataFrame({"image_id": [f"{i:02}" for i in range(12)], "source": ["real"] * 9 + ["synthetic"] * 3})
     rows = rows.assign(label_name=list("aaaabbbbbbbb"), group=list("xxyyxxxyyyyy"))
-    sizes = rows_of_recipe(rows, "even").groupby(["label_name", "group"]).size()
+    sizes = rows_of_recipe(rows, "subsampled").groupby(["label_name", "group"]).size()
     assert sizes.to_dict() == {("a", "x"): 2, ("a", "y"): 2, ("b", "x"): 2, ("b", "y"): 2}
-    assert set(rows_of_recipe(rows, "even")["source"]) == {"real"}
+    assert set(rows_of_recipe(rows, "subsampled")["source"]) == {"real"}
 
 
 def test_synthetic_images_come_first_and_then_real_ones_alone():

@@ -1,7 +1,9 @@
 """The whole config, and its one-line errors."""
 
+import logging
 import re
 import textwrap
+from functools import lru_cache
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -17,6 +19,8 @@ from synaug.config.prompts import Prompts
 from synaug.config.screening import Screening
 from synaug.config.training import Recipe, Stage1
 from synaug.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Config(Model):
@@ -34,7 +38,7 @@ class Config(Model):
     recipes: dict[Name, Recipe] = Field(min_length=1, description="Recipe name -> recipe.")
     evaluation: Evaluation = Evaluation()
     seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="Every recipe is trained once with each of these.")
-    generator_training: GeneratorTraining | None = Field(None, description="Only for `snakemake train_generator`.")
+    generator: GeneratorTraining | None = Field(None, description="Only for `snakemake train_generator`.")
     study: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any] | None] | None = Field(
         None, description="Variant -> keys that differ: every variant is an experiment, <experiment>-<variant>."
     )
@@ -118,6 +122,9 @@ def load_config(config: dict[str, Any], where: str = "config") -> Config:
 
     Raises UserError: one line with, for each fault, the key, the value, and what is allowed.
     """
+    config, renamed = with_current_names(config)
+    for old, new in renamed.items():
+        _warn_once(f"synaug: warning: {where}: {old} is now called {new}; the old name works in this version only")
     try:
         return Config.model_validate(config)
     except ValidationError as error:
@@ -126,6 +133,30 @@ def load_config(config: dict[str, Any], where: str = "config") -> Config:
         shared = {fault["loc"][1:] for fault in faults if fault["loc"][:1] == ("training",)}
         own = [fault for fault in faults if fault["loc"][2:3] != ("stage1",) or fault["loc"][3:] not in shared]
         raise UserError(f"{where}: " + "; ".join(_describe(fault) for fault in own)) from None
+
+
+def with_current_names(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """`config` with the current names of keys and values that had another one before 0.2, and the renames: old -> new.
+
+    The old names are read for one version.
+    """
+    config, renamed = dict(config), {}
+    if "generator_training" in config and "generator" not in config:
+        config["generator"] = config.pop("generator_training")
+        renamed["generator_training"] = "generator"
+    recipes = config.get("recipes")
+    if isinstance(recipes, dict):
+        config["recipes"] = dict(recipes)
+        for name, recipe in recipes.items():
+            if isinstance(recipe, dict) and recipe.get("data") == "even":
+                config["recipes"][name] = recipe | {"data": "subsampled"}
+                renamed[f"recipes.{name}.data: even"] = "subsampled"
+    return config, renamed
+
+
+@lru_cache
+def _warn_once(text: str) -> None:
+    log.warning(text)
 
 
 def _describe(fault: Any) -> str:

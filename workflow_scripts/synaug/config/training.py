@@ -187,7 +187,7 @@ class Stage2(Model):
 class Recipe(Model):
     """A way to train: which images, stage 1, and perhaps stage 2."""
 
-    data: Literal["real", "balanced", "even"] = Field(
+    data: Literal["real", "balanced", "subsampled"] = Field(
         description="Rows of the balanced manifest: the real ones; all; or, of the real ones, the same number of every "
         "class (and group), as many as the smallest has (SUBG)."
     )

@@ -47,8 +47,12 @@ class Size:
 
 
 def stored_files(results: Path) -> list[Path]:
-    """The files with synthetic images of all experiments, shards and others. results: the folder of experiments."""
-    return sorted(file for name in ("shards/*", "preview", "unseen") for file in results.glob(f"*/{name}.parquet"))
+    """The files with synthetic images of all experiments, shards and others. results: the folder of experiments.
+
+    unseen.parquet: the name of probe_images.parquet in version 0.1.
+    """
+    names = ("shards/*", "preview", "probe_images", "unseen")
+    return sorted(file for name in names for file in results.glob(f"*/{name}.parquet"))
 
 
 def stored_ids(files: Iterable[Path]) -> set[str]:

@@ -43,8 +43,8 @@ def plan_generation(
     """Rows of the manifest `plan`.
 
     imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the stored images.
-    version, adapters: from `model_version` and `adapters_text` of `synaug.plan.checkpoints`. sources: for image-to-image, the
-    real images to start from (columns image_id, label_name, group). group_columns: of the data set.
+    version, adapters: from `model_version` and `adapters_text` of `synaug.plan.checkpoints`. sources: for
+    image-to-image, the real images to start from (columns image_id, label_name, group). group_columns: of the data set.
     Raises UserError if a cell that needs sources has none.
     """
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values(["label", "group"])

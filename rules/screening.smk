@@ -1,11 +1,11 @@
-"""Step 3, screen and build: score the synthetic images, judge them, and join the best with all real training images.
+"""Step screening: score the synthetic images, accept or reject them, and measure the quality of those that were kept.
 
 Inputs: <results>/{real,imbalance,plan}.parquet, <results>/shards/*.parquet, the models of the config's `screening`.
 Outputs: <results>/scores.parquet and <results>/synthetic.parquet, one row per synthetic image, before and after the
-verdict; <results>/balanced.parquet, one row per training image; <results>/quality.parquet, figures of what was kept.
-With networks also <results>/features.parquet and <results>/screener/model.safetensors.
+verdict; <results>/quality.parquet, metrics of the kept images. With networks also <results>/features.parquet and
+<results>/screener/model.safetensors.
 
-Scoring is expensive, judging is not: another threshold scores nothing again.
+Scoring is expensive, the verdict is not: a changed threshold scores nothing again.
 """
 
 from synaug.screening.checkpoints import classifier_file, screening_files
@@ -15,33 +15,24 @@ try:
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 
-NETWORKS_ON = bool(CONFIG.screening.classifier or CONFIG.screening.text_image or CONFIG.screening.safety)
-SCREENER = "<results>/screener/model.safetensors"
-CLASSIFIER = {}
+SCREENING_NETWORKS = bool(CONFIG.screening.classifier or CONFIG.screening.text_image or CONFIG.screening.safety)
+SCREENING_CLASSIFIER = {}
 if CONFIG.screening.classifier:
-    CLASSIFIER["classifier"] = (
+    SCREENING_CLASSIFIER["classifier"] = (
         on_machine([classifier_file(CONFIG.screening.classifier.model)])
         if CONFIG.screening.classifier.model
-        else SCREENER
+        else "<results>/screener/model.safetensors"
     )
-REAL = {"real": "<results>/real.parquet"} if NETWORKS_ON or CONFIG.screening.leakage else {}
+COMPARED_REAL = {"real": "<results>/real.parquet"} if SCREENING_NETWORKS or CONFIG.screening.leakage else {}
 FEATURES = {"features": "<results>/features.parquet"} if CONFIG.screening.feature_space else {}
-MANIFEST_CODE = ("synaug/manifests.py", "synaug/schemas.py")
 
 
 rule fit_screener:
     input:
         real="<results>/real.parquet",
         images=real_images,
-        code=code(
-            "fit_screener.py",
-            "synaug/screening/fit.py",
-            "synaug/training/backbones.py",
-            "synaug/training/data.py",
-            "synaug/images.py",
-        ),
     output:
-        model=SCREENER,
+        model="<results>/screener/model.safetensors",
     log:
         "<logs>/fit_screener.log",
     benchmark:
@@ -58,30 +49,21 @@ rule fit_screener:
             "steps": CONFIG.screening.classifier.steps if CONFIG.screening.classifier else 0,
             "seed": CONFIG.seed,
         },
+        code=code("screening/fit_screener.py"),
+    message:
+        "Train the screening classifier"
     script:
         "../workflow_scripts/screening/fit_screener.py"
 
 
 rule score_synthetic:
     input:
-        **CLASSIFIER,
-        **REAL,
+        **SCREENING_CLASSIFIER,
+        **COMPARED_REAL,
         plan="<results>/plan.parquet",
         shards=shards,
         images=real_images,
         models=SCREENING_FILES,
-        code=code(
-            "score_synthetic.py",
-            "synaug/screening/scores.py",
-            "synaug/screening/hashing.py",
-            "synaug/images.py",
-            *MANIFEST_CODE,
-            *(
-                ("synaug/screening/models.py", "synaug/screening/similarity.py", "synaug/training/backbones.py")
-                if NETWORKS_ON
-                else ()
-            ),
-        ),
     output:
         **FEATURES,
         scores="<results>/scores.parquet",
@@ -90,10 +72,10 @@ rule score_synthetic:
     benchmark:
         "<benchmarks>/score_synthetic.jsonl"
     conda:
-        "../envs/torch.yaml" if NETWORKS_ON else "../envs/data.yaml"
+        "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
     threads: 2
     resources:
-        gpu=int(NETWORKS_ON),
+        gpu=int(SCREENING_NETWORKS),
     params:
         settings={
             "screening": CONFIG.screening.scoring(),
@@ -101,6 +83,9 @@ rule score_synthetic:
                 include={"image_size", "color", "train_split", "test_split", "validation_split"}
             ),
         },
+        code=code("screening/score_synthetic.py"),
+    message:
+        "Score the synthetic images"
     script:
         "../workflow_scripts/screening/score_synthetic.py"
 
@@ -108,7 +93,6 @@ rule score_synthetic:
 rule screen_synthetic:
     input:
         scores="<results>/scores.parquet",
-        code=code("screen_synthetic.py", "synaug/screening/judge.py", *MANIFEST_CODE),
     output:
         synthetic="<results>/synthetic.parquet",
     log:
@@ -117,27 +101,11 @@ rule screen_synthetic:
         "../envs/data.yaml"
     params:
         screening=CONFIG.screening.model_dump(),
+        code=code("screening/screen_synthetic.py"),
+    message:
+        "Accept or reject the synthetic images"
     script:
         "../workflow_scripts/screening/screen_synthetic.py"
-
-
-checkpoint build_balanced_manifest:
-    input:
-        real="<results>/real.parquet",
-        synthetic="<results>/synthetic.parquet",
-        imbalance="<results>/imbalance.parquet",
-        code=code("build_balanced_manifest.py", "synaug/balance.py", "synaug/plan.py", *MANIFEST_CODE),
-    output:
-        balanced="<results>/balanced.parquet",
-    log:
-        "<logs>/build_balanced_manifest.log",
-    conda:
-        "../envs/data.yaml"
-    params:
-        train_split=CONFIG.dataset.train_split,
-        balance=CONFIG.balance.model_dump(exclude={"oversample"}),
-    script:
-        "../workflow_scripts/balance/build_balanced_manifest.py"
 
 
 rule measure_quality:
@@ -146,13 +114,6 @@ rule measure_quality:
         synthetic="<results>/synthetic.parquet",
         balanced="<results>/balanced.parquet",
         imbalance="<results>/imbalance.parquet",
-        code=code(
-            "measure_quality.py",
-            "synaug/screening/quality.py",
-            "synaug/screening/metrics.py",
-            "synaug/plan.py",
-            *MANIFEST_CODE,
-        ),
     output:
         quality="<results>/quality.parquet",
     log:
@@ -161,5 +122,8 @@ rule measure_quality:
         "../envs/data.yaml"
     params:
         balance=CONFIG.balance.model_dump(exclude={"oversample", "shortfall"}),
+        code=code("screening/measure_quality.py"),
+    message:
+        "Measure the quality of the synthetic images"
     script:
         "../workflow_scripts/screening/measure_quality.py"

@@ -1,0 +1,43 @@
+"""Generate synthetic images that no network is trained on, to probe the networks with."""
+
+from pathlib import Path
+
+from synaug.evaluation.probe_images import unseen_rows
+from synaug.generation.extra import generate_extra_images
+from synaug.manifests import read_manifest
+from synaug.plan.rows import read_sources
+from synaug.runtime.logs import job_log
+
+
+def main(
+    imbalance: str,
+    real: str | None,
+    settings: dict,
+    images_per_cell: int,
+    images: str,
+    batch_size: int,
+    compile: bool,
+    threads: int,
+) -> None:
+    """Write `images_per_cell` images of every class in every group as the manifest `shard` to `images`.
+
+    images: a file in results/<experiment>/. real: the manifest of this name, for image-to-image.
+    settings: PLAN_SETTINGS of rules/plan.smk.
+    """
+    sources = read_sources(real, settings["train_split"]) if real else None
+    rows = unseen_rows(read_manifest("imbalance", imbalance), settings, images_per_cell, sources)
+    generate_extra_images(rows, real, Path(images), batch_size, compile, threads)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.imbalance,
+            snakemake.input.get("real"),
+            snakemake.params.settings,
+            snakemake.params.images_per_cell,
+            snakemake.output.images,
+            snakemake.resources.batch_size,
+            bool(snakemake.resources.compile),
+            snakemake.threads,
+        )

@@ -1,0 +1,142 @@
+"""A hash of the code that decides what a script makes.
+
+The rules pass it as a parameter, so that a rule is run again when its code changes. Snakemake's own `code` trigger is
+off: it goes by the date of the script file, which every checkout changes, and it does not see imported modules.
+"""
+
+import ast
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+# Modules (and packages, with all below them) whose code does not decide any result.
+# config: the values arrive as parameters; the rest of these modules are descriptions, limits and error messages.
+# schemas: mostly descriptions of columns. If a table lacks a column, the reader says so and names the file to delete.
+# errors, logs: what people read when a job fails.
+IGNORED = ("synaug.config", "synaug.manifests.schemas", "synaug.runtime.errors", "synaug.runtime.logs")
+
+# What is known of a file from an earlier run: only to be quick, it may be deleted at any time.
+CACHE = Path(".snakemake") / "synaug_code.json"
+
+
+def code_hash(script: str | os.PathLike) -> str:
+    """Hash (16 hexadecimal digits) of `script` and of every module of synaug that it imports, directly or not.
+
+    Docstrings, comments and layout do not count: the hash is made of the syntax trees. Files of other kinds that lie
+    beside the modules (templates, style sheets) count byte by byte. script: workflow_scripts/<step>/<rule>.py, beside
+    the library workflow_scripts/synaug/. Raises FileNotFoundError if there is no such script.
+    """
+    script = Path(script)
+    library = script.parents[1]
+    digest = hashlib.sha256(_known(script)["hash"].encode())
+    for path in sorted(import_closure(script) - {script}):
+        digest.update(f"{path.relative_to(library).as_posix()} {_known(path)['hash']}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def import_closure(script: Path) -> set[Path]:
+    """`script`, the modules of synaug that it imports, directly or not, and the templates beside these modules."""
+    library, closure, waiting = script.parents[1], set(), [script]
+    while waiting:
+        path = waiting.pop()
+        if path in closure:
+            continue
+        closure.add(path)
+        for module in _known(path)["imports"]:
+            waiting += _files(library, module)
+    packages = {path.parent for path in closure if path.is_relative_to(library / "synaug")}
+    return closure | {
+        file
+        for folder in packages
+        for file in folder.iterdir()
+        if file.is_file() and file.suffix not in (".py", ".pyc")
+    }
+
+
+def _files(library: Path, module: str) -> Iterator[Path]:
+    """The files that `import module` runs: the module and the packages above it, less IGNORED."""
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        name = ".".join(parts[:length])
+        if any(name == ignored or name.startswith(f"{ignored}.") for ignored in IGNORED):
+            return
+        path = library.joinpath(*parts[:length])
+        if path.is_dir():
+            yield path / "__init__.py"
+        elif path.with_suffix(".py").is_file():  # else a function or class of the module
+            yield path.with_suffix(".py")
+
+
+@cache
+def _known(path: Path) -> dict:
+    """`hash` of the content of `path`, and `imports`: the modules of synaug that it names."""
+    status = path.stat()
+    key, stamp = str(path), [status.st_mtime_ns, status.st_size]
+    cached = _cache().get(key)
+    if cached and cached["stamp"] == stamp:
+        return cached
+    known = {"stamp": stamp, **_examine(path)}
+    _cache()[key] = known
+    return known
+
+
+def _examine(path: Path) -> dict:
+    if path.suffix != ".py":
+        return {"hash": hashlib.sha256(path.read_bytes()).hexdigest(), "imports": []}
+    tree = ast.parse(path.read_bytes(), path)
+    imports = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    text = "".join(_tokens(tree))
+    synaug = sorted(name for name in imports if name.split(".")[0] == "synaug")
+    return {"hash": hashlib.sha256(text.encode()).hexdigest(), "imports": synaug}
+
+
+def _tokens(node: object) -> Iterator[str]:
+    """The syntax tree as text, the same in every version of Python: without positions, docstrings and empty fields."""
+    if isinstance(node, ast.AST):
+        yield type(node).__name__ + "("
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
+            if value is not None and value != []:
+                yield f"{name}="
+                yield from _tokens(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _tokens(item)
+        yield "]"
+    else:
+        yield f"{node!r},"
+
+
+@cache
+def _cache() -> dict:
+    try:
+        return json.loads(CACHE.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def save_cache() -> None:
+    """Keep what was found for the next run, in the folder .snakemake/. It is left out where that cannot be written."""
+    temporary = CACHE.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(_cache()))
+        os.replace(temporary, CACHE)
+    except OSError:
+        pass
+
+
+def import_from(scripts: Path) -> None:
+    """Make every job that this process starts import synaug from the folder `scripts` first."""
+    others = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(scripts), *others]))
