@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from synaug.config import load_config
-from synaug.datasets.detect import LOOKED_AT, Found, look_at
+from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
 from synaug.runtime.errors import UserError
 
 SIZES = (32, 64)  # sides of images, pixels, for which a generator can be trained without a GPU
@@ -43,7 +43,7 @@ def init(
     for file in (config, names):
         if file.exists() and not force:
             raise UserError(f"{file}: exists already; give --force to replace it, or another --name")
-    found = look_at(path, image, label, split, groups or [])
+    found = detect(path, image, label, split, groups or [])
     text = config_text(name, found, str(names))
     load_config(yaml.safe_load(text), str(config))
     names.write_text(names_text(found.rows, found.dataset.get("group_columns", [])), encoding="utf-8")
@@ -84,7 +84,7 @@ def target(counts: pd.Series) -> int:
     return low
 
 
-def cells(found: Found) -> pd.Series:
+def cells(found: DetectedDataset) -> pd.Series:
     """Usable training images by class (and group)."""
     train = found.dataset.get("train_split", "train")
     rows = found.rows[(found.rows["split"] == train) & found.rows["usable"]]
@@ -94,7 +94,7 @@ def cells(found: Found) -> pd.Series:
     return rows.groupby(["label_name", "group"]).size().unstack(fill_value=0).stack()
 
 
-def minutes(found: Found) -> float:
+def minutes(found: DetectedDataset) -> float:
     """Of two cores without a GPU, from nothing to the report; a rough figure."""
     counts = cells(found)
     area = (image_size(found.rows) / 32) ** 2
@@ -115,7 +115,7 @@ def names_text(rows: pd.DataFrame, group_columns: list[str]) -> str:
     return buffer.getvalue()
 
 
-def describe(found: Found) -> str:
+def describe(found: DetectedDataset) -> str:
     """What was found, for the terminal."""
     rows, usable = found.rows, found.rows[found.rows["usable"]]
     counts = usable.groupby(["label_name", "split"]).size().unstack(fill_value=0)
@@ -152,7 +152,7 @@ def describe(found: Found) -> str:
         lines.append("  the classes are numbers; a public model has to be told what they are, see the names below")
     modes = ", ".join(f"{count} {mode}" for mode, count in found.modes.most_common())
     color = "no colours, so grey" if found.grey else "rgb"
-    lines.append(f"  pixels: {color} ({modes}{f', of {LOOKED_AT} looked at' if len(usable) > LOOKED_AT else ''})")
+    lines.append(f"  pixels: {color} ({modes}{f', of {COLOR_SAMPLE} looked at' if len(usable) > COLOR_SAMPLE else ''})")
     if found.transparent:
         lines.append(f"  {found.transparent} of them are transparent in places, which become white")
     if found.animated:
@@ -197,7 +197,7 @@ def _scalar(value: object) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
-def config_text(name: str, found: Found, names: str) -> str:
+def config_text(name: str, found: DetectedDataset, names: str) -> str:
     """The config, with comments, as YAML."""
     counts, size, color = cells(found), image_size(found.rows), "grey" if found.grey else "rgb"
     images = int(counts.sum())

@@ -74,7 +74,7 @@ def test_names_of_faces_say_class_and_groups(faces):
 def test_a_name_that_does_not_say_it_is_a_row_with_a_reason(faces):
     rows = [row for row in utkface.find(dataset(faces, "age", ["gender"], "learn", "exam")) if "reason" in row]
     assert said(rows) == [(name, "learn", None, []) for name in sorted(UNNAMED)]
-    assert {row["reason"] for row in rows} == {"the file name says no age, gender and race"}
+    assert {row["reason"] for row in rows} == {"the file name does not hold age, gender and race"}
 
 
 @pytest.mark.parametrize("name", ["1_2_0_2016.jpg", "1_0_5_2016.jpg", "-1_0_0_2016.jpg", "1_0_0_.jpg", "Thumbs.db"])
@@ -124,7 +124,7 @@ def test_faults_of_the_config_of_utkface_are_one_line(faces, tmp_path):
     )
     assert "'hair' should be one of age" in complaint(utkface.find, dataset(faces, "age", ["hair"]))
     assert "'age' is already the class" in complaint(utkface.files, dataset(faces, "age", ["gender", "age"]))
-    assert "'race' stands there twice" in complaint(utkface.files, dataset(faces, "age", ["race", "race"]))
+    assert "'race' is listed twice" in complaint(utkface.files, dataset(faces, "age", ["race", "race"]))
     assert "is not a folder" in complaint(utkface.files, dataset(tmp_path / "gone", "age"))
     assert "holds no files (folders: UTKFace)" in complaint(utkface.files, dataset(tmp_path, "age"))
 
@@ -191,9 +191,9 @@ def test_a_bad_row_of_waterbirds_is_named_by_its_line(birds, row, fault):
 def test_faults_of_the_files_and_config_of_waterbirds_are_one_line(birds, tmp_path):
     assert "holds no metadata.csv" in complaint(waterbirds.files, dataset(tmp_path))
     old = birds("1,a.jpg,1,0", header="img_id,img_filename,y,split")
-    assert "has no column 'place' (there: img_id, img_filename, y, split)" in complaint(waterbirds.find, dataset(old))
+    assert "has no column 'place' (its columns: img_id, img_filename, y, split)" in complaint(waterbirds.find, dataset(old))
     (tmp_path / "metadata.csv").write_bytes(b"")
-    assert "has no column 'img_filename' (there: none)" in complaint(waterbirds.find, dataset(tmp_path))
+    assert "has no column 'img_filename' (its columns: none)" in complaint(waterbirds.find, dataset(tmp_path))
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00")
     assert "metadata.csv: cannot be read as text" in complaint(waterbirds.find, dataset(tmp_path))
     birds(*BIRDS)
@@ -261,7 +261,7 @@ def test_an_unknown_attribute_is_answered_with_the_closest(celebrities):
 @pytest.mark.parametrize(
     ("changed", "fault"),
     [
-        ({"count": 4}, "list_attr_celeba.txt: says 4 images and lists 3"),
+        ({"count": 4}, "list_attr_celeba.txt: should list 4 images and lists 3"),
         ({"count": "many"}, "list_attr_celeba.txt: should begin with the number of images"),
         ({"attributes": ATTRIBUTES[1:]}, "list_attr_celeba.txt: line 3: should be a file name and 5 times 1 or -1"),
         ({"values": {**VALUES, "000003.jpg": "1 1 1 1 0 1"}}, "list_attr_celeba.txt: line 5"),

@@ -126,7 +126,7 @@ def test_a_line_without_a_label_is_named(tmp_path, pngs, label):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"image": ', "line 5: is no JSON"),
+        ('{"image": ', "line 5: is not JSON"),
         ('["a"]', "line 5: should be one object"),
         ('{"label": {"a": 1}}', "line 5"),
     ],

@@ -29,7 +29,7 @@ def block(source: str, path: Path, **settings) -> Dataset:
 def converted(dataset: Dataset, folder: Path):
     """The manifest, by the way that the workflow goes."""
     convert_dataset(dataset.model_dump(), str(folder / "dataset.parquet"))
-    return index_dataset(as_table(dataset, str(folder / "dataset.parquet"), dataset.group_columns))
+    return index_dataset(as_table(dataset, str(folder / "dataset.parquet")))
 
 
 def complaint(dataset: Dataset, folder: Path) -> str:
@@ -105,7 +105,7 @@ def test_a_broken_image_of_a_tar_is_a_row_with_the_reason(tars, tmp_path):
         ({"1.png": b"x"}, "train.tar: 1: has no label"),
         ({"1.png": b"x", "1.cls": b" "}, "has no label"),
         ({"1.png": b"x", "1.json": b'{"label": NaN}'}, "has no label"),
-        ({"1.png": b"x", "1.json": b"{"}, "1.json: is no JSON"),
+        ({"1.png": b"x", "1.json": b"{"}, "1.json: is not JSON"),
         ({"1.png": b"x", "1.json": b"[]"}, "1.json: should be an object"),
     ],
 )
@@ -168,11 +168,11 @@ def test_one_without_splits_is_divided(tmp_path, pngs):
 
 
 def test_what_is_missing_in_one_is_named(on_disk, tmp_path, pngs):
-    assert "has no split 'validation' (there: test, train)" in complaint(
+    assert "has no split 'validation' (its splits: test, train)" in complaint(
         block("huggingface", on_disk, validation_split="validation"), tmp_path
     )
     said = complaint(block("huggingface", on_disk, label_column="fine_label"), tmp_path)
-    assert "'fine_label' (there: image, label, place); set dataset.label_column" in said
+    assert "'fine_label' (its columns: image, label, place); set dataset.label_column" in said
     assert "save_to_disk" in complaint(block("huggingface", tmp_path / "nowhere"), tmp_path)
 
 
@@ -253,7 +253,7 @@ def test_one_of_torchvision_with_a_validation_split_made(mnist, tmp_path):
         ("MNSIT", {}, "torchvision has no 'MNSIT'; the closest: MNIST"),
         ("SVHN", {}, "SVHN cannot be read from"),
         ("EuroSAT", {}, "EuroSAT has no splits; have them made"),
-        ("MNIST", {"validation_split": "val"}, "MNIST has none; have one made"),
+        ("MNIST", {"validation_split": "val"}, "MNIST has no validation split; have one made"),
         ("DTD", {"test_split": "tset"}, "DTD cannot be read from"),
     ],
 )

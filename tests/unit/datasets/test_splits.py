@@ -171,10 +171,6 @@ def test_a_validation_split_can_be_made_of_given_training_images(image_folder):
         ({"make_splits": {"test": 1.0}}, "below 1"),
         ({"make_splits": {"test": 0.0}}, "above 0"),
         ({"source": "celeba"}, "make_splits is for source: folder, table"),
-        (
-            {"source": "table", "painted": {"strength": 0.9}, "group_columns": ["color"]},
-            "make_splits and painted exclude each other",
-        ),
         ({"source": "torchvision"}, "name is needed with source: torchvision"),
         ({"name": "MNIST"}, "name is needed with source: torchvision, and only with it"),
     ],

@@ -79,7 +79,7 @@ def test_refused_rows_leave_the_old_file_alone(tmp_path, rows, message):
 def test_whole_numbers_that_became_floats_are_refused(tmp_path):
     rows = real_rows()
     write_manifest("real", rows.assign(row=rows["row"].astype("float64")), tmp_path / "real.parquet")  # small: exact
-    with pytest.raises(ValueError, match="row are floats, and too large for that: they were rounded"):
+    with pytest.raises(ValueError, match="row holds floats too large to be exact integers; they were rounded"):
         write_manifest("real", rows.assign(row=2.0**60), tmp_path / "other.parquet")
     assert not (tmp_path / "other.parquet").exists()
 

@@ -5,7 +5,7 @@ Nothing here is about threads, GPUs or folders: those belong to the command line
 
 from synaug.config.balance import Balance
 from synaug.config.base import Model
-from synaug.config.dataset import Dataset, Painted
+from synaug.config.dataset import Dataset
 from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, load_config
 from synaug.config.generation import Adapter, Generation
@@ -17,6 +17,6 @@ from synaug.config.training import JTT, CutMix, Loss, Mixup, RandAugment, Recipe
 
 __all__ = [
     "JTT", "Adapter", "Balance", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "GeneratorTraining",
-    "Imbalance", "Loss", "Mixup", "Model", "Nearness", "Painted", "Prompts", "RandAugment", "Recipe", "Safety",
+    "Imbalance", "Loss", "Mixup", "Model", "Nearness", "Prompts", "RandAugment", "Recipe", "Safety",
     "Screener", "Screening", "Stage1", "Stage2", "TextImage", "load_config",
 ]  # fmt: skip

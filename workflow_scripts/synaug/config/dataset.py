@@ -1,10 +1,10 @@
 """Config block `dataset`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from synaug.config.base import Model, Seed
+from synaug.config.base import Model
 
 _PACKED = ("webdataset", "huggingface")
 _GROUPED = ("table", *_PACKED, "utkface", "waterbirds", "celeba")
@@ -12,14 +12,6 @@ _PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
 _UNVALIDATED = (*_PUBLISHED, "utkface")  # their authors name training and test images only
 _SPLIT_HERE = ("folder", "table", *_PACKED, "torchvision")
 _DOWNLOADED = (*_PUBLISHED, "torchvision")  # sources that make_splits is for
-
-
-class Painted(Model):
-    """Grey images in colours that go with the class in training and not in the test: a spurious cue made to measure."""
-
-    strength: float = Field(ge=0, le=1, description="Share of a class's training images that have its own colour.")
-    colors: int = Field(2, ge=2, le=10, description="How many; of two the first half of the classes has the first.")
-    seed: Seed = Field(0, description="Which image has which colour.")
 
 
 class Dataset(Model):
@@ -83,9 +75,6 @@ class Dataset(Model):
     largest_class: int | None = Field(
         None, ge=1, description="With imbalance_factor: images of the largest class; null: all that it has."
     )
-    painted: Painted | None = Field(
-        None, description="table, fashion_mnist: paint the grey images; `color` is then a group column. Null: no."
-    )
     cut_seed: int = Field(0, ge=0, lt=2**32, description="With imbalance_factor: which images are kept.")
 
     @property
@@ -99,17 +88,30 @@ class Dataset(Model):
         return [self.train_split, *self.held_out]
 
     @property
+    def given_splits(self) -> list[str]:
+        """Names of the splits that the data set has by itself, so that `make_splits` does not make them."""
+        return [split for split in self.splits if split not in self.make_splits]
+
+    @property
     def unsplit(self) -> bool:
-        """Whether the data set names no splits: the test split is made of its images."""
+        """Whether the data set has no splits: `make_splits` divides all of its images."""
         return self.test_split in self.make_splits
+
+    @model_validator(mode="before")
+    @classmethod
+    def _painted_is_a_script(cls, block: Any) -> Any:
+        if isinstance(block, dict) and block.get("painted"):
+            raise ValueError(
+                "painted was removed; make the coloured images with resources/fashion_mnist_colored/make.py, and read "
+                "them with source: table"
+            )
+        return block
 
     @model_validator(mode="after")
     def _made_splits_are_used(self):
         shares = self.make_splits
         if shares and self.source not in _SPLIT_HERE:
             raise ValueError(f"make_splits is for source: {', '.join(_SPLIT_HERE)}")
-        if shares and self.painted:
-            raise ValueError("make_splits and painted exclude each other: painting needs to know the training images")
         for name in shares:
             if name not in self.held_out:
                 raise ValueError(
@@ -139,10 +141,7 @@ class Dataset(Model):
             there = self.source == "image_list" if key in listed else self.source in _DOWNLOADED
             if value and not there:
                 raise ValueError(f"{key} is for source: {'image_list' if key in listed else ', '.join(_DOWNLOADED)}")
-        if self.painted:
-            if self.source not in ("table", "fashion_mnist") or self.color != "rgb" or self.group_columns != ["color"]:
-                raise ValueError("painted needs source: table or fashion_mnist, color: rgb and group_columns: [color]")
-        elif self.group_columns and self.source not in _GROUPED:
+        if self.group_columns and self.source not in _GROUPED:
             raise ValueError(f"group_columns is for source: {', '.join(_GROUPED)}")
         if set(self.group_columns) & {"label", "modifier", "group"}:
             raise ValueError("group_columns may not be called label, modifier or group, as placeholders of prompts are")

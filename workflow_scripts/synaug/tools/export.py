@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,11 @@ from PIL import Image
 
 from synaug import __version__
 from synaug.images.codec import FORMATS
-from synaug.images.reader import stream_images, workflow_folder
+from synaug.images.store import stream_images
 from synaug.manifests import read_manifest, with_group
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import new_folder
+from synaug.runtime.paths import results_root
 from synaug.tools.layouts import FIELDS, PROVENANCE, Files, Parquet, Tars
 
 LAYOUTS = ("imagefolder", "hf", "webdataset", "csv")
@@ -53,7 +55,7 @@ def export(
     generators: Counter[tuple] = Counter()
     with new_folder(out) as folder:
         with open_layout(layout, folder, classes, len(rows)) as written:
-            images = stream_images(rows, workflow_folder(experiment / "balanced.parquet"), PROVENANCE)
+            images = stream_images(rows, results_root(os.path.abspath(experiment / "balanced.parquet")), PROVENANCE)
             for position, data, known in images:
                 fields = dict.fromkeys(FIELDS) | records.iloc[position].to_dict()
                 if fields["source"] == "synthetic":
