@@ -84,7 +84,8 @@ def test_shortfall_is_recorded_or_an_error_as_the_config_says(real, imbalance, t
     with caplog.at_level(logging.WARNING):
         assert kept(real, rows, imbalance) == ["c0", "c1"]
     assert (
-        "class 'b': 0 of 4 wanted synthetic images; rejected: 4, most often by contrast (for example, one is blank)" in caplog.text
+        "class 'b': 0 of 4 wanted synthetic images; rejected: 4, most often by contrast (for example, one is blank)"
+        in caplog.text
     )
     with pytest.raises(UserError, match=r"^class 'b': 0 of 4 [^\n]*; look at synthetic\.parquet[^\n]*$"):
         kept(real, rows, imbalance, shortfall="error")

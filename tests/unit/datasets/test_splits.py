@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
 from synaug.datasets.splits import make_splits, near_duplicates
-from synaug.runtime.errors import UserError
 from synaug.runtime.files import file_hash
 
 COUNTS = {"shirt": 40, "bag": 20, "coat": 4, "boot": 2, "sandal": 1}
@@ -178,9 +177,3 @@ def test_a_validation_split_can_be_made_of_given_training_images(image_folder):
 def test_shares_that_make_no_sense_are_refused(settings, said):
     with pytest.raises(ValidationError, match=said):
         dataset("data", **settings)
-
-
-def test_a_folder_without_splits_says_how_to_make_them(image_folder):
-    path = image_folder({"shirt": 2, "bag": 2})
-    with pytest.raises(UserError, match=r"dataset\.make_splits"):
-        index_dataset(Dataset(source="folder", path=str(path), image_size=28))

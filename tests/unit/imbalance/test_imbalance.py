@@ -1,13 +1,10 @@
 """How uneven classes are, and long-tailed cuts, against numbers computed by hand."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from synaug.config import Imbalance
-from synaug.datasets.long_tail import draw, exponential_counts
 from synaug.imbalance import measure_imbalance, unevenness
 from synaug.manifests import read_manifest, write_manifest
 
@@ -61,29 +58,3 @@ def test_a_class_may_be_called_nan(cells, tmp_path):
     write_manifest("imbalance", cells({"nan": 3, "z": 1}), tmp_path / "imbalance.parquet")
     table = read_manifest("imbalance", tmp_path / "imbalance.parquet")
     assert table[table["kind"] == "cell"]["label_name"].tolist() == ["nan", "z"]
-
-
-def test_profile_of_cifar_100_is_the_one_of_the_literature():
-    counts = exponential_counts(500, 100, 100)
-    assert (sum(counts), max(counts), min(counts)) == (10_847, 500, 5)
-
-
-def test_profile_of_the_embedded_data_is_the_one_it_was_cut_by(repository):
-    counts = exponential_counts(500, 100, 10)
-    assert (sum(counts), max(counts), min(counts)) == (1236, 500, 5)
-    assert counts == sorted(counts, reverse=True)
-    assert json.loads((repository / "resources/fashion_mnist_lt/indices.json").read_text())
-
-
-def test_a_cut_has_the_counts_asked_for_and_is_the_same_every_time():
-    labels = np.random.default_rng(0).integers(0, 3, 300)
-    cut = draw(labels, [40, 20, 5], seed=1)
-    assert np.bincount(labels[cut]).tolist() == [40, 20, 5]
-    assert len(np.unique(cut)) == 65
-    assert np.array_equal(cut, draw(labels, [40, 20, 5], seed=1))
-    assert not np.array_equal(cut, draw(labels, [40, 20, 5], seed=2))
-
-
-def test_a_cut_larger_than_the_class_is_refused():
-    with pytest.raises(ValueError):
-        draw(np.array([0, 0, 1]), [2, 2], seed=0)

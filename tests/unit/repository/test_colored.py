@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from synaug.datasets.colored import COLORS, color_images, own_colors, paint
 
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
-from synaug.datasets.colored import COLORS, color_images, own_colors, paint
 from synaug.datasets.published import as_table
 
 
