@@ -10,7 +10,7 @@ from synaug.manifests import with_group
 
 log = logging.getLogger(__name__)
 
-NAMED = 20  # empty cells that are named; the others are counted
+_MAX_NAMED = 20  # empty cells that are named; the others are counted
 
 
 def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) -> pd.DataFrame:
@@ -37,7 +37,7 @@ def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) ->
         "count": int(cells["count"].sum()),
         "share": 1.0,
         "deficit": int((cells["count"].max() - cells["count"]).sum()),
-        **unevenness(cells["count"].to_numpy(int)),
+        **imbalance_measures(cells["count"].to_numpy(int)),
         **(association(cells) if len(tables) > 1 else {}),
     }
     for line in empty_cells(cells):
@@ -58,9 +58,11 @@ def empty_cells(cells: pd.DataFrame) -> list[str]:
         for name in cells.loc[of_group == 0, "group"].drop_duplicates()
     ]
     empty = cells[(cells["count"] == 0) & (of_group > 0)]
-    named = zip(empty["label_name"].head(NAMED), empty["group"].head(NAMED), strict=True)
+    named = zip(empty["label_name"].head(_MAX_NAMED), empty["group"].head(_MAX_NAMED), strict=True)
     lines += [f"class {name!r}, group {group!r}: no training image" for name, group in named]
-    return lines + ([f"... and {len(empty) - NAMED} more cells without a training image"] if len(empty) > NAMED else [])
+    return lines + (
+        [f"... and {len(empty) - _MAX_NAMED} more cells without a training image"] if len(empty) > _MAX_NAMED else []
+    )
 
 
 def class_rows(imbalance: pd.DataFrame) -> pd.DataFrame:
@@ -69,7 +71,7 @@ def class_rows(imbalance: pd.DataFrame) -> pd.DataFrame:
     return classes if len(classes) else imbalance[imbalance["kind"] == "cell"]
 
 
-def unevenness(counts: np.ndarray) -> dict[str, float]:
+def imbalance_measures(counts: np.ndarray) -> dict[str, float]:
     """Measures of imbalance of the counts per cell (int, K): imbalance_factor, gini, entropy, effective_classes.
 
     imbalance_factor: largest count / smallest count above 0. gini: sum_i (2i - K - 1) n_(i) / (K sum n), where n_(i) is

@@ -1,17 +1,17 @@
-"""How uneven classes are, and long-tailed cuts, against numbers computed by hand."""
+"""Measures of imbalance, against numbers computed by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from synaug.config import Imbalance
-from synaug.imbalance import measure_imbalance, unevenness
+from synaug.imbalance import imbalance_measures, measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
 
 
-def test_figures_of_three_classes():
+def test_the_measures_of_three_classes_by_hand():
     # Counts 6, 3, 1: mean absolute difference (2 * (3 + 5 + 2)) / 9, Gini is half of it over the mean 10/3: 1/3.
-    figures = unevenness(np.array([3, 6, 1]))
+    figures = imbalance_measures(np.array([3, 6, 1]))
     assert figures["imbalance_factor"] == 6
     assert figures["gini"] == pytest.approx(1 / 3)
     nats = -(0.6 * np.log(0.6) + 0.3 * np.log(0.3) + 0.1 * np.log(0.1))
@@ -19,10 +19,10 @@ def test_figures_of_three_classes():
     assert figures["effective_classes"] == pytest.approx(np.exp(nats))
 
 
-def test_equal_classes_are_balanced_and_one_that_has_nearly_all_is_not():
-    even = unevenness(np.array([7, 7, 7, 7]))
+def test_the_measures_of_equal_and_of_very_unequal_classes():
+    even = imbalance_measures(np.array([7, 7, 7, 7]))
     assert even == pytest.approx({"imbalance_factor": 1, "gini": 0, "entropy": 1, "effective_classes": 4})
-    uneven = unevenness(np.array([10**6, 1, 1, 1]))
+    uneven = imbalance_measures(np.array([10**6, 1, 1, 1]))
     assert uneven["gini"] == pytest.approx(0.75, abs=1e-4)
     assert uneven["effective_classes"] == pytest.approx(1, abs=1e-3)
 

@@ -101,7 +101,7 @@ def _examine(row: dict, max_megapixels: float) -> dict:
 
 
 def _check(rows: list[dict], dataset: Dataset) -> None:
-    """Raise UserError unless every split has a usable image, every class a usable training image, and there are two."""
+    """Raise UserError unless every split has a usable image and each of two or more classes a usable training image."""
     for split in dataset.splits:
         if not any(row["split"] == split and row["usable"] for row in rows):
             reasons = Counter(row["reason"] for row in rows if row["split"] == split)

@@ -25,7 +25,7 @@ def make_splits(rows: list[dict], dataset: Dataset) -> None:
 
     rows: label_name, group, sha256, usable, path, row. In every class (and group) the images are sorted by the hashes
     of their contents. The first ones, up to the share of the test split, become test images; the last ones become
-    validation images. Of two or more images, at least one is kept for training and one becomes a test image.
+    validation images. Of two images or more, at least one stays a training image and one becomes a test image.
     So the names and the order of the images do not matter, and an additional image that is not a copy moves at most one
     other image across each border.
     """

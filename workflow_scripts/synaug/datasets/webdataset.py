@@ -16,7 +16,7 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """The tars that are used. Raises UserError if there are none, or none of one of the splits."""
+    """The tars that are used. Raises UserError if there are none, or if a split has none."""
     root = Path(dataset.path)
     tars = [root] if root.is_file() else sorted(root.rglob("*.tar"))
     if not tars:

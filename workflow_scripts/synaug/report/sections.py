@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import synaug
 from synaug.config import Config
-from synaug.imbalance import empty_cells, unevenness
+from synaug.imbalance import empty_cells, imbalance_measures
 from synaug.manifests import read_manifest, read_with_local_paths
 from synaug.report import advice, gallery, plots, result_plots, tables
 from synaug.report import confusion as answers
@@ -88,7 +88,7 @@ def about_data(data: SimpleNamespace) -> dict:
             "test": len(data.test),
         },
         "summary": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
-        "after": unevenness(tables.cell_sizes(data.imbalance, data.balanced)),
+        "after": imbalance_measures(tables.cell_sizes(data.imbalance, data.balanced)),
         "group_count": int((data.imbalance["kind"] == "group").sum()),
         "empty_cells": empty_cells(cells),
         "score_names": gallery.score_names(data.synthetic),

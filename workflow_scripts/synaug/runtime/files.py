@@ -22,8 +22,8 @@ class atomic_path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self.temporary
 
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is None:
+    def __exit__(self, error_type, error, trace) -> None:
+        if error_type is None:
             with self.temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(self.temporary, self.path)
