@@ -80,7 +80,9 @@ def load_pixels(manifest: pd.DataFrame, size: int, color: str) -> np.ndarray:
     return pixels
 
 
-def stream_images(rows: pd.DataFrame, root: Path, columns: Sequence[str] = ()) -> Iterator[tuple[int, bytes, dict]]:
+def stream_images(
+    rows: pd.DataFrame, root: Path, columns: Sequence[str] = ()
+) -> Iterator[tuple[int, bytes | None, dict]]:
     """Yield (position in `rows`, encoded image, its values of other `columns` of the table), first the image files.
 
     root: folder that relative paths start from. The dict lacks columns that the table does not have, and is empty for
@@ -95,7 +97,9 @@ def stream_images(rows: pd.DataFrame, root: Path, columns: Sequence[str] = ()) -
         yield from _stream_table(root / path, name, group["row"].astype("int64").sort_values(), columns)
 
 
-def _stream_table(path: Path, name: str, rows: pd.Series, columns: Sequence[str]) -> Iterator[tuple[int, bytes, dict]]:
+def _stream_table(
+    path: Path, name: str, rows: pd.Series, columns: Sequence[str]
+) -> Iterator[tuple[int, bytes | None, dict]]:
     """Yield as `stream_images`, from one table. rows: of the table, ascending; their index holds the positions."""
     numbers, positions, done = rows.to_numpy(), rows.index.to_numpy(), 0
     try:
