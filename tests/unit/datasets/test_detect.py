@@ -7,8 +7,8 @@ import pytest
 import yaml
 from layouts import arrow_table, converted, samples, write_arrow, write_tar
 
+from synaug.commands.init import write_config
 from synaug.config import load_config
-from synaug.init import init
 
 LABELS = ["cat", "dog"] * 6
 
@@ -25,7 +25,7 @@ def test_packed_data_sets_are_recognised(tmp_path, pngs, monkeypatch, kind):
         (tmp_path / "hub" / "data").mkdir(parents=True, exist_ok=True)
         pq.write_table(table, tmp_path / "hub" / "data" / f"{split}-00000-of-00001.parquet")
     (tmp_path / "arrow" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    summary = init(Path(kind), label=None if kind == "tars" else "fine_label")
+    summary = write_config(Path(kind), label=None if kind == "tars" else "fine_label")
     assert "12 images in 2 classes" in summary
     config = load_config(yaml.safe_load(Path(f"{kind}.yaml").read_text()))
     rows = converted(config.dataset, tmp_path)

@@ -92,8 +92,8 @@ def test_errors_in_the_text_files_are_named(lists, tmp_path):
     ("block", "message"),
     [
         ({"source": "image_list"}, "lists is needed with source: image_list"),
-        ({"source": "table", "lists": {"train": "a", "test": "b"}}, "lists is needed with source: image_list"),
-        ({"source": "image_list", "lists": {"train": "a"}}, "lists should have a file for each of train, test"),
+        ({"source": "table", "lists": {"train": "a", "test": "b"}}, "lists is for source: image_list"),
+        ({"source": "image_list", "lists": {"train": "a"}}, "lists needs a file for each of train, test"),
         ({"source": "folder", "classes": "a"}, "classes is for source: image_list"),
         ({"source": "table", "download": True}, "download is for source: cifar10"),
         ({"source": "cifar10", "largest_class": 5}, "no effect without imbalance_factor"),

@@ -173,7 +173,7 @@ def test_a_validation_split_can_be_made_of_given_training_images(image_folder):
         ({"make_splits": {"test": 0.0}}, "above 0"),
         ({"source": "celeba"}, "make_splits is for source: folder, table"),
         ({"source": "torchvision"}, "name is needed with source: torchvision"),
-        ({"name": "MNIST"}, "name is needed with source: torchvision, and only with it"),
+        ({"name": "MNIST"}, "name is for source: torchvision; leave it out"),
     ],
 )
 def test_invalid_shares_and_sources_are_refused(settings, message):

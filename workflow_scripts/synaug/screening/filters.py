@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from synaug.config.screening import Nearness, Screening
+from synaug.config.screening import Screening, SimilarityThresholds
 
 # In this order: an image that fails several checks is said to fail the first of them.
 CHECKS = ("file", "contrast", "safety", "text_image", "classifier", "leakage_test", "leakage_train", "duplicates")
@@ -48,7 +48,7 @@ def screen_synthetic(scores: pd.DataFrame, screening: Screening) -> pd.DataFrame
     return rows.drop(columns="fault").assign(accepted=reasons.isna(), rejected_by=rejected_by, reason=reasons)
 
 
-def _near(rows: pd.DataFrame, name: str, limits: Nearness):
+def _near(rows: pd.DataFrame, name: str, limits: SimilarityThresholds):
     """For each threshold that is on: column of the neighbour's id, its distance as text, rows that are too near."""
     if (bits := limits.max_hash_distance) is not None:
         column = f"nearest_{name}_distance"
@@ -58,7 +58,7 @@ def _near(rows: pd.DataFrame, name: str, limits: Nearness):
         yield f"nearest_{name}", lambda row: f"similarity {row[other]:.4f} >= {alike:g}", rows[other] >= alike
 
 
-def _first_of_group(rows: pd.DataFrame, passed: pd.Series, limits: Nearness) -> pd.Series:
+def _first_of_group(rows: pd.DataFrame, passed: pd.Series, limits: SimilarityThresholds) -> pd.Series:
     """For each image the id of the first one of its group, in plan order, that passed; null if none of them did.
 
     A group is what hangs together by links of an image to its nearest earlier one, if that is too near: so that of a
