@@ -9,8 +9,7 @@ import torch
 from synaug.balance import rows_of_recipe
 from synaug.config import Stage1, Stage2
 from synaug.images.store import load_pixels
-from synaug.manifests import read_manifest, with_group
-from synaug.manifests.located import read_located
+from synaug.manifests import read_manifest, read_with_local_paths, with_group
 from synaug.training.augmentation import augment, shift_and_flip
 from synaug.training.parallel import Process
 from synaug.training.sampling import Halves, Sampler
@@ -98,7 +97,7 @@ def load_images(table: str, packed: str | None, data: str, settings: dict, threa
     table: the manifest `balanced`, whose images are decoded; or, with the file `packed`, the one of that name, whose
     images are decoded by `threads` threads when they are wanted. settings: image_size, color.
     """
-    rows = rows_of_recipe(read_manifest("packed", table) if packed else read_located("balanced", table), data)
+    rows = rows_of_recipe(read_manifest("packed", table) if packed else read_with_local_paths("balanced", table), data)
     form = (settings["image_size"], settings["color"], device)
     return stream_training_set(rows, packed, *form, threads) if packed else load_training_set(rows, *form)
 
