@@ -3,7 +3,7 @@
 from synaug.manifests import write_manifest
 from synaug.manifests.located import read_located
 from synaug.runtime.logs import job_log
-from synaug.training.stream import pack_images
+from synaug.training.packed import pack_images
 
 
 def main(balanced: str, images: str, index: str) -> None:

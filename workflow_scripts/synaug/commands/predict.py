@@ -46,7 +46,7 @@ def predict(
     path = find_model(model)
     found = find_images(images)
     network = load_network(path)
-    top = min(top, len(network.card["classes"]))
+    top = min(top, len(network.config["classes"]))
     table = csv.writer(sys.stdout, lineterminator="\n")
     if form is Form.csv:
         heads = [(f"class_{i}", f"probability_{i}") if i > 1 else ("class", "probability") for i in range(1, top + 1)]

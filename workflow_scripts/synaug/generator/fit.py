@@ -14,7 +14,7 @@ from synaug.generator import architecture
 from synaug.generator.fit_autoencoder import encode, fit_autoencoder, normalise_latents
 from synaug.generator.fit_denoiser import TextToLatents, fit_denoiser
 from synaug.generator.loop import Loop
-from synaug.training.sampling import image_shares
+from synaug.training.sampling import image_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def train_generator(
     model = TextToLatents(text_encoder, denoiser).to(device, memory_format=torch.channels_last)
     settings = [_public(denoiser.config), text_encoder.config.to_dict(), denoiser_steps, denoiser_learning_rate]
     targets = torch.as_tensor(labels, dtype=torch.long)
-    shares = image_shares(targets.numpy(), sampling)
+    shares = image_probabilities(targets.numpy(), sampling)
     loop = Loop(
         "denoiser", denoiser_steps, learning_rate=denoiser_learning_rate, file=work / "denoiser.pt",
         fingerprint=_fingerprint(fingerprint, targets, prompts, sampling, *settings), **common,

@@ -26,7 +26,7 @@ class ClassifierScorer:
         Raises UserError if it is no such file, does not know a class, or sees images of another form.
         """
         self.model = load_classifier(path).to(device).eval()
-        card = self.model.card
+        card = self.model.config
         for key, value in {"size": size, "channels": channels}.items():
             if card[key] != value:
                 raise UserError(f"{path}: sees images with {key} {card[key]}, those here have {value}; train one here")

@@ -73,8 +73,8 @@ def classify(network: Classifier, images: list[Path], top: int) -> Iterator[Answ
 
     Images are decoded as those that the network was trained on. One that cannot be used is an answer with its fault.
     """
-    size, classes = network.card["size"], network.card["classes"]
-    color = {channels: color for color, channels in CHANNELS.items()}[network.card["channels"]]
+    size, classes = network.config["size"], network.config["classes"]
+    color = {channels: color for color, channels in CHANNELS.items()}[network.config["channels"]]
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), _AT_ONCE):
             some = images[start : start + _AT_ONCE]

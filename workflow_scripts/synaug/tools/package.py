@@ -81,7 +81,7 @@ def package(trained: Trained, out: Path, onnx: bool) -> list[str]:
 
 def describe(trained: Trained, network: Classifier, onnx: bool) -> dict:
     """What a program must know to use the weights; nothing that differs from run to run."""
-    card = network.card
+    card = network.config
     about = {
         "classes": card["classes"],
         "image": {
@@ -133,7 +133,7 @@ def write_onnx(network: Classifier, path: Path) -> None:
         import onnxscript  # noqa: F401  what torch exports with
     except ImportError as error:
         raise UserError(f"ONNX needs {error.name}: pip install 'synaug[onnx]', or say --no-onnx") from None
-    card, whole = network.card, _Probabilities(network).eval()
+    card, whole = network.config, _Probabilities(network).eval()
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (3, card["channels"], card["size"], card["size"]), generator=rng, dtype=torch.uint8)
     torch.onnx.export(
@@ -163,7 +163,7 @@ def model_card(trained: Trained, network: Classifier, onnx: bool) -> str:
     total = summary[["real_images", "synthetic_images"]].iloc[0].tolist()
     balanced = read_manifest("balanced", trained.experiment / "balanced.parquet", ["image_id", "label", "source"])
     counts = balanced.groupby(["label", "source"])["image_id"].nunique().unstack(fill_value=0)
-    names = network.card["classes"]
+    names = network.config["classes"]
     counts = counts.reindex(index=range(len(names)), columns=["real", "synthetic"], fill_value=0)
     if not total[1]:
         counts["synthetic"] = 0
@@ -180,8 +180,8 @@ def model_card(trained: Trained, network: Classifier, onnx: bool) -> str:
     return loader.get_template("model_card.md.j2").render(
         trained=trained,
         experiment=trained.experiment.name,
-        card=network.card,
-        color={channels: color for color, channels in CHANNELS.items()}[network.card["channels"]],
+        card=network.config,
+        color={channels: color for color, channels in CHANNELS.items()}[network.config["channels"]],
         total=total,
         classes=[
             (name, *(counts.loc[label].tolist() if known else ("", "")), accuracies.get(f"class:{name}"))
