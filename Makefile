@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
-.PHONY: setup demo test test-fast test-cluster lint clean
+.PHONY: setup demo test test-fast test-cluster lint bench-quick clean
 .DEFAULT_GOAL := help
 
 help:
@@ -36,6 +36,10 @@ test-fast: setup
 
 test: setup lint
 	$(BIN)/pytest tests -n 2 --dist worksteal
+
+# Every program in benchmarks/ runs to its end, with as little work as possible: it shows that they work, and measures nothing.
+bench-quick: setup
+	$(BIN)/python benchmarks/quick.py
 
 # Root, and Debian or Ubuntu: it installs the packages of SLURM. Not part of `test`.
 test-cluster: setup

@@ -1,21 +1,24 @@
-"""Measure the embedded generator: does it draw what it is asked for, is that any use, and how fast is it?
+"""Measure the embedded generator: do its images show the prompted class, can they train a classifier, how fast is it?
 
-    python benchmarks/embedded_generator.py FOLDER [--quick]
+    python benchmarks/embedded_generator.py FOLDER
+    python benchmarks/embedded_generator.py --quick
 
 FOLDER holds the four official Fashion-MNIST files (see resources/fashion_mnist_lt/make.py). Three measurements, all
-on images as the workflow has them (32 x 32; real ones are scaled up from 28):
+on images of the size that the workflow uses (32 x 32; real ones are scaled up from 28):
 
-a. A judge, a classifier trained on the 58,764 images that the generator has learnt from, reads the generated images.
-   Its own accuracy on the 10,000 official test images is reported, since it limits what the reading means.
-b. A classifier trained on nothing but generated images is tested on the 10,000 official test images; beside it, for
-   comparison, one trained on as many images from the pool.
-c. Images a second, the fastest of several rounds, with the load of the machine from others at that time.
+a. A judge, which is a classifier trained on the generator's 58,764 training images, classifies the generated images.
+   The judge's own accuracy on the 10,000 official test images is reported, because it limits what its answers mean.
+b. A classifier trained only on generated images is tested on the 10,000 official test images, and so is one trained on
+   as many of the generator's training images.
+c. Images per second, the fastest of several rounds, with the load of the machine by other programs at that time.
 
 Prints one JSON object as its last line; without --quick it also goes to benchmarks/results/embedded_generator.json.
---quick (a judge of one epoch, 20 images a class) shows that the program works, not how good the generator is.
+--quick (a judge of one epoch, 20 images per class, the embedded real images instead of FOLDER) shows that the program
+works, not how good the generator is.
 """
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -28,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -50,11 +54,13 @@ STEPS, GUIDANCE, BATCH_SIZE, SIZE = 8, 2.25, 100, 32
 def main() -> None:
     """Measure, print, and (without --quick) write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG): a row a class, ten images each")
     arguments = parser.parse_args()
     quick = arguments.quick
+    if not (arguments.folder or quick):
+        parser.error("FOLDER is needed: the folder of the four official Fashion-MNIST files")
     per_class = 20 if quick else 500
 
     pipeline = load_pipeline(model_row(), "cpu")
@@ -64,13 +70,15 @@ def main() -> None:
     if arguments.sheet:
         write_sheet(arguments.sheet, images, labels)
 
-    pool, pool_labels = read_pool(arguments.folder)
-    test, test_labels = read_idx(arguments.folder, "t10k")
+    if arguments.folder:
+        (pool, pool_labels), (test, test_labels) = read_pool(arguments.folder), read_idx(arguments.folder, "t10k")
+    else:
+        (pool, pool_labels), (test, test_labels) = read_embedded("train"), read_embedded("test")
     pool, test = scale_up(pool), scale_up(test)
     epochs = 2 if quick else 16
     random = np.random.default_rng(0)
     same_number = np.concatenate(
-        [random.choice(np.flatnonzero(pool_labels == label), per_class, replace=False) for label in range(len(NAMES))]
+        [random.choice(np.flatnonzero(pool_labels == label), per_class, replace=quick) for label in range(len(NAMES))]
     )
     seeds = [0] if quick else [0, 1, 2]
     # A training a core: together they are done sooner than one after the other on all cores.
@@ -125,6 +133,13 @@ def read_pool(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = read_idx(folder, "train")
     cut = json.loads((ROOT / "resources" / "fashion_mnist_lt" / "indices.json").read_text())["train"]
     return np.delete(images, cut, axis=0), np.delete(labels, cut)
+
+
+def read_embedded(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The embedded real images of `split` (uint8, N x 28 x 28) and their labels (N)."""
+    table = pq.read_table(ROOT / "resources" / "fashion_mnist_lt" / f"{split}.parquet").combine_chunks()
+    encoded = table.column("image").combine_chunks().field("bytes").to_pylist()
+    return np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in encoded]), table.column("label").to_numpy()
 
 
 def generate(pipeline, labels: np.ndarray) -> np.ndarray:

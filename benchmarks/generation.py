@@ -80,7 +80,7 @@ def measure(name: str, device: str, peak: float, arguments) -> dict:
         settings = settings_of(name, folder / "model", device, quick)
         version = model_version(settings["model"], None)
         rows = pd.DataFrame({"image_id": [f"{i:024}" for i in range(batches * batch_size)]}).assign(
-            **settings, model_version=version, label_name="x", licence="", index=0
+            **settings, model_version=version, label_name="x", group="", licence="", index=0
         )
         rows["seed"] = range(len(rows))
         pipeline = load_pipeline(rows.iloc[0], device)

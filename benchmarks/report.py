@@ -35,9 +35,15 @@ from hardware import hardware, versions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 PICTURES, SHARDS, SIDE = 500, 4, 64
-NETWORKS = ("train/real/0", "train/synaug/0", "finetune/synaug/0")
-# Made up, and about what ImageNet-LT gives: 40 and 55 % right on average.
-RIGHT = {"train/real/0": (0.10, 0.70), "train/synaug/0": (0.35, 0.70), "finetune/synaug/0": (0.40, 0.70)}
+# (stage, recipe, seed) -> accuracy of the smallest and of the largest class: invented, and close to ImageNet-LT, with
+# means of 40 and 55 %.
+ACCURACIES = {
+    ("train", "real", 0): (0.10, 0.70),
+    ("train", "synaug", 0): (0.35, 0.70),
+    ("finetune", "synaug", 0): (0.40, 0.70),
+}
+NETWORKS = list(ACCURACIES)
+COMPARED = [NETWORKS[0], NETWORKS[2]]
 
 
 def photographs(count: int, seed: int) -> list[bytes]:
@@ -92,16 +98,16 @@ def point_at(path: Path, pictures: list[str]) -> None:
 
 
 def write_networks(results: Path, factor: float) -> None:
-    """Histories and answers of the networks: a wrong answer is any class, a right one is the surer the larger."""
+    """Histories and predictions of the networks: a wrong prediction is any class, with a random probability."""
     from synaug.manifests import read_manifest, write_manifest
 
     columns = ["image_id", "split", "label", "label_name"]
     real = read_manifest("real", results / "real.parquet", columns)
     test = pa.Table.from_pandas(real[real["split"] == "test"], preserve_index=False)
     label = test["label"].to_numpy()
-    for number, name in enumerate(NETWORKS):
+    for number, (stage, recipe, seed) in enumerate(NETWORKS):
         rng = np.random.default_rng(number)
-        share = np.interp(label, (0, scale.CLASSES), RIGHT[name][::-1])
+        share = np.interp(label, (0, scale.CLASSES), ACCURACIES[stage, recipe, seed][::-1])
         predicted = np.where(rng.random(len(label)) < share, label, rng.integers(scale.CLASSES, size=len(label)))
         top = rng.beta(4, 3, len(label)).astype(np.float32)
         probabilities = np.repeat((1 - top)[:, None] / (scale.CLASSES - 1), scale.CLASSES, 1).astype(np.float32)
@@ -110,10 +116,11 @@ def write_networks(results: Path, factor: float) -> None:
             pa.array(np.arange(0, probabilities.size + 1, scale.CLASSES, dtype=np.int32)), probabilities.ravel()
         )
         rows = test.append_column("predicted", pa.array(predicted, pa.int32())).append_column("probabilities", lists)
-        write_manifest("predictions", rows, results / name / "predictions.parquet")
+        folder = results / stage / recipe / str(seed)
+        write_manifest("predictions", rows, folder / "predictions.parquet")
         steps = np.arange(50, 5001, 50)
         history = {"step": steps, "epoch": steps / 100, "loss": 7 * np.exp(-steps / 2000), "learning_rate": 0.1}
-        write_manifest("history", pd.DataFrame(history), results / name / "history.parquet")
+        write_manifest("history", pd.DataFrame(history), folder / "history.parquet")
 
 
 def prepare(folder: Path, factor: float) -> dict:
@@ -143,16 +150,29 @@ def prepare(folder: Path, factor: float) -> dict:
     quality = {key: value for key, value in settings["balance"].items() if key not in ("oversample", "shortfall")}
     measure_quality.main(paths["synthetic"], paths["balanced"], paths["imbalance"], None, quality, paths["quality"])
     write_networks(results, factor)
-    predictions = [f"{results}/{name}/predictions.parquet" for name in NETWORKS]
+
+    def network_files(networks: list[tuple[str, str, int]], name: str) -> list[str]:
+        return [f"{results}/{stage}/{recipe}/{seed}/{name}" for stage, recipe, seed in networks]
+
     stage1 = {"real": "real", "synaug": "synaug"}
     metrics = f"{results}/metrics.parquet"
     evaluate.main(
-        predictions, paths["imbalance"], paths["real"], "test", [], [], ["real"], stage1, metrics, paths["differences"]
+        network_files(NETWORKS, "predictions.parquet"),
+        NETWORKS,
+        paths["imbalance"],
+        paths["real"],
+        "test",
+        group_columns=[],
+        probes=[],
+        baselines=["real"],
+        stage1=stage1,
+        metrics=metrics,
+        differences=paths["differences"],
     )
     data = {"real": "real", "synaug": "balanced"}
     summarise.main(metrics, paths["balanced"], paths["plan"], data, stage1, paths["summary"])
-    histories = [f"{results}/{name}/history.parquet" for name in NETWORKS]
-    return paths | {"histories": histories, "predictions": [predictions[0], predictions[2]], "config": settings}
+    paths |= {"histories": network_files(NETWORKS, "history.parquet")}
+    return paths | {"predictions": network_files(COMPARED, "predictions.parquet"), "config": settings}
 
 
 def write(folder: Path) -> dict:
@@ -164,7 +184,7 @@ def write(folder: Path) -> dict:
     import synaug
 
     # By its path: this program has the same name.
-    spec = importlib.util.spec_from_file_location("rule", Path(synaug.__file__).parents[1] / "report.py")
+    spec = importlib.util.spec_from_file_location("rule", Path(synaug.__file__).parents[1] / "report" / "report.py")
     rule = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rule)
     names = ("fill", "gain", "classes", "confusion", "reliability", "history")
@@ -174,7 +194,8 @@ def write(folder: Path) -> dict:
     class Inputs(dict):
         __getattr__ = dict.__getitem__
 
-    rule.main(Inputs(inputs), settings, f"{results}/report.html", f"{results}/overview.png", figures)
+    page, overview = f"{results}/report.html", f"{results}/overview.png"
+    rule.main(Inputs(inputs), NETWORKS, COMPARED, settings, page, overview, figures)
     return {
         "write_s": round(time.perf_counter() - start[0], 2),
         "write_processor_s": round(time.process_time() - start[1], 2),

@@ -17,6 +17,7 @@ sys.path.insert(0, str(SCRIPTS.absolute()))
 from synaug.balance import manifests_hash
 from synaug.config import load_config
 from synaug.datasets import fingerprint
+from synaug.generator.output_folder import check_output_folder
 from synaug.plan.checkpoints import adapter_files, model_files
 from synaug.plan.prompts import prompt_files
 from synaug.plan.shards import shard_names
@@ -33,6 +34,11 @@ include: "storage.smk"
 
 try:  # a mistake in the config is reported before any job starts, in one line
     CONFIG = load_config(config)
+    if CONFIG.generator:  # here already: Snakemake deletes the declared output before the job can refuse
+        check_output_folder(
+            CONFIG.generator.output,
+            protected=[CONFIG.dataset.path, CONFIG.generator.images, f"results/{CONFIG.experiment}"],
+        )
     DATA_FILES = data_files(CONFIG.dataset)
     if CONFIG.generator and CONFIG.generator.output == CONFIG.generation.model:
         MODEL_FILES = [made_here(f"{CONFIG.generation.model}/model_index.json")]  # rule train_generator makes it

@@ -5,10 +5,10 @@ Outputs: <results>/report.html, <results>/overview.png, <results>/figures/*.svg;
 of them.
 """
 
-from synaug.report.comparison import compared
+from synaug.report.comparison import compared_networks
 
 # (stage, recipe, seed) of the two recipes that the page compares.
-COMPARED = [(stage, recipe, seed) for recipe, stage in compared(CONFIG) for seed in CONFIG.seeds]
+COMPARED = [(stage, recipe, seed) for recipe, stage in compared_networks(CONFIG) for seed in CONFIG.seeds]
 
 # Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
 SHOWN = {

@@ -8,10 +8,10 @@ Outputs: <results>/study.parquet, study_differences.parquet and study_selection.
 the variants.
 """
 
-from synaug.study import experiments
+from synaug.study import variant_configs
 
 try:
-    VARIANTS = experiments(config)
+    VARIANTS = variant_configs(config)
     CONFIGS = {name: load_config(changed, where=f"study.{name}") for name, changed in VARIANTS.items()}
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")

@@ -1,5 +1,6 @@
-"""The files of a finished experiment on a few real images, made by the rules' own functions where that is quick."""
+"""The files of a finished experiment with a few images, written by the scripts of the rules where that is quick."""
 
+import base64
 import io
 import itertools
 from pathlib import Path
@@ -10,16 +11,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from balance import build_balanced_manifest
 from evaluation import evaluate, summarise
 from report import report
 from screening import measure_quality, screen_synthetic
 from synaug.config import Config
 from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests.schemas import SCHEMAS
 
-# Names that break what is not quoted; "boot" has no image too many.
+# Class name -> real training images. The names break pages that do not escape them.
 CLASSES = {'it\'s "wide"': 30, "Stövel <b>": 8, "boot": 3}
-WANTED, TESTED, REPEATED = 30, 20, 2
+LARGEST, TEST_IMAGES, OVERSAMPLE = (
+    30,
+    20,
+    2,
+)  # images of the largest class, test images per class, images per missing one
 SETTINGS = {
     "experiment": "small_one",
     "dataset": {"source": "table", "path": "data", "image_size": 28, "color": "grey"},
@@ -32,164 +39,166 @@ SETTINGS = {
     },
     "seeds": [0, 1],
 }
-NETWORKS = [f"{stage}/{seed}" for stage in ("train/real", "train/synaug", "finetune/synaug") for seed in (0, 1)]
-RIGHT = {"train/real": (0.9, 0.5, 0.1), "train/synaug": (0.9, 0.7, 0.6), "finetune/synaug": (0.9, 0.8, 0.3)}
+# (stage, recipe) -> probability that a test image of each class is predicted correctly.
+ACCURACIES = {
+    ("train", "real"): (0.9, 0.5, 0.1),
+    ("train", "synaug"): (0.9, 0.7, 0.6),
+    ("finetune", "synaug"): (0.9, 0.8, 0.3),
+}
+NETWORKS = [(*network, seed) for network in ACCURACIES for seed in (0, 1)]  # stage, recipe, seed
 
 
 class Inputs(dict):
-    """As Snakemake hands them to a script: by name and by attribute."""
+    """Inputs as Snakemake passes them to a script: by name and by attribute."""
 
     __getattr__ = dict.__getitem__
 
 
 class Experiment:
-    """Files below `folder`; `groups`: every second image of a class is of the group `red`, the others `green`."""
+    """Files in `folder`. `groups`: every second image of a class has the group `red`, the others `green`."""
 
     def __init__(self, folder: Path, images: list[bytes], groups: bool = False):
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.images, self.groups = folder, itertools.cycle(images), groups
         self.settings = SETTINGS | {"dataset": SETTINGS["dataset"] | ({"group_columns": ["color"]} if groups else {})}
         self.config = Config.model_validate(self.settings)
         names = ["real", "imbalance", "plan", "scores", "synthetic", "balanced", "quality"]
-        names += ["summary", "differences", "metrics"]
+        names += ["metrics", "differences", "summary"]
         self.paths = Inputs({name: str(folder / f"{name}.parquet") for name in names})
-        self.make_images()
-        for network in NETWORKS:
-            self.make_network(network)
-        self.measure()
+        real = self.write_real()
+        self.write_synthetic()
+        self.write_balanced()
+        test = real[real["split"] == "test"].reset_index(drop=True)
+        for number, network in enumerate(NETWORKS):
+            self.write_network(network, test, np.random.default_rng(number))
+        self.write_results()
 
-    def cells(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def network_files(self, name: str) -> list[str]:
+        """The file `name` of every network."""
+        return [str(self.folder / stage / recipe / str(seed) / name) for stage, recipe, seed in NETWORKS]
+
+    def with_cells(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """`rows` (label, index) with class name and group."""
         names = list(CLASSES)
         rows = rows.assign(label_name=[names[label] for label in rows["label"]])
-        if not self.groups:
-            return rows.assign(group="")
-        return rows.assign(group=np.where(rows["index"] % 2, "red", "green"))
+        return rows.assign(group=np.where(rows["index"] % 2, "red", "green") if self.groups else "")
 
-    def make_images(self) -> None:
-        splits = [("train", list(CLASSES.values())), ("test", [TESTED] * len(CLASSES))]
-        real = self.cells(
-            pd.DataFrame(
-                [
-                    {"split": split, "label": label, "index": index}
-                    for split, counts in splits
-                    for label, count in enumerate(counts)
-                    for index in range(count)
-                ]
-            )
-        )
-        real = self.stored(real, "real", "pictures.parquet").assign(usable=True)
+    def with_images(self, rows: pd.DataFrame, prefix: str, file: Path) -> pd.DataFrame:
+        """`rows` with ids and columns about their images; image i is row i of the table `file`."""
+        ids = [f"{prefix}{i:04}" for i in range(len(rows))]
+        rows = rows.assign(image_id=ids, sha256="0" * 64, width=28, height=28)
+        return rows.assign(path=str(file), row=np.arange(len(rows)), column="image")
+
+    def write_real(self) -> pd.DataFrame:
+        """The manifests `real` and `imbalance`; the usable rows of `real`."""
+        cells = [
+            {"split": split, "label": label, "index": index}
+            for split, counts in (("train", CLASSES.values()), ("test", [TEST_IMAGES] * len(CLASSES)))
+            for label, count in enumerate(counts)
+            for index in range(count)
+        ]
+        file = self.folder / "pictures.parquet"
+        real = self.with_images(self.with_cells(pd.DataFrame(cells)), "real", file).assign(usable=True)
         if self.groups:
             real["attributes"] = [[group] for group in real["group"]]
-        broken = {
-            "image_id": "broken",
-            "split": "train",
-            "label": 0,
-            "label_name": next(iter(CLASSES)),
-            "usable": False,
-        }
-        broken |= {"reason": "is empty (0 bytes)", "sha256": "0" * 64, "path": "gone.png", "group": ""}
+        pq.write_table(pa.table({"image": [next(self.images) for _ in range(len(real))]}), file)
+        broken = {"image_id": "broken", "split": "train", "label": 0, "label_name": next(iter(CLASSES)), "group": ""}
+        broken |= {"usable": False, "reason": "is empty (0 bytes)", "sha256": "0" * 64, "path": "gone.png"}
         write_manifest("real", pd.concat([real.drop(columns="index"), pd.DataFrame([broken])]), self.paths.real)
         imbalance = measure_imbalance(read_manifest("real", self.paths.real), "train", self.config.imbalance)
         write_manifest("imbalance", imbalance, self.paths.imbalance)
-        made = [
+        return real
+
+    def write_synthetic(self) -> None:
+        """The plan, its only shard, the scores, and the manifest `synthetic`. The last image is damaged."""
+        cells = [
             {"label": label, "index": index}
             for label, count in enumerate(CLASSES.values())
-            for index in range(REPEATED * (WANTED - count))
+            for index in range(OVERSAMPLE * (LARGEST - count))
         ]
-        made = self.stored(self.cells(pd.DataFrame(made)), "made", "shards/s.parquet")
-        about = {"pipeline": "text-to-image", "model": "model", "model_version": "v", "adapters": "", "scheduler": ""}
-        about |= {"steps": 2, "guidance": 2.0, "size": 32, "stored_size": 28, "color": "grey", "format": "png"}
-        about |= {"dtype": "float32", "negative_prompt": "", "sampler_version": 1, "licence": "CC0"}
-        prompts = [f"a {'<i>fine</i>' if i % 3 else 'dark'} {name}" for i, name in enumerate(made["label_name"])]
-        rows = made.assign(**about, prompt=prompts, seed=2**60 + np.arange(len(made)), shard="s")
-        columns = pq_columns("plan")
-        write_manifest("plan", rows[[name for name in columns if name in rows]], self.paths.plan)
-        columns = pq_columns("shard")
-        shard = rows.assign(batch_size=4, device="cpu", threads=1, libraries="torch 2")
-        write_manifest(
-            "shard", shard[[name for name in columns if name in shard]], self.folder / "shards" / "s.parquet"
-        )
+        rows = self.with_images(self.with_cells(pd.DataFrame(cells)), "made", self.folder / "shards" / "s.parquet")
+        # A shard is sorted by class name and id.
+        rows["row"] = rows[["label_name", "image_id"]].apply(tuple, axis=1).rank().astype(int) - 1
+        images = [next(self.images) for _ in rows.index]
+        images[-1] = b"no image"
+        prompts = [f"a {'<i>fine</i>' if i % 3 else 'dark'} {name}" for i, name in enumerate(rows["label_name"])]
+        settings = {"pipeline": "text-to-image", "model": "model", "model_version": "v", "adapters": "", "steps": 2}
+        settings |= {"scheduler": "", "guidance": 2.0, "size": 32, "stored_size": 28, "color": "grey", "format": "png"}
+        settings |= {"dtype": "float32", "negative_prompt": "", "sampler_version": 1, "licence": "CC0"}
+        plan = rows.assign(**settings, prompt=prompts, seed=2**60 + np.arange(len(rows)), shard="s")
+        write_columns("plan", plan, self.paths.plan)
+        stored = [{"bytes": image, "path": None} for image in images]
+        shard = plan.assign(image=stored, batch_size=4, device="cpu", threads=1, libraries="torch 2")
+        write_columns("shard", shard, self.folder / "shards" / "s.parquet")
         rng = np.random.default_rng(0)
-        scores = made.drop(columns="image").assign(contrast=rng.uniform(10, 90, len(made)))
-        scores = scores.assign(classifier_confidence=rng.uniform(0.1, 1, len(made)))
-        damaged = scores.index[-1]
-        scores.loc[damaged, ["contrast", "classifier_confidence"]] = np.nan
-        scores["fault"] = None
-        scores.loc[damaged, "fault"] = "is damaged"
+        scores = rows.assign(contrast=rng.uniform(10, 90, len(rows)))
+        scores = scores.assign(classifier_confidence=rng.uniform(0.1, 1, len(rows)), fault=None)
+        scores.loc[scores.index[-1], ["contrast", "classifier_confidence", "fault"]] = [np.nan, np.nan, "is damaged"]
         write_manifest("scores", scores, self.paths.scores)
-        screening = self.config.screening.model_dump()
-        screen_synthetic.main(self.paths.scores, screening, self.paths.synthetic)
-        synthetic = read_manifest("synthetic", self.paths.synthetic)
-        usable = real[real["split"] == "train"].assign(source="real")
-        kept = synthetic[synthetic["accepted"]].assign(source="synthetic")
-        balanced = pd.concat([usable, kept]).assign(weight=1.0)
-        columns = pq_columns("balanced")
-        write_manifest("balanced", balanced[[name for name in columns if name in balanced]], self.paths.balanced)
+        screen_synthetic.main(self.paths.scores, self.config.screening.model_dump(), self.paths.synthetic)
 
-    def stored(self, rows: pd.DataFrame, name: str, file: str) -> pd.DataFrame:
-        """`rows` with an image each, in a table; the last one of a shard is none."""
-        images = [next(self.images) for _ in range(len(rows))]
-        if name == "made":
-            images[-1] = b"no image"
-        rows = rows.assign(image_id=[f"{name}{i:04}" for i in range(len(rows))], sha256="0" * 64, width=28, height=28)
-        path = self.folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if name == "real":
-            pq.write_table(pa.table({"image": images}), path)
-            order = np.arange(len(rows))
-        else:  # the manifest `shard` is sorted by class name and id
-            order = rows[["label_name", "image_id"]].apply(tuple, axis=1).rank().astype(int).to_numpy() - 1
-            rows = rows.assign(image=[{"bytes": one, "path": None} for one in images])
-        return rows.assign(path=str(path), row=order, column="image")
+    def write_balanced(self) -> None:
+        """The manifests `balanced` and `quality`."""
+        paths, balance = self.paths, self.config.balance.model_dump()
+        build_balanced_manifest.main(paths.real, paths.synthetic, paths.imbalance, "train", balance, paths.balanced)
+        measure_quality.main(paths.synthetic, paths.balanced, paths.imbalance, None, balance, paths.quality)
 
-    def make_network(self, network: str) -> None:
-        rng = np.random.default_rng(NETWORKS.index(network))
-        real = read_manifest("real", self.paths.real, ["image_id", "split", "label", "label_name", "group"])
-        test = real[real["split"] == "test"].reset_index(drop=True)
+    def write_network(self, network: tuple[str, str, int], test: pd.DataFrame, rng: np.random.Generator) -> None:
+        """Predictions and training history of a network."""
+        stage, recipe, seed = network
         label = test["label"].to_numpy()
-        right = rng.random(len(label)) < np.array(RIGHT[network.rpartition("/")[0]])[label]
-        predicted = np.where(right, label, (label + 2) % 3)  # boots are taken for the middle class
+        correct = rng.random(len(label)) < np.array(ACCURACIES[stage, recipe])[label]
+        predicted = np.where(correct, label, (label + 2) % 3)  # a boot is predicted as the medium class
         top = rng.uniform(0.4, 1, len(label))[:, None]
         probabilities = np.where(np.eye(3)[predicted] == 1, top, (1 - top) / 2).astype(np.float32)
         rows = test.assign(predicted=predicted, probabilities=list(probabilities))
-        write_manifest("predictions", rows, self.folder / network / "predictions.parquet")
+        folder = self.folder / stage / recipe / str(seed)
+        write_columns("predictions", rows, folder / "predictions.parquet")
         steps = np.arange(1, 5)
         history = pd.DataFrame({"step": steps, "epoch": steps / 2, "loss": 2.0 / steps, "learning_rate": 0.1})
-        write_manifest("history", history, self.folder / network / "history.parquet")
+        write_manifest("history", history, folder / "history.parquet")
 
-    def measure(self) -> None:
+    def write_results(self) -> None:
+        """The manifests `metrics`, `differences` and `summary`."""
         paths, stage1 = self.paths, {"real": "real", "synaug": "synaug"}
-        columns = self.config.dataset.group_columns
-        predictions = [str(self.folder / network / "predictions.parquet") for network in NETWORKS]
         evaluate.main(
-            predictions, paths.imbalance, paths.real, "test", columns, [], ["real"], stage1, paths.metrics,
-            paths.differences,
-        )  # fmt: skip
+            self.network_files("predictions.parquet"),
+            NETWORKS,
+            paths.imbalance,
+            paths.real,
+            "test",
+            self.config.dataset.group_columns,
+            probes=[],
+            baselines=["real"],
+            stage1=stage1,
+            metrics=paths.metrics,
+            differences=paths.differences,
+        )
         data = {name: recipe.data for name, recipe in self.config.recipes.items()}
         summarise.main(paths.metrics, paths.balanced, paths.plan, data, stage1, paths.summary)
-        balance = self.config.balance.model_dump(exclude={"oversample", "shortfall"})
-        measure_quality.main(paths.synthetic, paths.balanced, paths.imbalance, None, balance, paths.quality)
 
     def write_report(self) -> Path:
+        """The page; its path."""
         names = ["fill", "gain", "classes", "confusion", "reliability", "history"]
         names += ["groups", "cells"] if self.groups else []
         page = self.folder / "report.html"
+        predictions = dict(zip(NETWORKS, self.network_files("predictions.parquet"), strict=True))
+        compared = [network for network in NETWORKS if network[:2] in (("train", "real"), ("finetune", "synaug"))]
         inputs = Inputs(self.paths) | {
-            "histories": [str(self.folder / network / "history.parquet") for network in NETWORKS],
-            "predictions": [str(self.folder / network / "predictions.parquet") for network in NETWORKS],
+            "histories": self.network_files("history.parquet"),
+            "predictions": [predictions[network] for network in compared],
         }
         figures = {name: str(self.folder / "figures" / f"{name}.svg") for name in names}
-        report.main(Inputs(inputs), self.config.model_dump(), str(page), str(self.folder / "overview.png"), figures)
+        overview, config = str(self.folder / "overview.png"), self.config.model_dump()
+        report.main(Inputs(inputs), NETWORKS, compared, config, str(page), overview, figures)
         return page
 
 
-def pq_columns(kind: str) -> list[str]:
-    from synaug.manifests.schemas import SCHEMAS
-
-    return SCHEMAS[kind].names
+def write_columns(kind: str, rows: pd.DataFrame, path: Path | str) -> None:
+    """Write the columns of `rows` that belong to this kind of manifest."""
+    write_manifest(kind, rows[[name for name in SCHEMAS[kind].names if name in rows]], path)
 
 
 def decoded(uri: str) -> Image.Image:
     """The image of a data URI."""
-    import base64
-
     return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))

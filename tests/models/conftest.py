@@ -1,8 +1,10 @@
-"""Tiny checkpoints of many model families, made once."""
+"""Tiny checkpoints of many model families, and an experiment with finished shards, made once."""
 
+import shutil
 from pathlib import Path
 
 import families
+import finished_shards
 import pandas as pd
 import pytest
 
@@ -12,12 +14,12 @@ from synaug.plan.checkpoints import model_version
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """A function: name of a family to the folder of a tiny checkpoint."""
-    made = {}
+    folders = {}
 
     def checkpoint(family: str) -> Path:
-        if family not in made:
-            made[family] = families.save(family, tmp_path_factory.mktemp("checkpoint") / "model")
-        return made[family]
+        if family not in folders:
+            folders[family] = families.save(family, tmp_path_factory.mktemp("checkpoint") / "model")
+        return folders[family]
 
     return checkpoint
 
@@ -40,3 +42,19 @@ def planned(checkpoint):
         return pd.DataFrame(columns | settings)
 
     return planned
+
+
+@pytest.fixture(scope="session")
+def finished_results(plan, tmp_path_factory) -> Path:
+    """A folder with results/e: a plan of two shards, both finished, and manifests with their images."""
+    folder = tmp_path_factory.mktemp("finished")
+    finished_shards.make(plan, folder / "results" / "e")
+    return folder
+
+
+@pytest.fixture
+def home(finished_results, tmp_path, monkeypatch) -> Path:
+    """The folder results/e of a copy of `finished_results` in the working directory."""
+    shutil.copytree(finished_results, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return Path("results/e")

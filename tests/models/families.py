@@ -1,4 +1,4 @@
-"""Tiny checkpoints with random weights of the model families that people use, saved as those are."""
+"""Tiny checkpoints with random weights of common model families, in the layout of the published ones."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ TEXTS = ["a photo of a cat", "a photo of a dog", "blurry", ""]
 
 
 def save(family: str, folder: Path) -> Path:
-    """Assemble the family of this name and save it to `folder`."""
+    """Save a model of the family to `folder`."""
     torch.manual_seed(0)
     FAMILIES[family]().save_pretrained(folder)
-    if family == "dit":  # the published checkpoints have the words of the classes here
+    if family == "dit":  # published checkpoints have the words of the classes here
         index = folder / "model_index.json"
         index.write_text(json.dumps(json.loads(index.read_text()) | {"id2label": {"0": "cat, tabby", "1": "dog"}}))
     return folder
@@ -76,7 +76,7 @@ def stable_diffusion_3():
 
 
 def flux():
-    """FLUX: one set of position ids for the whole batch beside the embeddings."""
+    """FLUX: returns one set of position ids for the whole batch with the embeddings."""
     tokenizer = architecture.build_tokenizer(TEXTS)
     transformer = d.FluxTransformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
@@ -137,7 +137,7 @@ def class_conditional():
         out_channels=8, attention_bias=True, activation_fn="gelu-approximate", num_embeds_ada_norm=1000,
         norm_type="ada_norm_zero", norm_elementwise_affine=False,
     )  # fmt: skip
-    # Untrained, its output layer is zero, and every class looks the same.
+    # The output layer of an untrained model is zero, and all classes would look the same.
     torch.nn.init.normal_(transformer.proj_out_2.weight, std=0.3)
     return d.DiTPipeline(transformer=transformer, vae=_autoencoder(), scheduler=d.DDIMScheduler())
 

@@ -1,4 +1,4 @@
-"""A disk that is full in the middle of a shard: one clear line, and nothing lost that was finished."""
+"""The disk becomes full in the middle of a shard: one clear error line, and finished images are kept."""
 
 import errno
 import os
@@ -26,9 +26,9 @@ def files_no_larger_than(size: int):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_want_of_space_is_one_line_with_figures(tmp_path, number):
-    path = tmp_path / "not/yet/there.parquet"
-    line = r"there\.parquet: cannot be written, .* 2\.5 MB are needed, .* are free"
+def test_a_full_disk_is_one_line_with_figures(tmp_path, number):
+    path = tmp_path / "new/folder/table.parquet"
+    line = r"table\.parquet: cannot be written, .* 2\.5 MB are needed, .* are free"
     with pytest.raises(UserError, match=line) as caught, space_for(path, 2_500_000):
         raise OSError(number, os.strerror(number))
     assert "\n" not in str(caught.value)
@@ -44,13 +44,15 @@ def images_in(files) -> int:
 
 
 @pytest.mark.parametrize("full_in", ["a batch", "the packing"])
-def test_a_full_disk_loses_nothing_that_was_finished(plan, tmp_path, monkeypatch, full_in):
+def test_a_full_disk_loses_no_finished_image(plan, tmp_path, monkeypatch, full_in):
     monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
-    sampled, whole = [], sampling.sample_batch
-    monkeypatch.setattr(sampling, "sample_batch", lambda *given: sampled.append(len(given[1])) or whole(*given))
+    sampled, sample_batch = [], sampling.sample_batch
+    monkeypatch.setattr(
+        sampling, "sample_batch", lambda *arguments: sampled.append(len(arguments[1])) or sample_batch(*arguments)
+    )
     undisturbed = tmp_path / "undisturbed.parquet"
     generate_shard(plan, 4, undisturbed, tmp_path / "work-undisturbed", [], 1)
-    # As a job would have left it that was killed after its first batch.
+    # The state that a job leaves when it is killed after its first batch.
     out, work = tmp_path / "shards" / "shard.parquet", tmp_path / "work"
     first = plan.sort_values(["prompt", "seed"], kind="stable").iloc[:4]
     generate_shard(first, 4, work / "first.parquet", tmp_path / "work-first", [undisturbed], 1)

@@ -1,4 +1,4 @@
-"""Every family goes through the same loading and sampling code, and an image depends on nothing but its row."""
+"""All families use the same loading and sampling code, and an image depends only on its row."""
 
 import json
 
@@ -13,16 +13,16 @@ from synaug.generation import sampling
 from synaug.generation.batch_size import find_batch_size
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
-from synaug.plan.checkpoints import adapters_text
+from synaug.plan.checkpoints import adapters_json
 from synaug.runtime.errors import UserError
 
 
 def images(pipeline, rows: pd.DataFrame, batch_size: int = 2, sources=None) -> dict[str, bytes]:
-    made = {}
+    pixels_of = {}
     for batch, pixels in sample(pipeline, rows, batch_size, sources):
         assert pixels.dtype == np.uint8 and pixels.shape[1:3] == (12, 12)
-        made |= {name: image.tobytes() for name, image in zip(batch["image_id"], pixels, strict=True)}
-    return made
+        pixels_of |= {name: image.tobytes() for name, image in zip(batch["image_id"], pixels, strict=True)}
+    return pixels_of
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -30,7 +30,7 @@ def test_an_image_depends_on_its_row_alone(planned, family):
     rows = planned(family)
     first = images(load_pipeline(rows.iloc[0], "cpu"), rows)
     assert len(set(first.values())) == 5, "same images for different seeds"
-    # Other neighbours, other places in the batch, a padded batch, a pipeline loaded anew.
+    # Other images in the batch, other positions, a padded batch, a pipeline that is loaded again.
     again = images(load_pipeline(rows.iloc[0], "cpu"), rows.iloc[[3, 0, 2]])
     assert again == {name: first[name] for name in "dac"}
 
@@ -41,7 +41,7 @@ def test_every_prompt_is_encoded_once(planned, family, monkeypatch):
     pipeline = load_pipeline(rows.iloc[0], "cpu")
     encode, calls = pipeline.encode_prompt.encode, []
     monkeypatch.setattr(
-        pipeline.encode_prompt, "encode", lambda **given: calls.append(given["prompt"]) or encode(**given)
+        pipeline.encode_prompt, "encode", lambda **arguments: calls.append(arguments["prompt"]) or encode(**arguments)
     )
     images(pipeline, rows)
     assert sorted(calls) == [["a photo of a cat"], ["a photo of a dog"]]
@@ -56,7 +56,7 @@ def test_negative_prompt_and_guidance_change_the_image(planned, family):
     assert images(pipeline, rows.assign(guidance=1.0)) != plain
 
 
-def test_rows_of_different_steps_and_guidance_come_out_as_they_do_alone(planned):
+def test_rows_with_different_steps_and_guidance_give_the_same_images_together_and_alone(planned):
     rows = planned("stable diffusion", steps=[2, 3, 2, 3, 2], guidance=[1.0, 1.0, 2.0, 2.0, 3.0])
     pipeline = load_pipeline(rows.iloc[0], "cpu")
     together = images(pipeline, rows)
@@ -81,8 +81,8 @@ def test_half_precision_makes_almost_the_same_images(planned, dtype):
     exact = images(load_pipeline(rows.iloc[0], "cpu"), rows)
     close = images(load_pipeline(half.iloc[0], "cpu"), half)
     for name in exact:
-        one, other = (np.frombuffer(data, np.uint8).astype(float) for data in (exact[name], close[name]))
-        assert np.abs(one - other).mean() < 12
+        full, rounded = (np.frombuffer(data, np.uint8).astype(float) for data in (exact[name], close[name]))
+        assert np.abs(full - rounded).mean() < 12
 
 
 # ---------------------------------------------------------------------------------------------- image-to-image
@@ -98,11 +98,11 @@ def sources() -> dict[str, np.ndarray]:
 def test_image_to_image_starts_from_the_real_image(planned, sources, family):
     rows = planned(family, pipeline="image-to-image", strength=0.5, source_image=["s", "t", "s", "t", "s"], steps=4)
     pipeline = load_pipeline(rows.iloc[0], "cpu")
-    made = images(pipeline, rows, sources=sources)
-    assert images(pipeline, rows.iloc[[4, 1]], sources=sources) == {name: made[name] for name in "eb"}
-    swapped = rows.assign(source_image=["t", "s", "t", "s", "t"])
-    assert all(images(pipeline, swapped, sources=sources)[name] != made[name] for name in made)
-    assert images(pipeline, rows.assign(strength=1.0), sources=sources) != made
+    before = images(pipeline, rows, sources=sources)
+    assert images(pipeline, rows.iloc[[4, 1]], sources=sources) == {name: before[name] for name in "eb"}
+    swapped = images(pipeline, rows.assign(source_image=["t", "s", "t", "s", "t"]), sources=sources)
+    assert all(swapped[name] != before[name] for name in before)
+    assert images(pipeline, rows.assign(strength=1.0), sources=sources) != before
 
 
 # ---------------------------------------------------------------------------------------------- adapters
@@ -110,7 +110,7 @@ def test_image_to_image_starts_from_the_real_image(planned, sources, family):
 
 @pytest.fixture(scope="session")
 def lora(checkpoint, tmp_path_factory):
-    """A LoRA of the tiny Stable Diffusion, saved as diffusers saves them."""
+    """A LoRA of the tiny Stable Diffusion, saved by diffusers."""
     peft = pytest.importorskip("peft")
     import diffusers
     from diffusers.utils import convert_state_dict_to_diffusers
@@ -128,7 +128,7 @@ def lora(checkpoint, tmp_path_factory):
 
 
 def with_adapter(rows: pd.DataFrame, **settings) -> pd.DataFrame:
-    return rows.assign(adapters=adapters_text([Adapter(**settings)]))
+    return rows.assign(adapters=adapters_json([Adapter(**settings)]))
 
 
 def test_lora_changes_the_image_and_scale_0_does_not(planned, lora):
@@ -149,7 +149,7 @@ def test_an_adapter_that_changed_since_it_was_planned_is_an_error(planned, lora,
     save_file(weights, tmp_path / "mine.safetensors")
     rows = with_adapter(planned("stable diffusion"), kind="lora", model=str(tmp_path / "mine.safetensors"))
     save_file({name: weight + 1 for name, weight in weights.items()}, tmp_path / "mine.safetensors")
-    with pytest.raises(UserError, match=r"mine\.safetensors: is not the adapter that was planned"):
+    with pytest.raises(UserError, match=r"mine\.safetensors: the adapter has changed since the plan was made"):
         load_pipeline(rows.iloc[0], "cpu")
 
 
@@ -179,17 +179,17 @@ def test_weights_that_are_no_lora_are_one_line(planned, tmp_path):
     ("files", "revision", "complaint"),
     [(None, None, "its revision"), ([], None, "found: none"), (["a", "b"], None, "`file` must name it")],
 )
-def test_an_adapter_that_is_not_there_is_found_out_when_planning(tmp_path, files, revision, complaint):
+def test_a_missing_adapter_is_found_when_planning(tmp_path, files, revision, complaint):
     folder = tmp_path / "adapter"
     if files is not None:
         folder.mkdir()
         for name in files:
             (folder / f"{name}.safetensors").write_bytes(b"x")
     with pytest.raises(UserError, match=complaint):
-        adapters_text([Adapter(kind="lora", model=str(folder), revision=revision)])
+        adapters_json([Adapter(kind="lora", model=str(folder), revision=revision)])
 
 
-# ---------------------------------------------------------------------------------------------- what cannot be loaded
+# ---------------------------------------------------------------------------------------------- errors of loading
 
 
 def test_a_hub_model_without_a_network_is_one_line(planned):
@@ -235,7 +235,7 @@ def test_a_prompt_that_is_no_class_of_the_model_is_one_line(planned, prompt):
 
 
 @pytest.mark.parametrize("family", ["lcm", "dit"])
-def test_a_negative_prompt_that_the_model_cannot_hear_is_one_line(planned, family):
+def test_a_negative_prompt_for_a_model_without_one_is_one_line(planned, family):
     rows = planned(family).assign(negative_prompt="blurry")
     with pytest.raises(UserError, match=r"prompts\.negative"):
         images(load_pipeline(rows.iloc[0], "cpu"), rows)
@@ -246,7 +246,7 @@ def test_a_negative_prompt_that_the_model_cannot_hear_is_one_line(planned, famil
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    """A function: make batches of more than so many images fail as a device does that is out of memory."""
+    """A function: make batches with more than `images` images fail like a device that is out of memory."""
     real = sampling.call_settings
 
     def little_memory(images: int, error: Exception | None = None):
@@ -282,7 +282,7 @@ def test_out_of_memory_with_one_image_is_one_line(planned, little_memory):
         images(load_pipeline(rows.iloc[0], "cpu"), rows)
 
 
-def test_another_error_is_not_taken_for_lack_of_memory(planned, little_memory):
+def test_another_error_does_not_count_as_out_of_memory(planned, little_memory):
     rows = planned("stable diffusion")
     little_memory(0, RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
@@ -298,5 +298,5 @@ def test_the_trial_finds_a_batch_size_that_fits(planned, little_memory):
 
 
 def test_adapters_are_readable_in_the_plan(lora):
-    (one,) = json.loads(adapters_text([Adapter(kind="lora", model=str(lora), scale=0.5)]))
-    assert one["kind"] == "lora" and one["scale"] == 0.5 and one["version"].startswith("sha256:")
+    (adapter,) = json.loads(adapters_json([Adapter(kind="lora", model=str(lora), scale=0.5)]))
+    assert adapter["kind"] == "lora" and adapter["scale"] == 0.5 and adapter["version"].startswith("sha256:")

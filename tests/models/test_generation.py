@@ -1,15 +1,13 @@
-"""A job of generation beside its images: real images to start from, its batch size, its cost, its progress."""
+"""Generation of a shard: real images to start from, batch size, measured usage."""
 
-import io
 import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from synaug.generation.cost import Cost
 
 from synaug.generation import batch_size
-from synaug.generation.progress import Progress
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest, write_manifest
@@ -31,26 +29,24 @@ def real(tmp_path, fashion, pngs):
     return tmp_path / "real.parquet"
 
 
-def test_real_images_come_at_the_models_size_in_colour(real):
+def test_real_images_have_the_size_of_the_model_and_three_channels(real):
     sources = RealImages(real, ["real0", "real2", "real0"], 16)
     assert sorted(sources) == ["real0", "real2"]
     assert sources["real2"].shape == (16, 16, 3) and sources["real2"].dtype == np.uint8
     assert (sources["real0"] != sources["real2"]).any()
 
 
-def test_a_real_image_that_is_gone_is_one_line(real):
+def test_a_missing_real_image_is_one_line(real):
     with pytest.raises(UserError, match="has no image real9"):
         RealImages(real, ["real9"], 16)
 
 
-def test_image_to_image_shards_hold_what_was_started_from(plan, real, tmp_path):
+def test_image_to_image_shards_name_their_source_images(plan, real, tmp_path):
     rows = plan.assign(pipeline="image-to-image", strength=0.5, source_image=[f"real{i % 3}" for i in range(len(plan))])
-    made = {}
-    for name, size in (("one", 4), ("two", 4)):
+    for name in ("one", "two"):
         sources = RealImages(real, rows["source_image"], 16)
-        generate_shard(rows, size, tmp_path / name, tmp_path / f"work-{name}", [], 1, sources=sources)
-        made[name] = (tmp_path / name).read_bytes()
-    assert made["one"] == made["two"]
+        generate_shard(rows, 4, tmp_path / name, tmp_path / f"work-{name}", [], 1, sources=sources)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     shard = read_manifest("shard", tmp_path / "one", ["image_id", "source_image", "strength"]).set_index("image_id")
     assert shard["source_image"].to_dict() == rows.set_index("image_id")["source_image"].to_dict()
     assert set(shard["strength"]) == {0.5}
@@ -60,17 +56,18 @@ def test_an_interrupted_job_keeps_the_batch_size_of_its_trial(plan, tmp_path, mo
     monkeypatch.setattr(batch_size, "find_batch_size", lambda *_: 3)
     work = tmp_path / "work"
 
-    def stop() -> None:
+    def stop(*_) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1, on_batch=stop)
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(Cost, "sampled", stop)
+        generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1)
     monkeypatch.setattr(batch_size, "find_batch_size", lambda *_: 5)
     generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1)
     assert set(read_manifest("shard", tmp_path / "shard.parquet", ["batch_size"])["batch_size"]) == {3}
 
 
-def test_the_cost_is_noted_beside_the_shard_and_only_if_there_was_one(plan, tmp_path):
+def test_usage_is_written_only_if_images_were_sampled(plan, tmp_path):
     generate_shard(plan, 4, tmp_path / "a.parquet", tmp_path / "w", [], 1, cost_file=tmp_path / "a.json")
     cost = json.loads((tmp_path / "a.json").read_text())
     assert cost["images_sampled"] == len(plan)
@@ -79,29 +76,3 @@ def test_the_cost_is_noted_beside_the_shard_and_only_if_there_was_one(plan, tmp_
     copied = tmp_path / "b.json"
     generate_shard(plan, 4, tmp_path / "b.parquet", tmp_path / "w", [tmp_path / "a.parquet"], 1, cost_file=copied)
     assert not copied.exists()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_person_at_the_terminal_sees_all_shards_in_one_line(plan, tmp_path, monkeypatch):
-    rows = pd.concat([plan.assign(shard="0" * 16), plan.assign(shard="1" * 16, index=plan["index"] + 100)])
-    write_manifest("plan", rows, tmp_path / "plan.parquet")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "__stderr__", terminal)
-    progress = Progress(str(tmp_path / "plan.parquet"), tmp_path)
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / f"{'0' * 16}.parquet").write_bytes(b"")
-    (tmp_path / "work" / ("1" * 16)).mkdir(parents=True)
-    (tmp_path / "work" / ("1" * 16) / "half.parquet").write_bytes(b"PAR1")
-    progress.show()
-    assert "11 of 22 images" in terminal.getvalue()
-
-
-def test_a_log_file_sees_no_such_line(plan, tmp_path, monkeypatch):
-    write_manifest("plan", plan, tmp_path / "plan.parquet")
-    monkeypatch.setattr(sys, "__stderr__", io.StringIO())
-    Progress(str(tmp_path / "plan.parquet"), tmp_path).show()
-    assert sys.__stderr__.getvalue() == ""

@@ -1,6 +1,7 @@
-"""A genuinely tiny generator, trained in seconds, behaves like any other diffusers checkpoint."""
+"""A tiny generator, trained in seconds, can be used like any other diffusers checkpoint."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch
 from diffusers import AutoPipelineForText2Image
 from safetensors.torch import load_file
 
-from synaug.generator import fit_denoiser, train_generator
+from synaug.generator import train_denoiser
 from synaug.generator.architecture import build_autoencoder, build_tokenizer
-from synaug.generator.fit_autoencoder import encode, normalise_latents
+from synaug.generator.output_folder import check_output_folder
+from synaug.generator.train import _public, train_generator
+from synaug.generator.train_autoencoder import encode, normalise_latents
+from synaug.runtime.errors import UserError
 
 PROMPTS = [["a photo of a red square", "red square"], ["a photo of a blue square", "blue square"]]
 SMALL = {
@@ -67,7 +71,7 @@ def test_folder_holds_the_usual_parts_and_only_safetensors(trained):
 
 
 def test_killed_training_resumes_to_the_same_weights(trained, tmp_path, monkeypatch):
-    forward = fit_denoiser.TextToLatents.forward
+    forward = train_denoiser.TextToLatents.forward
     calls = []
 
     def forward_until_killed(*arguments):
@@ -76,28 +80,25 @@ def test_killed_training_resumes_to_the_same_weights(trained, tmp_path, monkeypa
             raise KeyboardInterrupt
         return forward(*arguments)
 
-    monkeypatch.setattr(fit_denoiser.TextToLatents, "forward", forward_until_killed)
+    monkeypatch.setattr(train_denoiser.TextToLatents, "forward", forward_until_killed)
     with pytest.raises(KeyboardInterrupt):
         train_generator(*squares(), PROMPTS, tmp_path / "model", tmp_path / "work", save_every_s=0, **SMALL)
     assert not (tmp_path / "model").exists()
     train_generator(*squares(), PROMPTS, tmp_path / "model", tmp_path / "work", save_every_s=0, **SMALL)
-    assert len(calls) == 4 + 3, "the three finished steps are not done again"
-    expected, found = weights(trained), weights(tmp_path / "model")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert len(calls) == 4 + 3, "the three finished steps are not repeated"
+    expected, resumed = weights(trained), weights(tmp_path / "model")
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
-def test_another_process_knows_the_state_for_its_own():
-    """What diffusers notes in a config for itself is a set made to a list: in another order in every process."""
-    from synaug.generator.architecture import build_autoencoder
-    from synaug.generator.fit import _public
-
+def test_another_process_accepts_the_saved_state():
+    """The private entries of a diffusers config include a set as a list: its order differs between processes."""
     config = dict(build_autoencoder(16, 1, 8).config)
     assert len(config["_use_default_values"]) > 1
     assert _public(config) == _public(config | {"_use_default_values": config["_use_default_values"][::-1]})
 
 
-def test_other_settings_do_not_resume_and_replace_the_folder(tmp_path):
+def test_other_settings_start_again_and_replace_the_folder(tmp_path):
     settings = SMALL | {"autoencoder_steps": 1, "denoiser_steps": 1}
     images, labels = squares(grey=True)
     results = []
@@ -139,9 +140,9 @@ def test_any_text_tokenizes(tmp_path, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images": np.zeros((24, 14, 14), np.float32)}, "images: uint8"),
+        ({"images": np.zeros((24, 14, 14), np.float32)}, "images: must be uint8"),
         ({"images": np.zeros((24, 14, 12, 3), np.uint8)}, "images: .*square"),
-        ({"labels": np.zeros(3, int)}, "labels: 3 of them for 24 images"),
+        ({"labels": np.zeros(3, int)}, "labels: 3 labels for 24 images"),
         ({"labels": np.full(24, 2)}, "labels: 2 to 2, but prompts are given for 0 to 1"),
         ({"prompts": [["red"], []]}, "prompts: label 1 has no caption"),
         ({"size": 30}, "size: 30 is not a multiple of 8"),
@@ -155,3 +156,43 @@ def test_bad_input_is_one_clear_line_and_writes_nothing(tmp_path, change, messag
         train_generator(out=tmp_path / "model", work=tmp_path / "work", **arguments)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_folder_is_refused_before_training_and_keeps_its_files(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "1.png").write_bytes(b"image")
+    with pytest.raises(UserError, match=r"holds 1\.png"):
+        train_generator(*squares(), PROMPTS, tmp_path / "data", tmp_path / "work", **SMALL)
+    assert (tmp_path / "data" / "1.png").read_bytes() == b"image"
+    with pytest.raises(UserError, match="is or contains"):
+        train_generator(*squares(), PROMPTS, tmp_path, tmp_path / "work", **SMALL)
+    assert not (tmp_path / "work").exists()
+
+
+def test_files_that_appear_during_the_training_are_kept(tmp_path, monkeypatch):
+    out, forward = tmp_path / "model", train_denoiser.TextToLatents.forward
+
+    def forward_while_somebody_writes(*arguments):
+        out.mkdir(exist_ok=True)
+        (out / "notes.txt").write_text("kept")
+        return forward(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"holds notes\.txt"):
+        patch.setattr(train_denoiser.TextToLatents, "forward", forward_while_somebody_writes)
+        train_generator(*squares(), PROMPTS, out, tmp_path / "work", **SMALL)
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    (out / "notes.txt").rename(tmp_path / "notes.txt")
+    train_generator(*squares(), PROMPTS, out, tmp_path / "work", **SMALL)  # every step is in the saved state
+    assert (out / "model_index.json").exists()
+
+
+def test_our_own_model_is_replaced_through_a_link_and_its_card_is_kept(trained, tmp_path):
+    check_output_folder(trained)
+    folder = shutil.copytree(trained, tmp_path / "disk" / "model")
+    (folder / "README.md").write_text("card")
+    (tmp_path / "link").symlink_to(folder)
+    train_generator(*squares(grey=True), PROMPTS, tmp_path / "link", tmp_path / "work", **SMALL)
+    assert (tmp_path / "link").is_symlink()
+    assert weights(folder)["vae/encoder.conv_in.weight"].shape[1] == 1, "the new model is of grey images"
+    assert (folder / "README.md").read_text() == "card"
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]

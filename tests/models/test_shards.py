@@ -1,4 +1,4 @@
-"""Shards: an image depends on nothing but its row of the plan, and what exists is not made again."""
+"""Shards: an image depends only on its row of the plan, and existing images are not made again."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ BATCH = 4
 
 @pytest.fixture(autouse=True)
 def _devices(monkeypatch, tmp_path):
-    """On the CPU whatever the machine has, with leases of its own."""
+    """On the CPU, with separate leases."""
     monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
@@ -36,7 +36,7 @@ def images(path: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def reference(plan, tmp_path_factory) -> Path:
-    """The shard of all rows, made at once."""
+    """The shard of all rows, made in one run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYNAUG_DEVICES", "cpu")
         out = tmp_path_factory.mktemp("shards") / "reference.parquet"
@@ -45,11 +45,11 @@ def reference(plan, tmp_path_factory) -> Path:
 
 
 def without_model(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows, with a model that cannot be loaded: whoever needs it fails."""
+    """The rows, with a model that cannot be loaded: loading it raises an error."""
     return rows.assign(model="/nowhere")
 
 
-def test_a_shard_says_where_its_images_come_from(reference, plan, tiny_checkpoint):
+def test_a_shard_holds_the_provenance_of_its_images(reference, plan, tiny_checkpoint):
     shard = read_table("shard", reference).drop_columns("image").to_pandas()
     assert sorted(shard["image_id"]) == sorted(plan["image_id"])
     assert set(shard["model"]) == {str(tiny_checkpoint)}
@@ -58,14 +58,13 @@ def test_a_shard_says_where_its_images_come_from(reference, plan, tiny_checkpoin
     assert len(set(images(reference).values())) == len(plan)
 
 
-def test_an_image_is_the_same_whatever_its_neighbours(reference, plan, tmp_path):
+def test_an_image_does_not_depend_on_the_other_images_of_a_batch(reference, plan, tmp_path):
     alone = plan.iloc[[7]]
     reordered = plan.iloc[[9, 7, 2, 0, 5]]
     expected = images(reference)
     for number, rows in enumerate((alone, reordered)):
         make(rows, tmp_path / f"{number}.parquet")
-        made = images(tmp_path / f"{number}.parquet")
-        assert made == {image_id: expected[image_id] for image_id in rows["image_id"]}
+        assert images(tmp_path / f"{number}.parquet") == {image_id: expected[image_id] for image_id in rows["image_id"]}
 
 
 def test_every_batch_has_the_same_shape(plan):
@@ -76,12 +75,12 @@ def test_every_batch_has_the_same_shape(plan):
             prompts.append(prompt)
             return SimpleNamespace(images=torch.rand(len(prompt), 1, 16, 16))
 
-    made = list(sampling.sample(Pipeline(), plan, BATCH))
+    batches = list(sampling.sample(Pipeline(), plan, BATCH))
     assert [len(texts) for texts in prompts] == [BATCH] * 3
-    assert [len(rows) for rows, _ in made] == [len(pixels) for _, pixels in made] == [4, 4, 3]
+    assert [len(rows) for rows, _ in batches] == [len(pixels) for _, pixels in batches] == [4, 4, 3]
 
 
-def test_made_again_it_has_the_same_bytes(reference, plan, tmp_path):
+def test_a_shard_that_is_made_again_has_the_same_bytes(reference, plan, tmp_path):
     make(plan.sample(frac=1, random_state=0), tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == reference.read_bytes()
 
@@ -99,7 +98,7 @@ def test_only_missing_images_are_sampled(reference, plan, tmp_path):
     assert (tmp_path / "all.parquet").read_bytes() == reference.read_bytes()
 
 
-def test_what_is_missing_needs_the_model(plan, tmp_path):
+def test_missing_images_need_the_model(plan, tmp_path):
     with pytest.raises(UserError, match="/nowhere"):
         make(without_model(plan), tmp_path / "shard.parquet")
     assert not (tmp_path / "shard.parquet").exists()
@@ -107,33 +106,37 @@ def test_what_is_missing_needs_the_model(plan, tmp_path):
 
 def test_a_damaged_image_is_made_again(reference, plan, tmp_path):
     data = bytearray(reference.read_bytes())
-    victim = sorted(images(reference).values())[4]  # not the first or last, which the page's statistics repeat
-    at = data.index(victim)
-    data[at + len(victim) // 2] ^= 0xFF
+    damaged = sorted(images(reference).values())[4]  # not the first or last: the statistics of a page repeat them
+    at = data.index(damaged)
+    data[at + len(damaged) // 2] ^= 0xFF
     (tmp_path / "damaged.parquet").write_bytes(data)
-    made = make(plan, tmp_path / "shard.parquet", [tmp_path / "damaged.parquet"])
-    assert made == {"copied": len(plan) - 1, "sampled": 1}
+    assert make(plan, tmp_path / "shard.parquet", [tmp_path / "damaged.parquet"]) == {
+        "copied": len(plan) - 1,
+        "sampled": 1,
+    }
     assert (tmp_path / "shard.parquet").read_bytes() == reference.read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"no Parquet", None])
-def test_an_unreadable_existing_shard_is_passed_over(reference, plan, tmp_path, content):
+def test_an_unreadable_existing_shard_is_skipped(reference, plan, tmp_path, content):
     bad = tmp_path / "bad.parquet"
     if content is not None:
         bad.write_bytes(content)
-    made = make(without_model(plan), tmp_path / "shard.parquet", [bad, reference])
-    assert made == {"copied": len(plan), "sampled": 0}
+    assert make(without_model(plan), tmp_path / "shard.parquet", [bad, reference]) == {
+        "copied": len(plan),
+        "sampled": 0,
+    }
 
 
 def interrupted(plan, out: Path, monkeypatch) -> Path:
     """The work folder of a job that failed in its third batch."""
-    whole, calls = sampling.sample_batch, []
+    sample_batch, calls = sampling.sample_batch, []
 
     def fail_at_third(*arguments):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(*arguments)
+        return sample_batch(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(sampling, "sample_batch", fail_at_third)
@@ -142,12 +145,12 @@ def interrupted(plan, out: Path, monkeypatch) -> Path:
     return out.parent / f"work-{out.stem}"
 
 
-def test_an_interrupted_shard_goes_on_and_ends_in_the_same_bytes(reference, plan, tmp_path, monkeypatch):
+def test_an_interrupted_shard_is_continued_and_has_the_same_bytes(reference, plan, tmp_path, monkeypatch):
     out = tmp_path / "shard.parquet"
     work = interrupted(plan, out, monkeypatch)
     finished = {image_id for file in work.glob("*.parquet") for image_id in images(file)}
     assert len(finished) == 2 * BATCH
-    # What is finished does not need the model any more.
+    # Finished images no longer need the model.
     rows = without_model(plan[plan["image_id"].isin(finished)])
     make(rows, tmp_path / "first.parquet", work=shutil.copytree(work, tmp_path / "copy"))
     make(plan, out)
@@ -155,7 +158,7 @@ def test_an_interrupted_shard_goes_on_and_ends_in_the_same_bytes(reference, plan
     assert not work.exists()
 
 
-def test_a_work_file_cut_short_is_passed_over(reference, plan, tmp_path, monkeypatch):
+def test_a_truncated_work_file_is_skipped(reference, plan, tmp_path, monkeypatch):
     out = tmp_path / "shard.parquet"
     work = interrupted(plan, out, monkeypatch)
     first, *_ = sorted(work.glob("*.parquet"))
@@ -177,6 +180,6 @@ def test_an_unknown_scheduler_is_named(plan, tmp_path):
         make(plan.assign(scheduler="Magic"), tmp_path / "shard.parquet")
 
 
-def test_shards_are_plain_parquet_for_others(reference):
+def test_shards_are_readable_as_plain_parquet(reference):
     table = pq.read_table(reference, columns=["image"])
     assert table.column("image").combine_chunks().field("bytes")[0].as_py().startswith(b"\x89PNG")

@@ -5,8 +5,9 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
-from workdir import Workdir
+from workdir import ROOT, Workdir
 
 from synaug.manifests import read_manifest
 from synaug.runtime.errors import ERROR_PREFIX
@@ -52,7 +53,7 @@ def fails_with(run, *words: str) -> None:
         ({"sedd": 1}, ["sedd", "unknown key", "seed"]),
         ({"generation": {"stepz": 1}}, ["generation.stepz", "unknown key", "steps"]),
         ({"recipes": {"synaug": {"stage1": {"mixup": {"alfa": 1}}}}}, ["mixup.alfa", "unknown key", "alpha"]),
-        ({"generation": {"steps": "many"}}, ["generation.steps", "'many'", "integer"]),
+        ({"generation": {"steps": "many"}}, ["generation.steps", "'many'", "whole number"]),
         ({"dataset": {"source": "cloud"}}, ["dataset.source", "'cloud'", "'table', 'folder'"]),
         ({"dataset": {"path": "nowhere"}}, ["dataset.path", "nowhere"]),
         ({"dataset": {"path": "nowhere", "source": "folder"}}, ["dataset.path", "nowhere"]),
@@ -66,6 +67,14 @@ def test_a_wrong_config_stops_before_any_job(fresh, changes, words):
     fails_with(done, *words)
     assert done.jobs == []
     assert not fresh.results.exists()
+
+
+def test_a_config_without_a_data_set_does_not_get_that_of_config_yaml(tmp_path):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    del config["dataset"]
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(config))
+    done = Workdir(tmp_path, ROOT).run("--dry-run", "--snakefile", str(ROOT / "Snakefile"))
+    fails_with(done, "config: dataset: is missing")
 
 
 def test_a_generator_without_weights(fresh):

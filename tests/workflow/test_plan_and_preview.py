@@ -62,12 +62,15 @@ def test_a_preview_shows_every_class_and_nothing_of_it_is_made_twice(fresh):
     assert "Device hours: 0" in fresh.run("plan").text
 
 
-def test_a_preview_of_a_finished_run_makes_only_what_nobody_wanted(work):
+def test_a_preview_of_a_finished_run_makes_only_what_nobody_wanted(work, synaug):
     done = work.run("preview")
     assert done.status == 0, done.text
     assert set(done.jobs) == {"preview_images", "preview"}
     assert to_sample(work) == 4 * len(CLASSES) - SHARED
-    assert work.run("prune").status == 0
+    orphan = work.results / "shards" / f"{'0' * 16}.parquet"
+    shutil.copy(min(work.results.glob("shards/*.parquet")), orphan)
+    status, out, _ = synaug("prune", work.path / "results", "--delete")
+    assert status == 0 and out.splitlines()[:-1] == [str(orphan)]
     assert (work.results / "preview.parquet").is_file()
     assert work.run().jobs == []
 

@@ -12,10 +12,10 @@ def test_the_archive_holds_the_page_and_its_figures_with_captions(work):
         names = {name.rpartition("/")[2] for name in archive.namelist() if "/data/" in name}
         index = archive.read("report/report.html").decode()
     assert names == FIGURES | {"report.html", "overview.png"}
-    for said in (
+    for text in (
         "Training images per class, real and synthetic.",
-        "How often an answer is right",
+        "Reliability diagrams of the baseline",
         "calibration before",
     ):
-        assert said in index
-    assert "an imbalanced image data set filled" in index
+        assert text in index
+    assert "synthetic images from a diffusion model balance an imbalanced image data set" in index

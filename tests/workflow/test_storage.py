@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from workdir import Run, Workdir
+from workdir import Run, Workdir, call
 
 # Starts a job in a new folder, from which the checkout cannot be reached by a relative path, and says its number.
 SUBMIT = """\
@@ -69,8 +69,7 @@ class Stored(Workdir):
         # What is installed is the same on all machines; the library is that of the checkout that was sent there.
         environment = os.environ | KEYS | {"PYTHONPATH": "workflow_scripts", "HF_HUB_OFFLINE": "1"}
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-        done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=900)
-        return Run(done.returncode, done.stdout + done.stderr)
+        return call(self.path, command, environment, timeout=900)
 
 
 @pytest.fixture(scope="module")

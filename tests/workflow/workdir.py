@@ -1,5 +1,6 @@
 """A folder in which snakemake is called as a user would call it, and what a call did."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[2]
+DRY_RUN = "(a dry run: nothing was made)"  # the end of its table
 # Real images of Fashion-MNIST under names that break what is not quoted.
 CLASSES = {"T-shirt/top": 9, "Trouser": 6, "Ankle boot": 3, "Bag": 1}
 NAMES = {"T-shirt/top": "T-shirt/top", "Trouser": 'it\'s "wide"', "Ankle boot": "Stövel <b>", "Bag": "Bag"}
@@ -18,16 +20,32 @@ NAMES = {"T-shirt/top": "T-shirt/top", "Trouser": 'it\'s "wide"', "Ankle boot": 
 
 @dataclass
 class Run:
-    """What one call of snakemake did."""
+    """What one call of snakemake did; events: what the logger wrote to its file, nothing of a dry run."""
 
     status: int
     text: str
+    events: list[dict]
 
     @property
     def jobs(self) -> list[str]:
-        """Names of the rules that were run, sorted; once per job."""
-        found = re.findall(r"^(?:local)?(?:rule|checkpoint) (\w+):$", self.text, re.MULTILINE)
-        return sorted(name for name in found if name != "all")
+        """Names of the rules that were run, or would be in a dry run, sorted; once per job."""
+        names = [event["rule_name"] for event in self.events if event["event"] == "job_info"]
+        if DRY_RUN in self.text:
+            for count, name in re.findall(r"^ *(\d+)  (\w+)(?:  .*)?$", self.text, re.MULTILINE):
+                names += [name] * int(count)
+        return sorted(name for name in names if name != "all")
+
+
+def call(folder: Path, command: list[str], environment: dict[str, str], timeout: float) -> Run:
+    """Call snakemake in `folder`."""
+
+    def files() -> set[Path]:
+        return set((folder / ".snakemake" / "log").glob("*.events.jsonl"))
+
+    before = files()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+    lines = [line for file in files() - before for line in file.read_text().splitlines()]
+    return Run(done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines])
 
 
 class Workdir:
@@ -42,8 +60,7 @@ class Workdir:
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "test.yaml"]
         # The library of the copy, not the installed one.
         environment = os.environ | {"PYTHONPATH": str(self.checkout / "workflow_scripts"), "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True, timeout=600)
-        return Run(done.returncode, done.stdout + done.stderr)
+        return call(self.path, command, environment, timeout=600)
 
     def change(self, **blocks) -> None:
         """Merge `blocks` into the config: dicts key by key, other values as they are."""

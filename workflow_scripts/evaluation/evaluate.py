@@ -1,13 +1,11 @@
-"""Score the predictions of every network, and take the differences to a baseline."""
-
-from pathlib import Path
+"""Score the predictions of every network, and compute differences to the baselines."""
 
 import pandas as pd
 
 from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.classification import score, with_intervals
 from synaug.evaluation.differences import compare
-from synaug.evaluation.groupings import find_groupings
+from synaug.evaluation.group_assignment import assign_groups
 from synaug.imbalance import class_rows
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
@@ -16,6 +14,7 @@ from synaug.runtime.logs import job_log
 
 def main(
     predictions: list[str],
+    networks: list[tuple[str, str, int]],
     imbalance: str,
     real: str,
     test_split: str,
@@ -26,35 +25,38 @@ def main(
     metrics: str,
     differences: str,
 ) -> None:
-    """Score `predictions` (files .../<stage>/<recipe>/<seed>/predictions.parquet): manifests `metrics`, `differences`.
+    """Score `predictions` (manifests of this name) and write the manifests `metrics` and `differences`.
 
-    Only images of `test_split` count. real: the manifest of this name, whose groups count if the data set has
-    `group_columns`. probes: manifests `metrics` with more figures. baselines: recipes to compare with. stage1: recipe
-    -> the one whose stage-1 networks it takes.
-    Raises UserError if they are not of the same test images.
+    networks: stage, recipe and seed of each of `predictions`. Only images of `test_split` count. real: the manifest of
+    this name; its groups are used if the data set has `group_columns`. probes: manifests `metrics` of the probes, which
+    are added. baselines: recipes to compare with. stage1: recipe -> the recipe whose stage-1 networks it uses.
+    Raises UserError if the predictions are not for the same test images.
     """
     cells = read_manifest("imbalance", imbalance)
     classes = class_rows(cells)
     shots = dict(zip(classes["label"].astype(int), classes["shot"], strict=True))
     images = read_test(predictions[0], test_split)[["image_id", "label"]]
-    groupings = find_groupings(images, read_manifest("real", real), cells, group_columns) if group_columns else []
-    counts = resample(groupings[-1].cells if groupings else images["label"].to_numpy())
-    tables, networks = [], {}
-    for path in predictions:
-        *_, stage, recipe, seed, _ = Path(path).parts
+    assignments = assign_groups(images, read_manifest("real", real), cells, group_columns) if group_columns else []
+    counts = resample(assignments[-1].cell if assignments else images["label"].to_numpy())
+    tables, scores_of = [], {}
+    for path, (stage, recipe, seed) in zip(predictions, networks, strict=True):
         rows = read_test(path, test_split)
         if not rows[["image_id", "label"]].equals(images):
-            raise UserError(f"{path}: other test images than in {predictions[0]}; delete both and run again")
-        scores = pd.concat([score(rows, shots, counts), *(one.score(rows, counts) for one in groupings)])
-        networks.setdefault((recipe, stage), {})[int(seed)] = scores
-        tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=int(seed)))
+            raise UserError(
+                f"{path}: its test images differ from those of {predictions[0]}; delete both files and run again"
+            )
+        scores = pd.concat(
+            [score(rows, shots, counts), *(assignment.score(rows, counts) for assignment in assignments)]
+        )
+        scores_of.setdefault((recipe, stage), {})[seed] = scores
+        tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=seed))
     tables += [read_manifest("metrics", path) for path in probes]
     write_manifest("metrics", pd.concat(tables, ignore_index=True), metrics)
-    write_manifest("differences", compare(networks, baselines, stage1), differences)
+    write_manifest("differences", compare(scores_of, baselines, stage1), differences)
 
 
 def read_test(predictions: str, test_split: str) -> pd.DataFrame:
-    """The rows of the manifest `predictions` that are of the test split."""
+    """The rows of the manifest `predictions` for the test split."""
     rows = read_manifest("predictions", predictions)
     return rows[rows["split"] == test_split].reset_index(drop=True)
 
@@ -63,6 +65,7 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             list(snakemake.input.predictions),
+            snakemake.params.networks,
             snakemake.input.imbalance,
             snakemake.input.real,
             snakemake.params.test_split,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from synaug.evaluation.probe_images import unseen_rows
+from synaug.evaluation.probe_images import probe_image_rows
 from synaug.generation.extra import generate_extra_images
 from synaug.manifests import read_manifest
 from synaug.plan.rows import read_sources
@@ -25,7 +25,7 @@ def main(
     settings: PLAN_SETTINGS of rules/plan.smk.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
-    rows = unseen_rows(read_manifest("imbalance", imbalance), settings, images_per_cell, sources)
+    rows = probe_image_rows(read_manifest("imbalance", imbalance), settings, images_per_cell, sources)
     generate_extra_images(rows, real, Path(images), batch_size, compile, threads)
 
 

@@ -1,6 +1,4 @@
-"""Measure how well real and synthetic training images can be told apart by the features of every network."""
-
-from pathlib import Path
+"""Measure how well the features of every stage-1 network separate real from synthetic training images."""
 
 import pandas as pd
 import torch
@@ -12,18 +10,19 @@ from synaug.networks.classifier import load_classifier
 from synaug.runtime.logs import job_log
 
 
-def main(models: list[str], balanced: str, form: dict, threads: int, out: str) -> None:
-    """Probe `models` (files .../train/<recipe>/<seed>/model.safetensors): rows of the manifest `metrics` in `out`.
+def main(
+    models: list[str], networks: list[tuple[str, str, int]], balanced: str, form: dict, threads: int, out: str
+) -> None:
+    """Probe `models` and write rows of the manifest `metrics` to `out`.
 
-    form: image_size and color.
+    models: files model.safetensors. networks: stage, recipe and seed of each of them. form: image_size and color.
     """
     torch.set_num_threads(threads)
     rows = paired_images(read_located("balanced", balanced))
     table = []
-    for path in models:
-        *_, stage, recipe, seed, _ = Path(path).parts
+    for path, (stage, recipe, seed) in zip(models, networks, strict=True):
         value, low, high = domain_probe(load_classifier(path), rows, form["image_size"], form["color"])
-        table.append((recipe, stage, int(seed), "domain_probe", "all", "domains", value, low, high))
+        table.append((recipe, stage, seed, "domain_probe", "all", "domains", value, low, high))
     names = ["recipe", "stage", "seed", "metric", "subset", "weighting", "value", "low", "high"]
     write_manifest("metrics", pd.DataFrame(table, columns=names), out)
 
@@ -32,6 +31,7 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             list(snakemake.input.models),
+            snakemake.params.networks,
             snakemake.input.balanced,
             snakemake.params.form,
             snakemake.threads,

@@ -1,37 +1,46 @@
-"""Measure whether networks use group and kind (real or synthetic) of an image as a shortcut to its class."""
-
-from pathlib import Path
+"""Measure whether networks use the group and source (real or synthetic) of an image as a shortcut to its class."""
 
 import numpy as np
 import pandas as pd
 import torch
 
-from synaug.evaluation.shortcut import even_images, shortcut_figures
+from synaug.evaluation.shortcut import balanced_probe_images, shortcut_metrics
 from synaug.manifests import read_manifest, read_table, write_manifest
 from synaug.manifests.located import read_located
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.logs import job_log
 
 
-def main(models: list[str], unseen: str, real: str, balanced: str, form: dict, threads: int, out: str) -> None:
-    """Probe `models` (files .../<stage>/<recipe>/<seed>/model.safetensors): rows of the manifest `metrics` in `out`.
+def main(
+    models: list[str],
+    networks: list[tuple[str, str, int]],
+    probe_images: str,
+    real: str,
+    balanced: str,
+    form: dict,
+    threads: int,
+    out: str,
+) -> None:
+    """Probe `models` and write rows of the manifest `metrics` to `out`.
 
-    unseen: synthetic images that nothing was trained on, a manifest `shard`. form: image_size, color and test_split.
+    models: files model.safetensors. networks: stage, recipe and seed of each of them. probe_images: synthetic images
+    that no network is trained on, a manifest `shard`. form: image_size, color and test_split.
     """
     torch.set_num_threads(threads)
     test = read_located("real", real)
     test = test[(test["split"] == form["test_split"]) & test["usable"]]
-    positions = test.drop_duplicates("label_name").set_index("label_name")["label"]
-    made = read_table("shard", unseen, ["image_id", "label_name", "group"]).to_pandas()
-    made = made.assign(label=made["label_name"].map(positions), path=unseen, row=np.arange(len(made)), column="image")
-    images = even_images(made[made["label"].notna()], test)
+    label_of = test.drop_duplicates("label_name").set_index("label_name")["label"]
+    synthetic = read_table("shard", probe_images, ["image_id", "label_name", "group"]).to_pandas()
+    synthetic = synthetic.assign(
+        label=synthetic["label_name"].map(label_of), path=probe_images, row=np.arange(len(synthetic)), column="image"
+    )
+    images = balanced_probe_images(synthetic[synthetic["label"].notna()], test)
     trained = read_manifest("balanced", balanced, ["label", "group", "source"])
     trained = trained[trained["source"] == "synthetic"]
     table = []
-    for path in models:
-        *_, stage, recipe, seed, _ = Path(path).parts
-        figures = shortcut_figures(load_classifier(path), images, trained, form["image_size"], form["color"])
-        table += [(recipe, stage, int(seed), *figure) for figure in figures]
+    for path, (stage, recipe, seed) in zip(models, networks, strict=True):
+        rows = shortcut_metrics(load_classifier(path), images, trained, form["image_size"], form["color"])
+        table += [(recipe, stage, seed, *row) for row in rows]
     names = ["recipe", "stage", "seed", "metric", "subset", "weighting", "value", "low", "high"]
     write_manifest("metrics", pd.DataFrame(table, columns=names), out)
 
@@ -40,7 +49,8 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             list(snakemake.input.models),
-            snakemake.input.unseen,
+            snakemake.params.networks,
+            snakemake.input.probe_images,
             snakemake.input.real,
             snakemake.input.balanced,
             snakemake.params.form,

@@ -1,4 +1,4 @@
-"""Mean and 95 % interval over seeds of every figure, and what it cost."""
+"""Average every metric over seeds, with a 95 % interval, and add what the networks cost."""
 
 from pathlib import Path
 
@@ -11,13 +11,14 @@ from synaug.runtime.logs import job_log
 def main(metrics: str, balanced: str, plan: str, data: dict[str, str], stage1: dict[str, str], summary: str) -> None:
     """Summarise the manifest `metrics` into the manifest `summary`.
 
-    data: recipe -> real or balanced. stage1: recipe -> the one whose stage-1 networks it takes. Seconds come from
-    benchmarks/ and costs/ beside `metrics`, which no rule depends on: they are never twice the same.
+    data: recipe -> its training data (config key `data`). stage1: recipe -> the recipe whose stage-1 networks it uses.
+    Seconds come from benchmarks/ and costs/ in the folder of `metrics`. No rule depends on these files, because seconds
+    differ from run to run.
     """
-    figures = read_manifest("metrics", metrics)
+    rows = read_manifest("metrics", metrics)
     table = add_costs(
-        summarise(figures),
-        sorted(figures["seed"].unique()),
+        summarise(rows),
+        sorted(rows["seed"].unique()),
         data,
         stage1,
         read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source"]),

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from synaug.generation.locks import one_at_a_time
-from synaug.generation.progress import Progress
+from synaug.generation.locks import shard_lock
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
-from synaug.plan.estimate import stored_files
+from synaug.plan.shards import files_with_images
 from synaug.runtime.logs import job_log
 
 
@@ -20,9 +19,9 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
     out = Path(out)
     experiment, results = out.parents[1], out.parents[2]
     rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
-    with one_at_a_time(results, out.stem):
+    with shard_lock(results, out.stem):
         # Only now: what another run made while this one waited is there. Also what it began.
-        existing = [*stored_files(results), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
+        existing = [*files_with_images(results.glob("*")), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
         generate_shard(
             rows,
             batch_size,
@@ -33,7 +32,6 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
             compile=compile,
             sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
             cost_file=experiment / "costs" / f"{out.stem}.json",
-            on_batch=Progress(plan, experiment).show,
         )
 
 

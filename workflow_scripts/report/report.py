@@ -1,24 +1,40 @@
-"""Put the imbalance before and after, images, results and training curves on one self-contained page."""
+"""Write the report: imbalance before and after, images, results and training curves on one self-contained page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synaug.config import Config
 from synaug.report import gallery, page, plots
-from synaug.report.sections import about_data, about_making, about_results, draw, read
+from synaug.report.sections import (
+    NetworkId,
+    data_context,
+    draw_figures,
+    read_report_data,
+    results_context,
+    run_context,
+)
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
 
 
-def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, str]) -> None:
+def main(
+    manifests,
+    networks: Sequence[NetworkId],
+    compared: Sequence[NetworkId],
+    config: dict,
+    out: str,
+    picture: str,
+    figures: Mapping[str, str],
+) -> None:
     """Render the manifests (attributes of `manifests`: paths) to the page `out` and the overview `picture` (PNG).
 
+    networks, compared: stage, recipe and seed of each of `manifests.histories` and of `manifests.predictions`.
     figures: name -> SVG file: fill, gain, classes, confusion, reliability, history; with groups also groups and cells.
     """
     settings = Config.model_validate(config)
-    data = read(manifests, settings)
-    drawn = draw(data, settings)
+    data = read_report_data(manifests, networks, compared, settings)
+    drawn = draw_figures(data, settings)
     shown = gallery.gallery(
         gallery.shown_classes(data.classes),
         data.balanced,
@@ -27,7 +43,7 @@ def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, 
         settings.dataset.image_size,
         settings.dataset.color,
     )
-    context = about_data(data) | about_results(data, settings) | about_making(data, Path(out).parent)
+    context = data_context(data) | results_context(data, settings) | run_context(data, Path(out).parent)
     context |= {
         "title": settings.experiment,
         "config": settings.model_dump(),
@@ -44,13 +60,21 @@ def main(manifests, config: dict, out: str, picture: str, figures: Mapping[str, 
     with atomic_path(picture) as temporary:
         side = min(settings.dataset.image_size, gallery.SIDE)
         samples = [
-            (one["label_name"], *(gallery.pixels_of(one[kind], side) for kind in ("real", "synthetic")))
-            for one in shown[:: max(1, len(shown) // 10)][:10]
+            (row["label_name"], *(gallery.thumbnail_pixels(row[source], side) for source in ("real", "synthetic")))
+            for row in shown[:: max(1, len(shown) // 10)][:10]
         ]
         plots.overview_figure(data.classes, samples).savefig(temporary, format="png")
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        named = dict(snakemake.output.items())
-        main(snakemake.input, snakemake.params.config, named.pop("page"), named.pop("picture"), named)
+        figures = dict(snakemake.output.items())
+        main(
+            snakemake.input,
+            snakemake.params.networks,
+            snakemake.params.compared,
+            snakemake.params.config,
+            figures.pop("page"),
+            figures.pop("picture"),
+            figures,
+        )

@@ -1,10 +1,10 @@
-"""Put the results of all experiments of a study into one table, one figure and one page."""
+"""Put the results of all variants of a study into one table, one figure and one page."""
 
 from synaug.manifests import read_manifest, write_manifest
 from synaug.report.study_page import markdown, study_figure, study_page
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
-from synaug.study import collect
+from synaug.study import concatenate_variants
 
 
 def main(
@@ -18,12 +18,12 @@ def main(
     """Join manifests into the files `out.summary`, `out.differences`, `out.text`, `out.page` and `out.picture`.
 
     summaries, differences: one file per variant, in the order of `variants` (variant -> its recipes). selections:
-    variant -> the file with the settings that its validation images choose; without any `out.selection` is not written.
-    name: of the study.
+    variant -> the settings chosen on its validation images; if there are none, `out.selection` is not written. name: of
+    the study.
     """
-    summary = collect(variants, [read_manifest("summary", path) for path in summaries])
-    deltas = collect(variants, [read_manifest("differences", path) for path in differences])
-    chosen = collect(selections, [read_manifest("selection", path) for path in selections.values()])
+    summary = concatenate_variants(variants, [read_manifest("summary", path) for path in summaries])
+    deltas = concatenate_variants(variants, [read_manifest("differences", path) for path in differences])
+    chosen = concatenate_variants(selections, [read_manifest("selection", path) for path in selections.values()])
     write_manifest("study", summary, out.summary)
     write_manifest("study_differences", deltas, out.differences)
     if chosen is not None:

@@ -1,49 +1,66 @@
-"""The command `synaug`: look at what the workflow made, take it elsewhere, and prove that it is what its rows say.
+"""The command `synaug`: inspect, export and verify what the workflow made.
 
-Exit status: 0 success, 1 a finding (an image that differs, two manifests that do, a broken image), 2 a user error.
+Exit status: 0 success, 1 a finding (a broken image, an image or a manifest that differs), 2 a user error.
 """
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from synaug import __version__
-from synaug.commands.diff import diff
-from synaug.commands.export import export
-from synaug.commands.export_model import export_model
-from synaug.commands.init import init
-from synaug.commands.predict import predict
-from synaug.commands.prune import prune
-from synaug.commands.regenerate import regenerate
-from synaug.commands.show import show
-from synaug.commands.verify import verify
-from synaug.commands.watch import watch
 from synaug.runtime.errors import ERROR_PREFIX, UserError
 
+# Name -> first line of its help, in the order of `synaug --help`. The rest is in `synaug.commands.<name>`.
+COMMANDS = {
+    "init": "Inspect your images and write a config for them.",
+    "watch": "Show the progress of a run and what failed.",
+    "show": "Show the columns, counts and some rows of a manifest.",
+    "diff": "Show the differences between two manifests.",
+    "export": "Write the balanced training set for other tools.",
+    "export-model": "Write a trained network for use elsewhere.",
+    "predict": "Classify images with a trained network.",
+    "verify": "Check every stored image.",
+    "regenerate": "Generate images again and compare them.",
+    "prune": "List or delete shards that no plan names.",
+}
+
+
+def load_command(name: str) -> Any:
+    """The command `name` (a key of COMMANDS) of click: the function of that name in the module of that name."""
+    python_name = name.replace("-", "_")
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name)(getattr(import_module(f"synaug.commands.{python_name}"), python_name))
+    return typer.main.get_command(app)
+
+
+class LazyGroup(TyperGroup):
+    """Imports the module of a command when that command is called or completed, but not to list all commands."""
+
+    def resolve_command(self, ctx, args):
+        """Return the command itself instead of its placeholder in the list."""
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if placeholder else None, rest
+
+
 app = typer.Typer(
+    cls=LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Everyday tools for what lies in results/. To make it, call snakemake.",
-    epilog="Exit status: 0 success, 1 something found, 2 an error in what was asked for.",
+    help="Tools for the files in results/. To make these files, call snakemake.",
+    epilog="Exit status: 0 success, 1 a finding, 2 an error in the arguments or the data.",
 )
-# In the order of the help.
-app.command()(init)
-app.command()(watch)
-app.command()(show)
-app.command()(diff)
-app.command()(export)
-app.command()(export_model)
-app.command()(predict)
-app.command()(verify)
-app.command()(regenerate)
-app.command()(prune)
+# Placeholders: `synaug --help` needs no more of a command than its name and first line.
+for _name, _help in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
 
 
 def main() -> None:
-    """Run the command; an error of the user is one line on standard error."""
+    """Run the command. An error of the user is one line on standard error."""
     try:
         app()
     except UserError as error:
@@ -51,8 +68,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _say_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"synaug {__version__}")
         raise typer.Exit
 
@@ -60,7 +77,7 @@ def _say_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     pass

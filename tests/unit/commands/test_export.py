@@ -1,4 +1,4 @@
-"""`synaug export`: sets that other libraries read, with the same images and their provenance, whole or not at all."""
+"""`synaug export`: sets that other libraries read, with unchanged images and their provenance."""
 
 import csv
 import hashlib
@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from synaug.commands import export_layouts
+from synaug.commands.export import extension_of
+from synaug.commands.export_layouts import folder_names
 from synaug.manifests import write_manifest
-from synaug.tools import layouts
-from synaug.tools.layouts import folder_names
 
 CLASSES = ["a", "T-shirt/top"]
 
@@ -29,21 +30,21 @@ def experiment(tmp_path, pngs, monkeypatch):
     rows = []
     for i, (data, sha) in enumerate(zip(pngs[:9], sums, strict=True)):
         images[sha[:24]] = data
-        where = {"path": f"data/{i}.png"} if i < 2 else {"path": "data/t.parquet", "row": i - 2, "column": "png"}
-        where = where if i < 5 else {"path": "results/e/shards/s.parquet", "row": 2 * (i - 5), "column": "image"}
+        location = {"path": f"data/{i}.png"} if i < 2 else {"path": "data/t.parquet", "row": i - 2, "column": "png"}
+        location = location if i < 5 else {"path": "results/e/shards/s.parquet", "row": 2 * (i - 5), "column": "image"}
         source = {
             "source": "real" if i < 5 else "synthetic",
             "label": int(i % 3 == 0),
             "label_name": CLASSES[i % 3 == 0],
         }
-        rows.append({"image_id": sha[:24], "sha256": sha, "weight": 1.0} | source | where)
+        rows.append({"image_id": sha[:24], "sha256": sha, "weight": 1.0} | source | location)
     (tmp_path / "data").mkdir()
     for i in range(2):
         (tmp_path / f"data/{i}.png").write_bytes(pngs[i])
     pd.DataFrame({"png": pngs[2:5]}).to_parquet(tmp_path / "data/t.parquet")
-    # Every second row of the shard is one that was not chosen.
-    made = [{"bytes": pngs[5 + i // 2] if i % 2 == 0 else b"other", "path": f"{i}.png"} for i in range(8)]
-    shard = {"image": made, "image_id": [f"{i}" for i in range(8)], "label_name": "a", "sha256": "", "width": 28}
+    # Every second row of the shard is an image that is not in the balanced set.
+    stored = [{"bytes": pngs[5 + i // 2] if i % 2 == 0 else b"other", "path": f"{i}.png"} for i in range(8)]
+    shard = {"image": stored, "image_id": [f"{i}" for i in range(8)], "label_name": "a", "sha256": "", "width": 28}
     shard |= {"height": 28, "pipeline": "text-to-image", "model": "m", "model_version": "v", "adapters": ""}
     shard |= {"scheduler": "", "steps": 5, "guidance": 2.0, "size": 28, "stored_size": 28, "color": "grey"}
     shard |= {"format": "png", "dtype": "float32", "prompt": [f"prompt {i}" for i in range(8)], "negative_prompt": ""}
@@ -54,12 +55,12 @@ def experiment(tmp_path, pngs, monkeypatch):
     return home, images
 
 
-def expect(images, found: dict[str, tuple[bytes, dict]]) -> None:
-    """found: image_id -> (encoded image, what stands beside it)."""
-    assert {key: data for key, (data, _) in found.items()} == images
-    known = [row for _, row in found.values()]
-    assert sorted(row["source"] for row in known) == ["real"] * 5 + ["synthetic"] * 4
-    for row in known:
+def check_exported(images, exported: dict[str, tuple[bytes, dict]]) -> None:
+    """exported: image_id -> (encoded image, its fields)."""
+    assert {key: data for key, (data, _) in exported.items()} == images
+    rows = [row for _, row in exported.values()]
+    assert sorted(row["source"] for row in rows) == ["real"] * 5 + ["synthetic"] * 4
+    for row in rows:
         assert row["label_name"] == CLASSES[int(row["label"])]
         if row["source"] == "synthetic":
             i = int(row["prompt"].removeprefix("prompt "))
@@ -80,10 +81,10 @@ def test_image_folder(synaug, experiment, tmp_path):
     status, out, _ = synaug("export", home, tmp_path / "out")
     assert status == 0 and "9 images as imagefolder" in out
     train = tmp_path / "out/train"
-    found = {
+    exported = {
         row["image_id"]: ((train / row["file_name"]).read_bytes(), row) for row in read_csv(train / "metadata.csv")
     }
-    expect(images, found)
+    check_exported(images, exported)
     read = ImageFolder(train)
     assert len(read) == 9 and sorted(read.classes) == ["T-shirt_top", "a"]
     assert "| 1 | T-shirt/top | 2 | 1 |" in (tmp_path / "out/README.md").read_text()
@@ -93,13 +94,13 @@ def test_csv(synaug, experiment, tmp_path):
     home, images = experiment
     assert synaug("export", home, tmp_path / "out", "--format", "csv")[0] == 0
     rows = read_csv(tmp_path / "out/images.csv")
-    expect(images, {row["image_id"]: ((tmp_path / "out" / row["file_name"]).read_bytes(), row) for row in rows})
+    check_exported(images, {row["image_id"]: ((tmp_path / "out" / row["file_name"]).read_bytes(), row) for row in rows})
 
 
 def test_hugging_face(synaug, experiment, tmp_path, monkeypatch):
     datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(layouts, "PER_FILE", 4)  # several parts
-    monkeypatch.setattr(layouts, "_ROW_GROUP", 2)
+    monkeypatch.setattr(export_layouts, "PER_FILE", 4)  # several parts
+    monkeypatch.setattr(export_layouts, "_ROW_GROUP", 2)
     home, images = experiment
     assert synaug("export", home, tmp_path / "out", "--format", "hf")[0] == 0
     assert len(list((tmp_path / "out/data").iterdir())) == 3
@@ -107,28 +108,30 @@ def test_hugging_face(synaug, experiment, tmp_path, monkeypatch):
     assert read.features["label"].names == CLASSES
     assert isinstance(read.features["image"], datasets.Image)
     raw = read.cast_column("image", datasets.Image(decode=False))
-    expect(images, {row["image_id"]: (row["image"]["bytes"], row) for row in raw})
+    check_exported(images, {row["image_id"]: (row["image"]["bytes"], row) for row in raw})
     assert read[0]["image"].size == (28, 28)
 
 
 def test_web_dataset(synaug, experiment, tmp_path, monkeypatch):
     webdataset = pytest.importorskip("webdataset")
-    monkeypatch.setattr(layouts, "PER_FILE", 4)
+    monkeypatch.setattr(export_layouts, "PER_FILE", 4)
     home, images = experiment
     assert synaug("export", home, tmp_path / "out", "--format", "webdataset")[0] == 0
     tars = sorted(map(str, (tmp_path / "out").glob("*.tar")))
     assert len(tars) == 3
-    found = list(webdataset.WebDataset(tars, shardshuffle=False).decode())
+    decoded = list(webdataset.WebDataset(tars, shardshuffle=False).decode())
     raw = list(webdataset.WebDataset(tars, shardshuffle=False))
-    expect(images, {row["json"]["image_id"]: (data["png"], row["json"]) for row, data in zip(found, raw, strict=True)})
-    assert all(row["cls"] == row["json"]["label"] for row in found)
+    check_exported(
+        images, {row["json"]["image_id"]: (data["png"], row["json"]) for row, data in zip(decoded, raw, strict=True)}
+    )
+    assert all(row["cls"] == row["json"]["label"] for row in decoded)
 
 
-def test_the_same_set_makes_the_same_bytes_and_any_folder_will_do(synaug, experiment, tmp_path, monkeypatch):
+def test_the_same_set_gives_the_same_bytes_from_any_working_directory(synaug, experiment, tmp_path, monkeypatch):
     home, _ = experiment
     for layout in ("webdataset", "hf"):
         synaug("export", home, tmp_path / f"{layout}1", "--format", layout)
-        monkeypatch.chdir("/")  # paths in a manifest begin where snakemake was called
+        monkeypatch.chdir("/")  # paths in a manifest are relative to where snakemake was called
         synaug("export", home, tmp_path / f"{layout}2", "--format", layout)
         files = [sorted(path for path in (tmp_path / f"{layout}{i}").rglob("*") if path.is_file()) for i in (1, 2)]
         assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
@@ -144,7 +147,7 @@ def test_a_damaged_image_leaves_nothing_behind(synaug, experiment, tmp_path, lay
     assert not any((tmp_path / "new").iterdir())
 
 
-def test_a_folder_with_something_in_it_is_refused_and_an_empty_one_is_not(synaug, experiment, tmp_path):
+def test_a_folder_that_is_not_empty_is_refused(synaug, experiment, tmp_path):
     home, _ = experiment
     (tmp_path / "out").mkdir()
     assert synaug("export", home, tmp_path / "out", "--format", "csv")[0] == 0
@@ -154,23 +157,21 @@ def test_a_folder_with_something_in_it_is_refused_and_an_empty_one_is_not(synaug
     assert sorted((tmp_path / "out").rglob("*")) == before
 
 
-def test_what_is_missing_is_said(synaug, experiment, tmp_path):
+def test_missing_files_are_named(synaug, experiment, tmp_path):
     home, _ = experiment
-    assert "whose balanced set is made" in synaug("export", tmp_path, tmp_path / "out")[2]
+    assert "whose balanced training set is finished" in synaug("export", tmp_path, tmp_path / "out")[2]
     os.remove("data/t.parquet")
     assert "data/t.parquet: cannot be read" in synaug("export", home, tmp_path / "out")[2]
     assert synaug("export", home, tmp_path / "out", "--format", "zip")[0] == 2
 
 
-def test_the_ending_is_that_of_the_format(encode):
-    from synaug.tools.export import ending_of
-
+def test_the_extension_is_that_of_the_format(encode):
     pixels = np.zeros((4, 4, 3))
-    assert [ending_of(encode(pixels, kind)) for kind in ("PNG", "JPEG", "WEBP")] == ["png", "jpg", "webp"]
+    assert [extension_of(encode(pixels, kind)) for kind in ("PNG", "JPEG", "WEBP")] == ["png", "jpg", "webp"]
     assert Image.open(io.BytesIO(encode(pixels, "WEBP"))).format == "WEBP"
 
 
-def test_folders_of_classes_are_safe_and_different():
+def test_folder_names_of_classes_are_safe_and_unique():
     names = folder_names(["a/b", "a\\b", "..", "", "A_B", "con:1", "Stövel", "x" * 300])
     assert len({name.casefold() for name in names}) == len(names)
     assert names[0] == "a_b" and names[6] == "Stövel"
@@ -179,7 +180,7 @@ def test_folders_of_classes_are_safe_and_different():
 
 
 def test_large_tables_are_not_read_whole(tmp_path, monkeypatch):
-    """Row groups without a wanted row are passed over, and of the others few images are in memory at once."""
+    """Row groups without a wanted row are skipped, and of the others few images are in memory at once."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

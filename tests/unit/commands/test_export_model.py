@@ -1,4 +1,4 @@
-"""`synaug export-model`: a network that can be used without the workflow, and a card that says what it is."""
+"""`synaug export-model`: a network that can be used without the workflow, and its model card."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def save_network(folder, backbone: str = "resnet8", channels: int = 1, head: str
 
 @pytest.fixture
 def trained(tmp_path, plan):
-    """results/e with the networks of two recipes, and the tables that say how good they are."""
+    """results/e with the networks of two recipes and the tables of their figures."""
     home = tmp_path / "results/e"
     keys = [
         {"recipe": recipe, "stage": stage, "metric": metric, "subset": subset, "weighting": "images"}
@@ -50,8 +50,8 @@ def trained(tmp_path, plan):
     return home, save_network(home / "finetune/synaug/2")
 
 
-def test_the_folder_is_all_that_is_needed(synaug, trained, tmp_path):
-    """ONNX and a few lines of JSON stand in for the workflow, and say what the network says."""
+def test_the_folder_is_enough_to_use_the_network(synaug, trained, tmp_path):
+    """With ONNX and model.json alone, the probabilities are those of the network."""
     home, network = trained
     status, out, _ = synaug("export-model", home / "finetune/synaug/2", tmp_path / "out")
     assert status == 0
@@ -64,10 +64,10 @@ def test_the_folder_is_all_that_is_needed(synaug, trained, tmp_path):
     np.save(tmp_path / "out/images.npy", images)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    classes, found = json.loads(done.stdout)
+    classes, probabilities = json.loads(done.stdout)
     assert classes == CLASSES
-    np.testing.assert_allclose(found, network.probabilities(torch.from_numpy(images)), atol=1e-4)
-    # The weights are those of the network, and the file builds it again.
+    np.testing.assert_allclose(probabilities, network.probabilities(torch.from_numpy(images)), atol=1e-4)
+    # The weights are those of the network, and it can be loaded from the file.
     again = load_classifier(tmp_path / "out/model.safetensors").state_dict()
     assert all(torch.equal(again[name], tensor) for name, tensor in network.state_dict().items())
     about = json.loads((tmp_path / "out/model.json").read_text())
@@ -79,7 +79,7 @@ def test_the_folder_is_all_that_is_needed(synaug, trained, tmp_path):
     )
 
 
-def test_the_card_says_what_it_was_trained_on_and_how_good_it_is(synaug, trained, tmp_path):
+def test_the_card_states_training_data_and_results(synaug, trained, tmp_path):
     home, _ = trained
     assert synaug("export-model", home / "finetune/synaug/2", tmp_path / "out", "--no-onnx")[0] == 0
     card = (tmp_path / "out/README.md").read_text()
@@ -91,7 +91,7 @@ def test_the_card_says_what_it_was_trained_on_and_how_good_it_is(synaug, trained
     assert "onnx" not in card and not (tmp_path / "out/model.onnx").exists()
 
 
-def test_a_network_of_real_images_has_no_generator(synaug, trained, tmp_path):
+def test_the_card_of_a_network_of_real_images_names_no_generator(synaug, trained, tmp_path):
     home, _ = trained
     assert synaug("export-model", home / "train/real/0", tmp_path / "out", "--no-onnx")[0] == 0
     card = (tmp_path / "out/README.md").read_text()
@@ -99,7 +99,7 @@ def test_a_network_of_real_images_has_no_generator(synaug, trained, tmp_path):
     assert "Generator" not in card and "fine-tuned" not in card
 
 
-def test_the_same_network_makes_the_same_files(synaug, trained, tmp_path):
+def test_the_same_network_gives_the_same_files(synaug, trained, tmp_path):
     home, _ = trained
     for name in "ab":
         synaug("export-model", home / "finetune/synaug/2", tmp_path / name, "--no-onnx")
@@ -111,8 +111,8 @@ def test_an_exported_network_predicts(synaug, trained, tmp_path, pngs):
     home, _ = trained
     synaug("export-model", home / "finetune/synaug/2", tmp_path / "out", "--no-onnx")
     (tmp_path / "a.png").write_bytes(pngs[0])
-    there = synaug("predict", tmp_path / "a.png", "--model", home / "finetune/synaug/2")
-    assert there[0] == 0 and synaug("predict", tmp_path / "a.png", "--model", tmp_path / "out") == there
+    before = synaug("predict", tmp_path / "a.png", "--model", home / "finetune/synaug/2")
+    assert before[0] == 0 and synaug("predict", tmp_path / "a.png", "--model", tmp_path / "out") == before
 
 
 def test_user_errors_are_one_line_and_leave_nothing(synaug, trained, tmp_path, monkeypatch):
@@ -122,14 +122,14 @@ def test_user_errors_are_one_line_and_leave_nothing(synaug, trained, tmp_path, m
     (tmp_path / "full").mkdir()
     (tmp_path / "full/x").touch()
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    for arguments, said in (
+    for arguments, message in (
         ([tmp_path / "gone", tmp_path / "out"], "gone: no such file"),
         ([tmp_path / "elsewhere", tmp_path / "out"], "is no network of an experiment"),
         ([model, tmp_path / "full", "--no-onnx"], "full: is there already and not empty"),
-        ([model, tmp_path / "out"], "pip install 'synaug[onnx]', or say --no-onnx"),
+        ([model, tmp_path / "out"], "pip install 'synaug[onnx]', or add --no-onnx"),
     ):
         status, out, err = synaug("export-model", *arguments)
-        assert (status, out) == (2, "") and said in err and err.count("\n") == 1
+        assert (status, out) == (2, "") and message in err and err.count("\n") == 1
     (home / "summary.parquet").unlink()
     assert "run the workflow" in synaug("export-model", model, tmp_path / "out", "--no-onnx")[2]
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""`synaug init`: what it says of the data, and that the config it writes is one that runs."""
+"""`synaug init`: its description of the data, and the config that it writes."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ import yaml
 from PIL import Image
 
 from synaug import cli
+from synaug.commands.init import fill_target, write_config
 from synaug.config import Config, load_config
 from synaug.datasets import index_dataset
-from synaug.init import init, target
-from synaug.plan.prompts import class_prompts
+from synaug.plan.prompts import cell_prompts
 from synaug.runtime.errors import UserError
 
 CLASSES = {"red_shirt": 12, "bag": 6, "hat": 2}
@@ -25,7 +25,7 @@ CLASSES = {"red_shirt": 12, "bag": 6, "hat": 2}
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> Path:
-    """The folder of the workflow, in which the command is called."""
+    """The folder of the workflow, as working directory."""
     (tmp_path / "Snakefile").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -35,13 +35,17 @@ def written(name: str = "data") -> Config:
     return load_config(yaml.safe_load(Path(f"{name}.yaml").read_text()))
 
 
+def prompts_of(config: Config, classes: list[str]) -> dict[str, list[str]]:
+    return dict(zip(classes, cell_prompts(config.prompts, pd.DataFrame({"label_name": classes})), strict=True))
+
+
 def split_counts(config: Config) -> dict[str, int]:
     return index_dataset(config.dataset)["split"].value_counts().to_dict()
 
 
 def test_a_folder_of_classes(image_folder):
     image_folder(CLASSES)
-    said = init(Path("data"))
+    text = write_config(Path("data"))
     config = written()
     assert config.experiment == "data"
     assert config.dataset.source == "folder" and config.dataset.path == "data"
@@ -50,9 +54,9 @@ def test_a_folder_of_classes(image_folder):
     assert config.generation.model == config.generator.output == "results/data/generator"
     assert config.training.batch_size <= 16
     assert list(config.recipes) == ["real", "synaug"]
-    assert "20 images in 3 classes" in said
-    assert "snakemake --cores all --configfile data.yaml" in said
-    names = class_prompts(config.prompts, ["bag", "hat", "red_shirt"])
+    assert "20 images in 3 classes" in text
+    assert "snakemake --cores all --configfile data.yaml" in text
+    names = prompts_of(config, ["bag", "hat", "red_shirt"])
     assert names["red_shirt"] == ["a photo of a red shirt"]
 
 
@@ -68,7 +72,7 @@ def test_a_folder_of_classes(image_folder):
 )
 def test_folders_of_splits(image_folder, splits, wanted):
     image_folder({f"{split}/{name}": count for split in splits for name, count in CLASSES.items()})
-    init(Path("data"))
+    write_config(Path("data"))
     config = written()
     assert split_counts(config) == wanted
     assert set(index_dataset(config.dataset)["label_name"]) == set(CLASSES)
@@ -96,7 +100,7 @@ def write_table(pngs, kind: str, columns: dict[str, list]) -> Path:
 @pytest.mark.parametrize("kind", ["parquet", "csv", "jsonl"])
 def test_tables_with_the_usual_columns(pngs, kind):
     columns = {"category": ["a", "b"] * 6, "split": ["train"] * 8 + ["val"] * 4}
-    init(write_table(pngs, kind, columns))
+    write_config(write_table(pngs, kind, columns))
     config = written("table")
     assert split_counts(config) == {"train": 8, "val": 4}
     assert set(index_dataset(config.dataset)["label_name"]) == {"a", "b"}
@@ -107,44 +111,44 @@ def test_tables_with_other_columns_and_groups(pngs, kind):
     columns = {"what": ["a", "b"] * 10, "where": ["in", "in", "out", "out"] * 5}
     file = write_table(pngs, kind, columns)
     with pytest.raises(UserError, match=r"which column holds the class\? Say it by --label \(there: .*what, where"):
-        init(file)
+        write_config(file)
     with pytest.raises(UserError, match=r"has no column 'how' .*--label"):
-        init(file, label="how")
-    said = init(file, label="what", groups=["where"])
-    assert "4 cells of class and group in 'train', of 4 to 4 images" in said
+        write_config(file, label="how")
+    text = write_config(file, label="what", groups=["where"])
+    assert "4 cells (class and group) in 'train', with 4 to 4 images" in text
     config = written("table")
     assert split_counts(config) == {"train": 16, "test": 4}
     assert config.dataset.group_columns == ["where"]
     assert "{group}" in config.prompts.templates[0]
 
 
-def test_files_that_are_there_stay_unless_forced(image_folder):
+def test_existing_files_stay_without_force(image_folder):
     image_folder(CLASSES)
     Path("data.yaml").write_text("mine")
     with pytest.raises(UserError, match=r"data\.yaml: exists already; give --force"):
-        init(Path("data"))
+        write_config(Path("data"))
     assert Path("data.yaml").read_text() == "mine"
     assert not Path("data_names.csv").exists()
-    init(Path("data"), force=True)
+    write_config(Path("data"), force=True)
     assert written().experiment == "data"
-    init(Path("data"), name="other")
+    write_config(Path("data"), name="other")
     assert written("other").experiment == "other"
 
 
-def test_faults_are_said(image_folder, tmp_path):
+def test_faults_are_listed(image_folder, tmp_path):
     path = image_folder({"train/bag": 6, "train/hat": 3, "test/bag": 2, "test/hat": 2})
     (path / "train/bag/broken.png").write_text("no image")
     shutil.copy(path / "train/bag/0.png", path / "test/bag/copy.png")
     shutil.copy(path / "train/hat/0.png", path / "train/bag/hat.png")
-    said = init(path)
-    assert "1 file not used: is not an image of a known format" in said and "broken.png" in said
-    assert "1 image in more than one split" in said and "copy.png" in said
-    assert "1 image in more than one class" in said and "hat.png" in said
+    text = write_config(path)
+    assert "1 file not used: is not an image of a known format" in text and "broken.png" in text
+    assert "1 image in more than one split" in text and "copy.png" in text
+    assert "1 image in more than one class" in text and "hat.png" in text
 
 
-def test_a_class_without_a_test_image_is_said(image_folder):
+def test_a_class_without_a_test_image_is_named(image_folder):
     image_folder(CLASSES | {"glove": 1})
-    assert "1 class without a test image, e.g. 'glove'" in init(Path("data"))
+    assert "1 class without a test image, e.g. 'glove'" in write_config(Path("data"))
 
 
 def test_size_and_colours_are_those_of_the_images(tmp_path):
@@ -155,16 +159,16 @@ def test_size_and_colours_are_those_of_the_images(tmp_path):
             pixels = random.integers(0, 256, (90, 120, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.jpg")
     Image.new("RGBA", (300, 300)).save(tmp_path / "data" / "a" / "glass.png")
-    said = init(Path("data"))
+    text = write_config(Path("data"))
     config = written()
     assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (64, "rgb", 64)
-    assert "1 of them are transparent" in said
+    assert "1 of them have transparent areas" in text
 
 
 @pytest.mark.parametrize("name", ["007", "null", "with space", "ünï", "1e5", "-x"])
 def test_any_name_of_a_folder_makes_a_valid_config(image_folder, name):
     image_folder(CLASSES).rename(name)
-    init(Path(name))
+    write_config(Path(name))
     (file,) = Path().glob("*.yaml")
     config = load_config(yaml.safe_load(file.read_text()))
     assert config.dataset.path == name
@@ -172,14 +176,14 @@ def test_any_name_of_a_folder_makes_a_valid_config(image_folder, name):
 
 
 @pytest.mark.parametrize("name", ["it's", 'the "best"', "a,b", "Äpfel 苹果", "{label}"])
-def test_any_name_of_a_class_comes_through(image_folder, name):
+def test_any_name_of_a_class_is_kept(image_folder, name):
     image_folder({name: 4, "z": 4})
-    init(Path("data"))
-    assert class_prompts(written().prompts, [name, "z"])[name] == [f"a photo of a {name}"]
+    write_config(Path("data"))
+    assert prompts_of(written(), [name, "z"])[name] == [f"a photo of a {name}"]
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ({"a": 3}, "holds one folder, 'a'.*synaug init data/a"),
         ({"train/a": 3, "test/a": 3}, "one class"),
@@ -187,24 +191,24 @@ def test_any_name_of_a_class_comes_through(image_folder, name):
         ({"a": 3, "b": 0}, "b: is an empty folder"),
     ],
 )
-def test_folders_that_are_of_no_use_say_why(image_folder, counts, said):
+def test_unusable_folders_are_refused_with_the_reason(image_folder, counts, message):
     image_folder(counts)
-    with pytest.raises(UserError, match=said):
-        init(Path("data"))
+    with pytest.raises(UserError, match=message):
+        write_config(Path("data"))
     assert not list(Path().glob("*.yaml"))
 
 
 def test_a_folder_with_a_table_of_its_images_points_at_it(pngs):
     write_table(pngs, "csv", {"label": ["a", "b"] * 3})
     with pytest.raises(UserError, match=r"call: synaug init some/table\.csv"):
-        init(Path("some"))
+        write_config(Path("some"))
 
 
-def test_the_fill_is_kept_to_what_two_cores_can_make():
+def test_the_target_is_limited_to_what_two_cores_can_generate():
     counts = pd.Series([30_000, 5_000, 10])
-    filled = target(counts)
-    assert 19_900 < (filled - counts).clip(lower=0).sum() <= 20_000
-    assert target(pd.Series([300, 10, 10])) == 300
+    target = fill_target(counts)
+    assert 19_900 < (target - counts).clip(lower=0).sum() <= 20_000
+    assert fill_target(pd.Series([300, 10, 10])) == 300
 
 
 def test_the_command(image_folder, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""`synaug predict`: the classes of images, by a network of the workflow."""
+"""`synaug predict`: the classes of images, from a network of the workflow."""
 
 import csv
 import io
@@ -16,11 +16,11 @@ CLASSES = ["cat", "dog", "T-shirt/top"]
 
 @pytest.fixture
 def model(tmp_path):
-    """A network with random weights, where the workflow would put it."""
+    """A network with random weights, in the folder where the workflow writes networks."""
     torch.manual_seed(0)
     network = Classifier("resnet8", 8, CLASSES, 16, 1)
     with torch.no_grad():
-        network.head.weight.mul_(20)  # sure of itself, so that classes differ
+        network.head.weight.mul_(20)  # larger logits, so that probabilities differ
     network.set_normalisation(torch.randint(0, 256, (10, 1, 16, 16), dtype=torch.uint8))
     folder = tmp_path / "results/e/finetune/synaug/0"
     save_classifier(network, folder / "model.safetensors")
@@ -41,17 +41,19 @@ def test_classes_and_probabilities_are_those_of_the_network(synaug, model, photo
     folder, network = model
     status, out, err = synaug("predict", photos, "--model", folder, "--top", 9, "--format", "json")
     assert (status, err) == (0, "")
-    said = [json.loads(line) for line in out.splitlines()]
-    assert [one["image"] for one in said] == [str(photos / f"{i}.PNG") for i in range(4)] + [str(photos / "more/4.PNG")]
+    predictions = [json.loads(line) for line in out.splitlines()]
+    assert [prediction["image"] for prediction in predictions] == [str(photos / f"{i}.PNG") for i in range(4)] + [
+        str(photos / "more/4.PNG")
+    ]
     pixels = np.stack([decode_image(pngs[i * 12], 16, "grey") for i in range(5)])
     expected = network.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-    for one, probabilities in zip(said, expected, strict=True):
-        assert [each["class"] for each in one["classes"]] == [CLASSES[i] for i in np.argsort(-probabilities)]
-        found = {each["class"]: each["probability"] for each in one["classes"]}
-        np.testing.assert_allclose([found[name] for name in CLASSES], probabilities, atol=1e-5)
+    for prediction, probabilities in zip(predictions, expected, strict=True):
+        by_class = {entry["class"]: entry["probability"] for entry in prediction["classes"]}
+        assert list(by_class) == [CLASSES[i] for i in np.argsort(-probabilities)]
+        np.testing.assert_allclose([by_class[name] for name in CLASSES], probabilities, atol=1e-5)
 
 
-def test_text_and_csv_say_the_same(synaug, model, photos):
+def test_text_and_csv_have_the_same_content(synaug, model, photos):
     folder, _ = model
     text = synaug("predict", photos / "0.PNG", photos / "1.PNG", "--model", folder / "model.safetensors", "--top", 2)[1]
     table = synaug("predict", photos / "0.PNG", photos / "1.PNG", "--model", folder, "--top", 2, "--format", "csv")[1]
@@ -73,17 +75,17 @@ def test_broken_images_are_named_and_the_others_classified(synaug, model, photos
     assert lines[1:] == [f"{photos / '3.PNG'}: is not an image of a known format", "2 images of 5 cannot be used"]
 
 
-def test_nothing_but_broken_images(synaug, model, photos):
+def test_only_broken_images(synaug, model, photos):
     (photos / "3.PNG").write_text("")
     status, out, err = synaug("predict", photos / "3.PNG", "--model", model[0])
     assert (status, out, err) == (1, "", f"{photos / '3.PNG'}: is empty (0 bytes)\n")
 
 
-def test_what_is_needed_is_said(synaug, model, photos, tmp_path, monkeypatch):
+def test_missing_arguments_and_files_are_named(synaug, model, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "words").write_text("words")
-    for arguments, said in (
+    for arguments, message in (
         ([photos], "--model results/e/finetune/synaug/0"),
         ([photos, "--model", "empty"], "empty/model.safetensors: no such file"),
         ([photos, "--model", "words"], "is no classifier of synaug"),
@@ -91,4 +93,4 @@ def test_what_is_needed_is_said(synaug, model, photos, tmp_path, monkeypatch):
         (["empty", "--model", model[0]], "empty: holds no image"),
     ):
         status, out, err = synaug("predict", *arguments)
-        assert (status, out) == (2, "") and said in err and err.count("\n") == 1
+        assert (status, out) == (2, "") and message in err and err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`synaug show`: what it says of a manifest, and that a large one is read at once."""
+"""`synaug show`: columns, counts and sample rows of a manifest, and the time for a large one."""
 
 import subprocess
 import sys
@@ -22,15 +22,15 @@ def balanced(tmp_path, pngs):
         for number, ((name, source), count) in enumerate(counts.items()):
             for i in range(count):
                 (tmp_path / f"data/{number}-{i}.png").write_bytes(pngs[(number * 7 + i) % len(pngs)])
-                one = {"image_id": f"{number:02x}{i:022x}", "label_name": name, "source": source}
-                rows.append(one | {"label": number, "path": f"data/{number}-{i}.png", "sha256": f"{i:064x}"})
+                row = {"image_id": f"{number:02x}{i:022x}", "label_name": name, "source": source}
+                rows.append(row | {"label": number, "path": f"data/{number}-{i}.png", "sha256": f"{i:064x}"})
         write_manifest("balanced", pd.DataFrame(rows).assign(weight=1.0, **columns), home / "balanced.parquet")
         return home / "balanced.parquet"
 
     return make
 
 
-def test_it_says_columns_units_and_counts(synaug, balanced):
+def test_columns_units_and_counts_are_shown(synaug, balanced):
     path = balanced({("cat", "real"): 3, ("cat", "synthetic"): 2, ("dog", "real"): 1})
     status, out, _ = synaug("show", path)
     assert status == 0
@@ -40,7 +40,7 @@ def test_it_says_columns_units_and_counts(synaug, balanced):
     assert ["label_name", "real", "synthetic", "rows"] in lines
     assert ["cat", "3", "2", "5"] in lines
     assert ["dog", "1", "0", "1"] in lines
-    assert any(line[:1] == ["path"] and "data/0-0.png" in line for line in lines)  # of the rows that are shown
+    assert any(line[:1] == ["path"] and "data/0-0.png" in line for line in lines)  # a sample row
 
 
 def test_reasons_are_counted_in_full(synaug, tmp_path):
@@ -52,7 +52,7 @@ def test_reasons_are_counted_in_full(synaug, tmp_path):
     assert any(line.startswith(reason) and line.split()[-1] == "2" for line in out.splitlines())
 
 
-def test_any_parquet_will_do_and_an_empty_one(synaug, tmp_path):
+def test_any_parquet_file_is_read_also_an_empty_one(synaug, tmp_path):
     pd.DataFrame({"x": [0.5, None], "y": [[1, 2], []]}).to_parquet(tmp_path / "any.parquet")
     status, out, _ = synaug("show", tmp_path / "any.parquet")
     assert status == 0 and "any.parquet: Parquet, 2 rows" in out and "list of int64" in out
@@ -61,7 +61,7 @@ def test_any_parquet_will_do_and_an_empty_one(synaug, tmp_path):
     assert status == 0 and "no rows" in out
 
 
-def test_of_many_classes_those_at_both_ends_are_shown(synaug, tmp_path):
+def test_of_many_classes_the_largest_and_smallest_are_shown(synaug, tmp_path):
     names = [f"class {i}" for i in range(50) for _ in range(i + 1)]
     rows = pd.DataFrame({"label_name": names, "image_id": [f"{i:024x}" for i in range(len(names))]})
     rows = rows.assign(label=0, source="real", weight=1.0, sha256="0" * 64)
@@ -71,11 +71,11 @@ def test_of_many_classes_those_at_both_ends_are_shown(synaug, tmp_path):
     assert "... 30 more, 765 rows" in out  # 11 + 12 + ... + 40
 
 
-def test_what_is_no_manifest_is_one_line(synaug, tmp_path):
+def test_a_file_that_is_no_parquet_is_one_line(synaug, tmp_path):
     (tmp_path / "words.parquet").write_text("words")
-    for name, said in (("words.parquet", "is not a readable Parquet file"), ("gone.parquet", "no such file")):
+    for name, message in (("words.parquet", "is not a readable Parquet file"), ("gone.parquet", "no such file")):
         status, out, err = synaug("show", tmp_path / name)
-        assert (status, out) == (2, "") and said in err and err.count("\n") == 1
+        assert (status, out) == (2, "") and message in err and err.count("\n") == 1
 
 
 def test_a_contact_sheet_of_files(synaug, balanced, tmp_path):
@@ -110,8 +110,3 @@ def test_a_million_rows_take_a_second(tmp_path):
     assert "1,300,000 rows" in done.stdout
     # Seconds of the processor, whatever else the machine does.
     assert float(done.stdout.split()[-1]) < 2
-
-
-def test_help_says_an_example(synaug):
-    status, out, _ = synaug("show", "--help")
-    assert status == 0 and "synaug show results/mine/balanced.parquet" in " ".join(out.split())

@@ -1,87 +1,100 @@
-"""What `synaug watch` says of a run, from the files that it leaves."""
+"""`synaug watch`: a run as the file of its events shows it."""
 
+import json
 import os
+import threading
 import time
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-
-from synaug.commands.watch import describe, duration
-from synaug.runtime.errors import ERROR_PREFIX, UserError
-from synaug.watch import Watch
-
-SHARDS = {"a" * 16: 30, "b" * 16: 20}
 
 
 @pytest.fixture
 def run(tmp_path):
-    """An experiment in the middle: one shard made, two batches of the other, a network at work, one finished."""
-    home, logs = tmp_path / "results" / "x", tmp_path / "logs" / "x"
-    for folder in (home / "shards", home / "work" / ("b" * 16), logs / "train", logs / "finetune"):
-        folder.mkdir(parents=True)
-    names = [name for name, count in SHARDS.items() for _ in range(count)]
-    pq.write_table(pa.table({"shard": pa.array(names).dictionary_encode()}), home / "plan.parquet")
-    rows(home / "shards" / f"{'a' * 16}.parquet", 30)
-    rows(home / "work" / ("b" * 16) / "one.parquet", 4)
-    rows(home / "work" / ("b" * 16) / "two.parquet", 4)
-    (logs / "train" / "real-0.log").write_text("10:00:00 step 600/600, loss 0.5, learning rate 0.0, 0 s left\n")
-    (logs / "train" / "synaug-0.log").write_text(
-        "10:00:00 step 3/600, loss 2.1, 90 s left\n10:00:09 step 50/600, loss 1.5, learning rate 0.1, 75 s left\n"
-    )
-    return tmp_path
+    """An experiment of which one job is done and one runs; `write` adds events to its file."""
+    log = tmp_path / "logs" / "x" / "train" / "real-0.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("10:00:00 step 50/100, loss 0.5, 75 s left\n")
+    return Recorder(tmp_path, "2026-01-02T000000")
 
 
-def rows(file, count):
-    pq.write_table(pa.table({"image_id": [str(i) for i in range(count)]}), file)
+class Recorder:
+    """Writes the file of a run."""
+
+    def __init__(self, folder, name: str, experiment: str = "x"):
+        self.experiment = folder / "results" / experiment
+        self.file = folder / ".snakemake" / "log" / f"{name}.events.jsonl"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.write("run_info", stats={"index_dataset": 1, "train": 2, "total": 3})
+        for jobid, rule in enumerate(("index_dataset", "train")):
+            log = f"logs/{experiment}/{'train/real-0' if jobid else rule}.log"
+            self.write(
+                "job_info", jobid=jobid, rule_name=rule, rule_msg=f"Job {jobid}", wildcards={}, log=[log],
+                output=[f"results/{experiment}/{rule}"],
+            )  # fmt: skip
+        self.write("job_finished", job_id=0)
+
+    def write(self, event: str, **fields) -> None:
+        with self.file.open("a") as file:
+            file.write(json.dumps({"time": time.time(), "event": event, **fields}) + "\n")
 
 
-def test_it_says_how_many_images_are_made_and_which_networks_are_trained(run):
-    said = [describe(line) for line in Watch(run / "results" / "x").look()]
-    assert said[0].startswith("synthetic images 38/50, 1 of 2 shards")
-    assert said[1:] == ["train synaug-0 50/600, 75 s left", "1 networks trained"]
+def test_once_prints_what_runs_and_how_far_all_is(synaug, run):
+    status, out, _ = synaug("watch", run.experiment, "--once")
+    assert status == 0
+    job, whole = out.splitlines()
+    assert job == "Job 1: step 50/100, 1 min 15 s left, loss 0.5"
+    assert whole.startswith("1/3, 0 s, about ")
 
 
-def test_its_speed_is_that_of_what_was_made_while_it_watched(run):
-    watch = Watch(run / "results" / "x")
-    watch.look()
-    time.sleep(0.2)
-    rows(run / "results" / "x" / "work" / ("b" * 16) / "three.parquet", 6)
-    images = watch.look()[0]
-    assert images.done == 44
-    assert 0 < images.left_s < 1
-    assert "images/s" in images.detail
+def test_it_goes_on_to_the_end_of_the_run(synaug, run):
+    def rest():
+        time.sleep(1.5)
+        run.write("job_finished", job_id=1)
+        time.sleep(1.5)
+        run.write("ended")
+
+    threading.Thread(target=rest).start()
+    status, out, _ = synaug("watch", run.experiment)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[2].endswith("[2/3] Job 1: 2 s") or lines[2].endswith("[2/3] Job 1: 1 s")
+    assert lines[3:] == ["Stopped after 3 s: 2 of 3 steps done"]
 
 
-def test_a_network_whose_log_is_silent_is_not_being_trained(run):
-    log = run / "logs" / "x" / "train" / "synaug-0.log"
-    os.utime(log, (time.time() - 1000,) * 2)
-    assert [line.what for line in Watch(run / "results" / "x").look()] == ["synthetic images", "networks"]
+def test_it_says_what_failed_and_ends_with_status_1(synaug, run):
+    run.write("job_error", jobid=1, error="no space")
+    run.write("ended")
+    status, out, _ = synaug("watch", run.experiment)
+    assert status == 1
+    assert out.splitlines() == [
+        "Stopped after 0 s: 1 of 3 steps done, 1 failed",
+        "synaug: error: no space  (log: logs/x/train/real-0.log)",
+    ]
 
 
-def test_a_generator_that_is_trained(run):
-    (run / "logs" / "x" / "train_generator.log").write_text(
-        "10:00 denoiser: step 700 of 7000, loss 0.2, 5.1 steps/s, 1260 s left\n"
-    )
-    said = [describe(line) for line in Watch(run / "results" / "x").look()]
-    assert "train_generator denoiser 700/7,000, 21 min left" in said
+def test_a_run_that_gives_no_sign_of_life_was_stopped(synaug, run):
+    os.utime(run.file, (time.time() - 1000,) * 2)
+    status, out, _ = synaug("watch", run.experiment)
+    assert status == 1
+    assert out.splitlines()[-1].startswith("No sign of life for 17 min 40 s") or "16 min" in out
 
 
-def test_it_ends_with_the_report_and_says_what_failed(run):
-    watch = Watch(run / "results" / "x")
-    assert not watch.finished()
-    (run / "logs" / "x" / "score_synthetic.log").write_text(f"{ERROR_PREFIX}no space\n")
-    (run / "results" / "x" / "report.html").touch()
-    assert watch.finished()
-    assert "no space" in watch.errors()[0]
+def test_it_shows_the_newest_run_of_the_experiment(synaug, run, tmp_path):
+    newer = Recorder(tmp_path, "2026-01-03T000000")
+    newer.write("job_finished", job_id=1)
+    Recorder(tmp_path, "2026-01-04T000000", "other")
+    _, out, _ = synaug("watch", run.experiment, "--once")
+    assert out.startswith("2/3, ")
 
 
-def test_nothing_there(tmp_path):
-    with pytest.raises(UserError, match="no such folder"):
-        Watch(tmp_path / "results" / "x")
-    (tmp_path / "results" / "x").mkdir(parents=True)
-    assert Watch(tmp_path / "results" / "x").look() == []
+def test_a_line_that_is_being_written_is_read_later(synaug, run):
+    with run.file.open("a") as file:
+        file.write('{"time": 1, "event": "job_fin')
+    status, out, _ = synaug("watch", run.experiment, "--once")
+    assert status == 0 and out.startswith("Job 1: ")
 
 
-def test_durations():
-    assert [duration(one) for one in (5, 89, 600, 7200)] == ["5 s", "89 s", "10 min", "2.0 h"]
+def test_an_experiment_that_was_never_run(synaug, run):
+    status, _, err = synaug("watch", run.experiment.parent / "y", "--once")
+    assert status == 2
+    assert "y: " in err and "no run of it" in err

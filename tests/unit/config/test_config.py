@@ -1,11 +1,11 @@
-"""A wrong config is refused with one line that names the key, the value and what is allowed."""
+"""Configs: defaults, inheritance, and the one line that names the key, the value and what is allowed."""
 
 import copy
 
 import pytest
 import yaml
 
-from synaug.config import Config, load_config
+from synaug.config import Config, experiment, load_config
 from synaug.runtime.errors import UserError
 
 GOOD = {
@@ -28,37 +28,37 @@ def changed(key: str, value) -> dict:
 
 
 def complaint(config) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         load_config(config)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
-def test_smallest_config_is_enough_and_defaults_are_those_of_the_paper():
+def test_the_smallest_config_has_the_defaults_of_the_paper():
     config = load_config(GOOD)
     assert config.balance.strategy == "largest"
     assert config.seeds == [0, 1, 2]
 
 
-def test_an_unknown_key_in_a_list_of_blocks_is_said_with_what_is_allowed():
-    said = complaint(changed("generation.adapters", [{"kind": "lora", "model": "m", "strength": 1}]))
-    assert "generation.adapters.0.strength: unknown key; allowed here: file, kind, model" in said
+def test_unknown_key_in_a_list_of_blocks_is_named_with_the_allowed_ones():
+    message = complaint(changed("generation.adapters", [{"kind": "lora", "model": "m", "strength": 1}]))
+    assert "generation.adapters.0.strength: unknown key; allowed here: file, kind, model" in message
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "expected"),
     [
         ("generation.steps", [10, 0], "should be 1 to 1000"),
         ("generation.guidance", [], "should be 0 to 100"),
-        ("generation.strength", 0.5, "strength is needed with pipeline: image-to-image"),
-        ("generation.pipeline", "image-to-image", "strength is needed with pipeline: image-to-image"),
-        ("generation.adapters", [{"kind": "textual_inversion", "model": "m"}], "token is needed"),
+        ("generation.strength", 0.5, "strength is for pipeline: image-to-image; leave it out"),
+        ("generation.pipeline", "image-to-image", "strength is needed with pipeline: image-to-image; add it"),
+        ("generation.adapters", [{"kind": "textual_inversion", "model": "m"}], "token is needed with kind"),
         ("prompts.templates", ["a {modifier} {label}"], "modifiers is needed with {modifier}"),
-        ("prompts.modifiers", ["old"], "modifiers is needed with {modifier}"),
+        ("prompts.modifiers", ["old"], "modifiers is for {modifier} in a template; leave it out"),
     ],
 )
-def test_keys_that_need_each_other(key, value, said):
-    assert said in complaint(changed(key, value))
+def test_keys_that_need_each_other(key, value, expected):
+    assert expected in complaint(changed(key, value))
 
 
 def test_config_of_the_repository_is_valid(repository):
@@ -107,19 +107,19 @@ def test_numbers_that_come_as_text_from_the_command_line_are_numbers():
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("dataset.image_size", "28px", "integer"),
-        ("dataset.image_size", 4, "8"),
+        ("dataset.image_size", "28px", "whole number"),
+        ("dataset.image_size", 4, "at least 8"),
         ("dataset.color", "gray", "'grey' or 'rgb'"),
         ("dataset.source", "zip", "'table', 'folder'"),
         ("generation.size", 30, "multiple of 8"),
-        ("generation.steps", True, "integer"),
+        ("generation.steps", True, "a whole number or a list"),
         ("generation.guidance", "high", "number"),
-        ("seeds", [0, "one"], "integer"),
-        ("recipes.plain.stage1", {"flip": "maybe"}, "boolean"),
+        ("seeds", [0, "one"], "whole number"),
+        ("recipes.plain.stage1", {"flip": "maybe"}, "true or false"),
         ("recipes.plain.stage1", {"backbone": "resnet50"}, "resnet8"),
         ("training", 5, "block of keys"),
         ("experiment", "../elsewhere", "pattern"),
-        ("recipes", {}, "at least 1"),
+        ("recipes", {}, "not be empty"),
     ],
 )
 def test_wrong_value_is_shown_with_what_is_allowed(key, value, allowed):
@@ -141,7 +141,7 @@ def test_missing_key_is_named(key):
     assert f"{key}: is missing" in complaint(config)
 
 
-def test_all_faults_are_in_the_one_line():
+def test_all_faults_are_in_one_line():
     message = complaint({**changed("dataset.image_size", 4), "colour": 1})
     assert "dataset.image_size" in message
     assert "colour" in message
@@ -156,7 +156,7 @@ def test_target_goes_with_strategy_fixed_only(balance):
 
 
 @pytest.mark.parametrize("template", ["a photo", "a {label} on {place}", "a {Label}"])
-def test_template_must_hold_label_and_nothing_else(template):
+def test_template_must_contain_label_and_known_placeholders_only(template):
     message = complaint(changed("prompts.templates", ["a photo of a {label}", template]))
     assert "prompts.templates" in message
     assert template in message
@@ -201,10 +201,37 @@ def test_a_shared_stage_1_is_that_of_the_other_recipe_and_survives_being_written
     assert config.recipes["lws"].stage1 == config.recipes["plain"].stage1
     assert (config.recipes["lws"].data, config.recipes["lws"].stage1.steps) == ("real", 7)
     assert Config.model_validate(config.model_dump()) == config
-    for changed, said in (
-        ({"stage1_of": "none", "stage2": {}}, "'none' should be a recipe with its own stage 1: plain"),
-        ({"stage1_of": "plain", "data": "balanced", "stage2": {}}, "leave them out"),
+    for lws, expected in (
+        ({"stage1_of": "none", "stage2": {}}, "'none' must be a recipe with its own stage 1; there are: plain"),
+        ({"stage1_of": "plain", "data": "balanced", "stage2": {}}, "leave these two keys out"),
         ({"stage1_of": "plain"}, "without stage2"),
     ):
-        with pytest.raises(UserError, match=said):
-            load_config({**blocks, "recipes": {**recipes, "lws": changed}})
+        assert expected in complaint({**blocks, "recipes": {**recipes, "lws": lws}})
+
+
+def test_a_fault_that_recipes_inherit_is_reported_where_it_was_written():
+    recipes = {"plain": {"data": "real", "stage1": {"steps": 0}}, "lws": {"stage1_of": "plain", "stage2": {}}}
+    message = complaint({**GOOD, "recipes": recipes})
+    assert message == "config: recipes.plain.stage1.steps: 0: should be at least 1"
+    message = complaint({**GOOD, "training": {"deferred": 0.8}})
+    assert message == "config: training: deferred has no effect with class_weights: none; leave it out"
+
+
+def test_of_a_list_with_a_wrong_value_the_value_is_reported():
+    message = complaint(changed("generation.guidance", [1.5, "high"]))
+    assert message == "config: generation.guidance.1: 'high': should be a number"
+
+
+def test_old_names_are_accepted_with_one_warning_each(caplog):
+    experiment._warn_once.cache_clear()
+    generator = {"images": "real.parquet", "output": "model"}
+    old = {**GOOD, "generator_training": generator, "recipes": {"subg": {"data": "even"}, "real": {"data": "real"}}}
+    new = {**GOOD, "generator": generator, "recipes": {"subg": {"data": "subsampled"}, "real": {"data": "real"}}}
+    assert load_config(old) == load_config(new)
+    load_config(old, where="study.a")
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    keys, values = (record.getMessage() for record in caplog.records)
+    assert "`generator_training` is now called `generator`" in keys
+    assert "`recipes.subg.data: even` is now called `recipes.subg.data: subsampled`" in values
+    assert "generator_training" in old and old["recipes"]["subg"]["data"] == "even"  # the given config is not changed
+    assert "generator_training: unknown key" in complaint({**new, "generator_training": generator})

@@ -396,8 +396,8 @@ def test_faults_of_the_files_beside_the_lists_are_one_line(lists, tmp_path):
     ("block", "said"),
     [
         ({"source": "image_list"}, "lists is needed with source: image_list"),
-        ({"source": "table", "lists": {"train": "a", "test": "b"}}, "lists is needed with source: image_list"),
-        ({"source": "image_list", "lists": {"train": "a"}}, "lists should have a file for each of train, test"),
+        ({"source": "table", "lists": {"train": "a", "test": "b"}}, "lists is for source: image_list"),
+        ({"source": "image_list", "lists": {"train": "a"}}, "lists needs a file for each of train, test"),
         ({"source": "folder", "classes": "a"}, "classes is for source: image_list"),
         ({"source": "table", "download": True}, "download is for source: cifar10"),
         ({"source": "cifar10", "largest_class": 5}, "no effect without imbalance_factor"),

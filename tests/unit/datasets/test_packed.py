@@ -200,8 +200,8 @@ def test_what_the_library_itself_writes_is_read(tmp_path, pngs):
 
 @pytest.mark.parametrize("kind", ["tars", "arrow", "hub"])
 def test_init_knows_them(tars, tmp_path, pngs, monkeypatch, kind):
+    from synaug.commands.init import write_config
     from synaug.config import load_config
-    from synaug.init import init
 
     monkeypatch.chdir(tmp_path)
     for start, split in enumerate(("train", "test")):
@@ -210,7 +210,7 @@ def test_init_knows_them(tars, tmp_path, pngs, monkeypatch, kind):
         (tmp_path / "hub" / "data").mkdir(parents=True, exist_ok=True)
         pq.write_table(table, tmp_path / "hub" / "data" / f"{split}-00000-of-00001.parquet")
     (tmp_path / "arrow" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
-    said = init(Path(kind), label=None if kind == "tars" else "fine_label")
+    said = write_config(Path(kind), label=None if kind == "tars" else "fine_label")
     assert "12 images in 2 classes" in said
     config = load_config(yaml.safe_load(Path(f"{kind}.yaml").read_text()))
     rows = converted(config.dataset, tmp_path)

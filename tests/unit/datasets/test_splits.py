@@ -176,7 +176,7 @@ def test_a_validation_split_can_be_made_of_given_training_images(image_folder):
             "make_splits and painted exclude each other",
         ),
         ({"source": "torchvision"}, "name is needed with source: torchvision"),
-        ({"name": "MNIST"}, "name is needed with source: torchvision, and only with it"),
+        ({"name": "MNIST"}, "name is for source: torchvision; leave it out"),
     ],
 )
 def test_shares_that_make_no_sense_are_refused(settings, said):

@@ -1,9 +1,8 @@
-"""Figures of groups against fairlearn, loops in plain numpy, and numbers computed by hand."""
+"""Group metrics against fairlearn, loops in plain numpy, and numbers computed by hand."""
 
 import warnings
-from functools import cache
 
-import fairlearn.metrics as oracle
+import fairlearn.metrics as fairlearn
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
-from synaug.evaluation.bootstrap import resample
+from synaug.evaluation.bootstrap import percentile_interval, resample
 from synaug.evaluation.classification import with_intervals
-from synaug.evaluation.differences import difference
-from synaug.evaluation.groups import confusion_tensor, resample_confusion, score_groups
+from synaug.evaluation.differences import paired_difference
+from synaug.evaluation.groups import score_groups
 
 BIRDS, PLACES = ["landbird", "waterbird"], ["land", "water"]
-# Group, label, predicted: rights are 90 of 100, 8 of 10, 4 of 10 and 30 of 40.
+# Group, label, predicted: 90 of 100, 4 of 10, 8 of 10 and 30 of 40 are correct.
 WATERBIRDS = np.array([[[90, 10], [6, 4]], [[8, 2], [10, 30]]])
 # Training images of Waterbirds (Sagawa et al. 2020), place x bird.
 TRAINING = np.array([[3498, 56], [184, 1057]])
@@ -29,14 +28,19 @@ def images(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return label, predicted, group
 
 
-def named(kind: str, number: int) -> list[str]:
-    return [f"{kind}{i}" for i in range(number)]
+def once(label: np.ndarray) -> np.ndarray:
+    """Counts of the test set alone: every image once."""
+    return np.ones((1, len(label)), np.uint8)
 
 
-def figures(label, predicted, group, classes=2, groups=2, **options) -> pd.Series:
+def numbered(prefix: str, number: int) -> list[str]:
+    return [f"{prefix}{i}" for i in range(number)]
+
+
+def metrics(label, predicted, group, classes=2, groups=2) -> pd.Series:
     """metric, subset, weighting -> value."""
-    options = {"draws": 2} | options
-    return score_groups(label, predicted, group, named("c", classes), named("g", groups), "place", **options)[0]
+    names = (numbered("c", classes), numbered("g", groups), "place")
+    return score_groups(label, predicted, group, *names, once(label))[0]
 
 
 def random_images(seed: int, number: int, classes: int, groups: int, skill: float = 0.6):
@@ -48,28 +52,30 @@ def random_images(seed: int, number: int, classes: int, groups: int, skill: floa
 
 @st.composite
 def binary_images(draw):
-    """2 to 5 groups, each with both labels: what a group without one of them is worth is a matter of taste."""
+    """2 to 5 groups, each with both labels, since libraries differ in the rates of a group without one of them."""
     groups = draw(st.integers(2, 5))
-    cells = draw(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2 * groups, max_size=2 * groups))
-    table = np.array([(right, wrong + (right + wrong == 0)) for right, wrong in cells])
+    correct_and_wrong = draw(
+        st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2 * groups, max_size=2 * groups)
+    )
+    table = np.array([(correct, wrong + (correct + wrong == 0)) for correct, wrong in correct_and_wrong])
     return groups, *images(table.reshape(groups, 2, 2))
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(binary_images())
-def test_two_classes_are_as_in_fairlearn(drawn):
+def test_two_classes_agree_with_fairlearn(drawn):
     groups, label, predicted, group = drawn
-    values = figures(label, predicted, group, groups=groups)
-    metrics = {
+    values = metrics(label, predicted, group, groups=groups)
+    expected_rates = {
         "accuracy": accuracy_score,
-        "tpr": oracle.true_positive_rate,
-        "fpr": oracle.false_positive_rate,
-        "selection_rate": oracle.selection_rate,
+        "tpr": fairlearn.true_positive_rate,
+        "fpr": fairlearn.false_positive_rate,
+        "selection_rate": fairlearn.selection_rate,
     }
-    frame = oracle.MetricFrame(metrics=metrics, y_true=label, y_pred=predicted, sensitive_features=group)
-    for metric in metrics:
-        own = [values[metric, f"group:g{i}", "images"] for i in range(groups)]
-        assert own == pytest.approx(frame.by_group[metric].to_list())
+    frame = fairlearn.MetricFrame(metrics=expected_rates, y_true=label, y_pred=predicted, sensitive_features=group)
+    for metric in expected_rates:
+        by_group = [values[metric, f"group:g{i}", "images"] for i in range(groups)]
+        assert by_group == pytest.approx(frame.by_group[metric].to_list())
     assert values["accuracy", "all", "images"] == pytest.approx(frame.overall["accuracy"])
     assert values["accuracy", "worst_group", "groups"] == pytest.approx(frame.group_min()["accuracy"])
     for metric in (
@@ -78,29 +84,29 @@ def test_two_classes_are_as_in_fairlearn(drawn):
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fairlearn divides zero by zero
-            expected = getattr(oracle, metric)(label, predicted, sensitive_features=group)
+            expected = getattr(fairlearn, metric)(label, predicted, sensitive_features=group)
         expected = 1 if np.isnan(expected) else expected
         assert values[metric, "groups:place", "groups"] == pytest.approx(expected), metric
 
 
 @pytest.mark.parametrize(("seed", "classes", "groups"), [(0, 3, 2), (1, 5, 4), (2, 4, 7)])
-def test_many_classes_are_as_in_a_loop(seed, classes, groups):
+def test_many_classes_agree_with_a_loop(seed, classes, groups):
     label, predicted, group = random_images(seed, 400, classes, groups)
-    values = figures(label, predicted, group, classes, groups)
+    values = metrics(label, predicted, group, classes, groups)
     gaps, ratios = {}, {}
     for c in range(classes):
         rates = {"tpr": [], "fpr": [], "selection_rate": []}
         for g in range(groups):
-            said, true = predicted[group == g] == c, label[group == g] == c
-            rates["tpr"].append(said[true].mean())
-            rates["fpr"].append(said[~true].mean())
-            rates["selection_rate"].append(said.mean())
-            for metric, own in rates.items():
-                assert values[metric, f"group:g{g}|class:c{c}", "images"] == pytest.approx(own[-1])
-            assert values["accuracy", f"cell:c{c}|g{g}", "images"] == pytest.approx(said[true].mean())
-        for metric, own in rates.items():
-            gaps.setdefault(metric, []).append(max(own) - min(own))
-            ratios.setdefault(metric, []).append(min(own) / max(own))
+            selected, true = predicted[group == g] == c, label[group == g] == c
+            rates["tpr"].append(selected[true].mean())
+            rates["fpr"].append(selected[~true].mean())
+            rates["selection_rate"].append(selected.mean())
+            for metric, by_group in rates.items():
+                assert values[metric, f"group:g{g}|class:c{c}", "images"] == pytest.approx(by_group[-1])
+            assert values["accuracy", f"cell:c{c}|g{g}", "images"] == pytest.approx(selected[true].mean())
+        for metric, by_group in rates.items():
+            gaps.setdefault(metric, []).append(max(by_group) - min(by_group))
+            ratios.setdefault(metric, []).append(min(by_group) / max(by_group))
     expected = {
         "demographic_parity_difference": max(gaps["selection_rate"]),
         "demographic_parity_ratio": min(ratios["selection_rate"]),
@@ -116,7 +122,9 @@ def test_many_classes_are_as_in_a_loop(seed, classes, groups):
 
 
 def test_waterbirds_by_hand():
-    scores = score_groups(*images(WATERBIRDS), BIRDS, PLACES, "place", training=TRAINING)
+    label, predicted, group = images(WATERBIRDS)
+    counts = resample(group * 2 + label)
+    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", counts, TRAINING)
     assert scores.index.names == ["metric", "subset", "weighting"]
     assert scores.shape[1] == 1001
     values = scores[0]
@@ -153,10 +161,12 @@ def test_waterbirds_by_hand():
     )
 
 
-def test_an_empty_cell_is_left_out():
+def test_an_empty_cell_is_omitted():
     confusion = WATERBIRDS.copy()
-    confusion[0, 1] = 0  # no waterbirds on land: the worst cell is gone, and with it the tpr of land
-    scores = score_groups(*images(confusion), BIRDS, PLACES, "place", training=TRAINING)
+    confusion[0, 1] = 0  # no waterbirds on land: the former worst cell and the tpr of land do not exist
+    label, predicted, group = images(confusion)
+    counts = resample(group * 2 + label)
+    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", counts, TRAINING)
     assert not scores.isna().any(axis=None)
     values = scores[0]
     assert ("accuracy", "cell:waterbird|land", "images") not in values
@@ -165,25 +175,25 @@ def test_an_empty_cell_is_left_out():
     assert values["accuracy", "all", "cells"] == pytest.approx((0.9 + 0.8 + 0.75) / 3)
     weighted = (3498 * 0.9 + 184 * 0.8 + 1057 * 0.75) / (3498 + 184 + 1057)
     assert values["accuracy", "all", "training"] == pytest.approx(weighted)
-    # One tpr is not compared with anything; the selection rates still are.
+    # A single tpr is not compared; the selection rates still are.
     rows = set(values.index.get_level_values("metric"))
     assert {"equal_opportunity_difference", "equalized_odds_difference", "equalized_odds_ratio"}.isdisjoint(rows)
     assert values["demographic_parity_ratio", "groups:place", "groups"] == pytest.approx(0.1 / 0.64)
 
 
-def test_an_empty_group_and_a_class_that_is_never_there():
+def test_an_empty_group_and_an_absent_class_are_omitted():
     label, predicted, group = images(WATERBIRDS)
-    values = figures(label, predicted, 2 * group, classes=3, groups=4)
+    values = metrics(label, predicted, 2 * group, classes=3, groups=4)
     assert not any("g1" in subset or "g3" in subset for subset in values.index.get_level_values("subset"))
     assert ("tpr", "group:g0|class:c2", "images") not in values
     assert values["selection_rate", "group:g0|class:c2", "images"] == 0
-    # Of the two classes that are there, one against the rest: of either the gap is the same.
+    # One against the rest, the two present classes have the same gap.
     assert values["demographic_parity_difference", "groups:place", "groups"] == pytest.approx(32 / 50 - 14 / 110)
 
 
-def test_rates_of_zero_are_equal_rates():
+def test_rates_of_zero_count_as_equal():
     label, _, group = images(WATERBIRDS)
-    values = figures(label, np.zeros_like(label), group)
+    values = metrics(label, np.zeros_like(label), group)
     fairness = values.xs(("groups:place", "groups"), level=[1, 2])
     assert fairness.to_dict() == {
         "demographic_parity_difference": 0,
@@ -194,92 +204,106 @@ def test_rates_of_zero_are_equal_rates():
     }
 
 
-@cache
-def both_ways():
-    """Confusion counts of the same images, drawn image by image and as multinomials."""
+def drawn_confusion(confusion: np.ndarray, draws: int) -> np.ndarray:
+    """Resamples of `confusion`, draws x G x C x C. Drawing n images of a cell n times is multinomial (n, shares)."""
+    sizes = confusion.sum(2)
+    shares = confusion / sizes[..., None]
+    return np.random.default_rng(1).multinomial(sizes, shares, size=(draws, *sizes.shape))
+
+
+def counted_confusion(label, predicted, group, counts) -> np.ndarray:
+    """Images per group, label and predicted class in each resample, rows of `counts` x G x C x C."""
+    groups, classes = group.max() + 1, label.max() + 1
+    confusion = np.zeros((len(counts), groups, classes, classes), np.int64)
+    for g, c, p in np.ndindex(groups, classes, classes):
+        confusion[:, g, c, p] = counts[:, (group == g) & (label == c) & (predicted == p)].sum(1)
+    return confusion
+
+
+def test_resampling_within_cells_is_multinomial():
     label, predicted, group = random_images(3, 300, 3, 2)
-    counts = resample(group * 3 + label)
-    drawn = resample_confusion(confusion_tensor(label, predicted, group, 3, 2), draws=4000, seed=1)
-    return confusion_tensor(label, predicted, group, 3, 2, counts), drawn
-
-
-def test_drawn_confusion_counts_are_those_of_drawn_images():
-    by_image, drawn = both_ways()
-    assert np.array_equal(by_image[0], drawn[0])
-    for own in (by_image, drawn):
-        # The multinomial's: mean n p, variance n p (1 - p), covariance -n p q within a cell and 0 across cells.
-        size = own[0].sum(-1, keepdims=True)
-        share = own[0] / size
-        assert own[1:].mean(0) == pytest.approx(own[0], abs=0.5)
-        assert own[1:].std(0) == pytest.approx(np.sqrt(size * share * (1 - share)), rel=0.1)
-        covariance = np.cov(own[1:].reshape(len(own) - 1, -1).T)
+    resampled = counted_confusion(label, predicted, group, resample(group * 3 + label))
+    # Mean n p, variance n p (1 - p), covariance -n p q within a cell and 0 across cells.
+    size = resampled[0].sum(-1, keepdims=True)
+    share = resampled[0] / size
+    for confusion in (resampled[1:], drawn_confusion(resampled[0], 4000)):
+        assert confusion.mean(0) == pytest.approx(resampled[0], abs=0.5)
+        assert confusion.std(0) == pytest.approx(np.sqrt(size * share * (1 - share)), rel=0.1)
+        covariance = np.cov(confusion.reshape(len(confusion), -1).T)
         expected = np.zeros((6, 3, 6, 3))
         for i, (n, p) in enumerate(zip(size.reshape(6), share.reshape(6, 3), strict=True)):
             expected[i, :, i] = n * (np.diag(p) - np.outer(p, p))
         assert np.abs(covariance - expected.reshape(18, 18)).max() < 0.2 * expected.max()
 
 
-def test_intervals_are_the_same_either_way():
+def test_intervals_agree_with_multinomial_draws():
     label, predicted, group = random_images(3, 300, 3, 2)
-    names = (named("c", 3), named("g", 2), "place")
-    fast = with_intervals(score_groups(label, predicted, group, *names))
-    slow = with_intervals(score_groups(label, predicted, group, *names, counts=resample(group * 3 + label)))
-    assert fast["value"].to_list() == slow["value"].to_list()
-    assert np.abs(fast[["low", "high"]] - slow[["low", "high"]]).max(axis=None) < 0.04
-    assert ((fast["high"] - fast["low"]) / (slow["high"] - slow["low"])).mean() == pytest.approx(1, abs=0.02)
+    names = (numbered("c", 3), numbered("g", 2), "place")
+    counts = resample(group * 3 + label)
+    intervals = with_intervals(score_groups(label, predicted, group, *names, counts)).set_index(
+        ["metric", "subset", "weighting"]
+    )
+    confusion = counted_confusion(label, predicted, group, counts[:1])[0]
+    drawn = drawn_confusion(confusion, 1000)
+    correct, size = np.diagonal(drawn, axis1=2, axis2=3), confusion.sum((1, 2))
+    selection = drawn.sum(2) / size[:, None]
+    expected = {
+        ("accuracy", "all", "images"): correct.sum((1, 2)) / 300,
+        ("accuracy", "worst_group", "groups"): (correct.sum(2) / size).min(1),
+        ("accuracy", "worst_cell", "cells"): (correct / confusion.sum(2)).min((1, 2)),
+        ("demographic_parity_difference", "groups:place", "groups"): np.ptp(selection, axis=1).max(1),
+    }
+    for key, draws in expected.items():
+        low, high = percentile_interval(draws)
+        row = intervals.loc[key]
+        assert (row["low"], row["high"]) == pytest.approx((low, high), abs=0.04), key
+        assert row["high"] - row["low"] == pytest.approx(high - low, rel=0.15), key
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.integers(0, 50), min_size=18, max_size=18), st.integers(0, 2**32 - 1))
-def test_resamples_keep_the_sizes_of_the_cells_and_repeat(numbers, seed):
-    confusion = np.array(numbers).reshape(2, 3, 3)
-    drawn = resample_confusion(confusion, draws=20, seed=seed)
-    assert drawn.shape == (21, 2, 3, 3)
-    assert np.array_equal(drawn[0], confusion)
-    assert (drawn.sum(-1) == confusion.sum(-1)).all()
-    assert (drawn[:, confusion == 0] == 0).all()
-    assert np.array_equal(drawn, resample_confusion(confusion, draws=20, seed=seed))
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.integers(0, 20), min_size=6, max_size=6).filter(any))
+def test_resamples_keep_the_sizes_of_the_cells_and_are_reproducible(sizes):
+    cell = np.repeat(np.arange(6), sizes)
+    counts = resample(cell)
+    assert counts.shape == (1001, sum(sizes)) and (counts[0] == 1).all()
+    for number, size in enumerate(sizes):
+        assert (counts[:, cell == number].sum(1) == size).all()
+    assert np.array_equal(counts, resample(cell))
 
 
-def test_figures_are_those_of_the_drawn_confusion_counts():
-    scores = score_groups(*images(WATERBIRDS), BIRDS, PLACES, "place", draws=50, seed=7)
-    drawn = resample_confusion(WATERBIRDS, draws=50, seed=7)
-    right = np.trace(drawn, axis1=2, axis2=3)
-    assert scores.loc[("accuracy", "all", "images")].to_numpy() == pytest.approx(right.sum(1) / 160)
-    assert scores.loc[("accuracy", "worst_group", "groups")].to_numpy() == pytest.approx((right / [110, 50]).min(1))
-    chosen = drawn[:, :, :, 1].sum(2) / [110, 50]
-    gap = scores.loc[("demographic_parity_difference", "groups:place", "groups")].to_numpy()
-    assert gap == pytest.approx(np.abs(chosen[:, 0] - chosen[:, 1]))
+def test_the_metrics_of_a_resample_equal_those_of_its_repeated_images():
+    label, predicted, group = images(WATERBIRDS)
+    counts = resample(group * 2 + label)
+    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", counts, TRAINING)
+    for draw in (1, 500, 1000):
+        repeated = np.repeat(np.arange(len(label)), counts[draw])
+        label_, predicted_, group_ = label[repeated], predicted[repeated], group[repeated]
+        expected = score_groups(label_, predicted_, group_, BIRDS, PLACES, "place", once(label_), TRAINING)[0]
+        assert scores[draw].to_dict() == pytest.approx(expected.to_dict())
 
 
-def test_blocks_do_not_change_the_draws(monkeypatch):
-    one = score_groups(*images(WATERBIRDS), BIRDS, PLACES, "place", draws=50)
-    counts = resample(np.repeat(np.arange(4), WATERBIRDS.sum(2).ravel()))
-    paired = score_groups(*images(WATERBIRDS), BIRDS, PLACES, "place", counts=counts)
-    monkeypatch.setattr("synaug.evaluation.groups.BLOCK", 60)
-    pd.testing.assert_frame_equal(one, score_groups(*images(WATERBIRDS), BIRDS, PLACES, "place", draws=50))
-    pd.testing.assert_frame_equal(paired, score_groups(*images(WATERBIRDS), BIRDS, PLACES, "place", counts=counts))
-
-
-def test_differences_of_networks_are_paired_by_image_with_counts_only():
+def test_differences_of_networks_are_paired_by_image():
     label, predicted, group = random_images(4, 600, 2, 2)
-    mended = np.where(np.random.default_rng(5).random(600) < 0.2, label, predicted)
+    corrected = np.where(np.random.default_rng(5).random(600) < 0.2, label, predicted)
     names = (["c0", "c1"], ["g0", "g1"], "place")
-
-    def width(**options) -> float:
-        one, other = (score_groups(label, said, group, *names, **options) for said in (mended, predicted))
-        row = difference({0: one}, {0: other}).set_index(["subset", "weighting"]).loc[("all", "images")]
-        assert row["low_images"] < row["mean"] < row["high_images"]
-        return row["high_images"] - row["low_images"]
-
-    # Mended images alone make the difference: its variance is theirs, n q (1 - q), if the resamples are shared.
-    shares = [(mended != predicted)[(label == c) & (group == g)] for c in (0, 1) for g in (0, 1)]
-    exact = 2 * 1.96 * np.sqrt(sum(len(own) * own.mean() * (1 - own.mean()) for own in shares)) / 600
-    assert width(counts=resample(group * 2 + label)) == pytest.approx(exact, rel=0.1)
-    assert width() > 1.3 * exact
+    counts = resample(group * 2 + label)
+    network, baseline = (score_groups(label, p, group, *names, counts) for p in (corrected, predicted))
+    row = paired_difference({0: network}, {0: baseline}).set_index(["subset", "weighting"]).loc[("all", "images")]
+    assert row["low_images"] < row["mean"] < row["high_images"]
+    width = row["high_images"] - row["low_images"]
+    # Only the corrected images differ: the variance is theirs, n q (1 - q), if both networks share the resamples.
+    shares = [(corrected != predicted)[(label == c) & (group == g)] for c in (0, 1) for g in (0, 1)]
+    exact = 2 * 1.96 * np.sqrt(sum(len(share) * share.mean() * (1 - share.mean()) for share in shares)) / 600
+    assert width == pytest.approx(exact, rel=0.1)
+    alone = [
+        with_intervals(scores).set_index(["subset", "weighting"]).loc[("all", "images")]
+        for scores in (network, baseline)
+    ]
+    unpaired = np.hypot(*(interval["high"] - interval["low"] for interval in alone))
+    assert unpaired > 1.3 * exact
 
 
 def test_counts_that_change_the_size_of_a_cell_are_refused():
     label, predicted, group = images(WATERBIRDS)
     with pytest.raises(ValueError, match="within the cells"):
-        score_groups(label, predicted, group, BIRDS, PLACES, "place", counts=resample(label))
+        score_groups(label, predicted, group, BIRDS, PLACES, "place", resample(label))

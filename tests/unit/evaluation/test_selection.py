@@ -1,9 +1,9 @@
-"""Settings are chosen by the validation images alone, and it is said by what."""
+"""Settings are chosen by the validation images alone, and the criterion is recorded."""
 
 import pandas as pd
 import pytest
 
-from synaug.evaluation.selection import method_of, select_settings, validation_figures
+from synaug.evaluation.selection import method_name, select_settings, validation_metrics
 from synaug.manifests import read_manifest, write_manifest
 
 RECIPES = ["real", "focal-0.5", "focal-1", "synaug"]
@@ -13,13 +13,13 @@ def table(*rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["recipe", "stage", "seed", "criterion", "value"])
 
 
-def test_figures_of_validation_images_by_hand():
-    """Class 0: 3 of 4 right (red 2 of 2, green 1 of 2); class 1: 1 of 2 (red 1 of 1, green 0 of 1)."""
+def test_validation_metrics_by_hand():
+    """Class 0: 3 of 4 correct (red 2 of 2, green 1 of 2); class 1: 1 of 2 (red 1 of 1, green 0 of 1)."""
     rows = pd.DataFrame({"label": [0, 0, 0, 0, 1, 1], "predicted": [0, 0, 0, 1, 1, 0]})
     groups = pd.Series(["red", "red", "green", "green", "red", "green"])
-    figures = validation_figures(rows, groups)
-    assert figures == pytest.approx({"average": 4 / 6, "balanced": 0.625, "worst_class": 0.5, "worst_cell": 0.0})
-    assert "worst_cell" not in validation_figures(rows, pd.Series([""] * 6))
+    metrics = validation_metrics(rows, groups)
+    assert metrics == pytest.approx({"average": 4 / 6, "balanced": 0.625, "worst_class": 0.5, "worst_cell": 0.0})
+    assert "worst_cell" not in validation_metrics(rows, pd.Series([""] * 6))
 
 
 def test_each_criterion_chooses_a_setting_of_each_method(tmp_path):
@@ -34,22 +34,22 @@ def test_each_criterion_chooses_a_setting_of_each_method(tmp_path):
     )
     write_manifest("selection", select_settings(rows, RECIPES), tmp_path / "selection.parquet")
     chosen = read_manifest("selection", tmp_path / "selection.parquet").set_index(["method", "criterion"])
-    assert chosen.loc[("focal", "average"), "recipe"] == "focal-1"  # 0.75 beside 0.7, over both seeds
+    assert chosen.loc[("focal", "average"), "recipe"] == "focal-1"  # mean 0.75 against 0.7 over both seeds
     assert chosen.loc[("focal", "worst_cell"), "recipe"] == "focal-0.5"
     assert chosen.loc[("focal", "worst_cell"), "needs"] == "class and group"
     assert chosen.loc[("focal", "average"), ["candidates", "seeds"]].tolist() == [2, 2]
     assert chosen.loc[("real", "average"), "candidates"] == 1
 
 
-def test_of_a_fine_tuned_recipe_only_the_end_is_a_candidate():
+def test_only_the_last_stage_of_a_recipe_is_a_candidate():
     rows = table(("synaug", "train", 0, "average", 0.9), ("synaug", "finetune", 0, "average", 0.8))
     assert select_settings(rows, RECIPES)["stage"].tolist() == ["finetune"]
 
 
-def test_of_equals_the_first_in_the_config_is_chosen():
+def test_the_first_of_equal_recipes_is_chosen():
     rows = table(("focal-1", "train", 0, "average", 0.5), ("focal-0.5", "train", 0, "average", 0.5))
     assert select_settings(rows, RECIPES)["recipe"].tolist() == ["focal-0.5"]
 
 
-def test_a_hyphen_divides_method_and_setting():
-    assert [method_of(name) for name in ("focal-0.5", "ldam-drw-0.8", "real")] == ["focal", "ldam-drw", "real"]
+def test_the_last_hyphen_separates_method_and_setting():
+    assert [method_name(name) for name in ("focal-0.5", "ldam-drw-0.8", "real")] == ["focal", "ldam-drw", "real"]

@@ -1,4 +1,4 @@
-"""Image files that say that they are generated, and from what."""
+"""Image files whose XMP says that they are generated, by which model and from what prompt."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from synaug.generation.encoding import NAMESPACES, SOURCE_TYPE, encode, relabel, relabel_images
+from synaug.generation.encoding import NAMESPACES, SOURCE_TYPE, encode, replace_provenance, update_licences
 from synaug.generation.shards import generate_shard
 from synaug.images.codec import decode_image, encode_image, inspect_image
 from synaug.manifests import read_table
@@ -50,16 +50,15 @@ def fields(data: bytes) -> dict[str, str]:
     packet = Image.open(io.BytesIO(data)).info["xmp"]
     description = ElementTree.fromstring(packet)[0][0]
     assert description.tag == f"{{{NAMESPACES['rdf']}}}Description"
-    found = {name.rsplit("}", 1)[1]: text for name, text in description.attrib.items()}
+    values = {name.rsplit("}", 1)[1]: text for name, text in description.attrib.items()}
     for rights in description.findall("dc:rights/rdf:Alt/rdf:li", NAMESPACES):
-        found["rights"] = rights.text
-    return found
+        values["rights"] = rights.text
+    return values
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_file_says_what_made_it(format):
-    said = fields(encode(pixels(3), ROW, format))
-    assert said == {
+def test_the_provenance_of_a_file(format):
+    assert fields(encode(pixels(3), ROW, format)) == {
         "about": "",
         "DigitalSourceType": SOURCE_TYPE,
         "AISystemUsed": "diffusers model",
@@ -73,15 +72,15 @@ def test_the_file_says_what_made_it(format):
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("text", AWKWARD)
-def test_any_text_comes_back_as_it_was(format, text):
-    said = fields(encode(pixels(1), ROW | {"prompt": text, "licence": text}, format))
-    assert said["AIPromptInformation"] == text
-    assert said.get("rights", "") == text
+def test_any_text_can_be_read_back(format, text):
+    provenance = fields(encode(pixels(1), ROW | {"prompt": text, "licence": text}, format))
+    assert provenance["AIPromptInformation"] == text
+    assert provenance.get("rights", "") == text
 
 
 def test_characters_that_xml_cannot_hold_are_replaced():
-    said = fields(encode(pixels(1), ROW | {"prompt": "a\0b\x1bc\ud800d\uffffe"}, "png"))
-    assert said["AIPromptInformation"] == "a\ufffdb\ufffdc\ufffdd\ufffde"
+    provenance = fields(encode(pixels(1), ROW | {"prompt": "a\0b\x1bc\ud800d\uffffe"}, "png"))
+    assert provenance["AIPromptInformation"] == "a\ufffdb\ufffdc\ufffdd\ufffde"
 
 
 def test_a_hub_model_adapters_and_a_negative_prompt_are_named():
@@ -90,65 +89,65 @@ def test_a_hub_model_adapters_and_a_negative_prompt_are_named():
         '{"kind": "lora", "model": "/my/other", "version": "sha256:ff"}]'
     )
     row = ROW | {"model": "group/model", "model_version": "1f2e", "adapters": adapters, "negative_prompt": "blur"}
-    said = fields(encode(pixels(3), row, "png"))
-    assert said["AISystemUsed"] == "group/model + lora one/style@0ab + lora sha256:ff"
-    assert said["AISystemVersionUsed"] == "1f2e"
-    assert said["AIPromptInformation"] == "a photo of a bag [negative: blur]"
+    provenance = fields(encode(pixels(3), row, "png"))
+    assert provenance["AISystemUsed"] == "group/model + lora one/style@0ab + lora sha256:ff"
+    assert provenance["AISystemVersionUsed"] == "1f2e"
+    assert provenance["AIPromptInformation"] == "a photo of a bag [negative: blur]"
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_same_bytes_wherever_the_model_lies(format):
+def test_the_folder_of_the_model_changes_no_byte(format):
     assert encode(pixels(3), ROW, format) == encode(pixels(3), ROW | {"model": "elsewhere"}, format)
 
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize(("channels", "color"), [(1, "grey"), (3, "rgb")])
-def test_the_pixels_come_back(format, channels, color):
-    made = encode(pixels(channels), ROW, format)
-    back = decode_image(made, 28, color)
+def test_the_pixels_can_be_read_back(format, channels, color):
+    data = encode(pixels(channels), ROW, format)
+    decoded = decode_image(data, 28, color)
     if format in LOSSLESS:
-        assert np.array_equal(back, pixels(channels))
+        assert np.array_equal(decoded, pixels(channels))
     else:
-        assert np.abs(back.astype(int) - pixels(channels)).mean() < 6  # of noise, which is the worst case
-    assert inspect_image(made, 1) == (28, 28, None)
+        assert np.abs(decoded.astype(int) - pixels(channels)).mean() < 6  # noise is the worst case
+    assert inspect_image(data, 1) == (28, 28, None)
 
 
 @pytest.mark.skipif(shutil.which("file") is None, reason="needs the program file")
 @pytest.mark.parametrize("format", FORMATS)
-def test_other_programs_know_the_kind_of_file(format, tmp_path):
+def test_other_programs_recognise_the_format(format, tmp_path):
     path = tmp_path / "image"
     path.write_bytes(encode(pixels(3), ROW, format))
-    said = subprocess.run(["file", "--brief", "--mime-type", path], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == MIME[format]
+    output = subprocess.run(["file", "--brief", "--mime-type", path], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == MIME[format]
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_another_licence_changes_no_pixel(format):
-    """A file that is relabelled is the file that would have been made under the other licence."""
+    """Replacing the provenance gives the file that would have been made under the other licence."""
     old, new = ROW | {"format": format}, ROW | {"format": format, "licence": "CC BY 4.0"}
-    assert relabel(encode(pixels(3), old, format), new) == encode(pixels(3), new, format)
-    assert relabel(encode(pixels(1), new, format), old) == encode(pixels(1), old, format)
+    assert replace_provenance(encode(pixels(3), old, format), new) == encode(pixels(3), new, format)
+    assert replace_provenance(encode(pixels(1), new, format), old) == encode(pixels(1), old, format)
 
 
 def test_copied_images_get_the_licence_of_the_plan():
     rows = pd.DataFrame([ROW | {"format": "png", "image_id": name, "licence": "old"} for name in "abc"])
 
     def table(rows: pd.DataFrame) -> pa.Table:
-        made = [encode(pixels(1), row, "png") for row in rows.to_dict("records")]
-        sums = [hashlib.sha256(data).hexdigest() for data in made]
-        columns = {"image": [{"bytes": data, "path": "x"} for data in made], "sha256": sums}
+        files = [encode(pixels(1), row, "png") for row in rows.to_dict("records")]
+        hashes = [hashlib.sha256(data).hexdigest() for data in files]
+        columns = {"image": [{"bytes": data, "path": "x"} for data in files], "sha256": hashes}
         table = pa.table(columns | {"licence": rows["licence"].tolist(), "image_id": list("abc")})
         licence = table.column("licence").cast(SCHEMAS["shard"].field("licence").type)
         return table.set_column(2, "licence", licence)
 
     new = rows.assign(licence=["old", "new", "other"])
-    assert relabel_images(table(rows), rows).equals(table(rows))
-    made, expected = relabel_images(table(rows), new), table(new)
-    assert made.schema == expected.schema
-    assert made.to_pylist() == expected.to_pylist()
+    assert update_licences(table(rows), rows).equals(table(rows))
+    updated, expected = update_licences(table(rows), new), table(new)
+    assert updated.schema == expected.schema
+    assert updated.to_pylist() == expected.to_pylist()
 
 
-def test_a_plan_with_another_licence_copies_and_relabels(plan, tmp_path, monkeypatch):
+def test_a_plan_with_another_licence_copies_images_and_changes_their_provenance(plan, tmp_path, monkeypatch):
     monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
     old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
     rows = plan.iloc[:3].assign(licence="new & better")
@@ -164,13 +163,13 @@ def test_a_plan_with_another_licence_copies_and_relabels(plan, tmp_path, monkeyp
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_text_of_any_length_fits(format):
     long = ROW | {"prompt": "<é🥾>" * 20_000, "licence": "&" * 20_000, "model": "&" * 20_000, "model_version": "1"}
-    made = encode(pixels(1), long, format)
-    assert inspect_image(made, 1)[2] is None
-    assert fields(made)["AIPromptInformation"].startswith("<é🥾><é🥾>")
+    data = encode(pixels(1), long, format)
+    assert inspect_image(data, 1)[2] is None
+    assert fields(data)["AIPromptInformation"].startswith("<é🥾><é🥾>")
 
 
 def test_provenance_costs_little():
-    """Of small images: a few microseconds beside the encoding itself, and less than a kilobyte."""
+    """For small images: a few microseconds in addition to the encoding, and less than a kilobyte."""
     image = pixels(1)
 
     def fastest(make) -> float:

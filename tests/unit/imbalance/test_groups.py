@@ -200,7 +200,7 @@ def test_a_table_gives_its_group_columns(tmp_path, pngs):
     [
         (
             {"prompts": {"templates": ["a {label} on {group}"]}},
-            r"there is no \{group\} \(there: \{label\}, \{modifier\}\)",
+            r"unknown placeholder \{group\}; allowed here: \{label\}, \{modifier\}",
         ),
         ({"balance": {"strategy": "largest_of_class"}}, "needs dataset.group_columns"),
         ({"dataset": {"source": "folder", "group_columns": ["x"]}}, "group_columns is for source: table, "),

@@ -1,4 +1,4 @@
-"""Prompts: what every class is asked for, and what is said of tables that cannot be used."""
+"""Prompts of every class, and the errors for tables that cannot be used."""
 
 import pandas as pd
 import pyarrow as pa
@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synaug.config import Prompts
-from synaug.plan.prompts import GENERAL, class_prompts, prompt_files
+from synaug.plan.prompts import GENERAL, cell_prompts, prompt_files
 from synaug.runtime.errors import UserError
 
 CLASSES = ["cat", "dog", "007"]
@@ -25,6 +25,11 @@ def table(tmp_path):
     return table
 
 
+def class_prompts(prompts: Prompts, classes: list[str]) -> dict[str, list[str]]:
+    """Class -> its prompts, in a data set without groups."""
+    return dict(zip(classes, cell_prompts(prompts, pd.DataFrame({"label_name": classes})), strict=True))
+
+
 def complaint(prompts: Prompts, classes=CLASSES) -> str:
     with pytest.raises(UserError) as caught:
         class_prompts(prompts, classes)
@@ -38,7 +43,7 @@ def test_templates_alone_are_the_prompts_in_their_order():
 
 
 @pytest.mark.parametrize(("templates", "modifiers"), [(1, 5), (2, 4), (3, 3), (4, 6), (5, 20), (3, 1)])
-def test_every_pair_comes_once_and_short_prefixes_vary_in_both(templates, modifiers):
+def test_every_pair_occurs_once_and_short_prefixes_vary_in_both(templates, modifiers):
     forms = [f"{i} {{label}} {{modifier}}" for i in range(templates)]
     prompts = class_prompts(Prompts(templates=forms, modifiers=[f"m{i}" for i in range(modifiers)]), ["cat"])["cat"]
     assert len(prompts) == len(set(prompts)) == templates * modifiers
@@ -75,7 +80,7 @@ def test_class_names_are_text_and_nothing_in_them_is_replaced(name):
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_prompts_written_elsewhere_replace_the_templates_of_the_classes_that_are_named(table, kind):
+def test_prompts_of_a_table_replace_the_templates_of_the_classes_that_it_names(table, kind):
     file = table([("dog", "a dog, asleep"), ("007", "Bond {label}"), ("dog", "puppy")], kind=kind)
     prompts = Prompts(templates=["a {label}"], names={"cat": "kitten"}, file=file)
     assert class_prompts(prompts, CLASSES) == {
@@ -84,7 +89,7 @@ def test_prompts_written_elsewhere_replace_the_templates_of_the_classes_that_are
     assert prompt_files(prompts) == [file]
 
 
-def test_a_class_whose_prompts_are_written_needs_no_modifiers(table):
+def test_a_class_with_prompts_of_its_own_needs_no_modifiers(table):
     prompts = Prompts(
         templates=["{modifier} {label}"], modifiers={"cat": ["big"], "007": ["old"]}, file=table([("dog", "a puppy")])
     )
@@ -119,24 +124,24 @@ def test_a_faulty_row_of_a_prompt_table_is_named(table, rows, words, kind):
         assert word in message
 
 
-def test_a_comma_without_quotes_is_not_swallowed(tmp_path):
+def test_a_comma_without_quotes_is_an_error(tmp_path):
     (tmp_path / "t.csv").write_text("label,prompt\ncat,a cat, asleep\n")
     message = complaint(Prompts(file=str(tmp_path / "t.csv")))
     assert "row 1" in message
     assert "quotes" in message
 
 
-def test_a_table_without_the_column_or_that_is_none(table, tmp_path):
+def test_a_table_without_the_column_and_a_file_that_is_no_table(table, tmp_path):
     file = table([("cat", "x")], column="text")
     message = complaint(Prompts(file=file))
     assert file in message
-    assert "'prompt' (there: label, text)" in message
+    assert "'prompt' (it has: label, text)" in message
     (tmp_path / "t.parquet").write_text("not Parquet")
     assert "cannot be read" in complaint(Prompts(file=str(tmp_path / "t.parquet")))
     (tmp_path / "t.csv").write_bytes("label,prompt\ncat,Kätzchen\n".encode("latin-1"))
     assert "UTF-8" in complaint(Prompts(file=str(tmp_path / "t.csv")))
     (tmp_path / "t.csv").write_text("")
-    assert "there: none" in complaint(Prompts(file=str(tmp_path / "t.csv")))
+    assert "it has: none" in complaint(Prompts(file=str(tmp_path / "t.csv")))
 
 
 def test_a_class_without_modifiers_is_named(table):
@@ -181,12 +186,12 @@ def test_a_class_that_is_a_number_needs_quotes_in_names():
 @pytest.mark.parametrize(
     "settings", [{"file": "nowhere.csv"}, {"templates": ["{modifier} {label}"], "modifiers": "genral"}]
 )
-def test_a_table_that_is_not_there(settings):
+def test_a_missing_table(settings):
     with pytest.raises(UserError, match=r"prompts\.(file: nowhere\.csv|modifiers: genral): no such file"):
         prompt_files(Prompts(**settings))
 
 
-def test_names_may_stand_in_a_table(tmp_path):
+def test_names_may_be_in_a_table(tmp_path):
     file = tmp_path / "names.csv"
     file.write_text('label,name\n007,"agent, secret"\nn02119789,kit fox\n')
     prompts = Prompts(templates=["a {label}"], names=str(file))
@@ -197,13 +202,13 @@ def test_names_may_stand_in_a_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
-    [("cat,a\ncat,b", "'cat' stands there 2 times"), ("dgo,dog", "did you mean 'dog'"), ("cat,", "empty name")],
+    ("rows", "message"),
+    [("cat,a\ncat,b", "'cat' has 2 rows"), ("dgo,dog", "did you mean 'dog'"), ("cat,", "empty name")],
 )
-def test_a_table_of_names_with_a_fault_is_named(tmp_path, rows, said):
+def test_a_fault_in_a_table_of_names_is_described(tmp_path, rows, message):
     file = tmp_path / "names.csv"
     file.write_text(f"label,name\n{rows}\n")
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         class_prompts(Prompts(names=str(file)), ["cat", "dog"])
 
 

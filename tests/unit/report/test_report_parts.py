@@ -1,4 +1,4 @@
-"""Parts of the report on hand-made tables: who is compared, what is counted, what it costs, what is advised."""
+"""Parts of the report on hand-made tables: the compared networks, counts, costs and advice."""
 
 import json
 
@@ -10,11 +10,16 @@ from small_experiment import SETTINGS
 from synaug.config import Config
 from synaug.evaluation.classification import score
 from synaug.manifests import write_manifest
-from synaug.report import advice
-from synaug.report import run_info as made
-from synaug.report.comparison import compared
-from synaug.report.confusion import Answers, binned, confused_pairs, read_answers, reliability_table
-from synaug.report.gallery import MOST_IMAGES, numbers, shown_classes
+from synaug.report import advice, run_info
+from synaug.report.comparison import compared_networks
+from synaug.report.confusion import (
+    PredictionCounts,
+    binned_confusion,
+    confused_pairs,
+    count_predictions,
+    reliability_table,
+)
+from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg
 
@@ -30,14 +35,14 @@ from synaug.report.plots import fill_figure, inline_svg
         ({"synaug": "balanced"}, None, ["synaug"]),
     ],
 )
-def test_baseline_and_method_are_set_side_by_side(recipes, baseline, expected):
+def test_the_report_compares_the_baseline_and_the_main_recipe(recipes, baseline, expected):
     blocks = {name: {"data": data} for name, data in recipes.items()}
     config = Config.model_validate(SETTINGS | {"recipes": blocks, "evaluation": {"baseline": baseline}})
-    assert compared(config) == [(name, "train") for name in expected]
+    assert compared_networks(config) == [(name, "train") for name in expected]
 
 
 @pytest.fixture
-def answered(tmp_path) -> tuple[pd.DataFrame, Answers]:
+def predictions(tmp_path) -> tuple[pd.DataFrame, PredictionCounts]:
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.full(3, 0.5), 600).astype(np.float32)
     label = rng.integers(3, size=600)
@@ -48,48 +53,48 @@ def answered(tmp_path) -> tuple[pd.DataFrame, Answers]:
     paths = [tmp_path / name for name in ("0.parquet", "1.parquet")]
     write_manifest("predictions", rows.iloc[:250], paths[0])
     write_manifest("predictions", rows.iloc[250:], paths[1])
-    return rows.iloc[:500], read_answers(paths, 3, "test")
+    return rows.iloc[:500], count_predictions(paths, 3, "test")
 
 
-def test_confusion_and_reliability_say_what_the_metrics_say(answered):
-    rows, answers = answered
-    assert answers.confusion.sum() == 500
-    assert answers.confusion[1, 2] == ((rows["label"] == 1) & (rows["predicted"] == 2)).sum()
-    np.testing.assert_allclose(answers.shares.sum(1), 1)
-    table = reliability_table(answers)
+def test_confusion_and_reliability_agree_with_the_metrics(predictions):
+    rows, counts = predictions
+    assert counts.confusion.sum() == 500
+    assert counts.confusion[1, 2] == ((rows["label"] == 1) & (rows["predicted"] == 2)).sum()
+    np.testing.assert_allclose(counts.shares.sum(1), 1)
+    table = reliability_table(counts)
     error = (table["images"] * (table["accuracy"] - table["confidence"]).abs()).sum() / table["images"].sum()
     expected = score(rows, dict.fromkeys(range(3), "many"), np.ones((1, 500), int)).loc[("ece", "all", "images"), 0]
     assert error == pytest.approx(expected, abs=1e-6)
 
 
-def test_confused_pairs_are_the_worst_of_the_last(answered):
-    before = Answers(np.eye(3, dtype=int), np.zeros((15, 3)))
-    after = Answers(np.array([[8, 2, 0], [5, 5, 0], [0, 0, 10]]), np.zeros((15, 3)))
+def test_confused_pairs_are_ordered_by_the_last_network():
+    before = PredictionCounts(np.eye(3, dtype=int), np.zeros((15, 3)))
+    after = PredictionCounts(np.array([[8, 2, 0], [5, 5, 0], [0, 0, 10]]), np.zeros((15, 3)))
     assert confused_pairs([before, after], ["a", "b", "c"]) == [
-        {"name": "b", "taken_for": "a", "shares": [0.0, 0.5]},
-        {"name": "a", "taken_for": "b", "shares": [0.0, 0.2]},
+        {"name": "b", "predicted_as": "a", "shares": [0.0, 0.5]},
+        {"name": "a", "predicted_as": "b", "shares": [0.0, 0.2]},
     ]
 
 
-def test_bins_of_classes_keep_the_images():
+def test_bins_of_classes_count_the_images_of_their_classes():
     confusion = np.arange(16).reshape(4, 4)
-    shares = binned(confusion, np.array([3, 2, 1, 0]), 2)
+    shares = binned_confusion(confusion, np.array([3, 2, 1, 0]), 2)
     assert shares[0, 0] == (15 + 14 + 11 + 10) / (12 + 13 + 14 + 15 + 8 + 9 + 10 + 11)
     np.testing.assert_allclose(shares.sum(1), 1)
 
 
 @pytest.mark.parametrize("classes", [1, 10, 100, 1000, 2000])
-def test_the_gallery_never_outgrows_the_page(classes):
-    assert classes * sum(numbers(classes)) <= MOST_IMAGES
-    assert min(numbers(classes)) >= 1
+def test_the_gallery_fits_on_the_page(classes):
+    assert classes * sum(images_per_class(classes)) <= MOST_IMAGES
+    assert min(images_per_class(classes)) >= 1
 
 
-def test_of_too_many_classes_the_largest_and_the_smallest_are_shown():
+def test_the_gallery_shows_the_largest_and_the_smallest_of_many_classes():
     shown = shown_classes(pd.DataFrame({"real": np.arange(5000)[::-1]}))
     assert len(shown) == 2000 and shown["real"].iloc[[0, -1]].tolist() == [4999, 0]
 
 
-def test_costs_count_what_is_noted_and_say_how_much_that_is(tmp_path):
+def test_costs_sum_the_existing_records_and_count_them(tmp_path):
     (tmp_path / "costs").mkdir()
     cost = {"images_sampled": 100, "seconds": 60.0, "energy_joules": 3.6e6, "peak_memory_bytes": 2**30}
     (tmp_path / "costs" / "a.json").write_text(json.dumps(cost))
@@ -98,33 +103,37 @@ def test_costs_count_what_is_noted_and_say_how_much_that_is(tmp_path):
     jobs.mkdir(parents=True)
     (jobs / "real-0.jsonl").write_text('{"s": 30.0, "max_rss": 1024}\n')
     (jobs / "real-1.jsonl").write_text('{"s": 40.0, "max_rss": "NA"}\n')
-    rows = made.costs(tmp_path, ["a", "b"], ["train/real/0", "train/real/1", "finetune/real/0"])
+    networks = [("train", "real", 0), ("train", "real", 1), ("finetune", "real", 0)]
+    rows = run_info.step_costs(tmp_path, ["a", "b"], networks)
     rows = {row.pop("step"): row for row in rows}
-    expected = {"jobs": 2, "noted": 1, "seconds": 60, "joules": 3.6e6, "images": 100, "peak_bytes": 2**30}
+    expected = {"jobs": 2, "recorded": 1, "seconds": 60, "kwh": 1.0, "images": 100, "peak_bytes": 2**30}
     assert rows["sampling"] == expected
-    expected = {"jobs": 2, "noted": 2, "seconds": 70, "joules": None, "images": None, "peak_bytes": 2**30}
+    expected = {"jobs": 2, "recorded": 2, "seconds": 70, "kwh": None, "images": None, "peak_bytes": 2**30}
     assert rows["training"] == expected
-    assert rows["fine-tuning"]["noted"] == rows["screening"]["noted"] == 0
+    assert rows["fine-tuning"]["recorded"] == rows["screening"]["recorded"] == 0
 
 
-def test_the_commit_is_that_of_this_code_or_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(made.synaug, "__file__", str(tmp_path / "__init__.py"))
-    assert made.commit() is None
+def test_code_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_info.synaug, "__file__", str(tmp_path / "__init__.py"))
+    assert run_info.git_commit() is None
 
 
-def test_advice_says_where_the_method_loses_and_what_one_amount_cannot_tell():
+def test_advice_lists_losses_and_what_one_amount_cannot_show():
     classes = pd.DataFrame({"label_name": ["a", "b"], "synthetic": [0, 50], "before": [0.9, 0.2], "after": [0.8, 0.6]})
     differences = pd.DataFrame({"subset": ["class:a", "class:b"], "mean": [-0.1, 0.4], "high": [-0.05, 0.5]})
-    summary = pd.DataFrame({"series": ["real", "synaug"], "metric": "ece", "subset": "all", "mean": [0.02, 0.08]})
+    summary = pd.DataFrame({"series": ["real", "synaug"], "mean": [0.02, 0.08], "seeds": 1})
+    summary = summary.assign(metric="ece", subset="all", weighting="images")
     quality = pd.DataFrame({"label_name": [""], "metric": ["coverage"], "value": [0.3]})
-    tested = np.array([100, 20])
-    said = advice.about_all(classes, ["real", "synaug"], differences, summary.assign(seeds=1), quality, tested, [])
-    assert "on 1 of 2 classes: a." in said[0]
-    assert "it cannot tell. Of the 1 classes that got some, 1 gained, +40.0 points" in said[1] and "30 %" in said[1]
-    assert "from 2.0 to 8.0 %" in said[2] and "trained once" in said[3] and "± 22 points" in said[4]
+    test_images = np.array([100, 20])
+    names = ["real", "synaug"]
+    texts = advice.experiment_advice(classes, names, differences, summary, quality, test_images, [])
+    assert "on 1 of 2 classes" in texts[0] and "below 0: a." in texts[0]
+    assert "it cannot tell. Accuracy rose in 1 of the 1 classes" in texts[1]
+    assert "+40.0 points" in texts[1] and "30 %" in texts[1]
+    assert "from 2.0 to 8.0 %" in texts[2] and "one seed only" in texts[3] and "± 22 points" in texts[4]
 
 
-def test_figures_in_a_page_follow_its_colour_and_have_ids_of_their_own():
+def test_inline_figures_use_the_text_colour_and_unique_ids():
     classes = pd.DataFrame({"label_name": ["<a>", "b"], "real": [2, 1], "synthetic": [0, 1]})
     text = inline_svg(fill_figure(classes), "fill")
     assert "currentColor" in text and "#000000" not in text and "&lt;a&gt;" in text

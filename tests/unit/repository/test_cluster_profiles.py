@@ -5,14 +5,21 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
+import yte
 from snakemake.cli import get_argument_parser
 
 CLUSTERS = ["slurm", "lsf", "kubernetes", "aws-batch"]
 
 
+def read(repository, name: str) -> dict:
+    """A profile as Snakemake reads it."""
+    with (repository / "profiles" / name / "profile.yaml").open() as file:
+        return yte.process_yaml(file, require_use_yte=True)
+
+
 @pytest.fixture(params=CLUSTERS)
 def profile(repository, request) -> dict:
-    return yaml.safe_load((repository / "profiles" / request.param / "profile.yaml").read_text())
+    return read(repository, request.param)
 
 
 def test_every_rule_that_a_profile_names_exists(repository, profile):
@@ -42,9 +49,10 @@ def test_every_key_is_one_of_snakemake_or_of_the_plugin(profile):
 
 
 def test_a_profile_repeats_the_default_one_which_it_replaces(repository, profile):
-    default = yaml.safe_load((repository / "profiles" / "default" / "profile.yaml").read_text())
+    default = read(repository, "default")
+    assert default["logger"] == ["synaug"]
     # A workstation counts its own devices; a cluster counts its own.
-    for key in default.keys() - {"resources", "__use_yte__", "__definitions__"}:
+    for key in default.keys() - {"resources"}:
         assert profile[key] == default[key], key
 
 

@@ -12,7 +12,7 @@ from pages import blocks, merged, pages, reason_not_to_run
 from synaug.config import load_config
 from synaug.datasets import index
 from synaug.runtime.errors import UserError
-from synaug.study import experiments
+from synaug.study import variant_configs
 
 ROOT = Path(__file__).parents[3]
 # What a block of a page that shows only a part of a config is laid into.
@@ -42,7 +42,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page):
 def test_configs_are_valid(block):
     config = merged(REST, yaml.safe_load(block.text))
     load_config(config)
-    for one in experiments(config).values() if "study" in config else ():
+    for one in variant_configs(config).values() if "study" in config else ():
         load_config(one)
 
 

@@ -19,7 +19,7 @@ def test_the_committed_page_is_what_is_generated_now(repository, path):
 
 def test_every_key_of_every_block_is_described(repository):
     page = config_page()
-    models = [one for one in vars(config).values() if isinstance(one, type) and issubclass(one, config.Model)]
+    models = [one for one in vars(config).values() if isinstance(one, type) and issubclass(one, config.Block)]
     for key in {key for model in models for key in model.model_fields}:
         assert f"\n| `{key}` | " in page
 

@@ -58,7 +58,7 @@ def test_docstrings_comments_and_dates_do_not_count(checkout):
 
 def test_descriptions_of_the_config_do_not_count(checkout):
     before = code.code_hash(checkout / "training/train.py")
-    change(checkout / "synaug/config/training.py", "Images per step.", "The number of images per step.")
+    change(checkout / "synaug/config/training.py", "Images per optimiser step.", "The number of images per step.")
     assert code.code_hash(checkout / "training/train.py") == before
 
 

@@ -1,4 +1,7 @@
-"""Jobs of one machine share its devices without meeting on one. The jobs here are real processes without torch."""
+"""Jobs of one machine share its devices, and no two jobs hold the same one.
+
+The jobs are real processes, without torch.
+"""
 
 import itertools
 import os
@@ -6,22 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from synaug.runtime.devices import leased_device, leased_devices
 from synaug.runtime.errors import UserError
 
-# Lines of a file that is only appended to: device, what happened, process, seconds on a clock that all share.
+# Appends lines to a file: device, event, process, seconds on a clock that all processes share.
 JOB = """
 import os, sys, time
 from synaug.runtime.devices import leased_device, leased_devices
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-say = lambda *words: os.write(log, (" ".join(map(str, [*words, os.getpid(), time.monotonic()])) + "\\n").encode())
+write = lambda *words: os.write(log, (" ".join(map(str, [*words, os.getpid(), time.monotonic()])) + "\\n").encode())
 with leased_device(timeout_s=20, poll_s=0.01) as device:
-    say(device, "takes")
+    write(device, "takes")
     time.sleep(float(sys.argv[1]))
-    say(device, "frees")
+    write(device, "frees")
 assert "torch" not in sys.modules
 """
 
@@ -29,7 +33,7 @@ assert "torch" not in sys.modules
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """A function: start a job that holds a device for some seconds."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # leases of this test are nobody else's
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # no other program uses the leases of this test
     monkeypatch.setattr("tempfile.tempdir", None)
     jobs = []
 
@@ -47,39 +51,39 @@ def start(tmp_path, monkeypatch):
 
 @pytest.fixture
 def log(tmp_path):
-    """A function: what the jobs have said so far, as (device, "takes" or "frees", process, seconds)."""
+    """A function: the events of the jobs so far, as (device, "takes" or "frees", process, seconds)."""
 
     def log() -> list[tuple[str, str, int, float]]:
         path = tmp_path / "log"
         lines = path.read_text().splitlines() if path.exists() else []
         fields = [line.split() for line in lines]
-        return [(device, what, int(process), float(seconds)) for device, what, process, seconds in fields]
+        return [(device, event, int(process), float(seconds)) for device, event, process, seconds in fields]
 
     return log
 
 
 def wait_for(condition, seconds: float = 20):
     end = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end
         time.sleep(0.005)
-    return found
+    return value
 
 
 @pytest.mark.parametrize("kills", [0, 3])
-def test_twelve_jobs_on_four_devices_never_meet(start, log, kills):
-    """Also when holders are killed: every other job is served, and nobody gets a device before its holder is gone."""
-    # Those that are to be killed hold on until then.
+def test_twelve_jobs_never_share_one_of_four_devices(start, log, kills):
+    """Also when jobs are killed: every other job gets a device, and none before the job that holds it has ended."""
+    # Jobs that will be killed hold their device until then.
     jobs = [start("gpu:0, gpu:1,gpu:2,gpu:3", 60 if number < kills else 0.12) for number in range(12)]
     killed = {}
     for job in jobs[:kills]:
         wait_for(lambda job=job: any(process == job.pid for _, _, process, _ in log()))
-        killed[job.pid] = time.monotonic()  # from now on somebody else may have its device
+        killed[job.pid] = time.monotonic()  # from now on another job may have its device
         job.send_signal(signal.SIGKILL)
     for job in jobs:
         assert job.wait(timeout=30) == (-signal.SIGKILL if job.pid in killed else 0)
-    takes = {process: (device, seconds) for device, what, process, seconds in log() if what == "takes"}
-    frees = killed | {process: seconds for _, what, process, seconds in log() if what == "frees"}
+    takes = {process: (device, seconds) for device, event, process, seconds in log() if event == "takes"}
+    frees = killed | {process: seconds for _, event, process, seconds in log() if event == "frees"}
     assert set(takes) == {job.pid for job in jobs}
     leases = sorted((device, begin, frees[process]) for process, (device, begin) in takes.items())
     assert {device for device, _, _ in leases} == {"gpu:0", "gpu:1", "gpu:2", "gpu:3"}
@@ -87,7 +91,7 @@ def test_twelve_jobs_on_four_devices_never_meet(start, log, kills):
         assert device != other or end <= begin
 
 
-def test_a_killed_job_frees_its_device_at_once(start, log):
+def test_a_killed_job_releases_its_device_at_once(start, log):
     holder = start("only", 60)
     wait_for(log)
     with pytest.raises(UserError, match=r"only.*0\.1 s"), leased_device(timeout_s=0.1, poll_s=0.02):
@@ -101,21 +105,21 @@ def test_a_killed_job_frees_its_device_at_once(start, log):
     assert time.monotonic() - before < 1
 
 
-def test_devices_that_a_scheduler_has_chosen_are_kept_to(monkeypatch, tmp_path):
+def test_devices_that_a_scheduler_has_chosen_are_used(monkeypatch, tmp_path):
     monkeypatch.delenv("SYNAUG_DEVICES", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    # torch counts the visible ones from 0. Nothing is leased: two jobs of one allocation are the scheduler's affair.
-    with leased_device(timeout_s=1) as one, leased_device(timeout_s=1) as other:
-        assert one == other == "cuda:0"
+    # torch counts the visible devices from 0. Nothing is leased: the scheduler decides about jobs of one allocation.
+    with leased_device(timeout_s=1) as first, leased_device(timeout_s=1) as second:
+        assert first == second == "cuda:0"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    with leased_device(timeout_s=1) as one, leased_device(timeout_s=1) as other:
-        assert {one, other} == {"cuda:0", "cuda:1"}
+    with leased_device(timeout_s=1) as first, leased_device(timeout_s=1) as second:
+        assert {first, second} == {"cuda:0", "cuda:1"}
 
 
-def test_an_error_inside_frees_the_device(start, monkeypatch):
+def test_an_error_releases_the_device(start, monkeypatch):
     monkeypatch.setenv("SYNAUG_DEVICES", "only")
     with pytest.raises(KeyError), leased_device(timeout_s=1):
         raise KeyError
@@ -125,16 +129,92 @@ def test_an_error_inside_frees_the_device(start, monkeypatch):
 
 def test_one_process_gets_two_different_devices(start, monkeypatch):
     monkeypatch.setenv("SYNAUG_DEVICES", "a,b")
-    with leased_device(timeout_s=1) as one, leased_device(timeout_s=1) as other:
-        assert {one, other} == {"a", "b"}
+    with leased_device(timeout_s=1) as first, leased_device(timeout_s=1) as second:
+        assert {first, second} == {"a", "b"}
 
 
-def test_several_devices_are_leased_together_and_never_more_than_there_are(start, monkeypatch):
+def test_several_devices_are_leased_together_up_to_their_number(start, monkeypatch):
     monkeypatch.setenv("SYNAUG_DEVICES", "a,b,c")
-    with leased_devices(2) as two, leased_device(timeout_s=1) as one:
-        assert sorted([*two, one]) == ["a", "b", "c"]
+    with leased_devices(2) as two, leased_device(timeout_s=1) as third:
+        assert sorted([*two, third]) == ["a", "b", "c"]
     with pytest.raises(UserError, match=r"4 are wanted and there are 3 \(a, b, c\)"), leased_devices(4):
         pass
     monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
     with leased_devices(2) as two:  # the CPU is shared
         assert two == ["cpu", "cpu"]
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch) -> Path:
+    """A temporary directory in which other users can plant things; returns the folder of the leases in it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("SYNAUG_DEVICES", "gpu:0")
+    return tmp_path / f"synaug-devices-{os.getuid()}"
+
+
+def refused() -> str:
+    with (
+        pytest.raises(UserError, match=r"cannot be used to lease devices .*TMPDIR") as error,
+        leased_device(timeout_s=1),
+    ):
+        pass
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_only_the_user_has_access_to_the_folder_of_leases(shared):
+    with leased_device(timeout_s=1):
+        assert shared.stat().st_mode & 0o777 == 0o700
+    shared.chmod(0o777)
+    with leased_device(timeout_s=1):
+        assert shared.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("target", ["folder", "file", "nothing"])
+def test_a_symbolic_link_in_the_place_of_the_folder_is_refused(shared, target, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "gpu-0.lock").write_text("kept")
+    (tmp_path / "file").write_text("kept")
+    shared.symlink_to(tmp_path / target)
+    assert f"{shared}: " in refused() and "symbolic link" in refused()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["gpu-0.lock"]
+    assert (tmp_path / "folder" / "gpu-0.lock").read_text() == (tmp_path / "file").read_text() == "kept"
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("name", ["gpu-0.lock", "several.lock"])
+def test_a_symbolic_link_in_the_place_of_a_lock_is_refused_and_its_target_kept(shared, name, tmp_path):
+    shared.mkdir()
+    (tmp_path / "target").write_text("kept")
+    (shared / name).symlink_to(tmp_path / "target")
+    with pytest.raises(UserError, match=rf"{name}: cannot be used .*symbolic link.*delete it"), leased_devices(1):
+        pass
+    assert (tmp_path / "target").read_text() == "kept"
+
+
+def test_an_existing_lock_file_is_not_truncated(shared):
+    shared.mkdir()
+    (shared / "gpu-0.lock").write_text("kept")
+    with leased_device(timeout_s=1):
+        pass
+    assert (shared / "gpu-0.lock").read_text() == "kept"
+
+
+def test_a_folder_of_another_user_is_refused(shared, monkeypatch):
+    shared.mkdir()
+    status = os.fstat
+
+    def of_another_user(descriptor) -> os.stat_result:
+        fields = list(status(descriptor))
+        fields[4] += 1  # st_uid
+        return os.stat_result(fields)
+
+    monkeypatch.setattr("os.fstat", of_another_user)
+    assert "belongs to another user" in refused()
+    assert list(shared.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(shared):
+    shared.write_text("kept")
+    refused()
+    assert shared.read_text() == "kept"

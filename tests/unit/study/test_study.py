@@ -1,4 +1,4 @@
-"""Studies: what their variants are, and the table and the figure of all of them."""
+"""Studies: the configs of their variants, and the tables and the figure of all variants."""
 
 import pandas as pd
 import pytest
@@ -6,9 +6,9 @@ import yaml
 
 from synaug.config import load_config
 from synaug.manifests import read_manifest, write_manifest
-from synaug.report.study_page import markdown, study_figure
+from synaug.report.study_page import markdown, study_figure, study_page
 from synaug.runtime.errors import UserError
-from synaug.study import collect, experiments
+from synaug.study import concatenate_variants, variant_configs
 
 CONFIG = """
 experiment: probe
@@ -24,34 +24,41 @@ study:
 """
 
 
-def test_a_variant_is_the_config_with_some_keys_replaced():
+def test_a_variant_replaces_some_keys_of_the_config():
     config = yaml.safe_load(CONFIG)
-    made = {name: load_config(one) for name, one in experiments(config).items()}
-    assert [one.experiment for one in made.values()] == ["probe-base", "probe-short"]
-    assert made["base"].recipes["filled"].stage1.steps == 1000
-    assert list(made["short"].recipes) == ["filled"] and made["short"].recipes["filled"].stage1.steps == 5
-    assert made["short"].evaluation.baseline is None  # its recipe is not run
+    base, short = (load_config(variant) for variant in variant_configs(config).values())
+    assert [base.experiment, short.experiment] == ["probe-base", "probe-short"]
+    assert base.recipes["filled"].stage1.steps == 1000
+    assert list(short.recipes) == ["filled"] and short.recipes["filled"].stage1.steps == 5
+    assert short.evaluation.baseline is None  # the variant does not run its recipe
     assert config == yaml.safe_load(CONFIG)
     several = config | {"evaluation": {"baseline": ["real", "filled"]}}
-    assert experiments(several)["short"]["evaluation"]["baseline"] == ["filled"]
+    assert variant_configs(several)["short"]["evaluation"]["baseline"] == ["filled"]
 
 
 @pytest.mark.parametrize(
-    ("study", "said"),
+    ("study", "message"),
     [
-        ({"a": {"recipes": ["reel"]}}, r"study\.a\.recipes: there is no recipe 'reel' \(there: real, filled\)"),
+        ({"a": {"recipes": ["reel"]}}, r"study\.a\.recipes: there is no recipe 'reel' \(known: real, filled\)"),
         ({"a": 5}, r"study\.a: 5: should be a block"),
     ],
 )
-def test_a_variant_that_makes_no_sense_is_named(study, said):
-    with pytest.raises(UserError, match=said):
-        experiments(yaml.safe_load(CONFIG) | {"study": study})
+def test_the_error_names_a_wrong_variant(study, message):
+    with pytest.raises(UserError, match=message):
+        variant_configs(yaml.safe_load(CONFIG) | {"study": study})
 
 
-def test_a_fault_in_a_variant_says_which():
+def test_an_error_in_a_variant_names_the_variant():
     config = yaml.safe_load(CONFIG) | {"study": {"a": {"training": {"stepz": 5}}}}
     with pytest.raises(UserError, match=r"^study\.a: training\.stepz: unknown key"):
-        load_config(experiments(config)["a"], where="study.a")
+        load_config(variant_configs(config)["a"], where="study.a")
+
+
+def test_a_variant_without_a_data_set_says_so():
+    config = yaml.safe_load(CONFIG)
+    del config["dataset"]
+    with pytest.raises(UserError, match=r"^study\.short: dataset: is missing"):
+        load_config(variant_configs(config)["short"], where="study.short")
 
 
 @pytest.fixture
@@ -70,10 +77,14 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, dict]:
         columns=[*names[:2], "baseline_recipe", "baseline_stage", *names[2:], "low_images", "high_images", "seeds"],
     )
     variants = {"a": ["real", "synaug"], "b": ["synaug"]}
-    return collect(variants, [summary, summary.iloc[3:]]), collect(variants, [deltas, deltas.iloc[:0]]), variants
+    return (
+        concatenate_variants(variants, [summary, summary.iloc[3:]]),
+        concatenate_variants(variants, [deltas, deltas.iloc[:0]]),
+        variants,
+    )
 
 
-def test_the_page_has_every_network_of_every_variant_with_its_interval_and_costs(tables):
+def test_the_text_lists_every_network_with_intervals_and_costs(tables):
     text = markdown(*tables, "probe")
     assert "## a" in text and "## b" in text
     line = next(line for line in text.splitlines() if line.startswith("| synaug + fine-tune |"))
@@ -82,14 +93,21 @@ def test_the_page_has_every_network_of_every_variant_with_its_interval_and_costs
     assert text.count("| real |") == 1
 
 
-def test_the_figure_has_a_point_for_every_network(tables):
+def test_the_page_links_the_reports_and_has_the_tables_of_all_variants(tables):
+    page = study_page(*tables, "probe")
+    assert 'href="../probe-a/report.html"' in page and 'href="../probe-b/report.html"' in page
+    assert "2 variants" in page and page.count("<table") == 3 and page.count("<svg") == 1
+    assert "+25.0 [20.0, 30.0]" in page
+
+
+def test_the_figure_has_a_point_per_network(tables):
     summary, _, variants = tables
     panels = study_figure(summary, variants).axes
     assert [len(panel.containers) for panel in panels] == [5, 5]
     assert [label.get_text() for label in panels[0].get_yticklabels()].count("synaug + fine-tune") == 2
 
 
-def test_with_groups_the_page_has_cells_probes_and_the_settings_that_were_chosen(tables):
+def test_with_groups_the_text_lists_cells_probes_and_chosen_settings(tables):
     summary, deltas, variants = tables
     rows = [("accuracy", "worst_cell", "cells"), ("pair_probe", "all", "cells"), ("swap_drop", "real", "classes")]
     cells = [summary[summary["subset"] == "few"].assign(metric=m, subset=s, weighting=w) for m, s, w in rows]
@@ -105,11 +123,11 @@ def test_with_groups_the_page_has_cells_probes_and_the_settings_that_were_chosen
     assert "| all classes | worst cell | pair probe | swap, real |" in text
     line = "| average (class) | synaug + fine-tune | 3 | 60.0 | 75.0 [74.0, 76.0] | 75.0 [74.0, 76.0] |"
     assert text.count(line) == 1 and "| worst cell (class) |" in text
-    # Of variant a only the setting that was chosen, of b, where none was, every network.
+    # The chosen setting of variant a, and both networks of variant b, which has no selection.
     assert [len(panel.containers) for panel in study_figure(summary, variants, chosen).axes] == [3, 3]
 
 
-def test_a_single_shot_group_is_not_said_beside_all_classes(tables):
+def test_a_single_shot_group_is_not_listed_in_addition_to_all_classes(tables):
     summary, deltas, variants = tables
     text = markdown(summary[summary["subset"] != "few"], deltas.iloc[:0], variants, "probe")
     assert "| all classes | real + synthetic images |" in text

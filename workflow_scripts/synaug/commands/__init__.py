@@ -1,4 +1,6 @@
-"""The commands of `synaug`, one module each: arguments and help, then what is printed.
+"""The commands of `synaug`, one module each, named like the command.
 
-What a command does is in `synaug.tools` and other modules, imported inside of it: help must not wait for torch.
+A module holds functions that a notebook can call, and a function of the same name as the module, which is the command:
+arguments, help, and what is printed. `synaug.cli` imports the module when the command is called or completed. torch and
+what needs it are imported inside functions, so that help and completion take well below a second.
 """

@@ -1,31 +1,246 @@
-"""`synaug export-model`."""
+"""`synaug export-model`: a trained network in one folder with its weights, description, ONNX graph and model card."""
 
+import json
+import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
+import pandas as pd
 import typer
 
+from synaug import __version__
+from synaug.commands.cards import render_card
+from synaug.commands.predict import find_weights, load_network
 from synaug.commands.terminal import progress
+from synaug.images.codec import CHANNELS
+from synaug.manifests import read_manifest
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import new_folder
+
+if TYPE_CHECKING:
+    from synaug.networks.classifier import Classifier
+
+# Rows of the model card: metric and subset in the manifests `summary` and `metrics`, and how the card names them.
+_FIGURES = [
+    ("accuracy", "all", "accuracy, all images"),
+    ("accuracy", "balanced", "accuracy, mean over classes"),
+    ("accuracy", "many", "accuracy, many-shot classes"),
+    ("accuracy", "medium", "accuracy, medium-shot classes"),
+    ("accuracy", "few", "accuracy, few-shot classes"),
+    ("accuracy", "worst_class", "accuracy, worst class"),
+    ("accuracy", "worst_group", "accuracy, worst group"),
+    ("accuracy", "worst_cell", "accuracy, worst class in a group"),
+    ("ece", "all", "calibration error"),
+]
+_TOLERANCE = 1e-4  # largest difference of a probability between torch and ONNX
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network in the results of the workflow: results/<experiment>/<stage>/<recipe>/<seed>."""
+
+    weights: Path
+    experiment: Path
+    stage: str
+    recipe: str
+    seed: int
+
+
+def find_network(folder: Path) -> TrainedNetwork:
+    """The network in `folder`, results/<experiment>/<stage>/<recipe>/<seed>. UserError if it is no such folder."""
+    # Not `resolve`: results/ may be a link to another disk.
+    weights = Path(os.path.abspath(find_weights(folder)))
+    if len(weights.parents) >= 5:
+        seed, recipe, stage, experiment = weights.parents[:4]
+        if stage.name in ("train", "finetune") and seed.name.isdecimal():
+            return TrainedNetwork(weights, experiment, stage.name, recipe.name, int(seed.name))
+    raise UserError(
+        f"{folder}: is no network of an experiment", advice="name results/<experiment>/finetune/<recipe>/<seed>"
+    )
+
+
+def export_network(trained: TrainedNetwork, out: Path, onnx: bool) -> list[str]:
+    """Write model.safetensors, model.json, README.md and, if `onnx`, model.onnx to the new folder `out`.
+
+    Returns the names of the files. Raises UserError if `out` exists and is not empty, if the experiment is not
+    finished, or if the extra `onnx` is not installed.
+    """
+    network = load_network(trained.weights).cpu().eval()
+    card = model_card(trained, network, onnx)
+    with new_folder(out) as folder:
+        shutil.copyfile(trained.weights, folder / "model.safetensors")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        description = json.dumps(describe(trained, network, onnx), indent=2, ensure_ascii=False)
+        (folder / "model.json").write_text(description + "\n", encoding="utf-8")
+        if onnx:
+            write_onnx(network, folder / "model.onnx")
+        return sorted(path.name for path in folder.iterdir())
+
+
+def _color_of(network: "Classifier") -> str:
+    return {channels: color for color, channels in CHANNELS.items()}[network.config["channels"]]
+
+
+def describe(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> dict:
+    """The content of model.json: what a program must know to use the weights. The same for every export."""
+    card = network.config
+    description = {
+        "classes": card["classes"],
+        "image": {
+            "size": card["size"],
+            "color": _color_of(network),
+            "channels": card["channels"],
+            "range": [0, 255],
+            "resize": "upright (EXIF), shorter side resized to `size` (bicubic, antialiased), centre crop",
+        },
+        "normalisation": {
+            "mean": network.mean.flatten().tolist(),
+            "std": network.std.flatten().tolist(),
+            "of": "values 0 to 255, by channel; part of the network and of model.onnx",
+        },
+        "backbone": card["backbone"],
+        "width": card["width"],
+        "head": card.get("head", "linear"),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "recipe": trained.recipe,
+        "stage": trained.stage,
+        "seed": trained.seed,
+        "experiment": trained.experiment.name,
+    }
+    if onnx:
+        shape = ["batch", card["channels"], card["size"], card["size"]]
+        description["onnx"] = {
+            "input": {"name": "images", "type": "uint8", "shape": shape},
+            "output": {"name": "probabilities", "type": "float32", "shape": ["batch", len(card["classes"])]},
+        }
+    return description
+
+
+def write_onnx(network: "Classifier", path: Path) -> None:
+    """Write the network as ONNX, and compare its output with the network's on random images.
+
+    Input `images`: uint8, N x C x H x W. Output `probabilities`: float32, N x classes.
+    Raises UserError if the extra `onnx` is not installed, or if the outputs differ.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  the exporter of torch needs it
+    except ImportError as error:
+        raise UserError(f"ONNX needs {error.name}: pip install 'synaug[onnx]', or add --no-onnx") from None
+    import torch
+
+    card, with_softmax = network.config, torch.nn.Sequential(network, torch.nn.Softmax(dim=1)).eval()
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (3, card["channels"], card["size"], card["size"]), generator=rng, dtype=torch.uint8)
+    torch.onnx.export(
+        with_softmax,
+        (images[:2],),
+        path,
+        input_names=["images"],
+        output_names=["probabilities"],
+        dynamic_shapes=({0: "batch"},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (of_onnx,) = session.run(None, {"images": images.numpy()})
+    with torch.inference_mode():
+        of_torch = with_softmax(images).numpy()
+    if not np.allclose(of_onnx, of_torch, rtol=0, atol=_TOLERANCE):
+        largest = float(np.abs(of_onnx - of_torch).max())
+        raise UserError(
+            f"{path.name}: its probabilities differ from the network's by up to {largest:.2g}", advice="add --no-onnx"
+        )
+
+
+def model_card(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> str:
+    """The README.md: training data, figures, use, intended use and limits of the network."""
+    summary = _rows_of_recipe(trained, "summary")
+    metrics = _rows_of_recipe(trained, "metrics").query("seed == @trained.seed")
+    total = summary[["real_images", "synthetic_images"]].iloc[0].tolist()
+    balanced = read_manifest("balanced", trained.experiment / "balanced.parquet", ["image_id", "label", "source"])
+    counts = balanced.groupby(["label", "source"])["image_id"].nunique().unstack(fill_value=0)
+    names = network.config["classes"]
+    counts = counts.reindex(index=range(len(names)), columns=["real", "synthetic"], fill_value=0)
+    if not total[1]:
+        counts["synthetic"] = 0
+    # A recipe may train on a subset of the real images; then only its size is known, not its classes.
+    counts_known = counts.sum().tolist() == total
+    accuracies = summary[summary["metric"] == "accuracy"].set_index("subset")["mean"]
+    return render_card(
+        "model_card.md.j2",
+        trained=trained,
+        experiment=trained.experiment.name,
+        card=network.config,
+        color=_color_of(network),
+        total=total,
+        classes=[
+            (name, *(counts.loc[label].tolist() if counts_known else ("", "")), accuracies.get(f"class:{name}"))
+            for label, name in enumerate(names)
+        ],
+        figures=_figures(summary, metrics),
+        seeds=int(summary["seeds"].iloc[0]),
+        generators=_generators(trained.experiment) if total[1] else [],
+        onnx=onnx,
+        version=__version__,
+    )
+
+
+def _rows_of_recipe(trained: TrainedNetwork, manifest: str) -> pd.DataFrame:
+    """The rows of `manifest` with the recipe and stage of the network."""
+    path = trained.experiment / f"{manifest}.parquet"
+    rows = read_manifest(manifest, path)
+    rows = rows[(rows["recipe"] == trained.recipe) & (rows["stage"] == trained.stage)]
+    if rows.empty:
+        raise UserError(
+            f"{path}: has no figures of recipe {trained.recipe}, stage {trained.stage}",
+            advice="run the workflow again",
+        )
+    return rows
+
+
+def _figures(summary: pd.DataFrame, metrics: pd.DataFrame) -> list[tuple]:
+    """Rows of the card: name; mean, low, high over seeds; value, low, high of this network over test images."""
+    figures = []
+    for metric, subset, name in _FIGURES:
+        over_seeds, of_network = (
+            rows[(rows["metric"] == metric) & (rows["subset"] == subset)] for rows in (summary, metrics)
+        )
+        if len(over_seeds) and len(of_network):
+            mean = over_seeds.iloc[0][["mean", "low", "high"]]
+            value = of_network.iloc[0][["value", "low", "high"]]
+            figures.append((name, *mean, *value))
+    return figures
+
+
+def _generators(experiment: Path) -> list[tuple[str, str, str]]:
+    """Model, version and licence of the planned synthetic images."""
+    columns = ["model", "model_version", "licence"]
+    plan = read_manifest("plan", experiment / "plan.parquet", columns).drop_duplicates().sort_values(columns)
+    return list(plan.itertuples(index=False, name=None))
 
 
 def export_model(
     model: Annotated[Path, typer.Argument(help="results/<experiment>/<stage>/<recipe>/<seed>.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make.")],
-    onnx: Annotated[bool, typer.Option(help="Write model.onnx too, which needs the extra onnx.")] = True,
+    out: Annotated[Path, typer.Argument(help="Folder to create.")],
+    onnx: Annotated[bool, typer.Option(help="Also write model.onnx; needs the extra `onnx`.")] = True,
 ) -> None:
     """Write a trained network for use elsewhere.
 
-    Weights, a description of them, ONNX, and a model card with its figures.
+    The folder holds the weights, a description of them, the network as ONNX, and a model card with its figures.
 
-    model.onnx takes images as they are (uint8, 0 to 255) and gives probabilities; it is compared with the network.
+    model.onnx takes pixel values as they are (uint8, 0 to 255) and returns probabilities. Its output is compared with
+    the network's when it is written.
 
     \b
     Example:
       synaug export-model results/mine/finetune/synaug/0 my_classifier
     """
-    from synaug.tools.package import find_trained, package
-
-    trained = find_trained(model)
+    trained = find_network(model)
     with progress("exporting", None):
-        names = package(trained, out, onnx)
+        names = export_network(trained, out, onnx)
     print(f"{out}: {', '.join(names)}")

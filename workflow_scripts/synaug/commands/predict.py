@@ -1,22 +1,132 @@
-"""`synaug predict`."""
+"""`synaug predict`: classes and probabilities of images, from a trained network."""
 
 import csv
 import json
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from synaug.commands.terminal import number_of, progress
+from synaug.config import Dataset
+from synaug.images.codec import CHANNELS, decode_image, inspect_image
+from synaug.runtime.devices import available_devices
+from synaug.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from synaug.tools.classify import Answer
+    from synaug.networks.classifier import Classifier
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+_BATCH = 256  # images; of 224 pixels they take 40 MB
+_MAX_MEGAPIXELS = Dataset.model_fields["max_megapixels"].default
 
 
-class Form(StrEnum):
-    """How answers are written."""
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one image.
+
+    classes: (name, probability from 0 to 1), the most probable first; empty if the image cannot be used. fault: why.
+    """
+
+    path: Path
+    classes: list[tuple[str, float]]
+    fault: str | None = None
+
+
+def find_images(paths: list[Path]) -> list[Path]:
+    """The files among `paths`, and all image files below the folders among them, sorted by name.
+
+    Raises UserError if a path does not exist, or if a folder holds no image.
+    """
+    images = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            if not inside:
+                raise UserError(f"{path}: holds no image (files that end in {', '.join(EXTENSIONS)})")
+            images += inside
+        elif path.exists():
+            images.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return images
+
+
+def find_weights(model: Path | None) -> Path:
+    """The file model.safetensors: `model` itself, or in the folder `model`.
+
+    Raises UserError if there is none. None: raises UserError with an example of a folder, if results/ holds one.
+    """
+    if model is None:
+        results = Path("results")
+        examples = sorted(results.glob("*/finetune/*/0/model.safetensors"))
+        examples = examples or sorted(results.glob("*/train/*/0/model.safetensors"))
+        raise UserError(
+            "no network given: add --model results/<experiment>/finetune/<recipe>/<seed>",
+            advice=f"for example --model {examples[0].parent}" if examples else "the workflow trains networks",
+        )
+    path = model / "model.safetensors" if model.is_dir() else model
+    if not path.is_file():
+        raise UserError(f"{path}: no such file", advice="name a folder such as results/mine/finetune/synaug/0")
+    return path
+
+
+def load_network(weights: Path) -> "Classifier":
+    """The network of the file `weights`, on the first device. Raises UserError if the file holds no network."""
+    from synaug.networks.classifier import load_classifier
+
+    try:
+        network = load_classifier(weights)
+    except UserError as error:
+        # Without its advice to delete the file and run again: this file may be a copy.
+        raise UserError(error.problem) from None
+    return network.to(available_devices()[0])
+
+
+def classify(network: "Classifier", images: list[Path], top: int) -> Iterator[Prediction]:
+    """The `top` most probable classes of each of `images`, in their order, some hundred images at a time.
+
+    Images are decoded in the same way as the training images.
+    """
+    import torch
+
+    size, classes = network.config["size"], network.config["classes"]
+    color = {channels: color for color, channels in CHANNELS.items()}[network.config["channels"]]
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(images), _BATCH):
+            paths = images[start : start + _BATCH]
+            decoded = list(pool.map(lambda path: _decode(path, size, color), paths))
+            usable = [pixels for pixels in decoded if not isinstance(pixels, str)]
+            probabilities = iter(())
+            if usable:
+                probabilities = iter(network.probabilities(torch.from_numpy(np.stack(usable)).permute(0, 3, 1, 2)))
+            for path, pixels in zip(paths, decoded, strict=True):
+                if isinstance(pixels, str):
+                    yield Prediction(path, [], fault=pixels)
+                else:
+                    row = next(probabilities)
+                    best = np.argsort(-row, kind="stable")[:top]
+                    yield Prediction(path, [(classes[i], float(row[i])) for i in best])
+
+
+def _decode(path: Path, size: int, color: str) -> np.ndarray | str:
+    """The pixels of an image file; a text: why it cannot be used."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    fault = inspect_image(data, _MAX_MEGAPIXELS)[2]
+    return fault or decode_image(data, size, color)
+
+
+class Format(StrEnum):
+    """Format of the output."""
 
     text = "text"
     csv = "csv"
@@ -24,51 +134,54 @@ class Form(StrEnum):
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="Folder of a trained network, its model.safetensors, or a folder of `export-model`."),
+        typer.Option(help="Folder of a trained network or of `export-model`, or its file model.safetensors."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Classes to say of each image.")] = 1,
-    form: Annotated[Form, typer.Option("--format", help="Text, CSV, or JSON with an object on each line.")] = Form.text,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 1,
+    format_: Annotated[
+        Format, typer.Option("--format", help="Text, CSV, or JSON lines (one object per image).")
+    ] = Format.text,
 ) -> None:
-    """Say which class images show.
+    """Classify images with a trained network.
 
-    Each with its probability, by a network that the workflow trained. An image that cannot be read is named on
-    standard error, and the exit status is 1.
+    Prints the most probable class of each image and its probability. Images that cannot be read are listed on standard
+    error; the exit status is then 1.
 
     \b
     Example:
       synaug predict photos/ --model results/mine/finetune/synaug/0 --top 3
     """
-    from synaug.tools.classify import classify, find_images, find_model, load_network
-
-    path = find_model(model)
-    found = find_images(images)
-    network = load_network(path)
+    weights = find_weights(model)
+    paths = find_images(images)
+    network = load_network(weights)
     top = min(top, len(network.config["classes"]))
     table = csv.writer(sys.stdout, lineterminator="\n")
-    if form is Form.csv:
+    if format_ is Format.csv:
         heads = [(f"class_{i}", f"probability_{i}") if i > 1 else ("class", "probability") for i in range(1, top + 1)]
         table.writerow(["image", *(name for pair in heads for name in pair)])
-    broken = 0
-    with progress("classifying", len(found)) as advance:
-        for answer in classify(network, found, top):
-            if answer.fault:
-                broken += 1
-                print(f"{answer.path}: {answer.fault}", file=sys.stderr, flush=True)
-            elif form is Form.csv:
-                table.writerow([answer.path, *(value for one in answer.classes for value in (one[0], f"{one[1]:.6f}"))])
+    unusable = 0
+    with progress("classifying", len(paths)) as advance:
+        for prediction in classify(network, paths, top):
+            if prediction.fault:
+                unusable += 1
+                print(f"{prediction.path}: {prediction.fault}", file=sys.stderr, flush=True)
+            elif format_ is Format.csv:
+                values = [value for name, p in prediction.classes for value in (name, f"{p:.6f}")]
+                table.writerow([prediction.path, *values])
             else:
-                print(_line(answer, form))
+                print(_json_line(prediction) if format_ is Format.json else _text_line(prediction))
             advance(1)
-    if broken and len(found) > 1:
-        print(f"{number_of(broken, 'image')} of {len(found):,} cannot be used", file=sys.stderr)
-    raise typer.Exit(1 if broken else 0)
+    if unusable and len(paths) > 1:
+        print(f"{number_of(unusable, 'image')} of {len(paths):,} cannot be used", file=sys.stderr)
+    raise typer.Exit(1 if unusable else 0)
 
 
-def _line(answer: "Answer", form: Form) -> str:
-    if form is Form.json:
-        classes = [{"class": name, "probability": round(value, 6)} for name, value in answer.classes]
-        return json.dumps({"image": str(answer.path), "classes": classes}, ensure_ascii=False)
-    return f"{answer.path}: " + ", ".join(f"{name} {value:.3f}" for name, value in answer.classes)
+def _text_line(prediction: Prediction) -> str:
+    return f"{prediction.path}: " + ", ".join(f"{name} {value:.3f}" for name, value in prediction.classes)
+
+
+def _json_line(prediction: Prediction) -> str:
+    classes = [{"class": name, "probability": round(value, 6)} for name, value in prediction.classes]
+    return json.dumps({"image": str(prediction.path), "classes": classes}, ensure_ascii=False)

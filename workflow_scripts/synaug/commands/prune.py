@@ -1,44 +1,70 @@
-"""`synaug prune`."""
+"""`synaug prune`: list or delete the shards that no plan names."""
 
-import sys
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from synaug.commands.terminal import number_of
+from synaug.manifests import read_table
 from synaug.runtime.errors import UserError
+
+
+def find_orphans(results: Path) -> list[Path]:
+    """Shards below `results` that no plan names, with their work folders and cost files.
+
+    An experiment without a plan keeps its shards: they may be all that is left of it.
+    """
+    orphans = []
+    for plan in sorted(results.glob("*/plan.parquet")):
+        planned = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
+        for pattern in ("shards/*.parquet", "work/*", "costs/*.json"):
+            orphans += [path for path in sorted(plan.parent.glob(pattern)) if path.stem not in planned]
+    return orphans
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+
+
+def delete(paths: list[Path]) -> None:
+    """Delete files and folders."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def prune(
     results: Annotated[Path, typer.Argument(help="The folder of all experiments.")] = Path("results"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    delete_: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
 ) -> None:
-    """List shards that no plan names, and delete them.
+    """List or delete shards that no plan names.
 
-    They go once you have agreed. The same as `snakemake --cores 1 prune`, which does not ask. Other experiments may
-    have copied their images; nothing depends on them.
+    Such shards are left over from earlier settings. They are kept so that returning to these settings is free. This
+    command lists them with their size, and deletes them if you add --delete. Nothing depends on them: other
+    experiments have copies of the images that they share.
 
     \b
     Example:
-      synaug prune
+      synaug prune --delete
     """
-    from synaug.tools.prune import delete, orphans, size_of
-
     if not results.is_dir():
-        raise UserError(f"{results}: no such folder; name the one that holds the experiments")
+        raise UserError(f"{results}: no such folder", advice="name the folder that holds the experiments")
     if (results / "plan.parquet").exists():
-        raise UserError(f"{results}: is one experiment; name the folder that holds all of them")
-    found = orphans(results)
-    for path in found:
-        print(path)
-    if not found:
-        print("nothing to delete: a plan names every shard")
+        raise UserError(f"{results}: is one experiment", advice="name the folder that holds all experiments")
+    orphans = find_orphans(results)
+    if not orphans:
+        print("nothing to delete: plans name all shards")
         return
-    what = f"{number_of(len(found), 'orphan')}, {sum(map(size_of, found)) / 1e6:.1f} MB"
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UserError(f"{what}: not deleted, since nobody can be asked here; say --yes")
-        typer.confirm(f"Delete {what}?", abort=True)
-    delete(found)
-    print(f"deleted {what}")
+    for path in orphans:
+        print(path)
+    total = f"{number_of(len(orphans), 'orphan')}, {sum(map(size_of, orphans)) / 1e6:.1f} MB"
+    if delete_:
+        delete(orphans)
+        print(f"deleted {total}")
+    else:
+        print(f"{total}; to delete them, add --delete")

@@ -1,12 +1,248 @@
-"""`synaug verify`."""
+"""`synaug verify`: whether every image of every shard, and every row that names an image, is as recorded."""
 
-from collections import Counter
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import typer
 
 from synaug.commands.terminal import number_of, progress
+from synaug.images.codec import inspect_image
+from synaug.manifests import read_manifest, read_table
+from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.shards import files_with_images, shard_name
+from synaug.runtime.errors import UserError, short_text
+
+_RUN_AGAIN = "run the workflow again"
+_BATCH = 256  # images read at once: a shard of large images need not fit into memory
+# Absolute path of a checked shard -> its columns image_id and sha256; None: unreadable, which is a finding already.
+_Shards = dict[str, pa.Table | None]
+
+
+@dataclass
+class CheckedFile:
+    """The result of checking one file. Every finding is one line: the problem, where it is, and the remedy."""
+
+    path: Path
+    images: int = 0
+    findings: list[str] = field(default_factory=list)
+    unfinished: int = 0  # planned shards that are not generated yet, which is no finding
+
+
+def find_experiments(folder: Path) -> list[Path]:
+    """`folder` if it is an experiment, else the experiments in it. Raises UserError if there are none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder", advice="name results/ or an experiment in it")
+    if _is_experiment(folder):
+        return [folder]
+    experiments = [path for path in sorted(folder.iterdir()) if _is_experiment(path)]
+    if not experiments:
+        raise UserError(
+            f"{folder}: holds no experiment (a folder with shards/ or plan.parquet)", advice="name another folder"
+        )
+    return experiments
+
+
+def _is_experiment(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("shards", "plan.parquet", "work"))
+
+
+def files_to_check(experiment: Path) -> list[Path]:
+    """Files with images, finished batches of unfinished shards, and manifests whose rows name images in shards."""
+    manifests = [experiment / f"{name}.parquet" for name in _MANIFEST_CHECKS]
+    return [
+        *files_with_images([experiment]),
+        *sorted(experiment.glob("work/*/*.parquet")),
+        *(path for path in manifests if path.exists()),
+    ]
+
+
+def verify_experiment(experiment: Path) -> Iterator[CheckedFile]:
+    """Check `files_to_check` one after the other. Nothing is changed."""
+    planned = _planned_shards(experiment)
+    shards: _Shards = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path in files_to_check(experiment):
+            if path.stem in _MANIFEST_CHECKS:
+                yield _MANIFEST_CHECKS[path.stem](path, shards)
+            else:
+                checked, shards[os.path.abspath(path)] = check_shard(path, pool, planned)
+                yield checked
+
+
+def _planned_shards(experiment: Path) -> set[str]:
+    """Names of the shards in the plan of `experiment`; none if there is no readable plan."""
+    try:
+        return set(read_table("plan", experiment / "plan.parquet", ["shard"]).column("shard").unique().to_pylist())
+    except UserError:
+        return set()
+
+
+def check_shard(path: Path, pool: ThreadPoolExecutor, planned: set[str]) -> tuple[CheckedFile, pa.Table | None]:
+    """Check a shard, a preview, or a file of finished batches.
+
+    It must be readable and complete, hold each image once, and each image must have its recorded hash, be decodable and
+    have its recorded size. The name of a shard must be that of its images. planned: names of the shards in the plan of
+    the experiment. Returns also the columns image_id and sha256; None: the file is unreadable.
+    """
+    checked = CheckedFile(path)
+    remedy_file, remedy_images = _remedies(path, planned)
+    try:
+        table = read_table("shard", path, [name for name in SCHEMAS["shard"].names if name != "image"])
+        if "image" not in pq.read_schema(path).names:
+            raise UserError(f"{path}: has no column image")
+    except UserError as error:
+        # The advice of the reader does not depend on where the file lies.
+        checked.findings.append(f"{error.problem}; {remedy_file}")
+        return checked, None
+    ids = table.column("image_id").to_pylist()
+    checked.images = len(ids)
+    try:
+        faults = list(_faulty_images(path, table, pool))
+    except (pa.ArrowInvalid, OSError) as error:
+        # One damaged page makes the whole column unreadable.
+        checked.findings.append(f"{path}: its images cannot be read ({short_text(error)}); {remedy_file}")
+        return checked, None
+    for image_id, fault in faults:
+        checked.findings.append(f"{path}: image {image_id} {fault}; {remedy_images}")
+    if duplicates := sorted({image_id for image_id, count in pd.Series(ids).value_counts().items() if count > 1}):
+        checked.findings.append(f"{path}: holds image {_and_more(duplicates)} more than once; {remedy_file}")
+    elif path.parent.name == "shards" and shard_name(ids) != path.stem:
+        checked.findings.append(f"{path}: does not hold the images that its name stands for; {remedy_images}")
+    return checked, table.select(["image_id", "sha256"])
+
+
+def _remedies(path: Path, planned: set[str]) -> tuple[str, str]:
+    """What to do about a file with images if the whole file is bad, and if some of its images are."""
+    if path.parent.name != "shards":
+        again = "" if path.name == "preview.parquet" else f" and {_RUN_AGAIN}"
+        remedy = f"delete it{again}: its images are generated again"
+        return remedy, remedy
+    if path.stem not in planned:
+        return "delete it: no plan names it", "delete it: no plan names it"
+    # generate_shard takes every image with its recorded hash from the files in this folder, and deletes the folder.
+    work = path.parents[1] / "work" / path.stem
+    return (
+        f"delete it and {_RUN_AGAIN}",
+        f"move it into {work}/ and {_RUN_AGAIN}: only its bad images are generated again",
+    )
+
+
+def _faulty_images(path: Path, table: pa.Table, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
+    """(image_id, what is wrong) for each image of the shard at `path` that is not as its row in `table` records."""
+    rows = table.select(["image_id", "sha256", "width", "height"]).to_pylist()
+    start = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(_BATCH, columns=["image"]):
+            images = batch.column("image").field("bytes").to_pylist()
+            batch_rows = rows[start : start + len(images)]
+            for row, fault in zip(batch_rows, pool.map(_fault, images, batch_rows), strict=True):
+                if fault:
+                    yield row["image_id"], fault
+            start += len(images)
+
+
+def _fault(data: bytes | None, row: dict) -> str | None:
+    if not data:
+        return "is empty (0 bytes)"
+    if hashlib.sha256(data).hexdigest() != row["sha256"]:
+        return "does not have its recorded hash"
+    width, height, reason = inspect_image(data, max_megapixels=float("inf"))
+    if reason:
+        return reason
+    if (width, height) != (row["width"], row["height"]):
+        return f"is {width} x {height} pixels, recorded are {row['width']} x {row['height']}"
+    return None
+
+
+def _check_plan(path: Path, shards: _Shards) -> CheckedFile:
+    """Every planned image is in its shard, unless the shard is not generated yet."""
+    checked = CheckedFile(path)
+    try:
+        plan = read_manifest("plan", path, ["image_id", "shard"])
+    except UserError as error:
+        checked.findings.append(str(error))
+        return checked
+    if duplicates := sorted(plan.loc[plan["image_id"].duplicated(), "image_id"]):
+        checked.findings.append(
+            f"{path}: names image {_and_more(duplicates)} more than once; delete it and {_RUN_AGAIN}"
+        )
+    for name, planned_ids in plan.groupby("shard", sort=True)["image_id"]:
+        file = path.parent / "shards" / f"{name}.parquet"
+        key = os.path.abspath(file)
+        if key not in shards:
+            checked.unfinished += 1
+        elif shards[key] is not None:
+            missing = sorted(set(planned_ids) - set(shards[key].column("image_id").to_pylist()))
+            if missing:
+                checked.findings.append(f"{path}: {file} lacks image {_and_more(missing)}; delete it and {_RUN_AGAIN}")
+    return checked
+
+
+def _check_paths(path: Path, shards: _Shards) -> CheckedFile:
+    """Every synthetic image of the manifest `scores`, `synthetic` or `balanced` is where its row says."""
+    checked = CheckedFile(path)
+    columns = ["image_id", "sha256", "path", "row"]
+    try:
+        rows = read_manifest(path.stem, path, [*columns, "source"] if path.stem == "balanced" else columns)
+    except UserError as error:
+        checked.findings.append(str(error))
+        return checked
+    if "source" in rows:
+        rows = rows[rows["source"] == "synthetic"]
+    # Paths are relative to the folder that holds results/.
+    root = Path(os.path.abspath(path)).parents[2]
+    for file, rows_of_file in rows[rows["path"].notna()].groupby("path", sort=True):
+        if not (root / file).exists():
+            checked.findings.append(
+                f"{path}: {len(rows_of_file)} rows name images in {file}, which does not exist; "
+                f"{_RUN_AGAIN} to generate it"
+            )
+            continue
+        key = os.path.abspath(root / file)
+        if key not in shards:  # of another experiment
+            try:
+                shards[key] = read_table("shard", root / file, ["image_id", "sha256"])
+            except UserError as error:
+                shards[key] = None
+                checked.findings.append(f"{path}: names images in {error}")
+        if shards[key] is None:
+            continue
+        if wrong := _wrong_rows(rows_of_file, shards[key]):
+            checked.findings.append(
+                f"{path}: the row of image {_and_more(wrong)} names another image in {file}; "
+                f"delete {path} and {_RUN_AGAIN}"
+            )
+    return checked
+
+
+def _wrong_rows(rows: pd.DataFrame, shard: pa.Table) -> list[str]:
+    """Ids, sorted, of the images whose column `row` names no row of `shard`, or the row of another image."""
+    positions = rows["row"].to_numpy(int)
+    inside = positions < shard.num_rows
+    recorded = rows[inside].reset_index(drop=True)
+    stored = shard.take(pa.array(positions[inside])).to_pandas()
+    differs = (recorded["image_id"] != stored["image_id"]) | (recorded["sha256"] != stored["sha256"])
+    return sorted([*rows["image_id"][~inside], *recorded.loc[differs, "image_id"]])
+
+
+_MANIFEST_CHECKS: dict[str, Callable[[Path, _Shards], CheckedFile]] = {
+    "plan": _check_plan,
+    "scores": _check_paths,
+    "synthetic": _check_paths,
+    "balanced": _check_paths,
+}
+
+
+def _and_more(ids: list[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{ids[0]} and {len(ids) - 1} more"
 
 
 def verify(
@@ -17,34 +253,33 @@ def verify(
 ) -> None:
     """Check every stored image.
 
-    Every image of every shard against its recorded hash, and every row that points at one. One line for each
-    finding says what is wrong, where, and what to delete or to make again. Nothing is changed.
+    Compares every image of every shard with its recorded hash, and checks every row that names an image. Each finding
+    is one line: what is wrong, where, and what to delete or to run again. Nothing is changed.
 
     \b
     Example:
       synaug verify results/mine
     """
-    from synaug.integrity import files_to_check, find_experiments, verify
-
-    experiments = [one for folder in folders or [Path("results")] for one in find_experiments(folder)]
-    count, findings = Counter(), 0
-    with progress("checking", sum(len(files_to_check(one)) for one in experiments)) as advance:
+    experiments = [path for folder in folders or [Path("results")] for path in find_experiments(folder)]
+    findings = shards = images = other_files = unfinished = 0
+    with progress("checking", sum(len(files_to_check(experiment)) for experiment in experiments)) as advance:
         for experiment in experiments:
-            for checked in verify(experiment):
+            for checked in verify_experiment(experiment):
                 for line in checked.findings:
                     print(line, flush=True)
                 findings += len(checked.findings)
-                count[checked.path.parent.name == "shards"] += 1
-                count["images"] += checked.images
-                count["not made"] += checked.not_made
+                images += checked.images
+                unfinished += checked.unfinished
+                if checked.path.parent.name == "shards":
+                    shards += 1
+                else:
+                    other_files += 1
                 advance(1)
-    not_made = count["not made"]
-    later = (
-        f"; {number_of(not_made, 'planned shard')} {'is' if not_made == 1 else 'are'} not made yet" if not_made else ""
-    )
-    print(
+    text = (
         f"{number_of(findings, 'finding')} in {number_of(len(experiments), 'experiment')}: "
-        f"{number_of(count[True], 'shard')}, {number_of(count['images'], 'image')}, "
-        f"{number_of(count[False], 'other file')}{later}"
+        f"{number_of(shards, 'shard')}, {number_of(images, 'image')}, {number_of(other_files, 'other file')}"
     )
+    if unfinished:
+        text += f"; {number_of(unfinished, 'planned shard')} {'is' if unfinished == 1 else 'are'} not generated yet"
+    print(text)
     raise typer.Exit(1 if findings else 0)

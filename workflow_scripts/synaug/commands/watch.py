@@ -1,96 +1,95 @@
-"""`synaug watch`: how far a run is."""
+"""`synaug watch`: how far a run is that was started elsewhere."""
 
+import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-EVERY_S, PLAIN_EVERY_S = 1.0, 30.0
+from snakemake_logger_plugin_synaug.run import EVENTS_FOLDER, EVENTS_SUFFIX, Job, Run, duration
+from snakemake_logger_plugin_synaug.view import REFRESH_S, Lines, ended_line, open_display, state_lines, summary
+from synaug.runtime.errors import ERROR_PREFIX, UserError
+
+SILENT_S = 120  # a run sets the time of its file every 10 s; a file server may show it a minute late
 
 
 def watch(
     experiment: Annotated[Path, typer.Argument(help="results/<experiment>", show_default=False)],
-    once: Annotated[bool, typer.Option("--once", help="Say how far it is, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print how far it is, and exit.")] = False,
 ) -> None:
-    """Show how far a run is, and how long it will take.
+    """Show the progress of a run and what failed.
 
-    Start it in a second terminal, before or while snakemake runs, here or on any machine that sees the folder. It
-    ends when the report is written, or by Ctrl-C, which does not touch the run. Where the output is no terminal it
-    prints plain lines, one every half minute.
+    Shows the newest run of the experiment like the terminal in which snakemake runs. Start it in a second terminal, or
+    on any machine that sees the folder. It ends with the run; Ctrl-C closes only this view.
 
     \b
     Example:
       synaug watch results/fashion_mnist_lt
     """
-    from synaug.watch import Watch
-
-    one = Watch(experiment)
+    events = newest_run(experiment)
+    run, display = events.run, open_display(sys.stdout)
+    if not run.ended and (once or isinstance(display, Lines)):
+        for line in state_lines(run):
+            display.show(line)
     try:
-        if once or not sys.stdout.isatty():
-            _plain(one, once)
-        else:
-            _live(one)
+        while not (once or run.ended or events.silent_s() > SILENT_S):
+            for job in events.read():
+                display.show(ended_line(run, job), "red" if job.error else "")
+            display.refresh(run)
+            time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         pass
-    errors = one.errors()
-    for line in errors:
-        print(line)
-    raise typer.Exit(1 if errors else 0)
+    display.close()
+    for line in summary(run) if run.ended else []:
+        display.show(line)
+    for job in run.failed():
+        display.show(f"{ERROR_PREFIX}{job.error}  (log: {', '.join(job.logs)})", "red")
+    dead = not run.ended and events.silent_s() > SILENT_S
+    if dead:
+        display.show(f"No sign of life for {duration(events.silent_s())}: the run or its machine was stopped", "red")
+    raise typer.Exit(1 if dead or run.failed() else 0)
 
 
-def _plain(one, once: bool) -> None:
-    said = None
-    while True:
-        text = "; ".join(map(describe, one.look()))
-        text = "; ".join(filter(None, [text, *one.running()])) or "nothing yet"
-        if text != said:
-            print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-        said = text
-        if once or one.finished():
-            return
-        time.sleep(PLAIN_EVERY_S)
+class Events:
+    """The events of a run, read from the file that its process writes."""
+
+    def __init__(self, file: Path) -> None:
+        """Read what is in `file` so far."""
+        self.file, self.position = file, 0
+        self.run = Run(file.parents[2])
+        for _ in self.read():
+            pass
+
+    def read(self) -> Iterator[Job]:
+        """Feed what is new into `run`; the jobs that have ended, each while `run` is at its event."""
+        with self.file.open("rb") as file:
+            file.seek(self.position)
+            for line in file:
+                if not line.endswith(b"\n"):  # being written
+                    return
+                self.position += len(line)
+                if job := self.run.feed(json.loads(line)):
+                    yield job
+
+    def silent_s(self) -> float:
+        """Seconds since the run last set the time of its file."""
+        return time.time() - self.file.stat().st_mtime
 
 
-def describe(line) -> str:
-    """A line of the watch as text."""
-    if line.unit == "trained":
-        return f"{line.done} networks trained"
-    parts = [f"{line.what} {line.done:,}/{line.total:,}", line.detail]
-    if line.left_s is not None and line.done < line.total:
-        parts.append(f"{duration(line.left_s)} left")
-    return ", ".join(filter(None, parts))
+def newest_run(experiment: Path) -> Events:
+    """The newest run that has a job of `experiment`.
 
-
-def duration(seconds: float) -> str:
-    """`seconds` as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _live(one) -> None:
-    from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    def table() -> Table:
-        grid = Table.grid(padding=(0, 2))
-        for line in one.look():
-            left = "" if line.left_s is None or line.done >= line.total else f"{duration(line.left_s)} left"
-            count = f"{line.done:,} of {line.total:,} {line.unit}" if line.unit != "trained" else f"{line.done} trained"
-            grid.add_row(line.what, ProgressBar(max(1, line.total), line.done, width=30), count, line.detail, left)
-        if running := one.running():
-            grid.add_row(Text("also: " + ", ".join(running), style="dim"))
-        if not grid.row_count:
-            grid.add_row("nothing yet")
-        for error in one.errors():
-            grid.add_row(Text(error, style="red"))
-        return grid
-
-    with Live(table(), auto_refresh=False) as live:
-        while not one.finished():
-            time.sleep(EVERY_S)
-            live.update(table(), refresh=True)
+    Raises UserError if there is none.
+    """
+    folder = experiment.absolute().parents[1] / EVENTS_FOLDER
+    for file in sorted(folder.glob(f"*{EVENTS_SUFFIX}"), reverse=True):
+        events = Events(file)
+        paths = (path for job in events.run.jobs.values() for path in [*job.logs, *job.outputs])
+        if any(f"results/{experiment.name}/" in path or f"logs/{experiment.name}/" in path for path in paths):
+            return events
+    raise UserError(
+        f"{experiment}: {folder} records no run of it; name an experiment that was started, results/<experiment>"
+    )

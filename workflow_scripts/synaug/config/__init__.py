@@ -1,22 +1,28 @@
-"""The configuration: pydantic models, one per block of `config.yaml`, and the JSON schema made from them.
+"""The configuration: one pydantic model per block of `config.yaml`.
 
-Nothing here is about threads, GPUs or folders: those belong to the command line and to profiles.
+Threads, GPUs and folders are not part of it; they are set on the command line and in profiles.
 """
 
 from synaug.config.balance import Balance
-from synaug.config.base import Model
+from synaug.config.base import Block
 from synaug.config.dataset import Dataset, Painted
 from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, load_config
 from synaug.config.generation import Adapter, Generation
-from synaug.config.generator import GeneratorTraining
+from synaug.config.generator import Generator
 from synaug.config.imbalance import Imbalance
 from synaug.config.prompts import Prompts
-from synaug.config.screening import Nearness, Safety, Screener, Screening, TextImage
+from synaug.config.screening import (
+    SafetyClassifier,
+    Screening,
+    ScreeningClassifier,
+    SimilarityThresholds,
+    TextImageModel,
+)
 from synaug.config.training import JTT, CutMix, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
 
 __all__ = [
-    "JTT", "Adapter", "Balance", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "GeneratorTraining",
-    "Imbalance", "Loss", "Mixup", "Model", "Nearness", "Painted", "Prompts", "RandAugment", "Recipe", "Safety",
-    "Screener", "Screening", "Stage1", "Stage2", "TextImage", "load_config",
+    "JTT", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "Generator",
+    "Imbalance", "Loss", "Mixup", "Painted", "Prompts", "RandAugment", "Recipe", "SafetyClassifier", "Screening",
+    "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel", "load_config",
 ]  # fmt: skip

@@ -4,35 +4,37 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from synaug.config.base import Model
+from synaug.config.base import Block
 
 
-class Balance(Model):
-    """How many synthetic images every class gets."""
+class Balance(Block):
+    """How many synthetic images each class gets. With groups, this holds for each class in each group."""
 
     strategy: Literal["largest", "fixed", "largest_of_class", "largest_of_group"] = Field(
         "largest",
-        description="largest: fill every class, or class in a group, to the largest (the paper); fixed: to `target`; "
-        "largest_of_class, largest_of_group: groups of a class, or classes of a group, to the largest of them.",
+        description="The size that classes are filled to. largest: that of the largest class, as in the paper. "
+        "fixed: `target` images. largest_of_class: that of the largest group of the same class. "
+        "largest_of_group: that of the largest class of the same group.",
     )
     target: int | None = Field(
-        None, ge=1, description="fixed only: images per class, or class in a group, real and synthetic together."
+        None, ge=1, description="strategy: fixed only: images per class, real and synthetic together."
     )
     amount: float = Field(
-        1.0, gt=0, description="Synthetic images per image that a class lacks: 1 fills it, 0.5 goes half of the way."
+        1.0, gt=0, description="Synthetic images per missing image: 1 fills a class, 0.5 fills half of the gap."
     )
     max_synthetic_per_real: float | None = Field(
-        None, gt=0, description="At most this many synthetic images per real one of the class; null: no cap."
+        None, gt=0, description="Largest number of synthetic images per real image of the class; null: no limit."
     )
     oversample: float = Field(
-        1.0, ge=1, le=10, description="Images made per image wanted; the best of each class are kept."
+        1.0, ge=1, le=10, description="Images generated per image wanted; the best images of each class are kept."
     )
     shortfall: Literal["error", "record"] = Field(
-        "record", description="A class that screening leaves with fewer images than wanted: end the run, or record it."
+        "record",
+        description="What happens if too few images of a class pass the screening. error: the run ends; "
+        "record: the missing number is recorded.",
     )
 
     @model_validator(mode="after")
-    def _target_when_fixed(self):
-        if (self.strategy == "fixed") != (self.target is not None):
-            raise ValueError("target is needed with strategy: fixed, and only with it")
+    def _target_belongs_to_fixed(self):
+        self._require_exactly_with("target", "strategy: fixed", self.strategy == "fixed")
         return self

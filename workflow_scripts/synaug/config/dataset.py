@@ -4,17 +4,22 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from synaug.config.base import Model, Seed
+from synaug.config.base import Block, Seed
 
-_PACKED = ("webdataset", "huggingface")
-_GROUPED = ("table", *_PACKED, "utkface", "waterbirds", "celeba")
-_PUBLISHED = ("cifar10", "cifar100", "fashion_mnist")
-_UNVALIDATED = (*_PUBLISHED, "utkface")  # their authors name training and test images only
-_SPLIT_HERE = ("folder", "table", *_PACKED, "torchvision")
-_DOWNLOADED = (*_PUBLISHED, "torchvision")  # sources that make_splits is for
+# Key -> the sources that it is for; keys that are not listed are for all of them.
+_SOURCES = {
+    "make_splits": ("folder", "table", "webdataset", "huggingface", "torchvision"),
+    "class_names": ("image_list",),
+    "classes": ("image_list",),
+    "download": ("cifar10", "cifar100", "fashion_mnist", "torchvision"),
+    "group_columns": ("table", "webdataset", "huggingface", "utkface", "waterbirds", "celeba"),
+}
+# Their authors define a training and a test split only.
+_WITHOUT_VALIDATION = ("cifar10", "cifar100", "fashion_mnist", "utkface")
+_PLACEHOLDERS = ("label", "modifier", "group")  # of prompts; a group column is a placeholder too
 
 
-class Painted(Model):
+class Painted(Block):
     """Grey images in colours that go with the class in training and not in the test: a spurious cue made to measure."""
 
     strength: float = Field(ge=0, le=1, description="Share of a class's training images that have its own colour.")
@@ -22,8 +27,8 @@ class Painted(Model):
     seed: Seed = Field(0, description="Which image has which colour.")
 
 
-class Dataset(Model):
-    """Where the real images are and in which form they are used."""
+class Dataset(Block):
+    """The real images, and the form in which they are used."""
 
     source: Literal[
         "table",
@@ -40,53 +45,76 @@ class Dataset(Model):
         "celeba",
     ] = Field(
         description="table: Parquet, CSV or JSON lines with one row per image; folder: <path>/<split>/<class>/<image>; "
-        "webdataset: tars; huggingface: a data set on disk; torchvision: one of its classes; image_list: text files "
-        "that name images and classes; the others: the authors' files."
+        "webdataset: tar files; huggingface: a data set on disk; torchvision: a data set class of torchvision; "
+        "image_list: text files that list images and classes; the others: the files that the authors publish."
     )
     path: str = Field(
-        description="The table (or a folder of *.parquet tables), the folder of images, or that of the authors' files."
+        description="The table (or a folder of *.parquet tables), the folder of images, or the folder of the published "
+        "files."
     )
-    image_size: int = Field(ge=8, le=1024, description="Side of the square images that networks see, pixels.")
-    color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images: 1 or 3.")
-    train_split: str = Field("train", description="Name of the split that is measured, filled and trained on.")
-    test_split: str = Field("test", description="Name of the split that is only evaluated on.")
+    image_size: int = Field(ge=8, le=1024, description="Side of the square images that networks see, in pixels.")
+    color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images. grey: 1; rgb: 3.")
+    train_split: str = Field(
+        "train",
+        description="Name of the training split, which is measured, filled with synthetic images and trained on.",
+    )
+    test_split: str = Field("test", description="Name of the test split, which is only used for evaluation.")
     validation_split: str | None = Field(
-        None, description="Name of the split that settings are chosen by; null: none are chosen."
+        None, description="Name of the validation split, by which settings are chosen; null: none are chosen."
     )
     make_splits: dict[str, float] = Field(
-        {}, description="Held-out split -> share of the training images of every class that make it up."
+        {},
+        description="Splits that are taken from the training images: name (the test or validation split) -> share of "
+        "the training images of each class.",
     )
-    label_column: str = Field("label", description="What names the class, where columns, keys or attributes do.")
+    label_column: str = Field(
+        "label", description="Column of a table, key in JSON, or attribute of utkface or celeba that names the class."
+    )
     group_columns: list[str] = Field(
-        [], description="Columns, keys or attributes that make the groups; several: their crossing."
+        [],
+        description="Columns, keys or attributes that define the groups; with several, every combination is a group.",
     )
     split_column: str = Field("split", description="table only: the column that names the split.")
     image_column: str = Field(
         "image",
-        description="table, huggingface: an image struct {bytes, path}, or a path relative to the table's folder.",
+        description="table, huggingface only: the column with the image, a struct {bytes, path} or a path relative to "
+        "the folder of the table.",
     )
-    max_megapixels: float = Field(100.0, gt=0, description="A larger image is not decoded but listed with that reason.")
+    max_megapixels: float = Field(
+        100.0, gt=0, description="Largest image that is decoded, in megapixels; a larger one is listed as unusable."
+    )
     lists: dict[str, str] | None = Field(
-        None, description="image_list only: split -> text file with lines `<path below path> <number of the class>`."
+        None,
+        description="image_list only: split -> text file with lines `<path below path> <number of the class>`.",
     )
     class_names: str | None = Field(
-        None, description="image_list only: text file, line i names class i (from 0), or lines `<WordNet id> <name>`."
+        None,
+        description="image_list only: text file whose line i names class i (from 0), or with lines "
+        "`<WordNet id> <name>`; null: the numbers are the names.",
     )
     classes: str | None = Field(
-        None, description="image_list only: text file of the classes to use, numbers or WordNet ids, one a line."
+        None,
+        description="image_list only: text file of the classes to use, one number or WordNet id per line; null: all.",
     )
-    name: str | None = Field(None, description="torchvision only: class in torchvision.datasets, e.g. SVHN.")
-    download: bool = Field(False, description="cifar10, cifar100, fashion_mnist, torchvision: it gets missing files.")
+    name: str | None = Field(None, description="torchvision only: name of a class in torchvision.datasets, e.g. SVHN.")
+    download: bool = Field(
+        False, description="cifar10, cifar100, fashion_mnist, torchvision only: torchvision downloads missing files."
+    )
     imbalance_factor: float | None = Field(
-        None, ge=1, description="Cut the training images to this ratio of largest and smallest class; null: use all."
+        None,
+        ge=1,
+        description="Cut the training images to a long tail: size of the largest class divided by that of the "
+        "smallest; null: all images are used.",
     )
     largest_class: int | None = Field(
-        None, ge=1, description="With imbalance_factor: images of the largest class; null: all that it has."
+        None, ge=1, description="With imbalance_factor: images of the largest class after the cut; null: all it has."
     )
     painted: Painted | None = Field(
         None, description="table, fashion_mnist: paint the grey images; `color` is then a group column. Null: no."
     )
-    cut_seed: int = Field(0, ge=0, lt=2**32, description="With imbalance_factor: which images are kept.")
+    cut_seed: int = Field(
+        0, ge=0, lt=2**32, description="With imbalance_factor: random seed of the choice of images that remain."
+    )
 
     @property
     def held_out(self) -> list[str]:
@@ -100,54 +128,58 @@ class Dataset(Model):
 
     @property
     def unsplit(self) -> bool:
-        """Whether the data set names no splits: the test split is made of its images."""
+        """Whether the data set has no splits of its own: the test split is taken from its images."""
         return self.test_split in self.make_splits
 
     @model_validator(mode="after")
-    def _made_splits_are_used(self):
-        shares = self.make_splits
-        if shares and self.source not in _SPLIT_HERE:
-            raise ValueError(f"make_splits is for source: {', '.join(_SPLIT_HERE)}")
-        if shares and self.painted:
+    def _keys_fit_the_source(self):
+        self._require_exactly_with("lists", "source: image_list", self.source == "image_list")
+        self._require_exactly_with("name", "source: torchvision", self.source == "torchvision")
+        for key, sources in _SOURCES.items():
+            painted = key == "group_columns" and self.painted
+            if getattr(self, key) and self.source not in sources and not painted:
+                raise ValueError(f"{key} is for source: {', '.join(sources)}; leave it out")
+        if self.validation_split and self.source in _WITHOUT_VALIDATION:
+            raise ValueError(f"validation_split is not for source: {', '.join(_WITHOUT_VALIDATION)}; leave it out")
+        if self.make_splits and self.painted:
             raise ValueError("make_splits and painted exclude each other: painting needs to know the training images")
-        for name in shares:
-            if name not in self.held_out:
-                raise ValueError(
-                    f"make_splits: {name!r} should be the test or the validation split ({', '.join(self.held_out)}); "
-                    f"set validation_split: {name} to have one"
-                )
-        if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
-            raise ValueError("make_splits: the shares should be above 0, and below 1 together")
-        if self.unsplit and len(shares) < len(self.held_out):
-            raise ValueError(f"make_splits: if {self.test_split!r} is made, {self.validation_split!r} must be made too")
+        if self.painted and (
+            self.source not in ("table", "fashion_mnist") or self.color != "rgb" or self.group_columns != ["color"]
+        ):
+            raise ValueError("painted needs source: table or fashion_mnist, color: rgb and group_columns: [color]")
         return self
 
     @model_validator(mode="after")
-    def _keys_fit_the_source(self):
-        if (self.lists is not None) != (self.source == "image_list"):
-            raise ValueError("lists is needed with source: image_list, and only with it")
-        if self.validation_split and self.source in _UNVALIDATED:
-            raise ValueError(f"validation_split is not for source: {', '.join(_UNVALIDATED)}")
+    def _splits_are_complete(self):
         if len(set(self.splits)) < len(self.splits):
-            raise ValueError(f"train_split, test_split and validation_split should differ: {', '.join(self.splits)}")
-        if self.lists is not None and not set(self.splits) <= set(self.lists):
-            raise ValueError(f"lists should have a file for each of {', '.join(self.splits)}")
-        if (self.name is not None) != (self.source == "torchvision"):
-            raise ValueError("name is needed with source: torchvision, and only with it")
-        listed = {"class_names": self.class_names, "classes": self.classes}
-        for key, value in {**listed, "download": self.download}.items():
-            there = self.source == "image_list" if key in listed else self.source in _DOWNLOADED
-            if value and not there:
-                raise ValueError(f"{key} is for source: {'image_list' if key in listed else ', '.join(_DOWNLOADED)}")
-        if self.painted:
-            if self.source not in ("table", "fashion_mnist") or self.color != "rgb" or self.group_columns != ["color"]:
-                raise ValueError("painted needs source: table or fashion_mnist, color: rgb and group_columns: [color]")
-        elif self.group_columns and self.source not in _GROUPED:
-            raise ValueError(f"group_columns is for source: {', '.join(_GROUPED)}")
-        if set(self.group_columns) & {"label", "modifier", "group"}:
-            raise ValueError("group_columns may not be called label, modifier or group, as placeholders of prompts are")
+            raise ValueError(
+                f"train_split, test_split and validation_split must differ; they are {', '.join(self.splits)}"
+            )
+        if self.lists is not None and (missing := set(self.splits) - set(self.lists)):
+            raise ValueError(f"lists needs a file for each of {', '.join(self.splits)}; add {', '.join(missing)}")
+        shares = self.make_splits
+        for split in shares:
+            if split not in self.held_out:
+                raise ValueError(
+                    f"make_splits: {split!r} must be the test or the validation split ({', '.join(self.held_out)}); "
+                    f"set validation_split: {split} to have one"
+                )
+        if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
+            raise ValueError("make_splits: each share must be above 0, and their sum below 1")
+        if self.unsplit and len(shares) < len(self.held_out):
+            raise ValueError(
+                f"make_splits: with {self.test_split!r}, {self.validation_split!r} must be made too; add its share"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_and_cut_fit_each_other(self):
+        if reserved := set(self.group_columns) & set(_PLACEHOLDERS):
+            raise ValueError(
+                f"group_columns: {', '.join(sorted(reserved))}: a placeholder of prompts has this name; rename it"
+            )
         if self.group_columns and self.imbalance_factor is not None:
-            raise ValueError("imbalance_factor cuts classes and not groups; leave one of the two out")
-        if (self.largest_class or self.cut_seed) and self.imbalance_factor is None:
-            raise ValueError("largest_class and cut_seed have no effect without imbalance_factor; leave them out")
+            raise ValueError("imbalance_factor cuts classes, not the groups of group_columns; leave one of the two out")
+        if self.imbalance_factor is None:
+            self._refuse_without_effect(["largest_class", "cut_seed"], "without imbalance_factor")
         return self

@@ -1,27 +1,28 @@
-"""Config block of the evaluation."""
+"""Config block `evaluation`."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from synaug.config.base import Model, Name
+from synaug.config.base import Block, Name
 
 
-class Evaluation(Model):
-    """What the networks are compared with, and what else is measured of them."""
+class Evaluation(Block):
+    """Which recipes are compared, and which optional measurements are made."""
 
     baseline: Name | Annotated[list[Name], Field(min_length=1)] | None = Field(
-        None, description="Recipe, or list of recipes, that all others are compared with; null: the first one."
+        None, description="Recipe, or list of recipes, that all others are compared with; null: the first recipe."
     )
     domain_probe: bool = Field(
-        False, description="Measure how well real and synthetic images can be told apart by a network's features."
+        False,
+        description="Measure how well a linear classifier tells real from synthetic images by a network's features.",
     )
-
     shortcut_images: int | None = Field(
         None,
         ge=5,
-        description="With groups: measure whether networks use the group and the kind of an image as a shortcut, by so "
-        "many synthetic images of every class in every group, made for it; null: no.",
+        description="With groups only: measure whether networks use the group of an image, and whether it is "
+        "synthetic, as a shortcut to its class. The value is the number of extra synthetic images per class and "
+        "group that are generated for this; null: not measured.",
     )
 
     @property

@@ -1,19 +1,20 @@
-"""The whole config, and its one-line errors."""
+"""The whole config of an experiment."""
 
 import logging
 import re
-import textwrap
-from functools import lru_cache
-from typing import Annotated, Any, get_args, get_origin
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from synaug.config.balance import Balance
-from synaug.config.base import Model, Name, Seed
+from synaug.config.base import Block, Name, Seed
 from synaug.config.dataset import Dataset
+from synaug.config.errors import describe
 from synaug.config.evaluation import Evaluation
 from synaug.config.generation import Generation
-from synaug.config.generator import GeneratorTraining
+from synaug.config.generator import Generator
 from synaug.config.imbalance import Imbalance
 from synaug.config.prompts import Prompts
 from synaug.config.screening import Screening
@@ -23,122 +24,151 @@ from synaug.runtime.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class Config(Model):
-    """One experiment."""
+class Config(Block):
+    """An experiment, or a study of several experiments."""
 
-    experiment: Name = Field(description="Names the folder results/<experiment>/.")
-    seed: Seed = Field(0, description="Base of every seed of generation: another value, other images.")
+    experiment: Name = Field(description="Name of the experiment. The results go to results/<experiment>/.")
+    seed: Seed = Field(0, description="Base of all random seeds of generation. Another value gives other images.")
     dataset: Dataset
     imbalance: Imbalance = Imbalance()
-    balance: Balance = Balance()
     prompts: Prompts = Prompts()
+    balance: Balance = Balance()
+    generator: Generator | None = Field(
+        None, description="A small generator that `snakemake train_generator` trains; null: none."
+    )
     generation: Generation
     screening: Screening = Screening()
-    training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe, unless the recipe says otherwise.")
-    recipes: dict[Name, Recipe] = Field(min_length=1, description="Recipe name -> recipe.")
+    training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe. The `stage1` of a recipe overrides it.")
+    recipes: dict[Name, Recipe] = Field(min_length=1, description="Recipe name -> a way to train.")
+    seeds: list[Seed] = Field(
+        [0, 1, 2], min_length=1, description="Random seeds of training. Each recipe is trained once with each seed."
+    )
     evaluation: Evaluation = Evaluation()
-    seeds: list[Seed] = Field([0, 1, 2], min_length=1, description="Every recipe is trained once with each of these.")
-    generator: GeneratorTraining | None = Field(None, description="Only for `snakemake train_generator`.")
     study: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any] | None] | None = Field(
-        None, description="Variant -> keys that differ: every variant is an experiment, <experiment>-<variant>."
+        None,
+        description="Variant -> keys that differ. Each variant is an experiment called <experiment>-<variant>; null: "
+        "a single experiment.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _recipes_start_from_training(cls, config: Any) -> Any:
-        """Put the top-level `training` under the `stage1` of every recipe, where the recipe does not say otherwise.
+    def _recipes_inherit_training(cls, config: Any) -> Any:
+        """Fill the `stage1` of each recipe with the keys of `training` that the recipe does not set.
 
-        A recipe with `stage1_of` gets the data and the stage 1 of that recipe.
+        A recipe with `stage1_of` gets the data and the stage 1 of that recipe instead.
         """
-        shared, recipes = config.get("training") or {}, config.get("recipes")
-        if not isinstance(shared, dict) or not isinstance(recipes, dict):
+        training, recipes = config.get("training") or {}, config.get("recipes")
+        if not isinstance(training, dict) or not isinstance(recipes, dict):
             return config
-        merged = {}
+        complete = {}
         for name, recipe in recipes.items():
-            own = recipe.get("stage1") if isinstance(recipe, dict) else None
-            if isinstance(recipe, dict) and (own is None or isinstance(own, dict)):
-                recipe = {**recipe, "stage1": {**shared, **(own or {})}}
-            merged[name] = recipe
-        for name, recipe in merged.items():
-            other = recipe.get("stage1_of") if isinstance(recipe, dict) else None
-            if other is not None:
-                merged[name] = _with_stage1_of(name, recipes[name], other, merged)
-        return {**config, "recipes": merged}
+            overrides = recipe.get("stage1") if isinstance(recipe, dict) else None
+            if isinstance(recipe, dict) and (overrides is None or isinstance(overrides, dict)):
+                recipe = {**recipe, "stage1": {**training, **(overrides or {})}}
+            complete[name] = recipe
+        for name, recipe in complete.items():
+            source = recipe.get("stage1_of") if isinstance(recipe, dict) else None
+            if source is not None:
+                complete[name] = _with_stage1_of(name, recipes[name], source, complete)
+        return {**config, "recipes": complete}
 
     @model_validator(mode="after")
-    def _groups_are_there_where_they_are_used(self):
+    def _groups_exist_where_they_are_used(self):
         columns = self.dataset.group_columns
-        if self.evaluation.shortcut_images and not columns:
-            raise ValueError("evaluation.shortcut_images needs dataset.group_columns")
         allowed = ["label", "modifier", *(["group", *columns] if columns else [])]
         for template in self.prompts.templates:
             for name in re.findall(r"\{([^{}]*)\}?", template):
                 if name not in allowed:
-                    can = ", ".join(f"{{{one}}}" for one in allowed)
-                    raise ValueError(f"prompts.templates: {template!r}: there is no {{{name}}} (there: {can})")
-        if self.balance.strategy.startswith("largest_of_") and not columns:
-            raise ValueError(f"balance.strategy: {self.balance.strategy} needs dataset.group_columns")
+                    known = ", ".join(f"{{{placeholder}}}" for placeholder in allowed)
+                    raise ValueError(
+                        f"prompts.templates: {template!r}: unknown placeholder {{{name}}}; allowed here: {known}"
+                    )
+        if columns:
+            return self
+        users = {
+            "evaluation.shortcut_images": self.evaluation.shortcut_images,
+            f"balance.strategy: {self.balance.strategy}": self.balance.strategy.startswith("largest_of_"),
+        }
         for name, recipe in self.recipes.items():
-            if recipe.stage1.group_dro is not None and not columns:
-                raise ValueError(f"recipes.{name}: stage1.group_dro needs dataset.group_columns")
-            for stage in (recipe.stage1, recipe.stage2):
-                if stage and stage.sampling == "group_balanced" and not columns:
-                    raise ValueError(f"recipes.{name}: sampling: group_balanced needs dataset.group_columns")
+            users[f"recipes.{name}.stage1.group_dro"] = recipe.stage1.group_dro
+            for key, stage in (("stage1", recipe.stage1), ("stage2", recipe.stage2)):
+                users[f"recipes.{name}.{key}.sampling: group_balanced"] = stage and stage.sampling == "group_balanced"
+        for user, used in users.items():
+            if used:
+                raise ValueError(f"{user} needs dataset.group_columns; set it to the columns that define the groups")
         return self
-
-    @field_validator("evaluation")
-    @classmethod
-    def _baseline_is_a_recipe(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
-        recipes = info.data.get("recipes")  # not there if they are at fault themselves
-        if recipes and not set(evaluation.baselines) <= recipes.keys():
-            raise ValueError(f"baseline should be null or of these recipes: {', '.join(recipes)}")
-        return evaluation
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError("each seed may stand here once")
+            raise ValueError("each seed may occur once only; remove the others")
         return seeds
 
+    @field_validator("evaluation")
+    @classmethod
+    def _baselines_are_recipes(cls, evaluation: Evaluation, info: ValidationInfo) -> Evaluation:
+        recipes = info.data.get("recipes", {})  # missing if the recipes themselves are wrong
+        unknown = set(evaluation.baselines) - recipes.keys()
+        if recipes and unknown:
+            raise ValueError(
+                f"baseline: {', '.join(sorted(unknown))}: no such recipe; give null, or some of {', '.join(recipes)}"
+            )
+        return evaluation
 
-def _with_stage1_of(name: str, recipe: dict, other: str, recipes: dict) -> dict:
-    """`recipe` with data and stage 1 of the recipe `other`. Raises ValueError if that makes no sense."""
-    if not isinstance(recipes.get(other), dict) or recipes[other].get("stage1_of") is not None:
-        own = [one for one, settings in recipes.items() if isinstance(settings, dict) and not settings.get("stage1_of")]
+
+def _with_stage1_of(name: str, recipe: dict, source: str, recipes: dict) -> dict:
+    """`recipe`, called `name`, with the data and the stage 1 of the recipe `source`.
+
+    Raises ValueError if `source` has no stage 1 of its own, or if the keys of `recipe` contradict it.
+    """
+    if not isinstance(recipes.get(source), dict) or recipes[source].get("stage1_of") is not None:
+        possible = [
+            other for other, settings in recipes.items() if isinstance(settings, dict) and not settings.get("stage1_of")
+        ]
         raise ValueError(
-            f"recipes.{name}.stage1_of: {other!r} should be a recipe with its own stage 1: {', '.join(own)}"
+            f"recipes.{name}.stage1_of: {source!r} must be a recipe with its own stage 1; there are: "
+            f"{', '.join(possible)}"
         )
-    # A config that was written out whole has them, and they are the same.
-    if any(key in recipe and recipe[key] != recipes[other].get(key) for key in ("data", "stage1")):
-        raise ValueError(f"recipes.{name}: data and stage1 are those of {other}; leave them out")
+    # A config that was written out in full has these keys, with equal values.
+    if any(key in recipe and recipe[key] != recipes[source].get(key) for key in ("data", "stage1")):
+        raise ValueError(f"recipes.{name}: stage1_of takes data and stage1 from {source}; leave these two keys out")
     if recipe.get("stage2") is None:
-        raise ValueError(f"recipes.{name}: without stage2 it would be {other} again; give it one")
-    return {**recipe, "data": recipes[other].get("data"), "stage1": recipes[other].get("stage1")}
+        raise ValueError(f"recipes.{name}: without stage2 it is identical to {source}; add stage2 or remove the recipe")
+    return {**recipe, "data": recipes[source].get("data"), "stage1": recipes[source].get("stage1")}
 
 
 def load_config(config: dict[str, Any], where: str = "config") -> Config:
-    """Validate the parsed YAML `config`; messages begin with `where`.
+    """Check the parsed YAML `config`. Error messages begin with `where`.
 
-    Raises UserError: one line with, for each fault, the key, the value, and what is allowed.
+    Raises UserError: one line that names each wrong key, its value, and what is allowed.
     """
     config, renamed = with_current_names(config)
     for old, new in renamed.items():
-        _warn_once(f"synaug: warning: {where}: {old} is now called {new}; the old name works in this version only")
+        _warn_once(old, new)
     try:
         return Config.model_validate(config)
     except ValidationError as error:
         faults = error.errors()
-        # A recipe inherits `training`, and with it every fault: said once.
-        shared = {fault["loc"][1:] for fault in faults if fault["loc"][:1] == ("training",)}
-        own = [fault for fault in faults if fault["loc"][2:3] != ("stage1",) or fault["loc"][3:] not in shared]
-        raise UserError(f"{where}: " + "; ".join(_describe(fault) for fault in own)) from None
+        inherited = {fault["loc"][1:] for fault in faults if fault["loc"][:1] == ("training",)}
+        faults = [fault for fault in faults if not _is_inherited(fault, inherited, config)]
+        raise UserError(f"{where}: {describe(faults, config, Config)}") from None
+
+
+def _is_inherited(fault: Mapping[str, Any], faults_of_training: set[tuple], config: dict[str, Any]) -> bool:
+    """Whether a recipe has this fault only because it takes the keys of `training` or of another recipe."""
+    match fault["loc"]:
+        case ("recipes", _, "stage1", *location) if tuple(location) in faults_of_training:
+            return True
+        case ("recipes", name, "stage1" | "data", *_):
+            return bool(config["recipes"][name].get("stage1_of"))
+    return False
 
 
 def with_current_names(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """`config` with the current names of keys and values that had another one before 0.2, and the renames: old -> new.
+    """`config` with the current names of keys and values that were called differently before 0.2.
 
-    The old names are read for one version.
+    Also returns the changes: old -> new. The old names are accepted in this version only.
     """
     config, renamed = dict(config), {}
     if "generator_training" in config and "generator" not in config:
@@ -150,39 +180,12 @@ def with_current_names(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str
         for name, recipe in recipes.items():
             if isinstance(recipe, dict) and recipe.get("data") == "even":
                 config["recipes"][name] = recipe | {"data": "subsampled"}
-                renamed[f"recipes.{name}.data: even"] = "subsampled"
+                renamed[f"recipes.{name}.data: even"] = f"recipes.{name}.data: subsampled"
     return config, renamed
 
 
-@lru_cache
-def _warn_once(text: str) -> None:
-    log.warning(text)
-
-
-def _describe(fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"])
-    match fault["type"]:
-        case "extra_forbidden":
-            return f"{key}: unknown key; allowed here: {', '.join(_fields_at(fault['loc'][:-1]))}"
-        case "missing":
-            return f"{key}: is missing and has no default"
-        case "model_type" | "dict_type":
-            return f"{key}: {fault['input']!r}: should be a block of keys"
-        case _ if not fault["loc"]:
-            return fault["msg"].removeprefix("Value error, ")  # of the whole: it says where
-        case _:
-            value = textwrap.shorten(repr(fault["input"]), 80)
-            return f"{key}: {value}: {fault['msg'].removeprefix('Value error, ')}"
-
-
-def _fields_at(location: tuple) -> list[str]:
-    """The keys that the block at `location` may have."""
-    kind: Any = Config
-    for part in location:
-        if get_origin(kind) in (dict, list):
-            kind = get_args(kind)[-1]
-        else:
-            kind = kind.model_fields[part].annotation
-            if type(None) in get_args(kind):
-                kind = get_args(kind)[0]
-    return sorted(kind.model_fields)
+@cache  # the variants of a study share keys
+def _warn_once(old: str, new: str) -> None:
+    log.warning(
+        "synaug: warning: config: `%s` is now called `%s`; the old name is accepted in this version only", old, new
+    )

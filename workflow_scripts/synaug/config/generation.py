@@ -1,79 +1,113 @@
 """Config block `generation`: which model makes the images, and how."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from synaug.config.base import Model
+from synaug.config.base import Block
 
 
-class Adapter(Model):
-    """A small addition to the model's weights."""
+class Adapter(Block):
+    """Additional weights for the model."""
 
     kind: Literal["lora", "textual_inversion"] = Field(
-        description="lora: low-rank changes of the denoiser (needs peft); textual_inversion: a new word."
+        description="lora: low-rank changes of the denoiser (needs the package peft); textual_inversion: a new word."
     )
-    model: str = Field(description="A safetensors file or folder, or the id of a model on the hub.")
-    revision: str | None = Field(None, description="Hub only: commit, tag or branch.")
-    file: str | None = Field(None, description="Name of the weights in the folder or hub model; null: the usual one.")
-    scale: float = Field(1.0, ge=0, description="lora only: strength; 0 is the model itself.")
-    token: str | None = Field(None, description="textual_inversion only: the new word, as prompts write it.")
+    model: str = Field(
+        description="A *.safetensors file, a folder with one, or the id of a model on the Hugging Face hub."
+    )
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of a model on the hub, required there; not used for local files."
+    )
+    file: str | None = Field(
+        None, description="Name of the weights in the folder or hub model; null: there is only one file."
+    )
+    scale: float = Field(1.0, ge=0, description="lora only: strength; 0 leaves the model unchanged.")
+    token: str | None = Field(None, description="textual_inversion only: the new word, as it is written in prompts.")
 
     @model_validator(mode="after")
-    def _token_when_textual_inversion(self):
-        if (self.kind == "textual_inversion") != (self.token is not None):
-            raise ValueError("token is needed with kind: textual_inversion, and only with it")
-        if self.kind == "textual_inversion" and self.scale != 1:
-            raise ValueError("scale is for kind: lora")
+    def _keys_fit_the_kind(self):
+        self._require_exactly_with("token", "kind: textual_inversion", self.kind == "textual_inversion")
+        if self.kind == "textual_inversion":
+            self._refuse_without_effect(["scale"], "with kind: textual_inversion")
         return self
 
 
-class Generation(Model):
-    """The diffusion model and how it is sampled.
+class Generation(Block):
+    """The diffusion model and its settings.
 
-    Every key decides pixels, but for `compile`, `batch_size`, `images_per_shard`, `licence` and `note`.
+    `compile`, `batch_size`, `images_per_shard`, `licence` and `note` do not change the images; all other keys do.
     """
 
     pipeline: Literal["text-to-image", "image-to-image", "class-conditional"] = Field(
         "text-to-image",
-        description="text-to-image: from noise; image-to-image: from a real image of the same class, as far as "
-        "`strength`; class-conditional: a model that knows class names or numbers instead of text (DiT).",
+        description="text-to-image: from a prompt; image-to-image: from a prompt and a random real image of the same "
+        "class; class-conditional: from a class name or number (e.g. DiT).",
     )
-    model: str = Field(description="A diffusers checkpoint: a local folder, or the id of a model on the hub.")
-    revision: str | None = Field(None, description="Hub only: commit, tag or branch of the model.")
-    adapters: list[Adapter] = Field([], description="LoRA and textual inversion, loaded in this order.")
-    scheduler: str | None = Field(None, description="Name of a diffusers scheduler class; null: the checkpoint's own.")
-    steps: int | list[int] = Field(20, description="Denoising steps per image, 1 to 1000; a list: taken in turns.")
+    model: str = Field(
+        description="A diffusers checkpoint: a local folder, or the id of a model on the Hugging Face hub."
+    )
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of a model on the hub, required there; not used for a local folder."
+    )
+    adapters: list[Adapter] = Field([], description="LoRA and textual-inversion weights, loaded in this order.")
+    scheduler: str | None = Field(
+        None, description="Class name of a diffusers scheduler; null: the scheduler of the checkpoint."
+    )
+    steps: int | list[int] = Field(
+        20, description="Denoising steps per image, 1 to 1000. The images of a class take the values of a list in turn."
+    )
     guidance: float | list[float] = Field(
-        2.0, description="Classifier-free guidance scale, 0 to 100; 1 or less: none. A list: taken in turns."
+        2.0,
+        description="Scale of classifier-free guidance, 0 to 100; 1 or less turns it off. The images of a class take "
+        "the values of a list in turn.",
     )
     strength: float | None = Field(
-        None, gt=0, le=1, description="image-to-image only: share of the noise; 1 leaves nothing of the real image."
+        None,
+        gt=0,
+        le=1,
+        description="image-to-image only: share of the noise that is added; 1 leaves nothing of the real image.",
     )
-    size: int = Field(512, ge=8, multiple_of=8, description="Side of the square images that the model makes, pixels.")
+    size: int = Field(
+        512, ge=8, multiple_of=8, description="Side of the square images that the model makes, in pixels."
+    )
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Floating-point type of the model.")
     format: Literal["png", "webp", "jpeg"] = Field(
-        "png", description="How images are stored. png, webp: lossless; webp is smaller and faster to write."
+        "png",
+        description="File format of the stored images. png and webp are lossless; webp is smaller and faster to write.",
     )
-    compile: bool = Field(False, description="Compile the denoiser's blocks: minutes at the start, then faster. GPUs.")
+    compile: bool = Field(
+        False, description="Compile the denoiser (GPUs): each job starts minutes later and is faster afterwards."
+    )
     batch_size: int | None = Field(
-        None, ge=1, description="Images sampled together (the last batch is padded); null: found by a short trial."
+        None,
+        ge=1,
+        description="Images that are sampled together; the last batch is padded; null: found by a short trial.",
     )
-    images_per_shard: int = Field(2000, ge=1, description="Work of one job: one model load, minutes of device time.")
-    licence: str = Field("", description="Licence of the model's images, carried into every shard.")
-    note: str = Field("", description="What a reader of the results must know of the model; shown in the report.")
+    images_per_shard: int = Field(
+        2000, ge=1, description="Images per job. Each job loads the model once and should run for minutes."
+    )
+    licence: str = Field("", description="Licence of the synthetic images, stored in every shard.")
+    note: str = Field("", description="Text about the model for readers of the results, shown in the report.")
 
-    @field_validator("steps", "guidance")
+    @field_validator("steps")
     @classmethod
-    def _within_range(cls, value: Any, info) -> Any:
-        low, high = (1, 1000) if info.field_name == "steps" else (0, 100)
-        values = value if isinstance(value, list) else [value]
-        if not values or any(not low <= one <= high for one in values):
-            raise ValueError(f"should be {low} to {high}, or a list of such numbers")
-        return value
+    def _steps_are_in_range(cls, steps: int | list[int]) -> int | list[int]:
+        return _in_range(steps, 1, 1000)
+
+    @field_validator("guidance")
+    @classmethod
+    def _guidance_is_in_range(cls, guidance: float | list[float]) -> float | list[float]:
+        return _in_range(guidance, 0, 100)
 
     @model_validator(mode="after")
-    def _strength_when_image_to_image(self):
-        if (self.pipeline == "image-to-image") != (self.strength is not None):
-            raise ValueError("strength is needed with pipeline: image-to-image, and only with it")
+    def _strength_belongs_to_image_to_image(self):
+        self._require_exactly_with("strength", "pipeline: image-to-image", self.pipeline == "image-to-image")
         return self
+
+
+def _in_range(value, low: float, high: float):
+    values = value if isinstance(value, list) else [value]
+    if not values or any(not low <= number <= high for number in values):
+        raise ValueError(f"should be {low} to {high}, or a list of such numbers")
+    return value

@@ -1,23 +1,29 @@
-"""Config block `generator`: training a small generator."""
+"""Config block `generator`."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from synaug.config.base import Model
+from synaug.config.base import Block
 from synaug.config.training import Sampling
 
 
-class GeneratorTraining(Model):
-    """`snakemake train_generator`: a small text-to-image model of one's own (not part of the default run)."""
+class Generator(Block):
+    """A small text-to-image model that `snakemake train_generator` trains on labelled images."""
 
     images: str = Field(
-        description="Parquet with the columns image {bytes, path} and label_name, or a manifest `real`."
+        description="Parquet table with the columns image {bytes, path} and label_name, or real.parquet of an "
+        "experiment, of which test images are left out."
     )
-    output: str = Field(description="Folder of the checkpoint that is written; replaced, with all that is in it.")
-    size: int = Field(32, ge=8, multiple_of=8, description="Side of the square images it will make, pixels.")
-    color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images it will make.")
+    output: str = Field(
+        description="Folder of the trained checkpoint, in the diffusers layout: a new or empty folder, or the output "
+        "of an earlier training, which is replaced."
+    )
+    size: int = Field(32, ge=8, multiple_of=8, description="Side of the square images that it makes, in pixels.")
+    color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images that it makes. grey: 1; rgb: 3.")
     autoencoder_steps: int = Field(4000, ge=1, description="Optimiser steps of the autoencoder.")
     denoiser_steps: int = Field(20000, ge=1, description="Optimiser steps of the text encoder and the denoiser.")
-    sampling: Sampling = Field("uniform", description="What a batch of the denoiser is drawn from, as in stage 1.")
-    batch_size: int = Field(128, ge=2, description="Images per step.")
+    sampling: Sampling = Field(
+        "uniform", description="How the batches of the denoiser are drawn; the values are those of training.sampling."
+    )
+    batch_size: int = Field(128, ge=2, description="Images per optimiser step.")

@@ -4,33 +4,38 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from synaug.config.base import Model
+from synaug.config.base import Block
 
 
-class Prompts(Model):
-    """What the model is asked for."""
+class Prompts(Block):
+    """The texts that the model makes images from."""
 
     templates: list[str] = Field(
-        ["a photo of a {label}"], min_length=1, description="Image i of a class uses template i modulo their number."
+        ["a photo of a {label}"],
+        min_length=1,
+        description="Texts with placeholders: {label}, {modifier} and, with groups, {group} and {<group column>}. "
+        "Image i of a class uses template i modulo their number.",
     )
     names: str | dict[str, str] = Field(
         {},
-        description="Class name, or value of a group -> the words for it in prompts; or a table (Parquet or CSV) with "
-        "the columns label and name.",
+        description="The words for a class, or for a value of a group, in prompts: a block of name: words, or a table "
+        "(Parquet or CSV) with the columns label and name. The default is the name itself.",
     )
     modifiers: str | list[str] | dict[str, list[str]] | None = Field(
         None,
-        description="What {modifier} stands for: a list for all classes, a list per class, `general` (20 that suit "
-        "most things), or a table (Parquet or CSV) with the columns label and modifier.",
+        description="Texts that replace {modifier}: a list for all classes, a block of class: list, `general` (a "
+        "built-in list of 20), or a table (Parquet or CSV) with the columns label and modifier.",
     )
     file: str | None = Field(
-        None, description="Prompts written elsewhere: a table (Parquet or CSV) with the columns label and prompt."
+        None,
+        description="Table (Parquet or CSV) of finished prompts with the columns label and prompt. It replaces the "
+        "templates for the classes that it names.",
     )
-    negative: str = Field("", description="What the images must not show; empty: nothing.")
+    negative: str = Field("", description="Negative prompt: what the images must not show; empty: none.")
 
     @field_validator("templates")
     @classmethod
-    def _templates_hold_label(cls, templates: list[str]) -> list[str]:
+    def _templates_contain_label(cls, templates: list[str]) -> list[str]:
         for template in templates:
             if "{label}" not in template:
                 raise ValueError(f"{template!r} must contain {{label}}")
@@ -41,7 +46,7 @@ class Prompts(Model):
     def _class_names_are_text(cls, block: Any) -> Any:
         for key in block if isinstance(block, dict) else ():
             if not isinstance(key, str):
-                raise ValueError(f"a class name is text: write '{key}', with the quotes")
+                raise ValueError(f"a class name must be text: write '{key}', with the quotes")
         return block
 
     @field_validator("modifiers", mode="before")
@@ -56,17 +61,18 @@ class Prompts(Model):
                 lists = list(modifiers.values())
             case _:
                 lists = [modifiers]
-        if any(not isinstance(one, list) or any(not isinstance(text, str) for text in one) for one in lists):
-            raise ValueError("should be general, a list of texts, a block of class: list of texts, or a table's path")
-        if not lists or any(not one for one in lists):
+        if any(not isinstance(texts, list) or any(not isinstance(text, str) for text in texts) for texts in lists):
+            raise ValueError(
+                "should be a list of texts, a block of class: list of texts, the word general, or the path of a table"
+            )
+        if not lists or any(not texts for texts in lists):
             raise ValueError("a list of modifiers must not be empty")
-        if any(not text.strip() for one in lists for text in one):
+        if any(not text.strip() for texts in lists for text in texts):
             raise ValueError("a modifier must not be empty; for images without one, add a template without {modifier}")
         return modifiers
 
     @model_validator(mode="after")
-    def _modifiers_where_they_are_used(self):
+    def _modifiers_belong_to_their_placeholder(self):
         used = any("{modifier}" in template for template in self.templates)
-        if used != (self.modifiers is not None):
-            raise ValueError("modifiers is needed with {modifier} in a template, and only with it")
+        self._require_exactly_with("modifiers", "{modifier} in a template", used)
         return self

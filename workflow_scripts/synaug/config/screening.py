@@ -1,89 +1,123 @@
-"""Config blocks of step 3: what a synthetic image must pass, and what is measured of those that did."""
+"""Config block `screening`."""
 
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from synaug.config.base import Model
+from synaug.config.base import Block
 
 
-class TextImage(Model):
-    """How well an image goes with its prompt, by a model that embeds both."""
+class TextImageModel(Block):
+    """A model that measures how well an image fits its prompt."""
 
-    model: str = Field(description="A CLIP or SigLIP checkpoint of transformers: a local folder, or a hub id.")
-    revision: str | None = Field(None, description="Hub only: commit, tag or branch of the model.")
+    model: str = Field(
+        description="A CLIP or SigLIP checkpoint of transformers: a local folder, or the id of a model on the hub."
+    )
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of a model on the hub, required there; not used for a local folder."
+    )
     min_score: float | None = Field(
-        None, ge=-1, le=1, description="Smallest cosine similarity of image and prompt; null: only recorded."
+        None, ge=-1, le=1, description="Smallest cosine similarity of image and prompt; null: no limit."
     )
 
 
-class Screener(Model):
-    """Whether a classifier of real images sees the class that was asked for."""
+class ScreeningClassifier(Block):
+    """A classifier of real images that measures how probable the intended class of an image is."""
 
     model: str | None = Field(
         None,
-        description="Weights that another experiment trained: model.safetensors, or its folder; null: trained here.",
+        description="Weights from another experiment: model.safetensors, or its folder; null: a classifier is trained "
+        "on the real training images of this experiment.",
     )
-    steps: int = Field(1000, ge=1, description="Optimiser steps of the one trained here, 128 images each.")
+    steps: int = Field(
+        1000, ge=1, description="Optimiser steps (128 images each) of the classifier that is trained here."
+    )
     min_confidence: float | None = Field(
-        None, ge=0, le=1, description="Smallest probability of the image's own class; null: only recorded."
+        None, ge=0, le=1, description="Smallest probability of the intended class; null: no limit."
     )
 
 
-class Nearness(Model):
-    """From when on two images count as the same one."""
+class SimilarityThresholds(Block):
+    """Limits beyond which two images count as the same. Reaching one of them is enough."""
 
     max_hash_distance: int | None = Field(
-        4, ge=0, le=64, description="Differing bits of two 64-bit perceptual hashes, at most; null: not judged."
+        4,
+        ge=0,
+        le=64,
+        description="Largest number of differing bits between two 64-bit perceptual hashes; null: no limit.",
     )
     min_similarity: float | None = Field(
-        None, ge=-1, le=1, description="Cosine similarity of two images' features, at least; null: not judged."
+        None,
+        ge=-1,
+        le=1,
+        description="Smallest cosine similarity of the features of two images; null: no limit.",
     )
 
 
-class Safety(Model):
-    """Whether a classifier of harmful images sees any harm."""
+class SafetyClassifier(Block):
+    """A classifier of images that must not be trained on."""
 
-    model: str = Field(description="An image classifier of transformers: a local folder, or a hub id.")
-    revision: str | None = Field(None, description="Hub only: commit, tag or branch of the model.")
-    unsafe_labels: list[str] = Field(min_length=1, description="Its labels whose probabilities add up to the score.")
-    max_score: float | None = Field(0.5, ge=0, le=1, description="Highest score, 0 to 1; null: only recorded.")
+    model: str = Field(
+        description="An image classifier of transformers: a local folder, or the id of a model on the hub."
+    )
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of a model on the hub, required there; not used for a local folder."
+    )
+    unsafe_labels: list[str] = Field(
+        min_length=1, description="Labels of the classifier that count as unsafe. The score is their total probability."
+    )
+    max_score: float | None = Field(0.5, ge=0, le=1, description="Largest score; null: no limit.")
 
 
-class Screening(Model):
-    """What a synthetic image must pass before it is trained on. A block that is null is not computed."""
+class Screening(Block):
+    """Checks that a synthetic image must pass before networks are trained on it.
+
+    A check whose block is null is off. The others record their scores, with or without a limit.
+    """
 
     min_contrast: float = Field(
-        2.0, ge=0, description="Smallest standard deviation of its pixels (0 to 255): less is a blank image."
+        2.0,
+        ge=0,
+        description="Smallest standard deviation of the pixel values (0 to 255) of an image; an image below it is "
+        "blank.",
     )
-    text_image: TextImage | None = Field(None, description="How well an image goes with its prompt.")
-    classifier: Screener | None = Field(None, description="Whether it is taken for its class.")
-    duplicates: Nearness | None = Field(None, description="Synthetic images of a class that repeat an earlier one.")
-    leakage: Nearness | None = Field(None, description="Synthetic images that repeat a real training or test image.")
-    safety: Safety | None = Field(None, description="Whether it shows what must not be trained on.")
+    text_image: TextImageModel | None = Field(None, description="Check that an image fits its prompt; null: off.")
+    classifier: ScreeningClassifier | None = Field(
+        None, description="Check that a classifier of real images recognises the intended class; null: off."
+    )
+    duplicates: SimilarityThresholds | None = Field(
+        None, description="Check that an image does not repeat an earlier synthetic image of its class; null: off."
+    )
+    leakage: SimilarityThresholds | None = Field(
+        None, description="Check that an image does not repeat a real training or test image; null: off."
+    )
+    safety: SafetyClassifier | None = Field(
+        None, description="Check that an image shows nothing that must not be trained on; null: off."
+    )
     features: Literal["classifier", "text_image"] = Field(
-        "classifier", description="Which of the two networks makes the features that similarity and quality are of."
+        "classifier",
+        description="Network whose features are used for similarities and for quality.parquet.",
     )
 
     @model_validator(mode="after")
-    def _features_where_they_are_used(self):
+    def _features_have_a_network(self):
         if self.features == "text_image" and self.text_image is None:
-            raise ValueError("features: text_image needs the block text_image")
-        for name in ("duplicates", "leakage"):
-            block = getattr(self, name)
-            if block and block.min_similarity is not None and self.feature_space is None:
-                raise ValueError(f"{name}.min_similarity needs the block {self.features}, which makes the features")
+            raise ValueError("features: text_image needs the block text_image; add it")
+        for check in ("duplicates", "leakage"):
+            thresholds = getattr(self, check)
+            if thresholds and thresholds.min_similarity is not None and self.feature_space is None:
+                raise ValueError(f"{check}.min_similarity needs the block {self.features} for its features; add it")
         return self
 
     @property
     def feature_space(self) -> str | None:
-        """Which network makes features: `classifier` or `text_image`; None if it is off."""
+        """The network that makes features, `classifier` or `text_image`; None if it is off."""
         return self.features if getattr(self, self.features) else None
 
     def scoring(self) -> dict[str, Any]:
-        """What decides scores, as plain values: all but the thresholds and `classifier.steps`.
+        """The settings that scores depend on, as plain values: all but the thresholds and `classifier.steps`.
 
-        A `Screening` can be made of it again, which then has the default thresholds.
+        `Screening` accepts them again and then has the default thresholds.
         """
         other = {"min_score", "min_confidence", "max_hash_distance", "min_similarity", "max_score", "steps"}
         blocks = ("text_image", "classifier", "duplicates", "leakage", "safety")

@@ -1,1 +1,1 @@
-"""From predictions to figures with intervals."""
+"""Metrics of trained networks, with intervals."""

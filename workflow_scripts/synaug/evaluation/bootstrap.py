@@ -1,8 +1,9 @@
-"""Intervals over test images: what would figures be, had other images of the same classes been in the test set?
+"""Percentile bootstrap over test images (Efron and Tibshirani 1993, chapter 13).
 
-The percentile bootstrap (Efron and Tibshirani 1993, chapter 13). Every network of an experiment is scored on the same
-resamples, so that the difference of two networks can be taken resample by resample. A resample is noisier than the test
-set, which makes its worst class and its calibration error worse: of these two the interval may lie beside the figure.
+The interval shows how a metric varies when other images of the same classes are tested. All networks of an experiment
+are scored on the same resamples, so two networks can be compared resample by resample. A resample repeats some images
+and omits others. Minima over classes are therefore lower and calibration errors larger than on the test set itself, and
+the intervals of these metrics may lie next to the measured value instead of around it.
 """
 
 import numpy as np
@@ -12,32 +13,40 @@ DRAWS = 1000
 SEED = 0
 
 
-def resample(labels: np.ndarray) -> np.ndarray:
-    """How often each image is in each resample: uint8, (1 + DRAWS) x N. Row 0 is the test set itself, all ones.
+def resample(strata: np.ndarray) -> np.ndarray:
+    """How often each image occurs in each resample: uint8, (1 + DRAWS) x N. Row 0 is the test set itself, all ones.
 
-    labels: class of each image, N. Images are drawn with replacement within their class, since the sizes of the classes
-    of a test set are chosen and not chance. The same labels give the same resamples.
+    strata: stratum of each image (its class, or its cell), N. Images are drawn with replacement within their stratum,
+    because the sizes of classes and cells in a test set are chosen, not random. Equal strata give equal resamples.
     """
     generator = np.random.default_rng(SEED)
-    # An image is drawn once on average, whatever the size of its class: 255 times does not happen.
-    counts = np.ones((1 + DRAWS, len(labels)), np.uint8)
-    for label in np.unique(labels):
-        (own,) = np.nonzero(labels == label)
-        drawn = generator.integers(len(own), size=(DRAWS, len(own))) + len(own) * np.arange(DRAWS)[:, None]
-        counts[1:, own] = np.bincount(drawn.ravel(), minlength=DRAWS * len(own)).reshape(DRAWS, len(own))
+    # An image is drawn once on average, so 255 draws of the same image, the largest uint8, do not occur.
+    counts = np.ones((1 + DRAWS, len(strata)), np.uint8)
+    for stratum in np.unique(strata):
+        (members,) = np.nonzero(strata == stratum)
+        size = len(members)
+        # Resample r draws member i as number r * size + i, so that one bincount counts the draws of all resamples.
+        drawn = generator.integers(size, size=(DRAWS, size)) + size * np.arange(DRAWS)[:, None]
+        counts[1:, members] = np.bincount(drawn.ravel(), minlength=DRAWS * size).reshape(DRAWS, size)
     return counts
 
 
 def group_sums(counts: np.ndarray, groups: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
     """Sums of `values` (N) over the images of each group, in each resample: float64, rows of `counts` x number.
 
-    counts: as `resample` gives them. groups: the group of each image, 0 to number - 1, N.
+    counts: from `resample`. groups: the group of each image, 0 to number - 1, N.
     """
     table = sparse.csr_array((values, (np.arange(len(values)), groups)), shape=(len(values), number))
-    # In chunks, since the product makes float64 of the counts.
+    # In chunks, because the product converts the counts to float64.
     return np.concatenate([counts[i : i + 100].astype(float) @ table for i in range(0, len(counts), 100)])
 
 
-def percentile_interval(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval that holds the middle `level` of the last axis: the resamples, without row 0."""
-    return tuple(np.percentile(draws, [50 * (1 - level), 50 * (1 + level)], axis=-1))
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the interval that contains the middle share `level` of the last axis: the resamples, without row 0."""
+    return tuple(np.percentile(values, [50 * (1 - level), 50 * (1 + level)], axis=-1))
+
+
+def value_with_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """A metric and the ends of its 95 % interval. values: the metric in each resample; the first is the metric."""
+    low, high = percentile_interval(values[None, 1:])
+    return float(values[0]), float(low[0]), float(high[0])

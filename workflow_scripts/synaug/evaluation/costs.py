@@ -1,4 +1,4 @@
-"""What the networks of a recipe cost: training images, and seconds of the device that trained and sampled."""
+"""What the networks of a recipe cost: training images, and seconds of the devices for training and for sampling."""
 
 import json
 from pathlib import Path
@@ -18,16 +18,16 @@ def add_costs(
     shards: list[str],
     results: Path,
 ) -> pd.DataFrame:
-    """The manifest `summary` with its columns of costs.
+    """The manifest `summary` with its cost columns.
 
-    data: recipe -> what it trains on, real or balanced. stage1: recipe -> the one whose stage-1 networks it takes.
-    balanced: the manifest of this name. shards: names of all that are planned. results: folder of the experiment, with
+    data: recipe -> its training data (config key `data`). stage1: recipe -> the recipe whose stage-1 networks it uses.
+    balanced: the manifest of this name. shards: names of all planned shards. results: folder of the experiment, with
     benchmarks/ and costs/.
     """
-    keys = summary[["recipe", "stage"]].drop_duplicates()
+    networks = summary[["recipe", "stage"]].drop_duplicates()
     sampling = generation_seconds(results, shards)
     rows = []
-    for recipe, stage in keys.itertuples(index=False):
+    for recipe, stage in networks.itertuples(index=False):
         images = rows_of_recipe(balanced, data[recipe]).groupby("source")["image_id"].nunique()
         synthetic = int(images.get("synthetic", 0))
         seconds = training_seconds(results / "benchmarks", recipe, stage, stage1[recipe], seeds)
@@ -38,31 +38,34 @@ def add_costs(
 
 
 def training_seconds(benchmarks: Path, recipe: str, stage: str, stage1: str, seeds: list[int]) -> float:
-    """Mean over `seeds` of the seconds of a network's jobs, with those of the stage before; NaN if one is not recorded.
+    """Mean over `seeds` of the seconds that trained a network, stage 1 included; NaN if a job has no record.
 
-    stage1: recipe of the stage before.
-    Read from what Snakemake measured: benchmarks/<stage>/<recipe>-<seed>.jsonl, key s.
+    stage1: the recipe whose stage-1 networks `recipe` uses. Seconds are those that Snakemake measured, key `s` of
+    benchmarks/<stage>/<recipe>-<seed>.jsonl.
     """
-    parts = [("train", stage1)] if stage == "train" else [("train", stage1), ("finetune", recipe)]
-    jobs = [[_recorded(benchmarks / part / f"{name}-{seed}.jsonl", "s") for part, name in parts] for seed in seeds]
-    return float(np.sum(jobs, axis=1).mean())
+    jobs = [("train", stage1)] if stage == "train" else [("train", stage1), ("finetune", recipe)]
+    seconds = [
+        [_last_value(benchmarks / job_stage / f"{job_recipe}-{seed}.jsonl", "s") for job_stage, job_recipe in jobs]
+        for seed in seeds
+    ]
+    return float(np.sum(seconds, axis=1).mean())
 
 
 def generation_seconds(results: Path, shards: list[str]) -> float:
-    """Seconds of all `shards` together; NaN if one is not recorded.
+    """Seconds for all `shards` together; NaN if a shard has no record.
 
-    From costs/<shard>.json; of a shard whose images were all taken over, those of its job.
+    From costs/<shard>.json. A shard with only copied images has no such file; the seconds of its job count instead.
     """
     total = 0.0
     for shard in shards:
-        sampled = _recorded(results / "costs" / f"{shard}.json", "seconds")
-        job = _recorded(results / "benchmarks" / "generate_shard" / f"{shard}.jsonl", "s")
-        total += job if np.isnan(sampled) else sampled
+        sampling = _last_value(results / "costs" / f"{shard}.json", "seconds")
+        job = _last_value(results / "benchmarks" / "generate_shard" / f"{shard}.jsonl", "s")
+        total += job if np.isnan(sampling) else sampling
     return total
 
 
-def _recorded(file: Path, key: str) -> float:
-    """The number at `key` of the last line of `file`; NaN without. Informative only, so a damaged file is no error."""
+def _last_value(file: Path, key: str) -> float:
+    """The number at `key` in the last line of `file`. NaN if it cannot be read, since costs are only informative."""
     try:
         return float(json.loads(file.read_text().splitlines()[-1])[key])
     except (OSError, ValueError, TypeError, KeyError, IndexError):

@@ -1,38 +1,33 @@
-"""The domain gap as a network sees it: how well real and synthetic images can be told apart by its features."""
+"""The domain gap in the features of a network: how well they separate real from synthetic images."""
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from synaug.evaluation.bootstrap import group_sums, percentile_interval, resample
+from synaug.evaluation.bootstrap import group_sums, resample, value_with_interval
+from synaug.evaluation.linear_probe import FOLDS, probe_correct
 from synaug.images.store import iterate_pixels
 from synaug.networks.classifier import Classifier
 
 PER_CLASS = 100  # images of each domain at most
-FOLDS = 5
 
 
 def paired_images(balanced: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the manifest `balanced`: of each class as many real images as synthetic ones, PER_CLASS at most.
+    """Rows of the manifest `balanced`: equally many real and synthetic images per class, at most PER_CLASS of each.
 
-    So the class says nothing of the domain. Chosen by id, which is a hash.
+    Equal numbers ensure that the class does not predict the domain. Images are chosen by id, which is a hash.
     """
     counts = balanced.groupby(["label", "source"]).size().unstack(fill_value=0)
-    most = counts.reindex(columns=["real", "synthetic"], fill_value=0).min(axis=1).clip(upper=PER_CLASS)
+    limit = counts.reindex(columns=["real", "synthetic"], fill_value=0).min(axis=1).clip(upper=PER_CLASS)
     rows = balanced.sort_values(["label", "source", "image_id"])
-    return rows[rows.groupby(["label", "source"]).cumcount() < rows["label"].map(most)].reset_index(drop=True)
+    return rows[rows.groupby(["label", "source"]).cumcount() < rows["label"].map(limit)].reset_index(drop=True)
 
 
 def domain_probe(model: Classifier, rows: pd.DataFrame, size: int, color: str) -> tuple[float, float, float]:
-    """Share of images whose domain a logistic regression on the network's features gets right, mean of both domains,
-    and its 95 % interval over images.
+    """Share of images whose domain a linear probe on the features predicts (mean of both domains), and its interval.
 
-    rows: of `paired_images`. Cross-validated, so that no image is asked that was learned from. 0.5: they cannot be
-    told apart (or there are too few to try).
+    rows: from `paired_images`. The 95 % interval is over images. 0.5 is chance. If there are too few images for the
+    probe, the result is 0.5 with the interval 0 to 1.
     """
     synthetic = (rows["source"] == "synthetic").to_numpy(int)
     if min(synthetic.sum(), len(rows) - synthetic.sum()) < FOLDS:
@@ -42,13 +37,6 @@ def domain_probe(model: Classifier, rows: pd.DataFrame, size: int, color: str) -
     with torch.inference_mode():
         for positions, pixels in iterate_pixels(rows, size, color):
             features[positions] = model.features(torch.from_numpy(pixels).permute(0, 3, 1, 2)).numpy()
-    told = cross_val_predict(
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
-        features,
-        synthetic,
-        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=0),
-    )
-    right = (told == synthetic).astype(float)
-    shares = (group_sums(resample(synthetic), synthetic, right, 2) / np.bincount(synthetic)).mean(1)
-    low, high = percentile_interval(shares[None, 1:])
-    return float(shares[0]), float(low[0]), float(high[0])
+    correct = probe_correct(features, synthetic)
+    shares = (group_sums(resample(synthetic), synthetic, correct, 2) / np.bincount(synthetic)).mean(1)
+    return value_with_interval(shares)

@@ -17,7 +17,7 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
 
 
 def summarise(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the manifest `summary`, without costs: the mean over seeds of every figure of the manifest `metrics`."""
+    """Rows of the manifest `summary`, without costs: the mean over seeds of every metric in the manifest `metrics`."""
     rows = []
     for key, group in metrics.groupby(KEYS, sort=True):
         mean, low, high = mean_interval(group["value"].to_numpy())

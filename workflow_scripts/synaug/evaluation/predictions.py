@@ -1,4 +1,4 @@
-"""What a network says of images."""
+"""Predictions of a network for images."""
 
 import numpy as np
 import pandas as pd
@@ -8,11 +8,14 @@ from synaug.images.store import iterate_pixels
 from synaug.networks.classifier import Classifier
 
 
-def predict(model: Classifier, manifest: pd.DataFrame, size: int, color: str) -> pd.DataFrame:
-    """Rows of the manifest `predictions`, one per row of `manifest`, which is `real` or part of it."""
-    probabilities = np.empty((len(manifest), len(model.config["classes"])), np.float32)
-    for positions, pixels in iterate_pixels(manifest, size, color):
+def predict(model: Classifier, images: pd.DataFrame, size: int, color: str) -> pd.DataFrame:
+    """Rows of the manifest `predictions`, one per row of `images`.
+
+    images: rows of the manifest `real`. size: side of the images, pixels. color: grey or rgb.
+    """
+    probabilities = np.empty((len(images), len(model.config["classes"])), np.float32)
+    for positions, pixels in iterate_pixels(images, size, color):
         probabilities[positions] = model.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-    return manifest[["image_id", "split", "label", "label_name"]].assign(
+    return images[["image_id", "split", "label", "label_name"]].assign(
         predicted=probabilities.argmax(1), probabilities=list(probabilities)
     )

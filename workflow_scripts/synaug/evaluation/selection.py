@@ -1,47 +1,48 @@
-"""Which settings of a method one would have chosen, by what is known of the validation images.
+"""Model selection: which setting of a method is chosen, depending on what is known about the validation images.
 
-A worst group that looks good may have been chosen by worst-group accuracy, which needs the group of every validation
-image; without groups one chooses by what is known (Idrissi et al. 2022, arXiv 2110.14503; Yang et al. 2023, arXiv
-2302.12254). So the choice is made by each criterion, and its result on the test images is said with the criterion.
+A high worst-group accuracy may result from choosing settings by worst-group accuracy, which needs the group of every
+validation image. Without groups, another criterion has to choose (Idrissi et al. 2022, arXiv 2110.14503; Yang et al.
+2023, arXiv 2302.12254). Each criterion therefore chooses a setting, and test results are reported per criterion.
 """
 
 import pandas as pd
 
-# Criterion -> what has to be known of the validation images.
+# Criterion -> what has to be known about the validation images.
 CRITERIA = {"average": "class", "balanced": "class", "worst_class": "class", "worst_cell": "class and group"}
 
 
-def validation_figures(predictions: pd.DataFrame, groups: pd.Series) -> dict[str, float]:
+def validation_metrics(predictions: pd.DataFrame, groups: pd.Series) -> dict[str, float]:
     """Criterion -> its value, 0 to 1, for one network.
 
-    predictions: rows of this manifest, of validation images. groups: group of each of these rows, "" without groups;
-    then there is no worst_cell.
+    predictions: rows of this manifest for validation images. groups: group of each of these rows, all "" without
+    groups; then there is no worst_cell.
     """
-    right = predictions["label"] == predictions["predicted"]
-    per_class = right.groupby(predictions["label"].to_numpy()).mean()
-    figures = {"average": right.mean(), "balanced": per_class.mean(), "worst_class": per_class.min()}
+    correct = predictions["label"] == predictions["predicted"]
+    per_class = correct.groupby(predictions["label"].to_numpy()).mean()
+    metrics = {"average": correct.mean(), "balanced": per_class.mean(), "worst_class": per_class.min()}
     if (groups != "").any():
-        per_cell = right.groupby([predictions["label"].to_numpy(), groups.to_numpy()]).mean()
-        figures["worst_cell"] = per_cell.min()
-    return figures
+        per_cell = correct.groupby([predictions["label"].to_numpy(), groups.to_numpy()]).mean()
+        metrics["worst_cell"] = per_cell.min()
+    return metrics
 
 
-def method_of(recipe: str) -> str:
-    """What `recipe` is a setting of: the name up to its last hyphen, so that focal-0.5 and focal-1 are one method."""
+def method_name(recipe: str) -> str:
+    """The method of which `recipe` is a setting: its name up to the last hyphen (focal-0.5 and focal-1 are focal)."""
     return recipe.rpartition("-")[0] or recipe
 
 
-def select_settings(figures: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
-    """Rows of the manifest `selection`: the recipe of each method that is best by each criterion.
+def select_settings(metrics: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
+    """Rows of the manifest `selection`: for each method and criterion, the recipe with the highest validation metric.
 
-    figures: recipe, stage, seed, criterion, value; of a fine-tuned recipe only that stage counts. recipes: in the
-    order of the config; of equals the first is chosen. Seeds are averaged: a setting is chosen, not a network.
+    metrics: columns recipe, stage, seed, criterion, value; only the last stage of a recipe is a candidate. recipes: in
+    the order of the config; the first of equal recipes is chosen. Values are averaged over seeds, because a setting is
+    chosen, not a network.
     """
-    tuned = figures.loc[figures["stage"] == "finetune", "recipe"].unique()
-    last = figures[(figures["stage"] == "finetune") | ~figures["recipe"].isin(tuned)]
+    fine_tuned = metrics.loc[metrics["stage"] == "finetune", "recipe"].unique()
+    last = metrics[(metrics["stage"] == "finetune") | ~metrics["recipe"].isin(fine_tuned)]
     keys = ["criterion", "recipe", "stage"]
     table = last.groupby(keys, as_index=False).agg(validation=("value", "mean"), seeds=("seed", "nunique"))
-    table["method"] = table["recipe"].map(method_of)
+    table["method"] = table["recipe"].map(method_name)
     table["candidates"] = table.groupby(["criterion", "method"])["recipe"].transform("size")
     table["order"] = table["recipe"].map(recipes.index)
     best = table.sort_values(["validation", "order"], ascending=[False, True]).groupby(["criterion", "method"]).head(1)

@@ -1,1 +1,1 @@
-"""From the rows of the plan to shards of images."""
+"""Step generation: load a diffusion model, sample the planned images, encode them and pack them into shards."""

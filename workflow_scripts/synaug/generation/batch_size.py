@@ -1,4 +1,4 @@
-"""How many images to sample together, found by a short trial."""
+"""Find the number of images to sample together by a short trial."""
 
 import logging
 import time
@@ -12,26 +12,28 @@ from synaug.generation.sampling import is_out_of_memory, sample_batch
 
 log = logging.getLogger(__name__)
 
-# More steps would measure the same: one of them and the decoder are what a batch consists of.
+# More steps would give the same order: a batch consists of equal steps and the decoder.
 _STEPS = 2
-_LARGEST = 256
-# A doubling that gains less than this is not worth its memory.
-_GAIN = 1.05
+_MAX_BATCH_SIZE = 256
+# A doubling that gains less speed than this factor is not worth its memory.
+_MIN_GAIN = 1.05
 
 
 def find_batch_size(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarray] | None = None) -> int:
-    """The power of two, 1 to 256, at which `pipeline` makes the most images a second of the kind of `rows`.
+    """The power of two, 1 to 256, at which `pipeline` samples the most images per second with the settings of `rows`.
 
-    Doubles as long as that gains 5 %, memory lasts, and there are so many rows. What is made is thrown away.
+    Doubles as long as that gains 5 %, fits into memory, and is less than twice the number of rows. The images of the
+    trial are discarded.
     """
-    # Not fewer steps than image-to-image leaves any of.
+    # Image-to-image does only the share `strength` of the steps: enough steps that at least two remain.
     steps = int(np.ceil(_STEPS / (rows["strength"].iloc[0] if pd.notna(rows["strength"].iloc[0]) else 1)))
     trial = rows.assign(steps=np.minimum(rows["steps"], steps))
     best, best_speed, size = 1, 0.0, 1
-    while size <= _LARGEST and size < 2 * len(rows):
+    while size <= _MAX_BATCH_SIZE and size < 2 * len(rows):
         batch = trial.iloc[np.arange(size) % len(trial)]
         try:
-            sample_batch(pipeline, batch, size, sources)  # the first of a shape pays for memory and kernels
+            # Not timed: the first batch of a shape allocates memory and loads kernels.
+            sample_batch(pipeline, batch, size, sources)
             start = time.perf_counter()
             sample_batch(pipeline, batch, size, sources)
             speed = size / (time.perf_counter() - start)
@@ -43,7 +45,7 @@ def find_batch_size(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarr
                 torch.cuda.empty_cache()
             break
         log.info("trial: batches of %d: %.1f images/s at %d steps", size, speed, trial["steps"].iloc[0])
-        if speed < _GAIN * best_speed:
+        if speed < _MIN_GAIN * best_speed:
             break
         best, best_speed, size = size, speed, 2 * size
     return best

@@ -1,6 +1,6 @@
-"""Pixels to an image file that says itself, as XMP, that it was generated, by which model, and from what.
+"""Encode pixels as an image file whose XMP metadata says that it was generated, by which model and from what prompt.
 
-The fields are those of the IPTC Photo Metadata Standard 2025.1, which tools know, and `synaug:seed`, which it lacks.
+The fields are those of the IPTC Photo Metadata Standard 2025.1, plus `synaug:seed`, which the standard lacks.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ import pyarrow as pa
 from PIL import Image, PngImagePlugin
 
 from synaug.images.codec import FORMATS
-from synaug.plan.checkpoints import CONTENTS
+from synaug.plan.checkpoints import is_local
 
-# What IPTC calls media that a model trained on others' media has made.
+# The IPTC term for media created by a trained model.
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 NAMESPACES = {
     "x": "adobe:ns:meta/",
@@ -29,23 +29,23 @@ NAMESPACES = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
     "synaug": "synaug:ns/",
 }
-# Characters of each text that are kept. A JPEG has room for 65,502 bytes of XMP, and a character may become six bytes.
-_MOST_PROMPT, _MOST_SYSTEM, _MOST_LICENCE = 9_000, 700, 700
+# Longer texts are cut (characters). A JPEG has room for 65,502 bytes of XMP, and a character may take six bytes.
+_MAX_PROMPT, _MAX_SYSTEM, _MAX_LICENCE = 9_000, 700, 700
 _SETTINGS = {
-    # Level 1 is five times as fast as the default, for a few percent of the size.
+    # Level 1 is five times as fast as the default, and the files are a few percent larger.
     "png": {"format": "PNG", "compress_level": 1},
     "webp": {"format": "WEBP", "lossless": True, "method": 0, "quality": 0, "exact": True},
     # 4:4:4: colours at full resolution.
     "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
 }
-# Characters that XML 1.0 cannot hold in any form.
+# Characters that XML 1.0 cannot represent.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def encode(pixels: np.ndarray, row: Mapping, format: str) -> bytes:
-    """The image file of a uint8 array, H x W x 1 or H x W x 3, with its provenance in it.
+    """The image file of a uint8 array, H x W x 1 or H x W x 3, with its provenance as XMP.
 
-    row: with the columns of the manifest `plan`. format: png or webp (both lossless), or jpeg (quality 95).
+    row: of the manifest `plan`. format: png or webp (both lossless), or jpeg (quality 95).
     The same pixels and row give the same bytes.
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
@@ -60,37 +60,35 @@ def encode(pixels: np.ndarray, row: Mapping, format: str) -> bytes:
     return buffer.getvalue()
 
 
-def relabel(data: bytes, row: Mapping) -> bytes:
-    """The image file `data`, which `encode` made, with the provenance of `row`; its pixels stay as they are.
-
-    For an image that is copied into a plan that names another licence: what `encode` would give for that plan.
-    """
+def replace_provenance(data: bytes, row: Mapping) -> bytes:
+    """The file that `encode` gives for `row`, from the file `data` that it gave for a row with another licence."""
     if row["format"] != "jpeg":
         return encode(_pixels(data), row, row["format"])
-    # Decoding and encoding again would change pixels. `encode` has put one segment with XMP into it.
-    start = data.index(b"\xff\xe1")
-    end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-    body = b"http://ns.adobe.com/xap/1.0/\0" + provenance(row).encode()
-    return data[:start] + b"\xff\xe1" + (2 + len(body)).to_bytes(2, "big") + body + data[end:]
+    # Pillow writes metadata only by encoding the image again, which changes the pixels of a JPEG. The XMP is the only
+    # APP1 segment: marker FF E1, its length in two bytes (from here on, these included), a name, the XMP.
+    before, segment = data.split(b"\xff\xe1", 1)
+    length = int.from_bytes(segment[:2], "big")
+    xmp = b"http://ns.adobe.com/xap/1.0/\0" + provenance(row).encode()
+    return before + b"\xff\xe1" + (2 + len(xmp)).to_bytes(2, "big") + xmp + segment[length:]
 
 
-def relabel_images(images: pa.Table, rows: pd.DataFrame) -> pa.Table:
-    """`images` (columns of the manifest `shard`) under the licences of `rows` (of a plan, in the same order).
+def update_licences(images: pa.Table, rows: pd.DataFrame) -> pa.Table:
+    """`images` (columns of the manifest `shard`) with the licences of `rows` (of a plan, in the same order).
 
-    The licence does not decide what an image shows, and so is not in its id: an image that was made under another one
-    is copied. What changes is its provenance, and with it the columns image, sha256 and licence.
+    The licence decides no pixel, so it is not part of the id, and an image that was made under another licence is
+    copied. Then its provenance changes, and with it the columns image, sha256 and licence.
     """
     old, new = images.column("licence").to_pylist(), rows["licence"].tolist()
-    other = [i for i, (one, two) in enumerate(zip(old, new, strict=True)) if one != two]
-    if not other:
+    changed = [i for i in range(len(rows)) if old[i] != new[i]]
+    if not changed:
         return images
-    made, sums = images.column("image").to_pylist(), images.column("sha256").to_pylist()
-    for i, row in zip(other, rows.iloc[other].to_dict("records"), strict=True):
-        made[i]["bytes"] = relabel(made[i]["bytes"], row)
-        sums[i] = hashlib.sha256(made[i]["bytes"]).hexdigest()
-    for name, values in (("image", made), ("sha256", sums), ("licence", new)):
-        kind = images.schema.field(name).type
-        images = images.set_column(images.column_names.index(name), name, pa.array(values).cast(kind))
+    files, hashes = images.column("image").to_pylist(), images.column("sha256").to_pylist()
+    for i, row in zip(changed, rows.iloc[changed].to_dict("records"), strict=True):
+        files[i]["bytes"] = replace_provenance(files[i]["bytes"], row)
+        hashes[i] = hashlib.sha256(files[i]["bytes"]).hexdigest()
+    for name, values in (("image", files), ("sha256", hashes), ("licence", new)):
+        column_type = images.schema.field(name).type
+        images = images.set_column(images.column_names.index(name), name, pa.array(values).cast(column_type))
     return images
 
 
@@ -100,43 +98,40 @@ def _pixels(data: bytes) -> np.ndarray:
 
 
 def provenance(row: Mapping) -> str:
-    """XMP that says of one image: generated, by which model and version, prompt, seed, licence, image_id.
+    """The XMP of one image: that it was generated, model and version, prompt, seed, licence, image_id.
 
-    A local model is named by the hash of its contents, not by its folder: the same image has the same bytes wherever
-    the folder lies.
+    A local model is named by the hash of its contents, not by its folder: moving the folder changes no byte.
     """
     names = ("model", "model_version", "adapters", "prompt", "negative_prompt", "licence")
-    before, after = _shared(*(row[name] or "" for name in names))
+    before, after = _common_xmp(*(row[name] or "" for name in names))
     return f'{before} synaug:seed="{row["seed"]}" dc:identifier="{row["image_id"]}"{after}'
 
 
-# Thousands of images share a prompt and a model.
-@lru_cache(4096)
-def _shared(
+@lru_cache(4096)  # thousands of images share a prompt and a model
+def _common_xmp(
     model: str, version: str, adapters: str, prompt: str, negative_prompt: str, licence: str
 ) -> tuple[str, str]:
-    """The XMP before and after what differs from image to image."""
-    local = version.startswith(CONTENTS)
-    system = ["diffusers model" if local else model]
-    for one in json.loads(adapters or "[]"):
-        name = one["version"] if one["version"].startswith(CONTENTS) else f"{one['model']}@{one['version']}"
-        system.append(f"{one['kind']} {name}")
-    said = f"{prompt} [negative: {negative_prompt}]" if negative_prompt else prompt
-    spaces = " ".join(f'xmlns:{name}="{uri}"' for name, uri in NAMESPACES.items() if name not in ("x", "rdf"))
+    """The XMP before and after the fields that differ from image to image."""
+    system = ["diffusers model" if is_local(version) else model]
+    for adapter in json.loads(adapters or "[]"):
+        source = "" if is_local(adapter["version"]) else f"{adapter['model']}@"
+        system.append(f"{adapter['kind']} {source}{adapter['version']}")
+    prompts = f"{prompt} [negative: {negative_prompt}]" if negative_prompt else prompt
+    namespaces = " ".join(f'xmlns:{name}="{uri}"' for name, uri in NAMESPACES.items() if name not in ("x", "rdf"))
     before = (
         f'<x:xmpmeta xmlns:x="{NAMESPACES["x"]}"><rdf:RDF xmlns:rdf="{NAMESPACES["rdf"]}">'
-        f'<rdf:Description rdf:about="" {spaces} Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"'
-        f" Iptc4xmpExt:AISystemUsed={_attribute(' + '.join(system)[:_MOST_SYSTEM])}"
+        f'<rdf:Description rdf:about="" {namespaces} Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"'
+        f" Iptc4xmpExt:AISystemUsed={_attribute(' + '.join(system)[:_MAX_SYSTEM])}"
         f" Iptc4xmpExt:AISystemVersionUsed={_attribute(version)}"
-        f" Iptc4xmpExt:AIPromptInformation={_attribute(said[:_MOST_PROMPT])}"
+        f" Iptc4xmpExt:AIPromptInformation={_attribute(prompts[:_MAX_PROMPT])}"
     )
     rights = ""
     if licence:
-        text = _attribute(licence[:_MOST_LICENCE])[1:-1]
+        text = _attribute(licence[:_MAX_LICENCE])[1:-1]
         rights = f'<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">{text}</rdf:li></rdf:Alt></dc:rights>'
     return before, f">{rights}</rdf:Description></rdf:RDF></x:xmpmeta>"
 
 
 def _attribute(text: str) -> str:
-    """`text` as an XML attribute value, quotes around it; line ends and tabs survive as they are."""
+    """`text` as a quoted XML attribute value; line ends and tabs are kept."""
     return quoteattr(_ILLEGAL.sub("\ufffd", text), {"\t": "&#9;", "\n": "&#10;", "\r": "&#13;"})

@@ -1,4 +1,4 @@
-"""Images outside the plan's shards: those of a preview, and those that networks are probed with."""
+"""Synthetic images outside the shards of a plan: preview images and probe images."""
 
 from pathlib import Path
 
@@ -6,24 +6,24 @@ import pandas as pd
 
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
-from synaug.plan.estimate import stored_files
+from synaug.plan.shards import files_with_images
 
 
 def generate_extra_images(
     rows: pd.DataFrame, real: str | None, out: Path, batch_size: int, compile: bool, threads: int
 ) -> None:
-    """Make the images of `rows` (of the manifest `plan`) into `out`, a manifest `shard` in results/<experiment>/.
+    """Write the images of `rows` (manifest `plan`) as one file with the schema of a shard.
 
-    Images that exist anywhere in results/ are copied, and `generate_shard` copies those made here. real: the manifest
-    of this name, for image-to-image. batch_size, compile, threads: as for `generate_shard`. Time and energy go to
-    <out>.json beside it.
+    Images that exist in any experiment are copied, and later shards copy the images of this file.
+    real: the manifest of this name, for image-to-image. out: results/<experiment>/<name>.parquet. What sampling used is
+    written to <name>.json in the same folder. batch_size, compile, threads: see `generate_shard`.
     """
     generate_shard(
         rows,
         batch_size,
         out,
         out.parent / "work" / out.stem,
-        [path for path in stored_files(out.parents[1]) if path != out],
+        [path for path in files_with_images(out.parents[1].glob("*")) if path != out],
         threads,
         compile=compile,
         sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,

@@ -1,53 +1,65 @@
-"""No two runs make the same shard at the same time: the second waits, and copies what the first one made.
+"""A lock per shard: a second run that wants the same images waits, then copies what the first run made.
 
-Snakemake keeps two runs off the same file, but the same images may be wanted for two experiments, which are two files.
+Snakemake keeps two runs from writing the same file, but two experiments may want the same images in different files.
 """
 
 import fcntl
 import logging
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
+
+from synaug.runtime.files import open_lock_file
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def one_at_a_time(results: Path, shard: str) -> Generator[None]:
-    """Inside the block no other process that shares the folder `results` is in it for this `shard`.
+def shard_lock(results: Path, shard: str) -> Generator[None]:
+    """Inside the block no other process with the same folder `results` is inside it for the same `shard`.
 
-    The lock is held by the kernel for as long as the process lives, so a killed job leaves none. On a file system
-    without locks two runs may make the same images, each its own files: the second for nothing, neither wrongly.
+    The kernel holds the lock for as long as the process lives, so a killed job releases it. If the file cannot be
+    locked (some network file systems have no locks), a warning is logged and two runs may make the same images, each in
+    its own file: wasted work, but no wrong result.
     """
     path = results / ".locks" / shard
-    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(path, shard)
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): another run may make the same images", path, error.strerror)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            path.unlink(missing_ok=True)
+            lock.close()
+
+
+def _acquire(path: Path, shard: str) -> TextIO:
+    """The locked file at `path`; waits until no other process holds its lock."""
     while True:
-        with path.open("w") as lock:
-            try:
-                _take(lock, shard)
-            except OSError as error:
-                log.warning("%s cannot be locked (%s): another run may make the same images", path, error.strerror)
-                yield
-                return
-            # Whoever held it before has deleted it, and a third one may hold a new file of this name.
-            if _is_still(path, lock):
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
+        with ExitStack() as closed_unless_kept:
+            lock = closed_unless_kept.enter_context(open_lock_file(path))
+            _flock(lock, shard)
+            # The process that held the lock before has deleted the file, and a third one may hold a new file.
+            if _is_file_at(path, lock):
+                closed_unless_kept.pop_all()
+                return lock
 
 
-def _take(lock, shard: str) -> None:
+def _flock(lock: TextIO, shard: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        log.info("another run makes shard %s just now: waiting for it", shard)
+        log.info("another run makes shard %s: waiting for it", shard)
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def _is_still(path: Path, lock) -> bool:
+def _is_file_at(path: Path, lock: TextIO) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(lock.fileno()))
     except FileNotFoundError:

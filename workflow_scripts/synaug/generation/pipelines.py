@@ -1,4 +1,4 @@
-"""Loading a diffusers checkpoint and its adapters: a local folder or a hub id, always by the same code."""
+"""Load a diffusers checkpoint and its adapters, from a local folder or the hub."""
 
 import inspect
 import json
@@ -11,30 +11,31 @@ from pathlib import Path
 import torch
 
 from synaug.config import Adapter
-from synaug.plan.checkpoints import CONTENTS, adapter_files, adapter_version, model_version
+from synaug.plan.checkpoints import adapter_files, adapter_version, is_local, model_version
 from synaug.runtime.errors import UserError
 
 
 def load_pipeline(row: Mapping, device: str, compile: bool = False):
     """A diffusers pipeline on `device`, ready for `sampling.sample`.
 
-    row: one row of the manifest `plan` or `shard`; its columns pipeline, model, model_version, adapters, scheduler and
-    dtype say what is loaded. compile: compile the repeated blocks of the denoiser (`torch.compile`).
-    Safetensors only, no code from the checkpoint, and no built-in safety checker: it blackens images, which
-    `screening.safety` does openly.
-    Raises UserError if something cannot be loaded, is not what was planned, or the scheduler does not exist.
+    row: one row of the manifest `plan` or `shard`; the columns pipeline, model, model_version, adapters, scheduler and
+    dtype decide what is loaded. compile: compile the repeated blocks of the denoiser (`torch.compile`).
+    Only safetensors are loaded, and no code from the checkpoint. Safety checkers of a checkpoint are not loaded: they
+    silently turn images black, while `screening.safety` rejects images with a recorded reason.
+    Raises UserError if the model or an adapter cannot be loaded or differs from the planned one, and if the scheduler
+    does not exist.
     """
     import diffusers
     from diffusers.utils import logging
 
     logging.set_verbosity_error()
     model, version = row["model"], row["model_version"]
-    local = version.startswith(CONTENTS)
+    local = is_local(version)
     if local and not os.path.isdir(model):
-        raise UserError(f"generation.model: {model}: no such folder (the model that was planned lay there)")
+        raise UserError(f"generation.model: {model}: no such folder; the plan expects the model there")
     if local and model_version(model, None) != version:
-        raise UserError(f"{model}: is not the model that was planned (its files have changed); run the workflow again")
-    kinds = {
+        raise UserError(f"{model}: its files have changed since the plan was made; run the workflow again")
+    pipeline_classes = {
         "text-to-image": diffusers.AutoPipelineForText2Image,
         "image-to-image": diffusers.AutoPipelineForImage2Image,
         "class-conditional": diffusers.DiTPipeline,
@@ -46,14 +47,14 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
         "local_files_only": local,
     }
     try:
-        stored = diffusers.DiffusionPipeline.load_config(model, revision=settings["revision"], local_files_only=local)
-        if "safety_checker" in stored:
+        index = diffusers.DiffusionPipeline.load_config(model, revision=settings["revision"], local_files_only=local)
+        if "safety_checker" in index:
             settings |= {"safety_checker": None, "requires_safety_checker": False}
-        # What a checkpoint was saved without (the third text encoder of SD3, say) it is loaded without.
-        settings |= {name: None for name, value in stored.items() if isinstance(value, list) and value == [None, None]}
-        pipeline = kinds[row["pipeline"]].from_pretrained(model, **settings)
+        # Parts that a checkpoint was saved without, for example the third text encoder of SD3.
+        settings |= {name: None for name, value in index.items() if isinstance(value, list) and value == [None, None]}
+        pipeline = pipeline_classes[row["pipeline"]].from_pretrained(model, **settings)
     except Exception as error:
-        # Whatever is wrong with a folder or the network, loaders say it with many kinds of exceptions.
+        # The loaders raise many types of exceptions for a faulty folder or a missing network.
         where = "" if local else f" (revision {version}; is there a network, and are its weights safetensors?)"
         raise UserError(f"generation.model: {model}{where} cannot be loaded: {_first_line(error)}") from error
     if row["scheduler"]:
@@ -76,63 +77,63 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
 
 
 class _EncodeOnce:
-    """Stands in for `encode_prompt` of any pipeline: each prompt is encoded once, and alone.
+    """Replaces `encode_prompt` of a pipeline: each prompt is encoded once, and in a batch of its own.
 
-    Alone, so that the embedding of a prompt does not depend on which others are in the batch. Only the last `keep`
-    prompts are kept (embeddings of large text encoders take megabytes): rows come sorted by prompt.
+    So the embedding of a prompt does not depend on the other prompts of a batch. Only the last `keep` prompts are kept
+    (embeddings of large text encoders take megabytes), which is enough because rows are sorted by prompt.
     """
 
     def __init__(self, encode, keep: int = 256) -> None:
         self.encode, self.keep = encode, keep
         self.signature = inspect.signature(encode)
-        self.known: OrderedDict = OrderedDict()
+        self.embeddings: OrderedDict = OrderedDict()
 
     def __call__(self, *args, **kwargs):
-        given = self.signature.bind(*args, **kwargs).arguments
-        prompts = given["prompt"]
+        arguments = self.signature.bind(*args, **kwargs).arguments
+        prompts = arguments["prompt"]
         if not isinstance(prompts, list):
-            return self.encode(**given)
-        rows = [self._one(given, i) for i in range(len(prompts))]
-        # Tensors with one row belong to the prompt; what has none (position ids of Flux) is the same for all.
+            return self.encode(**arguments)
+        rows = [self._encode_prompt(arguments, i) for i in range(len(prompts))]
+        # Tensors with one row belong to the prompt; others (position ids of Flux) are the same for all prompts.
         return tuple(
             torch.cat(column) if torch.is_tensor(column[0]) and len(column[0]) == 1 else column[0]
             for column in zip(*rows, strict=True)
         )
 
-    def _one(self, given: dict, i: int) -> tuple:
-        count = len(given["prompt"])
-        # prompt, prompt_2, negative_prompt ...: one text for each image. Other lists (Sana's instructions) are shared.
-        own = {
+    def _encode_prompt(self, arguments: dict, i: int) -> tuple:
+        count = len(arguments["prompt"])
+        # prompt, prompt_2, negative_prompt ...: one text per image. Other lists (Sana's instructions) are shared.
+        arguments = {
             name: [value[i]] if "prompt" in name and isinstance(value, list) and len(value) == count else value
-            for name, value in given.items()
+            for name, value in arguments.items()
         }
-        key = repr(sorted(own.items(), key=lambda item: item[0]))
-        if key not in self.known:
-            self.known[key] = self.encode(**own)
-        self.known.move_to_end(key)
-        while len(self.known) > self.keep:
-            self.known.popitem(last=False)
-        return self.known[key]
+        key = repr(sorted(arguments.items(), key=lambda item: item[0]))
+        if key not in self.embeddings:
+            self.embeddings[key] = self.encode(**arguments)
+        self.embeddings.move_to_end(key)
+        while len(self.embeddings) > self.keep:
+            self.embeddings.popitem(last=False)
+        return self.embeddings[key]
 
 
 def _scheduler(name: str):
     import diffusers
 
-    found = getattr(diffusers, name, None)
-    if not (inspect.isclass(found) and issubclass(found, diffusers.SchedulerMixin)):
+    scheduler = getattr(diffusers, name, None)
+    if not (inspect.isclass(scheduler) and issubclass(scheduler, diffusers.SchedulerMixin)):
         raise UserError(f"generation.scheduler: diffusers has no scheduler {name!r}; see diffusers.schedulers")
-    return found
+    return scheduler
 
 
 def _load_adapters(pipeline, planned: list[dict]) -> None:
-    """Load the adapters, as they stand in the plan's column `adapters`, and check that they are the planned ones."""
+    """Load the adapters of the plan's column `adapters`. Raises UserError if one has changed since it was planned."""
     scales = {}
-    for number, one in enumerate(planned):
-        version = one["version"]
-        local = version.startswith(CONTENTS)
-        adapter = Adapter.model_validate({name: value for name, value in one.items() if name != "version"})
+    for number, description in enumerate(planned):
+        version = description["version"]
+        local = is_local(version)
+        adapter = Adapter.model_validate({name: value for name, value in description.items() if name != "version"})
         if local and adapter_version(adapter) != version:
-            raise UserError(f"{adapter.model}: is not the adapter that was planned; run the workflow again")
+            raise UserError(f"{adapter.model}: the adapter has changed since the plan was made; run the workflow again")
         if adapter.kind == "lora" and find_spec("peft") is None:
             raise UserError("generation.adapters: kind lora needs the package peft: pip install synaug[lora]")
         model, file = adapter.model, adapter.file
@@ -150,7 +151,7 @@ def _load_adapters(pipeline, planned: list[dict]) -> None:
         except Exception as error:
             raise UserError(f"generation.adapters: {adapter.model} cannot be loaded: {_first_line(error)}") from error
     if scales:
-        # Put into the weights, they cost nothing while sampling.
+        # Merged into the weights, they cost no time while sampling.
         pipeline.set_adapters(list(scales), list(scales.values()))
         pipeline.fuse_lora(adapter_names=list(scales))
         pipeline.unload_lora_weights()

@@ -1,4 +1,4 @@
-"""The sampling loop: rows of the plan in, pixels out."""
+"""The sampling loop: from rows of the plan to pixels."""
 
 import inspect
 import logging
@@ -13,8 +13,8 @@ from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Columns in which the rows of one batch must not differ.
-_ALIKE = ["size", "stored_size", "color", "format", "steps", "guidance", "strength", "negative_prompt"]
+# The rows of one batch agree in these columns.
+_BATCH_COLUMNS = ["size", "stored_size", "color", "format", "steps", "guidance", "strength", "negative_prompt"]
 
 
 def sample(
@@ -23,15 +23,15 @@ def sample(
     """Yield (rows of a batch, their pixels: uint8, N x stored_size x stored_size x channels), batch by batch.
 
     rows: of the plan, all of one model. sources: for image-to-image, image_id -> uint8, size x size x 3.
-    The rows yielded have a column `batch_size` with the size that was sampled with: out of memory, it is halved.
+    The rows that are yielded have a column `batch_size` with the size that was used: it is halved when memory runs out.
 
-    Every image has a random generator of its own, on the CPU, every prompt is encoded alone, and every batch has the
-    same shape (the last one is padded with copies that are thrown away): an image depends neither on the device's
-    random numbers nor on its neighbours.
-    Raises UserError if the model cannot make what the rows ask for.
+    Every image has its own random generator, on the CPU; every prompt is encoded on its own; and every batch has the
+    same shape (the last one is padded with copies that are discarded). So an image depends neither on the random
+    numbers of the device nor on the other images of its batch.
+    Raises UserError if the model cannot sample with the settings of the rows.
     """
-    for _, alike in rows.groupby(_ALIKE, sort=True, dropna=False):
-        # Sorted by prompt, so that each is encoded once and need not be kept.
+    for _, alike in rows.groupby(_BATCH_COLUMNS, sort=True, dropna=False):
+        # Sorted by prompt: each prompt is encoded once, and few embeddings have to be kept.
         alike = alike.sort_values(["prompt", "seed"], kind="stable")
         start = 0
         while start < len(alike):
@@ -47,7 +47,7 @@ def sample(
                         "size, half precision, or a device with more memory"
                     ) from None
                 batch_size //= 2
-                log.warning("out of memory: going on with batches of %d", batch_size)
+                log.warning("out of memory: continuing with batches of %d", batch_size)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
@@ -56,7 +56,7 @@ def sample(
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` is what torch raises when a device (CUDA, MPS, CPU) has no memory left."""
+    """Whether torch raised `error` because a device (CUDA, MPS, CPU) has no memory left."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error)
@@ -69,29 +69,29 @@ def is_out_of_memory(error: Exception) -> bool:
 def sample_batch(
     pipeline, batch: pd.DataFrame, batch_size: int, sources: Mapping[str, np.ndarray] | None = None
 ) -> np.ndarray:
-    """Pixels (as those of `sample`) of the rows `batch`: up to `batch_size`, alike in all but prompt, seed, source."""
+    """Pixels (as in `sample`) of `batch`: at most `batch_size` rows that differ only in prompt, seed and source."""
     padded = batch.iloc[np.minimum(np.arange(batch_size), len(batch) - 1)]
     settings = call_settings(pipeline, padded, sources)
     try:
         images = pipeline(**settings).images
-    except ValueError as error:  # what the pipelines' own checks of their arguments raise
+    except ValueError as error:  # raised by the pipeline's checks of its arguments
         raise UserError(f"generation: {type(pipeline).__name__}: {' '.join(str(error).split())}") from error
     first, size = batch.iloc[0], batch["size"].iloc[0]
     if tuple(images.shape[-2:]) != (size, size):
-        made = f"{images.shape[-1]} x {images.shape[-2]}"
+        width, height = images.shape[-1], images.shape[-2]
         raise UserError(
-            f"generation.size: the model makes {made} pixels when {size} x {size} are asked for; set size so"
+            f"generation.size: the model makes {width} x {height} pixels instead of {size} x {size}; set size to that"
         )
     return to_uint8(images, int(first["stored_size"]), first["color"])[: len(batch)]
 
 
 def call_settings(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarray] | None = None) -> dict:
-    """Arguments of `pipeline(...)` for `rows`, which agree in all but prompt, seed and source.
+    """Arguments of `pipeline(...)` for `rows`, which differ only in prompt, seed and source.
 
-    Only arguments that the pipeline has are passed; raises UserError where one that it lacks would be needed.
+    Optional arguments are passed only to pipelines that have them. Raises UserError if the pipeline lacks a needed one.
     """
     first = rows.iloc[0]
-    known = set(inspect.signature(type(pipeline).__call__).parameters)
+    parameters = set(inspect.signature(type(pipeline).__call__).parameters)
     settings = {
         "num_inference_steps": int(first["steps"]),
         "guidance_scale": float(first["guidance"]),
@@ -108,40 +108,40 @@ def call_settings(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarray
         if pipeline.vae.config.in_channels == 1:
             images = images.mean(1, keepdim=True)
         settings |= {"image": images, "strength": float(first["strength"])}
-    if "height" in known:
+    if "height" in parameters:
         settings |= {"height": int(first["size"]), "width": int(first["size"])}
     if first["negative_prompt"]:
-        if "negative_prompt" not in known:
+        if "negative_prompt" not in parameters:
             raise UserError(f"prompts.negative: {type(pipeline).__name__} has no negative prompt; leave it empty")
         settings["negative_prompt"] = [first["negative_prompt"]] * len(rows)
-    # PixArt and Sana would sample at the size they were trained at, and scale.
-    settings |= {name: False for name in ("use_resolution_binning", "clean_caption") if name in known}
+    # Otherwise PixArt and Sana sample at a size they were trained with, and scale the image.
+    settings |= {name: False for name in ("use_resolution_binning", "clean_caption") if name in parameters}
     return settings
 
 
 def class_number(pipeline, prompt: str) -> int:
-    """The class of a class-conditional model that `prompt` names, by number or by one of the model's own words."""
+    """The class of a class-conditional model that `prompt` names: a number, or one of the model's words for it."""
     labels = getattr(pipeline, "labels", {}) or {}
     count = pipeline.transformer.config.num_embeds_ada_norm
     if prompt in labels:
         return labels[prompt]
     if prompt.isdigit() and int(prompt) < count:
         return int(prompt)
-    known = f"words such as {', '.join(sorted(labels)[:3])}, or " if labels else ""
+    words = f"words such as {', '.join(sorted(labels)[:3])}, or " if labels else ""
     raise UserError(
-        f"prompts: {prompt!r} is no class of the model; it knows {known}numbers from 0 to {count - 1}: say with "
-        "prompts.names which of them stands for each class, and use the template '{label}'"
+        f"prompts: {prompt!r} is no class of the model; it knows {words}numbers from 0 to {count - 1}: give each class "
+        "one of them in prompts.names, and use the template '{label}'"
     )
 
 
 def to_uint8(images: torch.Tensor, size: int, color: str) -> np.ndarray:
     """Float images in 0 to 1 (N x 1 or 3 x H x W) to uint8, N x size x size x channels, computed on their device.
 
-    Scaled down with antialiasing (bicubic, as the real images are). A NaN becomes 0: screening finds it as blank.
+    Scaled with antialiasing (bicubic, like the real images). A NaN becomes 0; screening rejects such images as blank.
     """
     images = images.float().nan_to_num()
     if color == "grey" and images.shape[1] == 3:
-        # ITU-R 601 luma, the weights of Pillow's conversion of the real images.
+        # ITU-R 601 luma: the weights that Pillow converts the real images with.
         images = (images * images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
     elif color == "rgb" and images.shape[1] == 1:
         images = images.expand(-1, 3, -1, -1)

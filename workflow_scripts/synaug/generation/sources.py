@@ -12,21 +12,23 @@ from synaug.runtime.errors import UserError
 
 
 class RealImages(Mapping):
-    """image_id -> uint8, size x size x 3. Encoded images are kept, and decoded when they are asked for."""
+    """image_id -> uint8, size x size x 3. The encoded images are kept in memory and decoded on access."""
 
-    def __init__(self, real: Path, image_ids: Iterable[str], size: int) -> None:
-        """Read the images `image_ids` of the manifest `real`. Raises UserError if one is not there."""
+    def __init__(self, real: str | Path, image_ids: Iterable[str], size: int) -> None:
+        """Read the images `image_ids` of the manifest `real`. Raises UserError if one is missing."""
         self.size = size
         wanted = set(image_ids)
         rows = read_located("real", real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", wanted)])
         rows = rows.drop_duplicates("image_id").reset_index(drop=True)
         if missing := wanted - set(rows["image_id"]):
             raise UserError(
-                f"{real}: has no image {min(missing)}, from which one is to be made; run the workflow again"
+                f"{real}: has no image {min(missing)}, which a synthetic image starts from; run the workflow again"
             )
         names = rows["image_id"].tolist()
         self.encoded = {
-            names[i]: data for some, images in read_encoded(rows) for i, data in zip(some, images, strict=True)
+            names[i]: data
+            for positions, images in read_encoded(rows)
+            for i, data in zip(positions, images, strict=True)
         }
 
     def __getitem__(self, image_id: str) -> np.ndarray:

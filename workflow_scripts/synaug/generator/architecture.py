@@ -1,7 +1,6 @@
 """The parts of a small latent diffusion model, in the classes of Stable Diffusion, sized for small images.
 
-Nothing here is special to this project when it comes to loading: the parts are saved in the usual folder layout and
-the stock `StableDiffusionPipeline` runs them.
+The parts are saved in the usual folder layout, and the stock `StableDiffusionPipeline` loads and runs them.
 """
 
 import json
@@ -18,9 +17,9 @@ MIN_TOKENS, MAX_TOKENS = 24, 77
 
 
 def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """A byte-level CLIP tokenizer whose merges are learnt from `captions`; every other text tokenizes too, as bytes.
+    """A byte-level CLIP tokenizer whose merges are learnt from `captions`; any other text is tokenized as bytes.
 
-    Its length is that of the longest caption with a margin, between 24 and 77 tokens.
+    `model_max_length` is the length of the longest caption, rounded up to a multiple of 8, between 24 and 77 tokens.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -39,7 +38,7 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
     learner.train_from_iterator([caption.lower() for caption in captions], trainer)
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]][:MAX_MERGES]
     tokens = [*alphabet, *(character + "</w>" for character in alphabet)]
-    # Two merges can make the same word (a+bc, ab+c): a token stands in the vocabulary once.
+    # Two merges can give the same word (a+bc, ab+c): the vocabulary holds each token once.
     tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges), START, END]))
     tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
     longest = max(len(ids) for ids in tokenizer(captions).input_ids)
@@ -48,7 +47,7 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 64, layers: int = 2) -> CLIPTextModel:
-    """A CLIP text encoder of `layers` layers, `width` channels (a multiple of 16), for the ids of `tokenizer`."""
+    """A CLIP text encoder for `tokenizer`, with `layers` layers and `width` channels (a multiple of 16)."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -68,8 +67,8 @@ def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 64, layers: int = 
 def build_autoencoder(size: int, channels: int, width: int = 16, latent_channels: int = 8) -> AutoencoderKL:
     """An autoencoder of `size` x `size` images with `channels` channels.
 
-    Its latents have a quarter of the side (an eighth from 128 pixels on). `width` counts the channels at full
-    resolution; further levels have twice as many.
+    The side of its latents is a quarter of `size`, from 128 pixels on an eighth. width: channels at full resolution;
+    lower resolutions have twice as many.
     """
     levels = 3 if size < 128 else 4
     return AutoencoderKL(
@@ -80,10 +79,10 @@ def build_autoencoder(size: int, channels: int, width: int = 16, latent_channels
         block_out_channels=[width] + [2 * width] * (levels - 1),
         layers_per_block=1,
         latent_channels=latent_channels,
-        # With one group the channels keep their relative strength, and grey levels are learnt twice as fast.
+        # One group keeps the relative strength of the channels: grey levels are learnt twice as fast.
         norm_num_groups=1,
         sample_size=size,
-        # The latents are normalised when the autoencoder is trained, so nothing is left to scale.
+        # `normalise_latents` puts the scale into the weights.
         scaling_factor=1.0,
         mid_block_add_attention=False,
         force_upcast=False,
@@ -93,8 +92,8 @@ def build_autoencoder(size: int, channels: int, width: int = 16, latent_channels
 def build_denoiser(latent_size: int, latent_channels: int, text_width: int, width: int = 96) -> UNet2DConditionModel:
     """A U-Net over `latent_size` x `latent_size` latents with cross-attention to text of `text_width` channels.
 
-    It halves the side down to about 4. `width`, a multiple of 16, counts the channels of the two outer levels;
-    further levels have twice as many. The outermost level has no attention: there it costs most and gives least.
+    It halves the side down to about 4. width: channels of the two outer levels, a multiple of 16; inner levels have
+    twice as many. The outermost level has no attention: it costs most and helps least there.
     """
     levels = max(2, round(math.log2(latent_size / 4)) + 1)
     widths = [width, width] + [2 * width] * (levels - 2)
@@ -107,7 +106,7 @@ def build_denoiser(latent_size: int, latent_channels: int, text_width: int, widt
         block_out_channels=widths,
         layers_per_block=1,
         cross_attention_dim=text_width,
-        # By a naming slip of the library this is the number of heads.
+        # Despite its name this is the number of heads (an old naming error of diffusers).
         attention_head_dim=[max(1, channels // 32) for channels in widths],
         norm_num_groups=16,
         use_linear_projection=True,
@@ -118,9 +117,9 @@ def build_denoiser(latent_size: int, latent_channels: int, text_width: int, widt
 def build_scheduler() -> DPMSolverMultistepScheduler:
     """The solver saved with the model: second order, and a cosine schedule that ends in pure noise.
 
-    Without zero terminal signal-to-noise ratio the model would never see in training what sampling starts from.
-    Steps are equal in log-SNR (Lu et al. 2022), with Heun's form of the second order: eight steps equal in time lose a
-    quarter of the images' variance, and with it some of what a classifier learns from them (docs/decisions.md).
+    Without zero terminal signal-to-noise ratio (SNR) the model would never be trained on the pure noise that sampling
+    starts from. Steps are equal in log-SNR (Lu et al. 2022), with the second order in Heun's form: eight steps equal in
+    time lose a quarter of the images' variance, and a classifier trained on them is less accurate (docs/decisions.md).
     """
     return DPMSolverMultistepScheduler(
         beta_schedule="squaredcos_cap_v2",
@@ -129,12 +128,12 @@ def build_scheduler() -> DPMSolverMultistepScheduler:
         timestep_spacing="trailing",
         use_lu_lambdas=True,
         solver_type="heun",
-        steps_offset=1,  # without effect for this spacing, but the pipeline warns about 0
+        steps_offset=1,  # has no effect with this spacing, but the pipeline warns about 0
     )
 
 
 def assemble(tokenizer, text_encoder, autoencoder, denoiser) -> StableDiffusionPipeline:
-    """Put the parts together with `build_scheduler()`; no safety checker, no feature extractor."""
+    """The pipeline of the parts and `build_scheduler()`, without safety checker and feature extractor."""
     return StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,

@@ -116,15 +116,15 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
     try:
         names = pq.read_schema(path).names
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the workflow to make it") from None
+        raise UserError(f"{path}: no such file", advice="run the workflow to make it") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: is not a readable Parquet file ({error}); delete it and run again") from None
+        raise UserError(f"{path}: is not a readable Parquet file ({error})", advice="delete it and run again") from None
     wanted = list(columns or SCHEMAS[kind].names)
     missing = [name for name in wanted if name not in names]
     defaults = {name: SCHEMAS[kind].field(name).metadata.get(b"default") for name in missing}
     if None in defaults.values():
         lacking = ", ".join(name for name, default in defaults.items() if default is None)
-        raise UserError(f"{path}: has no column {lacking}; delete it and run again")
+        raise UserError(f"{path}: has no column {lacking}", advice="delete it and run again")
     try:
         there = [name for name in wanted if name in names]
         table = pq.read_table(path, columns=there, filters=filters, partitioning=None)
@@ -133,7 +133,7 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
             table = table.append_column(SCHEMAS[kind].field(name), values)
         return table.select(wanted) if defaults else table
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: is damaged ({error}); delete it and run again") from None
+        raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
 
 
 def with_group(rows: pd.DataFrame) -> pd.DataFrame:

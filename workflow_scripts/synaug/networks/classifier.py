@@ -111,5 +111,5 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
             model = Classifier(**json.loads(file.metadata()["synaug"]))
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except Exception as error:
-        raise UserError(f"{path}: is not a classifier of synaug ({error}); delete it and run again") from None
+        raise UserError(f"{path}: is not a classifier of synaug ({error})", advice="delete it and run again") from None
     return model

@@ -55,15 +55,19 @@ def load_pretrained_body(
     """
     library, _, name = backbone.partition("/")
     if weights is not True and not os.path.isfile(weights):
-        raise UserError(f"pretrained: {weights} does not exist; give a safetensors file of {backbone}, or true")
+        raise UserError(
+            f"pretrained: {weights} does not exist", advice=f"give a safetensors file of {backbone}, or true"
+        )
     try:
         if library == "timm":
             mean, std = _load_timm(body, name, channels, size, weights)
         else:
             mean, std = _load_torchvision(body[-1], name, weights)
     except Exception as error:  # no connection, weights of another network, a damaged file
-        problem = "cannot be downloaded; offline, give a safetensors file" if weights is True else "do not fit"
-        raise UserError(f"pretrained: the weights of {backbone} {problem} ({_first_line(error)[:200]})") from None
+        problem = "cannot be downloaded" if weights is True else "do not fit"
+        advice = "offline, give a safetensors file" if weights is True else f"give weights of {backbone}"
+        problem = f"pretrained: the weights of {backbone} {problem} ({_first_line(error)[:200]})"
+        raise UserError(problem, advice=advice) from None
     if channels == 1:
         mean, std = [sum(mean) / 3], [sum(std) / 3]
     mean, std = (255 * torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))

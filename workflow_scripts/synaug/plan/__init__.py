@@ -1,1 +1,1 @@
-"""Step plan: targets, prompts, the row of every wanted image, its shard, the cost estimate and the preview."""
+"""Step plan: images per cell, their prompts, one row per wanted image, its shard, the cost estimate and the preview."""

@@ -1,4 +1,4 @@
-"""Which files a checkpoint and its adapters are, and the version that their images are known by."""
+"""The files of a generator and of its adapters, and the version that goes into the ids of their images."""
 
 import json
 from pathlib import Path
@@ -7,24 +7,29 @@ from synaug.config import Adapter
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import file_hash, text_hash
 
-# Begins the version of a local model, which is a hash.
-CONTENTS = "sha256:"
-# File endings that decide what a checkpoint computes.
-_MODEL_FILES = (".json", ".safetensors", ".txt", ".model")
+# Prefix of the version of a local model, which is a hash of its files.
+_HASH_PREFIX = "sha256:"
+# Suffixes of the files that decide what a checkpoint computes.
+_MODEL_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+
+
+def is_local(version: str) -> bool:
+    """Whether `version` (of `model_version` or `adapter_version`) belongs to local files, not to a hub id."""
+    return version.startswith(_HASH_PREFIX)
 
 
 def model_version(model: str, revision: str | None) -> str:
     """Local folder: hash of its contents; hub id: the revision. Raises UserError as `model_files` does."""
     files = model_files(model, revision)
     if not files:
-        assert revision is not None  # or model_files had refused it
+        assert revision is not None  # `model_files` has checked it
         return revision
     contents = [[str(Path(file).relative_to(model)), file_hash(file)] for file in files]
-    return CONTENTS + text_hash(contents)[:24]
+    return _HASH_PREFIX + text_hash(contents)[:24]
 
 
 def model_files(model: str, revision: str | None) -> list[str]:
-    """The files of a local model that decide what it computes, sorted; of a hub id: none.
+    """The files of a local model that decide what it computes, sorted; empty for a hub id.
 
     Raises UserError for a folder that is no checkpoint, and for a hub id without a revision.
     """
@@ -32,11 +37,11 @@ def model_files(model: str, revision: str | None) -> list[str]:
     if not folder.is_dir():
         if revision is None:
             raise UserError(
-                f"generation.model: {model!r} is no folder here, and for a hub model generation.revision (a commit of "
-                "its page) is needed, or its images could not be made again"
+                f"generation.model: {model!r} is not a local folder, and a hub model needs generation.revision (a "
+                "commit of its page), or its images could not be reproduced"
             )
         return []
-    files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_FILES)
+    files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_SUFFIXES)
     if not (folder / "model_index.json").is_file():
         raise UserError(f"generation.model: {model} has no model_index.json; give a folder in the diffusers layout")
     if not any(file.endswith(".safetensors") for file in files):
@@ -44,29 +49,30 @@ def model_files(model: str, revision: str | None) -> list[str]:
     return files
 
 
-def adapters_text(adapters: list[Adapter]) -> str:
-    """What an image's row says of its adapters: JSON with their kind, version, file, scale and token; none: empty.
+def adapters_json(adapters: list[Adapter]) -> str:
+    """The column `adapters` of an image's row: JSON with kind, version, file, scale and token of each; none: empty.
 
-    The version is that of `model_version`. Raises UserError if an adapter is not to be found.
+    The version is that of `adapter_version`. Raises UserError if an adapter is missing.
     """
     if not adapters:
         return ""
-    return json.dumps(
-        [one.model_dump(exclude={"revision"}) | {"version": adapter_version(one)} for one in adapters], sort_keys=True
-    )
+    descriptions = [
+        adapter.model_dump(exclude={"revision"}) | {"version": adapter_version(adapter)} for adapter in adapters
+    ]
+    return json.dumps(descriptions, sort_keys=True)
 
 
 def adapter_version(adapter: Adapter) -> str:
-    """Local file or folder: hash of its safetensors; hub id: the revision. Raises UserError if there is neither."""
+    """Local file or folder: hash of its weights; hub id: the revision. Raises UserError as `adapter_files` does."""
     files = adapter_files(adapter)
     if not files:
-        assert adapter.revision is not None  # or adapter_files had refused it
+        assert adapter.revision is not None  # `adapter_files` has checked it
         return adapter.revision
-    return CONTENTS + text_hash([file_hash(file) for file in files])[:24]
+    return _HASH_PREFIX + text_hash([file_hash(file) for file in files])[:24]
 
 
 def adapter_files(adapter: Adapter) -> list[str]:
-    """The weights of a local adapter; of one on the hub: none. Raises UserError for a missing one."""
+    """The weights of a local adapter; empty for a hub id. Raises UserError for a missing or ambiguous file."""
     path = Path(adapter.model)
     if path.is_file():
         files = [path] if path.suffix == ".safetensors" else []
@@ -74,8 +80,8 @@ def adapter_files(adapter: Adapter) -> list[str]:
         files = sorted(path.glob(adapter.file or "*.safetensors"))
     elif adapter.revision is None:
         raise UserError(
-            f"generation.adapters: {adapter.model!r} is no file or folder here, and for one on the hub its revision "
-            "(a commit of its page) is needed"
+            f"generation.adapters: {adapter.model!r} is not a local file or folder, and an adapter on the hub needs "
+            "its revision (a commit of its page)"
         )
     else:
         return []

@@ -1,21 +1,24 @@
-"""What to do next, as far as the tables say: every sentence names the figures that it rests on."""
+"""What to do next, derived from the tables. Every sentence names the numbers behind it."""
 
 import numpy as np
 import pandas as pd
 
-WEAK_BELOW = 0.10  # a class is weak if its accuracy is so far below the mean over classes
-MOST_WEAK = 10
+from synaug.report.tables import CALIBRATION, Key, rows_with_key
+
+WEAK_BELOW = 0.10  # a class is weak if its accuracy is this much below the mean over classes
+MOST_CLASSES = 10  # classes listed by name
 REJECTED_ABOVE = 0.30  # share of a class's synthetic images
-UNSURE_BELOW = 0.50  # median confidence of the screening's classifier in a class's images
-ENOUGH = 10  # images, below which a share says nothing
-ONE_CLASS_TAKES = 0.50  # share of a class's wrong answers
-COVERED_BELOW = 0.50  # share of the real images that a synthetic one is near to
-DOMAINS_APART = 0.90  # share of images whose kind a linear classifier tells
+UNSURE_BELOW = 0.50  # median confidence of the screening classifier for a class's images
+ENOUGH = 10  # a share of fewer images is not meaningful
+ONE_CLASS_ABOVE = 0.50  # share of a class's errors that go to one other class
+COVERED_BELOW = 0.50  # share of the real images with a synthetic image nearby
+DOMAINS_APART = 0.90  # accuracy of the domain probe
 CALIBRATION_WORSE = 0.02
 FEW_TEST_IMAGES = 50
+DOMAIN_PROBE = ("domain_probe", "all", "domains")
 
 
-def about_classes(
+def weak_classes(
     classes: pd.DataFrame,
     quality: pd.DataFrame,
     synthetic: pd.DataFrame,
@@ -29,64 +32,70 @@ def about_classes(
     """
     accuracy = classes["after"]
     weak = classes[accuracy < accuracy.mean() - WEAK_BELOW].sort_values("after", kind="stable")
-    counts = quality.pivot(index="label_name", columns="metric", values="value")
-    sure = synthetic.groupby("label")["classifier_confidence"].median()
-    names = classes.set_index("label")["label_name"]
-    found = []
-    for row in weak.head(MOST_WEAK).itertuples():
-        figures = counts.loc[row.label_name].dropna() if row.label_name in counts.index else pd.Series(dtype=float)
-        reasons = _reasons(figures, row.real, few_below, sure.get(row.label))
-        wrong = confusion[row.label].copy()
-        wrong[row.label] = 0
-        if wrong.sum() >= ENOUGH and wrong.max() / wrong.sum() >= ONE_CLASS_TAKES and len(names) > 2:
-            share, other = wrong.max() / wrong.sum(), names[int(wrong.argmax())]
+    quality_by_class = quality.pivot(index="label_name", columns="metric", values="value")
+    confidence = synthetic.groupby("label")["classifier_confidence"].median()
+    name_of = classes.set_index("label")["label_name"]
+    listed = []
+    for row in weak.head(MOST_CLASSES).itertuples():
+        known = row.label_name in quality_by_class.index
+        metrics = quality_by_class.loc[row.label_name].dropna() if known else pd.Series(dtype=float)
+        reasons = _reasons(metrics, row.real, few_below, confidence.get(row.label))
+        errors = confusion[row.label].copy()
+        errors[row.label] = 0
+        if errors.sum() >= ENOUGH and errors.max() / errors.sum() >= ONE_CLASS_ABOVE and len(name_of) > 2:
             reasons.append(
-                f"{100 * share:.0f} % of its misread images are taken for {other}: look at both in the gallery, and "
-                "say in the prompts what tells them apart."
+                f"{100 * errors.max() / errors.sum():.0f} % of its misclassified images are predicted as "
+                f"{name_of[int(errors.argmax())]}. Compare both classes in the gallery, and describe their difference "
+                "in the prompts."
             )
-        found.append(
+        listed.append(
             {
                 "name": row.label_name,
                 "accuracy": float(accuracy[row.Index]),
                 "real": row.real,
-                "reasons": reasons or ["The tables do not say why: look at its images in the gallery."],
+                "reasons": reasons or ["The tables show no reason. Look at its images in the gallery."],
             }
         )
-    return found, len(weak)
+    return listed, len(weak)
 
 
-def _reasons(figures: pd.Series, real: int, few_below: int, sure: float | None) -> list[str]:
-    """Why a class may be weak. figures: its rows of the manifest `quality`."""
+def _reasons(metrics: pd.Series, real: int, few_below: int, confidence: float | None) -> list[str]:
+    """Why a class may be weak.
+
+    metrics: its rows of the manifest `quality`. real: real training images. confidence: median confidence of the
+    screening classifier for its synthetic images.
+    """
     reasons = []
-    planned, accepted = (int(figures.get(name, 0)) for name in ("planned", "accepted"))
+    planned, accepted = (int(metrics.get(name, 0)) for name in ("planned", "accepted"))
     if planned >= ENOUGH and (planned - accepted) / planned >= REJECTED_ABOVE:
-        checks = figures[figures.index.str.startswith("rejected_")]
+        checks = metrics[metrics.index.str.startswith("rejected_")]
         reasons.append(
-            f"{planned - accepted} of its {planned} synthetic images were rejected, most by the check "
-            f"{checks.idxmax().removeprefix('rejected_')}: the model does not make them well. Try other prompts or "
-            "another model."
+            f"{planned - accepted} of its {planned} synthetic images were rejected, most often by the "
+            f"{checks.idxmax().removeprefix('rejected_')} check. The generator draws this class poorly: try other "
+            "prompts or another model."
         )
-    if figures.get("shortfall", 0) > 0:
+    if metrics.get("shortfall", 0) > 0:
         reasons.append(
-            f"It lacks {int(figures['shortfall'])} images that were wanted: raise balance.oversample, or loosen the "
-            "check that rejects most."
+            f"It has {int(metrics['shortfall'])} fewer synthetic images than wanted. Raise balance.oversample, or "
+            "relax the check that rejects most images."
         )
-    if sure is not None and sure < UNSURE_BELOW:
+    if confidence is not None and confidence < UNSURE_BELOW:
         reasons.append(
-            f"The classifier of the screening takes its synthetic images for the class with a median probability of "
-            f"{sure:.2f} only: either they do not show it, or that classifier knows too few real ones."
+            f"The screening classifier gives its synthetic images a median probability of only {confidence:.2f} for "
+            "this class. Either the images do not show the class, or the classifier was trained on too few real images "
+            "of it."
         )
     if real < few_below:
-        reasons.append("It has few real training images: more of them are the surest help.")
-    if figures.get("coverage", 1) < COVERED_BELOW:
+        reasons.append("It has few real training images. More real images are the most reliable remedy.")
+    if metrics.get("coverage", 1) < COVERED_BELOW:
         reasons.append(
-            f"Its synthetic images come near to {100 * figures['coverage']:.0f} % of the real ones only (coverage): "
-            "more modifiers in the prompts or a lower guidance make them more varied."
+            f"Its synthetic images cover only {100 * metrics['coverage']:.0f} % of its real images (metric coverage). "
+            "More modifiers in the prompts or a lower guidance increase variety."
         )
     return reasons
 
 
-def about_all(
+def experiment_advice(
     classes: pd.DataFrame,
     names: list[str],
     differences: pd.DataFrame,
@@ -95,77 +104,84 @@ def about_all(
     test_images: np.ndarray,
     cells: list[dict],
 ) -> list[str]:
-    """Sentences about the whole experiment.
+    """Advice about the whole experiment, one text per topic.
 
-    classes: class table with accuracies of `names`, one or two series. differences: rows of the
-    manifest of the main recipe minus the baseline. summary: manifest with `series`. test_images: per class.
-    cells: of the table of cells, those of groups; else none.
+    classes: class table with accuracies of `names`, one or two series. differences: rows of the manifest for the main
+    recipe minus the baseline. summary: manifest with `series`. test_images: per class. cells: the table of cells of a
+    data set with groups; otherwise empty.
     """
-    found = []
-    known = sorted(
-        (cell for cell in cells if cell["accuracies"][-1] is not None), key=lambda one: one["accuracies"][-1]
-    )
-    if known:
-        worst = [
-            f"{one['label_name']}, {one['group']}: {100 * one['accuracies'][-1]:.0f} % with {one['real']} real images"
-            for one in known[:3]
-        ]
-        found.append(f"The weakest cells of {names[-1]} are {'; '.join(worst)}.")
-    lost = differences[differences["subset"].str.startswith("class:") & (differences["high"] < 0)]
-    if len(lost):
-        worst = lost.sort_values("mean")["subset"].str.removeprefix("class:")
-        more = f" and {len(worst) - MOST_WEAK} more" if len(worst) > MOST_WEAK else ""
-        found.append(
-            f"{names[-1]} is worse than {names[0]}, by more than the interval over seeds, on {len(worst)} of "
-            f"{len(classes)} classes: {', '.join(worst.head(MOST_WEAK))}{more}. If these matter most, the baseline "
-            "serves them better."
+    advice = []
+    tested = [cell for cell in cells if cell["accuracies"][-1] is not None]
+    if tested:
+        weakest = sorted(tested, key=lambda cell: cell["accuracies"][-1])[:3]
+        listed = "; ".join(
+            f"{cell['label_name']}, {cell['group']} ({100 * cell['accuracies'][-1]:.0f} %, "
+            f"{counted(cell['real'], 'real training image')})"
+            for cell in weakest
+        )
+        advice.append(f"The weakest cells of {names[-1]}: {listed}.")
+    worse = differences[differences["subset"].str.startswith("class:") & (differences["high"] < 0)]
+    if len(worse):
+        worse_names = worse.sort_values("mean")["subset"].str.removeprefix("class:")
+        more = f" and {len(worse) - MOST_CLASSES} more" if len(worse) > MOST_CLASSES else ""
+        advice.append(
+            f"{names[-1]} has a lower accuracy than {names[0]} on {len(worse)} of {len(classes)} classes, with 95 % "
+            f"intervals over seeds below 0: {', '.join(worse_names.head(MOST_CLASSES))}{more}. If these classes matter "
+            "most, the baseline is the better choice."
         )
     if len(names) == 2 and classes["synthetic"].gt(0).any():
-        found.append(_more_images(classes, quality))
-    probe = _figure(summary, names[-1], "domain_probe", "all")
+        advice.append(_more_images(classes, quality))
+    probe = _value(summary, names[-1], DOMAIN_PROBE)
     if probe is not None and probe > DOMAINS_APART:
-        found.append(
-            f"A linear classifier on the features of {names[-1]} tells real from synthetic training images in "
-            f"{100 * probe:.0f} % of the cases: the domain gap is wide. Against it are Mixup between the two, the "
-            "fine-tune on real images, and images nearer to the real ones (image-to-image, a fine-tuned model)."
+        advice.append(
+            f"A linear classifier on the features of {names[-1]} recognises {100 * probe:.0f} % of the training images "
+            "as real or synthetic: the domain gap is wide. Three measures reduce it: Mixup of real with synthetic "
+            "images, the fine-tune on real images, and synthetic images closer to the real ones (image-to-image, or a "
+            "fine-tuned generator)."
         )
-    errors = [_figure(summary, name, "ece", "all") for name in names]
+    errors = [_value(summary, name, CALIBRATION) for name in names]
     if len(errors) == 2 and None not in errors and errors[1] > errors[0] + CALIBRATION_WORSE:
-        found.append(
-            f"The calibration error rises from {100 * errors[0]:.1f} to {100 * errors[1]:.1f} %: use the answers of "
-            f"{names[1]} as answers, and its probabilities only after calibrating them on real images that are not the "
-            "test images."
+        advice.append(
+            f"The calibration error rises from {100 * errors[0]:.1f} to {100 * errors[1]:.1f} %. Calibrate the "
+            f"probabilities of {names[1]} before you use them, on real images outside the test set. Its predicted "
+            "classes need no calibration."
         )
     if (summary["seeds"] == 1).any():
-        found.append("Every network was trained once: with three seeds or more there are intervals over seeds.")
+        advice.append("Networks were trained with one seed only. Intervals over seeds need three seeds or more.")
     few = int((test_images < FEW_TEST_IMAGES).sum())
     if few:
         least = max(1, int(test_images.min()))
-        found.append(
-            f"{few} of {len(test_images)} classes have fewer than {FEW_TEST_IMAGES} test images: with {least}, an "
-            f"accuracy near 50 % is known to about ± {98 / np.sqrt(least):.0f} points. Compare such classes in groups "
-            "(many, medium, few), not one by one."
+        advice.append(
+            f"{few} of {len(test_images)} classes have fewer than {FEW_TEST_IMAGES} test images. With "
+            f"{counted(least, 'test image')}, an accuracy near 50 % is only known to about ± {98 / np.sqrt(least):.0f} "
+            "points. Compare such classes by shot group (many, medium, few), not one by one."
         )
-    return found
+    return advice
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 image`, `2 images`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _more_images(classes: pd.DataFrame, quality: pd.DataFrame) -> str:
-    """What one amount of synthetic images says of another: not much."""
+    """Whether more synthetic images would help, which one experiment cannot answer."""
     filled = classes[classes["synthetic"] > 0]
     gain = 100 * (filled["after"] - filled["before"])
     text = (
-        f"Would more synthetic images help? This experiment has one amount of them, so it cannot tell. Of the "
-        f"{len(filled)} classes that got some, {int((gain > 0).sum())} gained, {gain.mean():+.1f} points on average. "
+        "Would more synthetic images help? This experiment has only one amount of them, so it cannot tell. Accuracy "
+        f"rose in {int((gain > 0).sum())} of the {len(filled)} classes with synthetic images, and changed by "
+        f"{gain.mean():+.1f} points on average over these classes. "
     )
     coverage = quality[(quality["label_name"] == "") & (quality["metric"] == "coverage")]["value"].dropna()
     if len(coverage) and coverage.iloc[0] < COVERED_BELOW:
         text += (
-            f"They come near to {100 * coverage.iloc[0]:.0f} % of the real images (coverage), so more varied ones are "
-            "worth a try before more of the same. "
+            f"The synthetic images cover {100 * coverage.iloc[0]:.0f} % of the real images (metric coverage), so try "
+            "more varied images before you try more of them. "
         )
-    return text + "A study with several values of balance.amount answers it; images that exist are not made again."
+    return text + "A study with several values of balance.amount answers the question; existing images are reused."
 
 
-def _figure(summary: pd.DataFrame, series: str, metric: str, subset: str) -> float | None:
-    here = summary[(summary["series"] == series) & (summary["metric"] == metric) & (summary["subset"] == subset)]
-    return float(here["mean"].iloc[0]) if len(here) else None
+def _value(summary: pd.DataFrame, series: str, key: Key) -> float | None:
+    rows = rows_with_key(summary[summary["series"] == series], key)
+    return float(rows["mean"].iloc[0]) if len(rows) else None

@@ -13,13 +13,13 @@ from synaug.images.codec import open_image
 from synaug.images.store import read_encoded
 from synaug.manifests import read_manifest
 
-# Of a class; fewer if there are more classes than the page has room for.
+# Images per class; fewer if the page has no room for so many.
 REAL, SYNTHETIC, REJECTED = 8, 12, 4
-MOST_IMAGES = 6000  # a page of these is some 10 MB, and still opens at once
-MOST_CLASSES = 2000  # of more, the largest and the smallest are shown
-SIDE = 64  # pixels of a thumbnail at most
-LOSSLESS = 32  # up to so many pixels a side, a thumbnail shows every one of them
-SCORES = {  # column of the manifest `synthetic` -> what it is called on the page, and in the search
+MOST_IMAGES = 6000  # about 10 MB, which still opens without delay
+MOST_CLASSES = 2000  # of more classes, the largest and the smallest are shown
+SIDE = 64  # largest side of a thumbnail, pixels
+LOSSLESS = 32  # up to this side, a thumbnail is stored without loss
+SCORES = {  # column of the manifest `synthetic` -> its name on the page and in the search
     "classifier_confidence": "confidence",
     "text_image_score": "similarity",
     "safety_score": "unsafe",
@@ -28,39 +28,42 @@ SCORES = {  # column of the manifest `synthetic` -> what it is called on the pag
 
 
 def shown_classes(classes: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the class table that the gallery has room for: all, or the first and the last of them."""
+    """The rows of the class table that fit into the gallery: all, or the first and the last of them."""
     half = MOST_CLASSES // 2
     return classes if len(classes) <= 2 * half else pd.concat([classes.head(half), classes.tail(half)])
 
 
-def numbers(classes: int) -> tuple[int, int, int]:
-    """How many real, synthetic and rejected images of each of so many classes are shown."""
-    share = min(1.0, MOST_IMAGES / (classes * (REAL + SYNTHETIC + REJECTED)))
-    real, synthetic, rejected = (max(1, int(number * share)) for number in (REAL, SYNTHETIC, REJECTED))
+def images_per_class(classes: int) -> tuple[int, int, int]:
+    """How many real, synthetic and rejected images are shown per class. classes: number of shown classes."""
+    scale = min(1.0, MOST_IMAGES / (classes * (REAL + SYNTHETIC + REJECTED)))
+    real, synthetic, rejected = (max(1, int(number * scale)) for number in (REAL, SYNTHETIC, REJECTED))
     return real, synthetic, rejected
 
 
 def gallery(
     classes: pd.DataFrame, balanced: pd.DataFrame, synthetic: pd.DataFrame, plan: str, size: int, color: str
 ) -> list[dict]:
-    """One dict per row of `classes` (class table): label, label_name, shot, counts, and lists of images of each kind.
+    """One dict per row of `classes` (class table): label, label_name, shot, counts, and a list of images per kind.
 
-    Kinds: real, synthetic, rejected. An image has `src` (a data URI; empty if the file is no image); a synthetic one
-    also image_id, prompt, seed, scores (name -> text), and, if it was rejected, rejected_by and reason. Real and
-    synthetic ones are images that are trained on, chosen by id, which is a hash; rejected ones differ in the reason as
-    far as they can. balanced, synthetic: manifests. plan: path of that manifest, of which only the chosen rows are
-    read. size: of the data set, pixels.
+    Kinds: real, synthetic, rejected. An image has `src` (a data URI; empty if the file is not an image). A synthetic
+    image also has image_id, prompt, seed, group and scores (name -> text), and, if it is rejected, rejected_by and
+    reason. Real and synthetic images are training images, chosen by id, which is a hash; rejected images are chosen so
+    that their reasons differ as far as possible. balanced, synthetic: manifests. plan: path of that manifest, of which
+    only the rows of chosen images are read. size: side of the images of the data set, pixels.
     """
-    real, made, rejected = numbers(len(classes))
-    here = balanced[balanced["label"].isin(classes["label"])].drop_duplicates(["source", "image_id", "label"])
-    kept = here[here["source"] == "synthetic"]
-    bad = synthetic[~synthetic["accepted"] & synthetic["label"].isin(classes["label"])].sort_values("image_id")
-    turn = bad.groupby(["label", "rejected_by"]).cumcount()
-    bad = bad.assign(turn=turn).sort_values(["turn", "rejected_by", "image_id"]).groupby("label").head(rejected)
+    real_count, synthetic_count, rejected_count = images_per_class(len(classes))
+    training = balanced[balanced["label"].isin(classes["label"])].drop_duplicates(["source", "image_id", "label"])
+    real = _first_by_id(training[training["source"] == "real"], real_count)
+    kept = _first_by_id(training[training["source"] == "synthetic"], synthetic_count)
+    rejected = synthetic[~synthetic["accepted"] & synthetic["label"].isin(classes["label"])].sort_values("image_id")
+    # In turn one image of each reason, so that the first images of a class have different reasons.
+    turn = rejected.groupby(["label", "rejected_by"]).cumcount()
+    rejected = rejected.assign(turn=turn).sort_values(["turn", "rejected_by", "image_id"])
+    rejected = rejected.groupby("label").head(rejected_count)[["image_id", "label"]]
     chosen = {
-        "real": _first(here[here["source"] == "real"], real),
-        "synthetic": _about(_first(kept, made), synthetic, plan),
-        "rejected": _about(bad[["image_id", "label"]], synthetic, plan),
+        "real": real,
+        "synthetic": _with_details(kept, synthetic, plan),
+        "rejected": _with_details(rejected, synthetic, plan),
     }
     for rows in chosen.values():
         rows["src"] = thumbnails(rows, min(size, SIDE), color)
@@ -68,56 +71,56 @@ def gallery(
     return [
         {"label": row.label, "label_name": row.label_name, "shot": row.shot}
         | {"counts": {"real": row.real, "synthetic": row.synthetic, "rejected": row.rejected}}
-        | {kind: _images(by_class[kind].get(row.label)) for kind in by_class}
+        | {kind: _image_dicts(by_class[kind].get(row.label)) for kind in by_class}
         for row in classes.itertuples()
     ]
 
 
 def score_names(synthetic: pd.DataFrame) -> list[str]:
-    """What the scores are called that any image has. synthetic: manifest."""
+    """Names of the scores that at least one image has. synthetic: manifest."""
     return [name for column, name in SCORES.items() if synthetic[column].notna().any()]
 
 
 def thumbnails(rows: pd.DataFrame, size: int, color: str) -> list[str]:
-    """Data URIs (WebP, size x size) of the images that `rows` point at; empty text where there is no image."""
-    found = [""] * len(rows)
-    there = rows["path"].notna().to_numpy()
-    positions = np.flatnonzero(there)
-    for at, images in read_encoded(rows[there]):
-        for position, data in zip(at, images, strict=True):
+    """Data URIs (WebP, size x size) of the images of `rows`; empty text for a file that is not an image."""
+    uris = [""] * len(rows)
+    has_path = rows["path"].notna().to_numpy()
+    positions = np.flatnonzero(has_path)
+    for batch, images in read_encoded(rows[has_path]):
+        for position, data in zip(positions[batch], images, strict=True):
             try:
                 image = open_image(data, color, at_least=(size, size))
-            except Exception:  # a rejected file may be no image at all; those that are trained on were decoded before
+            except Exception:  # only a rejected file can be damaged, since training images were decoded before
                 continue
-            found[positions[position]] = _data_uri(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
-    return found
+            uris[position] = _data_uri(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+    return uris
 
 
-def pixels_of(images: list[dict], size: int) -> np.ndarray:
-    """Thumbnails of the gallery as uint8, N x size x size x 3. For the overview picture."""
-    decoded = [Image.open(io.BytesIO(base64.b64decode(one["src"].partition(",")[2]))) for one in images if one["src"]]
-    pixels = [np.asarray(one.convert("RGB").resize((size, size))) for one in decoded]
+def thumbnail_pixels(images: list[dict], size: int) -> np.ndarray:
+    """Thumbnails of the gallery as uint8, N x size x size x 3, for the overview figure."""
+    encoded = [base64.b64decode(image["src"].partition(",")[2]) for image in images if image["src"]]
+    pixels = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((size, size))) for data in encoded]
     return np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
 
 
-def _first(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+def _first_by_id(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.sort_values("image_id").groupby("label").head(count).reset_index(drop=True)
 
 
-def _about(chosen: pd.DataFrame, synthetic: pd.DataFrame, plan: str) -> pd.DataFrame:
-    """chosen: image_id and label; with what the manifests `synthetic` and `plan` know of these images."""
+def _with_details(chosen: pd.DataFrame, synthetic: pd.DataFrame, plan: str) -> pd.DataFrame:
+    """The columns image_id and label of `chosen`, with those of `synthetic`, and prompt and seed from the plan."""
     ids = chosen["image_id"].unique().tolist()
-    of_these = pc.field("image_id").isin(pa.array(ids, pa.string()))
-    columns = ["image_id", "prompt", "seed"]
-    planned = read_manifest("plan", plan, columns, filters=of_these).drop_duplicates("image_id")
-    known = synthetic[synthetic["image_id"].isin(ids)].drop(columns=["label", "label_name"], errors="ignore")
-    rows = chosen[["image_id", "label"]].merge(known.drop_duplicates("image_id"), on="image_id", how="left")
-    # Seeds as text: where one is missing, pandas would make floats of all, which cannot hold them.
+    is_chosen = pc.field("image_id").isin(pa.array(ids, pa.string()))
+    planned = read_manifest("plan", plan, ["image_id", "prompt", "seed"], filters=is_chosen)
+    planned = planned.drop_duplicates("image_id")
+    details = synthetic[synthetic["image_id"].isin(ids)].drop(columns=["label", "label_name"], errors="ignore")
+    rows = chosen[["image_id", "label"]].merge(details.drop_duplicates("image_id"), on="image_id", how="left")
+    # Seeds as text: a missing seed would turn all seeds into floats, which cannot represent them exactly.
     return rows.merge(planned.astype({"seed": str}), on="image_id", how="left")
 
 
-def _images(rows: pd.DataFrame | None) -> list[dict]:
-    """Rows as dicts with what the template shows."""
+def _image_dicts(rows: pd.DataFrame | None) -> list[dict]:
+    """The images of a class as dicts; None: the class has no image of this kind."""
     if rows is None:
         return []
     if "seed" not in rows:

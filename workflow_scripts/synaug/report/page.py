@@ -1,34 +1,35 @@
-"""The page: what the sections made of the manifests, put into a template."""
+"""The page: a template, filled with the sections."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.utils import markupsafe
 from matplotlib.figure import Figure
 
 from synaug.report.plots import inline_svg
-from synaug.report.tables import percent, subset_name
+from synaug.report.tables import column_title, percent
 
-SECTIONS = {
+SECTIONS = {  # id -> heading
     "results": "Results",
-    "classes": "Class by class",
+    "classes": "Results per class",
     "confusion": "Confusion",
     "calibration": "Calibration",
     "groups": "Groups",
     "selection": "Chosen settings",
     "imbalance": "Imbalance",
     "gallery": "Gallery",
-    "quality": "Synthetic images",
+    "quality": "Image quality",
     "training": "Training",
     "next": "What to do next",
-    "made": "What was done",
+    "run": "Run details",
     "glossary": "Glossary",
 }
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
-    """The page. Everything in `context` is escaped, except figures, which are marked as safe by `svg_figure`."""
+    """The page as HTML. Everything in `context` is escaped, except the figures, which `svg_figure` marks as safe."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -36,27 +37,28 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"subset": subset_name, "percent": percent, "duration": duration, "breaks": breaks}
+    environment.filters |= {"column_title": column_title, "percent": percent, "duration": duration, "breaks": breaks}
     return environment.get_template(template).render(context)
 
 
-def contents(context: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(id, name) of the sections that this page has."""
-    return [(key, name) for key, name in SECTIONS.items() if key not in ("groups", "selection") or context[key]]
+def contents(context: Mapping[str, Any]) -> dict[str, str]:
+    """id -> heading of the sections of this page. Groups and chosen settings are there only if the context has them."""
+    needs = {"groups": "group_columns", "selection": "selection"}
+    return {key: title for key, title in SECTIONS.items() if key not in needs or context[needs[key]]}
 
 
-def svg_figure(figure: Figure, name: str) -> jinja2.utils.markupsafe.Markup:
-    """A figure for the template. matplotlib has escaped the text in it. name: unique on the page."""
-    return jinja2.utils.markupsafe.Markup(inline_svg(figure, name))
+def svg_figure(figure: Figure, name: str) -> markupsafe.Markup:
+    """A figure for the template; matplotlib has escaped its text. name: unique on the page."""
+    return markupsafe.Markup(inline_svg(figure, name))
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `48 s`, `12 min`, `3.5 h`."""
+    """Seconds in a readable unit: `48 s`, `12 min`, `3.5 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def breaks(name: str) -> jinja2.utils.markupsafe.Markup:
-    """A long name, which may be broken behind its underscores."""
-    return jinja2.utils.markupsafe.escape(name).replace("_", jinja2.utils.markupsafe.Markup("_<wbr>"))
+def breaks(name: str) -> markupsafe.Markup:
+    """A name that may wrap after its underscores."""
+    return markupsafe.escape(name).replace("_", markupsafe.Markup("_<wbr>"))

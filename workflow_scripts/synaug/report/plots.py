@@ -8,74 +8,92 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-# Text stays text (it can be searched and scales), and the same figure gives the same bytes.
+# Text stays text, so it can be searched, and the same figure gives the same bytes.
 matplotlib.rcParams.update(
     {"svg.fonttype": "none", "svg.hashsalt": "synaug", "font.family": "sans-serif", "axes.spines.top": False}
     | {"axes.spines.right": False, "figure.constrained_layout.use": True, "font.size": 9}
 )
-# Colours of Okabe and Ito (2008), which colour-blind people can tell apart.
+# Colours of Okabe and Ito (2008), which are distinguishable with colour blindness.
 REAL, SYNTHETIC = "#0072B2", "#E69F00"
 SERIES = ("#999999", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
-BLACK = "#000000"
-ON_LIGHT, ON_DARK = "#010101", "#ffffff"  # numbers in cells: not the page's text colour
-BARS = 200  # most bars of a figure; most cells that are given their number
-NUMBERED = 400
+BLACK, DARK = "#000000", "#333333"  # both become the page's text colour, see `inline_svg`
+ON_LIGHT, ON_DARK = "#010101", "#ffffff"  # numbers in cells, in any colour scheme of the page
+MOST_BARS = 200
+MOST_NUMBERED = 400  # most cells that show their number
 
 
-def fill_figure(cells: pd.DataFrame) -> Figure:
-    """Stacked bars of images per class, real and synthetic. cells: label_name, real, synthetic; in plotting order."""
+def fill_figure(classes: pd.DataFrame) -> Figure:
+    """Stacked bars of training images per class, real and synthetic.
+
+    classes: label_name, real, synthetic; in plotting order.
+    """
     figure = Figure(figsize=(7, 2.6))
     axes = figure.subplots()
-    at = np.arange(len(cells))
-    if len(cells) > BARS:  # two outlines: thousands of bars are slow to draw
-        edges, total = np.arange(len(cells) + 1) - 0.5, cells["real"] + cells["synthetic"]
-        axes.stairs(cells["real"], edges, color=REAL, fill=True, label="real")
-        axes.stairs(total, edges, baseline=cells["real"], color=SYNTHETIC, fill=True, label="synthetic")
+    x = np.arange(len(classes))
+    if len(classes) > MOST_BARS:  # two outlines, because thousands of bars are slow to draw
+        edges, total = np.arange(len(classes) + 1) - 0.5, classes["real"] + classes["synthetic"]
+        axes.stairs(classes["real"], edges, color=REAL, fill=True, label="real")
+        axes.stairs(total, edges, baseline=classes["real"], color=SYNTHETIC, fill=True, label="synthetic")
     else:
-        axes.bar(at, cells["real"], color=REAL, label="real")
-        axes.bar(at, cells["synthetic"], bottom=cells["real"], color=SYNTHETIC, label="synthetic")
-    if len(cells) <= 20:
-        for x, count in zip(at, cells["real"], strict=True):
-            axes.annotate(f"{count}", (x, count), (0, 2), textcoords="offset points", ha="center", fontsize=7)
-    name_classes(axes, cells["label_name"])
+        axes.bar(x, classes["real"], color=REAL, label="real")
+        axes.bar(x, classes["synthetic"], bottom=classes["real"], color=SYNTHETIC, label="synthetic")
+    if len(classes) <= 20:
+        for position, count in zip(x, classes["real"], strict=True):
+            axes.annotate(f"{count}", (position, count), (0, 2), textcoords="offset points", ha="center", fontsize=7)
+    label_classes(axes, classes["label_name"])
     axes.set_ylabel("training images")
     axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
-def cell_figure(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> Figure:
-    """Training images per class and group, before and after the fill. imbalance, balanced: manifests of these names."""
+def cell_figure(imbalance: pd.DataFrame, balanced: pd.DataFrame, order: list[str]) -> Figure:
+    """Training images per class and group, real only and with the synthetic ones.
+
+    imbalance, balanced: manifests of these names. order: class names, in plotting order.
+    """
     cells = imbalance[imbalance["kind"] == "cell"]
-    before = cells.pivot(index="label_name", columns="group", values="count")
+    before = cells.pivot(index="label_name", columns="group", values="count").loc[order]
     after = balanced.groupby(["label_name", "group"]).size().unstack(fill_value=0)
     after = after.reindex(index=before.index, columns=before.columns, fill_value=0)
     figure = Figure(figsize=(7, 1.2 + 0.24 * len(before)))
     panels = figure.subplots(1, 2, sharey=True)
+    largest = max(after.to_numpy().max(), 1)
     for axes, table, title in zip(panels, (before, after), ("real", "real and synthetic"), strict=True):
-        values = table.to_numpy(int)
-        image = axes.imshow(values, cmap="cividis", vmin=0, vmax=max(after.to_numpy().max(), 1), aspect="auto")
-        if values.size <= NUMBERED:
-            for y, x in np.ndindex(*values.shape):
-                color = ON_DARK if values[y, x] < image.norm.vmax / 2 else ON_LIGHT
-                axes.annotate(f"{values[y, x]}", (x, y), ha="center", va="center", fontsize=7, color=color)
+        draw_cells(axes, table.to_numpy(int), largest, "{:d}", numbered=table.size <= MOST_NUMBERED)
         axes.set_yticks(np.arange(len(table)), table.index)
-        axes.set_xticks(np.arange(len(table.columns)), table.columns, rotation=30, ha="right")
+        label_classes(axes, table.columns)
         axes.set_title(title, fontsize=9)
     return figure
 
 
-def overview_figure(cells: pd.DataFrame, samples: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
-    """The README's picture: the fill on the left; real and synthetic images side by side on the right.
+def draw_cells(axes, values: np.ndarray, largest: float, text: str, numbered: bool, hide_below: float = 0.0):
+    """Draw `values` (2-dimensional) as coloured cells, and return the image for a colour bar.
 
-    samples: (class name, real images, synthetic images), uint8, N x H x W x channels.
+    largest: the value of the lightest colour; 0 is the darkest. text: format of the numbers in the cells, if
+    `numbered`; cells below `hide_below` have none.
+    """
+    # Without interpolation: otherwise a figure with many columns mixes its rows.
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=largest, aspect="auto", interpolation="none")
+    for y, x in np.ndindex(*values.shape) if numbered else ():
+        if values[y, x] >= hide_below:
+            color = ON_DARK if values[y, x] < largest / 2 else ON_LIGHT
+            axes.annotate(text.format(values[y, x]), (x, y), ha="center", va="center", fontsize=7, color=color)
+    return image
+
+
+def overview_figure(classes: pd.DataFrame, samples: list[tuple[str, np.ndarray, np.ndarray]]) -> Figure:
+    """The picture of the README: images per class on the left; real and synthetic images on the right.
+
+    classes: label_name, real, synthetic; in plotting order. samples: (class name, real images, synthetic images),
+    uint8, N x H x W x channels.
     """
     figure = Figure(figsize=(9, 3.4), dpi=150)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.5))
     axes = left.subplots()
-    at = np.arange(len(cells))[::-1]
-    axes.barh(at, cells["real"], color=REAL, label="real")
-    axes.barh(at, cells["synthetic"], left=cells["real"], color=SYNTHETIC, label="synthetic")
-    axes.set_yticks(at, cells["label_name"])
+    y = np.arange(len(classes))[::-1]
+    axes.barh(y, classes["real"], color=REAL, label="real")
+    axes.barh(y, classes["synthetic"], left=classes["real"], color=SYNTHETIC, label="synthetic")
+    axes.set_yticks(y, classes["label_name"])
     axes.set_xlabel("training images")
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     panels = right.subplots(len(samples), 2, squeeze=False)
@@ -89,37 +107,39 @@ def overview_figure(cells: pd.DataFrame, samples: list[tuple[str, np.ndarray, np
 
 
 def svg(figure: Figure, transparent: bool = True) -> str:
-    """The figure as an <svg> element, without the XML prologue, so that it can stand in a page."""
+    """The figure as an <svg> element, without the XML prologue, so that it can be part of a page."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None}, transparent=transparent)
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
 def inline_svg(figure: Figure, name: str) -> str:
-    """The figure for a page: in the page's text colour where it is black, its ids unique on the page by `name`."""
+    """The figure for a page: black becomes the page's text colour, and `name` makes its ids unique on the page."""
     text = re.sub(r"<metadata>.*?</metadata>", "", svg(figure), flags=re.DOTALL)
-    for black in (BLACK, "#333333"):
-        text = text.replace(black, "currentColor")
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    for color in (BLACK, DARK):
+        text = text.replace(color, "currentColor")
+    referenced = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
     return (
-        re.sub(r' id="([^"]+)"', lambda one: f' id="{name}-{one[1]}"' if one[1] in used else "", text)
+        re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in referenced else "", text)
         .replace("url(#", f"url(#{name}-")
         .replace('href="#', f'href="#{name}-')
     )
 
 
+def label_classes(axes, names) -> None:
+    """Names of classes or groups below the horizontal axis, if there is room for them; slanted if they are long."""
+    if len(names) > 40:
+        axes.set_xlabel("classes, largest first")
+    elif sum(map(len, names)) <= 40:
+        axes.set_xticks(np.arange(len(names)), names)
+    else:
+        axes.set_xticks(np.arange(len(names)), names, rotation=30, ha="right")
+
+
 def _strip(images: np.ndarray, count: int) -> np.ndarray:
-    """`count` images (N x H x W x 3) beside each other; white where there are fewer."""
+    """`count` images (N x H x W x 3) side by side; white where there are fewer."""
     height, width = images.shape[1:3] if len(images) else (1, 1)
     strip = np.full((height, count * width, 3), 255, np.uint8)
     for i, image in enumerate(images[:count]):
         strip[:, i * width : (i + 1) * width] = image
     return strip
-
-
-def name_classes(axes, names) -> None:
-    """Class names below the horizontal axis, if there is room for them."""
-    if len(names) <= 40:
-        axes.set_xticks(np.arange(len(names)), names, rotation=30, ha="right")
-    else:
-        axes.set_xlabel("classes, largest first")

@@ -1,4 +1,4 @@
-"""How the results were made: software, and what it cost, as far as that was noted."""
+"""How the results were produced: software, devices, and the costs that were recorded."""
 
 import json
 import subprocess
@@ -10,16 +10,17 @@ import pandas as pd
 import synaug
 from synaug.manifests import read_table
 
+JOULES_PER_KWH = 3.6e6
 
-def commit() -> str | None:
-    """The git commit of the code that runs, `-dirty` if it was changed; None if it is not in a repository."""
-    here = Path(synaug.__file__).parent
-    try:  # only if git knows this very file: it may be installed somewhere inside another repository
-        for command in (
-            ["ls-files", "--error-unmatch", "__init__.py"],
-            ["describe", "--always", "--dirty", "--abbrev=12"],
-        ):
-            done = subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, timeout=30)
+
+def git_commit() -> str | None:
+    """The git commit of this code, with `-dirty` if it is modified; None if it is not part of a repository."""
+    package = Path(synaug.__file__).parent
+    # Ask for a tracked file first: the package may be installed somewhere inside another repository.
+    commands = (["ls-files", "--error-unmatch", "__init__.py"], ["describe", "--always", "--dirty", "--abbrev=12"])
+    try:
+        for command in commands:
+            done = subprocess.run(["git", "-C", str(package), *command], capture_output=True, text=True, timeout=30)
             if done.returncode:
                 return None
     except (OSError, subprocess.TimeoutExpired):
@@ -27,8 +28,8 @@ def commit() -> str | None:
     return done.stdout.strip()
 
 
-def generator_software(shards: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Library versions, and names of devices, of the synthetic images, as the files `shards` recorded them."""
+def libraries_and_devices(shards: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Library versions and device names of the synthetic images. shards: files that record them."""
     libraries: set[str] = set()
     devices: set[str] = set()
     for shard in shards:
@@ -38,64 +39,75 @@ def generator_software(shards: Iterable[str]) -> tuple[list[str], list[str]]:
     return sorted(libraries), sorted(devices)
 
 
-def costs(results: Path, shards: list[str], networks: list[str]) -> list[dict]:
-    """A row per step: step, jobs, noted (how many of them), seconds of devices, joules, images, peak_bytes.
+def step_costs(results: Path, shards: list[str], networks: list[tuple[str, str, int]]) -> list[dict]:
+    """A row per step: step, jobs, recorded (jobs with a record), seconds of devices, kwh, images, peak_bytes.
 
-    None: unknown. From <results>/costs/ and <results>/benchmarks/. shards: names of all that are planned. networks:
-    <stage>/<recipe>/<seed>. Informative only: what is missing or damaged is not counted, and `noted` says so.
+    None: unknown. From <results>/costs/ and <results>/benchmarks/. shards: names of all planned shards. networks:
+    (stage, recipe, seed) of all networks. Costs are only informative: a missing or damaged record is not counted, and
+    `recorded` shows that.
     """
-    sampled = [_last_line(results / "costs" / f"{shard}.json") for shard in shards]
-    copied = [
-        _last_line(results / "benchmarks" / "generate_shard" / f"{shard}.jsonl") if not one else {}
-        for shard, one in zip(shards, sampled, strict=True)
-    ]
-    rows = [
-        {
-            "step": "sampling",
-            "jobs": len(shards),
-            "noted": sum(bool(one or other) for one, other in zip(sampled, copied, strict=True)),
-            "seconds": _sum(sampled, "seconds") + _sum(copied, "s"),
-            "joules": _sum(sampled, "energy_joules") if any(one.get("energy_joules") for one in sampled) else None,
-            "images": int(_sum(sampled, "images_sampled")),
-            "peak_bytes": max((one.get("peak_memory_bytes") or 0 for one in sampled), default=0) or None,
-        }
-    ]
-    jobs = {"screening": ["fit_screener", "score_synthetic"]}
-    for stage, name in (("train", "training"), ("finetune", "fine-tuning")):
-        parts = [network.split("/") for network in networks if network.startswith(f"{stage}/")]
-        jobs[name] = [f"{stage}/{recipe}-{seed}" for _, recipe, seed in parts]
-    for step, names in jobs.items():
-        found = [_last_line(results / "benchmarks" / f"{name}.jsonl") for name in names]
-        if step == "screening":  # which of the two there are depends on the config
-            found = [one for one in found if one] or [{}]
-        if found:
-            rows.append(
-                {
-                    "step": step,
-                    "jobs": len(found),
-                    "noted": sum(map(bool, found)),
-                    "seconds": _sum(found, "s"),
-                    "joules": None,
-                    "images": None,
-                    "peak_bytes": int(2**20 * max(_number(one, "max_rss") for one in found)) or None,
-                }
-            )
+    benchmarks = results / "benchmarks"
+    rows = [_sampling_costs(results, shards)]
+    # The config decides which screening jobs exist, so only existing records count as jobs.
+    screening = [_last_line(benchmarks / f"{rule}.jsonl") for rule in ("fit_screener", "score_synthetic")]
+    rows.append(_job_costs("screening", [record for record in screening if record] or [{}]))
+    for stage, step in (("train", "training"), ("finetune", "fine-tuning")):
+        records = [
+            _last_line(benchmarks / stage / f"{recipe}-{seed}.jsonl")
+            for network_stage, recipe, seed in networks
+            if network_stage == stage
+        ]
+        if records:
+            rows.append(_job_costs(step, records))
     return rows
 
 
+def _sampling_costs(results: Path, shards: list[str]) -> dict:
+    """The row for sampling. A shard with only copied images has no file in costs/; the seconds of its job count."""
+    sampled, copied = [], []
+    for shard in shards:
+        record = _last_line(results / "costs" / f"{shard}.json")
+        sampled.append(record)
+        copied.append({} if record else _last_line(results / "benchmarks" / "generate_shard" / f"{shard}.jsonl"))
+    energy_known = any(record.get("energy_joules") for record in sampled)
+    return {
+        "step": "sampling",
+        "jobs": len(shards),
+        "recorded": sum(map(bool, sampled)) + sum(map(bool, copied)),
+        "seconds": _sum(sampled, "seconds") + _sum(copied, "s"),
+        "kwh": _sum(sampled, "energy_joules") / JOULES_PER_KWH if energy_known else None,
+        "images": int(_sum(sampled, "images_sampled")),
+        "peak_bytes": max((record.get("peak_memory_bytes") or 0 for record in sampled), default=0) or None,
+    }
+
+
+def _job_costs(step: str, records: list[dict]) -> dict:
+    """The row of a step from what Snakemake measured: s (seconds) and max_rss (MiB)."""
+    return {
+        "step": step,
+        "jobs": len(records),
+        "recorded": sum(map(bool, records)),
+        "seconds": _sum(records, "s"),
+        "kwh": None,
+        "images": None,
+        "peak_bytes": int(2**20 * max(_number(record, "max_rss") for record in records)) or None,
+    }
+
+
 def _last_line(file: Path) -> dict:
+    """The JSON object in the last line of `file`; an empty one if it cannot be read."""
     try:
-        found = json.loads(file.read_text().splitlines()[-1])
+        record = json.loads(file.read_text().splitlines()[-1])
     except (OSError, ValueError, IndexError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
-def _sum(rows: list[dict], key: str) -> float:
-    return sum(_number(row, key) for row in rows)
+def _sum(records: list[dict], key: str) -> float:
+    return sum(_number(record, key) for record in records)
 
 
-def _number(row: dict, key: str) -> float:
-    """Snakemake writes NA as text where it could not measure."""
-    value = pd.to_numeric(row.get(key), errors="coerce")
+def _number(record: dict, key: str) -> float:
+    """0 for a value that is missing, or that Snakemake could not measure and wrote as the text NA."""
+    value = pd.to_numeric(record.get(key), errors="coerce")
     return 0.0 if value is None or pd.isna(value) else float(value)

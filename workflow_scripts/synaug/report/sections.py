@@ -1,7 +1,8 @@
-"""What the page is made from: the manifests, its figures, and what its template is told, section by section."""
+"""From the manifests to the contents of the page, section by section."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,87 +12,134 @@ from synaug.config import Config
 from synaug.imbalance import empty_cells, unevenness
 from synaug.manifests import read_manifest
 from synaug.manifests.located import read_located
-from synaug.report import advice, gallery, plots, result_plots, tables
-from synaug.report import confusion as answers
-from synaug.report import run_info as made
-from synaug.report.comparison import compared
+from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
+from synaug.report.comparison import compared_networks
 
-SYNTHETIC = ["image_id", "label", "label_name", "group", "path", "row", "column", *gallery.SCORES]
-SYNTHETIC += ["accepted", "rejected_by", "reason"]
-BALANCED = ["image_id", "label", "label_name", "group", "source", "path", "row", "column"]
+SYNTHETIC_COLUMNS = ["image_id", "label", "label_name", "group", "path", "row", "column", *gallery.SCORES]
+SYNTHETIC_COLUMNS += ["accepted", "rejected_by", "reason"]
+BALANCED_COLUMNS = ["image_id", "label", "label_name", "group", "source", "path", "row", "column"]
+
+NetworkId = tuple[str, str, int]  # stage, recipe, seed
 
 
-def read(manifests, settings: Config) -> SimpleNamespace:
-    """The manifests that the page needs, by name, as far as it needs them; and what several sections ask of them.
+@dataclass(frozen=True)
+class ReportData:
+    """What the sections of the page share. A field with the name of a manifest holds this manifest.
 
-    networks, names: those that are set side by side, as (recipe, stage) and as series. classes: class table with their
-    accuracies. answers: series -> what these networks answered. of_main: differences of the two. test: test images.
+    test: rows of `real`, usable test images. summary, differences: with a column `series`, see `tables.name_series`.
+    names: series of the compared networks, the baseline first. classes: the class table with their accuracies.
+    prediction_counts: series -> counts over their predictions. main_differences: rows of `differences` for the main
+    recipe minus the baseline. histories: series -> manifests `history`, one per seed. networks: all networks.
     """
-    data = SimpleNamespace(
-        real=read_manifest("real", manifests.real, ["split", "label", "usable", "reason"]),
-        synthetic=read_located("synthetic", manifests.synthetic, SYNTHETIC),
-        balanced=read_located("balanced", manifests.balanced, BALANCED),
-        imbalance=read_manifest("imbalance", manifests.imbalance),
-        quality=read_manifest("quality", manifests.quality),
-        planned=read_manifest("plan", manifests.plan, ["shard"]),
-        selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
-        histories=manifests.histories,
-        networks=compared(settings),
-    )
-    for name in ("summary", "differences"):
-        rows = read_manifest(name, getattr(manifests, name))
-        setattr(data, name, tables.name_series(rows, list(settings.recipes)))
-    data.names = [tables.series_name(*network) for network in data.networks]
-    classes = tables.class_table(data.imbalance, data.balanced, data.synthetic)
-    data.classes = tables.with_accuracies(classes, data.summary, data.names)
+
+    real: pd.DataFrame
+    test: pd.DataFrame
+    imbalance: pd.DataFrame
+    plan: pd.DataFrame
+    synthetic: pd.DataFrame
+    balanced: pd.DataFrame
+    quality: pd.DataFrame
+    selection: pd.DataFrame | None
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    names: list[str]
+    classes: pd.DataFrame
+    prediction_counts: dict[str, confusion.PredictionCounts]
+    main_differences: pd.DataFrame
+    histories: dict[str, list[pd.DataFrame]]
+    networks: Sequence[NetworkId]
+
+
+def read_report_data(
+    manifests, networks: Sequence[NetworkId], compared: Sequence[NetworkId], settings: Config
+) -> ReportData:
+    """Read the manifests of the page.
+
+    manifests: paths as attributes; `histories` is a list, one per network of `networks`, and `predictions` one per
+    network of `compared`, all seeds of the compared networks.
+    """
+    real = read_manifest("real", manifests.real, ["split", "label", "usable", "reason"])
+    imbalance = read_manifest("imbalance", manifests.imbalance)
+    synthetic = read_located("synthetic", manifests.synthetic, SYNTHETIC_COLUMNS)
+    balanced = read_located("balanced", manifests.balanced, BALANCED_COLUMNS)
+    recipes = list(settings.recipes)
+    summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
+    differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
+    pairs = compared_networks(settings)
+    names = [tables.series_name(*pair) for pair in pairs]
+    classes = tables.class_table(imbalance, balanced, synthetic)
+    files: dict[str, list[str]] = {name: [] for name in names}
+    for path, (stage, recipe, _) in zip(manifests.predictions, compared, strict=True):
+        files[tables.series_name(recipe, stage)].append(path)
     split = settings.dataset.test_split
-    data.answers = {
-        name: answers.read_answers(
-            [path for path in manifests.predictions if Path(path).parts[-4:-2] == (stage, recipe)], len(classes), split
-        )
-        for name, (recipe, stage) in zip(data.names, data.networks, strict=True)
-    }
-    pairs = data.differences[["series", "baseline_recipe", "baseline_stage"]]
-    data.of_main = data.differences[(pairs == [data.names[-1], *data.networks[0]]).all(axis=1)]
-    data.test = data.real[(data.real["split"] == split) & data.real["usable"]]
-    return data
+    comparison = differences[["series", "baseline_recipe", "baseline_stage"]]
+    return ReportData(
+        real=real,
+        test=real[(real["split"] == split) & real["usable"]],
+        imbalance=imbalance,
+        plan=read_manifest("plan", manifests.plan, ["shard"]),
+        synthetic=synthetic,
+        balanced=balanced,
+        quality=read_manifest("quality", manifests.quality),
+        selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
+        summary=summary,
+        differences=differences,
+        names=names,
+        classes=tables.with_accuracies(classes, summary, names),
+        prediction_counts={
+            name: confusion.count_predictions(paths, len(classes), split) for name, paths in files.items()
+        },
+        main_differences=differences[(comparison == [names[-1], *pairs[0]]).all(axis=1)],
+        histories=read_histories(manifests.histories, networks),
+        networks=networks,
+    )
 
 
-def draw(data: SimpleNamespace, settings: Config) -> dict[str, Figure]:
-    """The figures of the page. data: as `read` returns it."""
+def read_histories(paths: list[str], networks: Sequence[NetworkId]) -> dict[str, list[pd.DataFrame]]:
+    """Series -> manifests `history` of its seeds. networks: stage, recipe and seed of each of `paths`."""
+    histories: dict[str, list[pd.DataFrame]] = {}
+    for path, (stage, recipe, _) in zip(paths, networks, strict=True):
+        history = read_manifest("history", path)
+        if len(history):  # some methods train without steps
+            histories.setdefault(tables.series_name(recipe, stage), []).append(history)
+    return histories
+
+
+def draw_figures(data: ReportData, settings: Config) -> dict[str, Figure]:
+    """The figures of the page, by name."""
     order = data.classes["label_name"].tolist()
     errors = tables.calibration_errors(data.summary)
-    drawn = {
+    figures = {
         "fill": plots.fill_figure(data.classes),
         "gain": result_plots.gain_figure(data.classes, data.names),
-        "classes": result_plots.class_figure(*tables.subsets_of(data.summary, "class:", order)),
-        "confusion": result_plots.confusion_figure(data.answers, data.classes),
-        "reliability": result_plots.reliability_figure(data.answers, errors),
-        "history": result_plots.history_figure(read_histories(data.histories)),
+        "classes": result_plots.accuracy_figure(tables.subset_rows(data.summary, "class:"), order),
+        "confusion": result_plots.confusion_figure(data.prediction_counts, data.classes),
+        "reliability": result_plots.reliability_figure(data.prediction_counts, errors),
+        "history": result_plots.history_figure(data.histories),
     }
     if settings.dataset.group_columns:
-        drawn["groups"] = result_plots.class_figure(*tables.subsets_of(data.summary, "group:"))
-        drawn["cells"] = plots.cell_figure(data.imbalance, data.balanced)
-    return drawn
+        groups = tables.subset_rows(data.summary, "group:")
+        figures["groups"] = result_plots.accuracy_figure(groups, sorted(groups["label_name"].unique()))
+        figures["cells"] = plots.cell_figure(data.imbalance, data.balanced, order)
+    return figures
 
 
-def about_data(data: SimpleNamespace) -> dict:
-    """What the template is told of the images, real and synthetic. data: as `read` returns it."""
-    cells = data.imbalance[data.imbalance["kind"] == "cell"]
+def data_context(data: ReportData) -> dict:
+    """Values of the template about the images, real and synthetic."""
     unusable = data.real.loc[~data.real["usable"], "reason"]
     return {
-        "classes": tables.class_dicts(data.classes, data.of_main),
+        "classes": tables.class_dicts(data.classes, data.main_differences),
         "counts": {
             "real": int(data.classes["real"].sum()),
             "synthetic": int(data.classes["synthetic"].sum()),
             "rejected": int((~data.synthetic["accepted"]).sum()),
-            "planned": len(data.planned),
+            "planned": len(data.plan),
             "test": len(data.test),
         },
-        "summary": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
-        "after": unevenness(tables.cell_sizes(data.imbalance, data.balanced)),
+        "imbalance_before": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
+        "imbalance_after": unevenness(tables.cell_sizes(data.imbalance, data.balanced)),
         "group_count": int((data.imbalance["kind"] == "group").sum()),
-        "empty_cells": empty_cells(cells),
+        "empty_cells": empty_cells(data.imbalance[data.imbalance["kind"] == "cell"]),
         "score_names": gallery.score_names(data.synthetic),
         "rejected": list(data.synthetic["rejected_by"].value_counts().items()),
         "unusable": list(unusable.value_counts().items()),
@@ -100,39 +148,33 @@ def about_data(data: SimpleNamespace) -> dict:
     }
 
 
-def about_results(data: SimpleNamespace, settings: Config) -> dict:
-    """What the template is told of the networks, and what to do next. data: as `read` returns it."""
-    main_columns, other_columns = tables.figure_columns(data.summary)
+def results_context(data: ReportData, settings: Config) -> dict:
+    """Values of the template about the networks, and the advice."""
     cells = tables.cell_table(data.imbalance, data.balanced, data.summary, data.names)
-    weak, weak_count = advice.about_classes(
-        data.classes,
-        data.quality,
-        data.synthetic,
-        data.answers[data.names[-1]].confusion,
-        settings.imbalance.few_below,
+    counts = data.prediction_counts
+    names_by_label = data.classes.sort_values("label")["label_name"].tolist()
+    weak_classes, weak_count = advice.weak_classes(
+        data.classes, data.quality, data.synthetic, counts[data.names[-1]].confusion, settings.imbalance.few_below
     )
-    names = data.classes.sort_values("label")["label_name"].tolist()
     return {
         "compared": data.names,
         "headline": tables.headline(data.summary, data.names),
-        "main_columns": main_columns,
-        "other_columns": other_columns,
+        "main_columns": [("accuracy, %", tables.available_keys(data.summary, tables.MAIN_KEYS))],
+        "other_columns": tables.other_columns(data.summary),
         "results": tables.result_table(data.summary),
         "differences": tables.difference_table(data.differences),
-        "confused": answers.confused_pairs(list(data.answers.values()), names),
-        "reliability": [
-            (name, answers.reliability_table(one).to_dict("records")) for name, one in data.answers.items()
-        ],
-        "groups": tables.group_columns(data.summary, settings.dataset.group_columns),
-        "cell_rows": cells[: tables.MOST_CELLS],
-        "cells_left_out": max(0, len(cells) - tables.MOST_CELLS),
+        "confused_pairs": confusion.confused_pairs(list(counts.values()), names_by_label),
+        "reliability": {name: confusion.reliability_table(count).to_dict("records") for name, count in counts.items()},
+        "group_columns": tables.group_metric_columns(data.summary, settings.dataset.group_columns),
+        "cells": cells[: tables.MOST_CELLS],
+        "cells_omitted": max(0, len(cells) - tables.MOST_CELLS),
         "selection": tables.selection_table(data.selection, data.summary),
-        "weak": weak,
+        "weak_classes": weak_classes,
         "weak_count": weak_count,
-        "advice": advice.about_all(
+        "advice": advice.experiment_advice(
             data.classes,
             data.names,
-            data.of_main,
+            data.main_differences,
             data.summary,
             data.quality,
             data.test.groupby("label").size().to_numpy(),
@@ -141,25 +183,14 @@ def about_results(data: SimpleNamespace, settings: Config) -> dict:
     }
 
 
-def about_making(data: SimpleNamespace, results: Path) -> dict:
-    """What the template is told of software and costs. results: folder of the experiment, with costs/, benchmarks/."""
-    libraries, devices = made.generator_software(sorted(data.synthetic["path"].dropna().unique()))
-    networks = ["/".join(Path(path).parts[-4:-1]) for path in data.histories]
+def run_context(data: ReportData, results: Path) -> dict:
+    """Values of the template about software and costs. results: folder of the experiment, with costs/, benchmarks/."""
+    shard_files = sorted(data.synthetic["path"].dropna().unique())
+    libraries, devices = run_info.libraries_and_devices(shard_files)
     return {
         "version": synaug.__version__,
-        "commit": made.commit(),
+        "commit": run_info.git_commit(),
         "libraries": libraries,
         "devices": devices,
-        "costs": made.costs(results, sorted(data.planned["shard"].unique()), networks),
+        "costs": run_info.step_costs(results, sorted(data.plan["shard"].unique()), data.networks),
     }
-
-
-def read_histories(paths: list[str]) -> dict[str, list[pd.DataFrame]]:
-    """Series name -> manifests `history` of its seeds. paths: .../<stage>/<recipe>/<seed>/history.parquet."""
-    histories: dict[str, list[pd.DataFrame]] = {}
-    for path in paths:
-        *_, stage, recipe, _, _ = Path(path).parts
-        history = read_manifest("history", path)
-        if len(history):  # some methods take no step
-            histories.setdefault(tables.series_name(recipe, stage), []).append(history)
-    return histories

@@ -8,48 +8,52 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from synaug.evaluation.selection import CRITERIA
 from synaug.report.page import render, svg_figure
-from synaug.report.plots import SERIES
-from synaug.report.tables import interval, name_series, percent, series_name
+from synaug.report.plots import DARK, SERIES
+from synaug.report.tables import (
+    BALANCED,
+    CALIBRATION,
+    SHOT_KEYS,
+    WORST_CELL,
+    WORST_CLASS,
+    Key,
+    available_keys,
+    interval,
+    name_series,
+    percent,
+    rows_with_key,
+    seconds_text,
+    series_name,
+)
 
-Key = tuple[str, str, str]  # metric, subset, weighting
-SHOTS = [("accuracy", subset, "classes") for subset in ("many", "medium", "few")]
-CELLS = [("accuracy", "worst_cell", "cells"), ("accuracy", "all", "training")]
-SHOWN = [
-    ("accuracy", "balanced", "classes"),
-    *SHOTS,
-    ("accuracy", "worst_class", "classes"),
-    *CELLS,
-    ("ece", "all", "images"),
-    ("domain_probe", "all", "domains"),
-    ("pair_probe", "all", "cells"),
-    ("swap_drop", "synthetic", "classes"),
-    ("swap_drop", "real", "classes"),
-]
-COMPARED = [("accuracy", "balanced", "classes"), *SHOTS, *CELLS]
-CHOSEN = [("accuracy", "balanced", "classes"), ("accuracy", "worst_class", "classes"), *CELLS]
-HEADS = {
-    ("accuracy", "balanced", "classes"): "all classes",
-    ("accuracy", "worst_class", "classes"): "worst class",
-    ("accuracy", "worst_cell", "cells"): "worst cell",
-    ("accuracy", "all", "training"): "as in training",
-    ("ece", "all", "images"): "ECE",
+AS_IN_TRAINING = ("accuracy", "all", "training")
+RESULT_TITLES = {  # columns of the table of results -> their titles
+    BALANCED: "all classes",
+    **{key: key[1] for key in SHOT_KEYS},
+    WORST_CLASS: "worst class",
+    WORST_CELL: "worst cell",
+    AS_IN_TRAINING: "as in training",
+    CALIBRATION: "ECE",
     ("domain_probe", "all", "domains"): "domain probe",
     ("pair_probe", "all", "cells"): "pair probe",
     ("swap_drop", "synthetic", "classes"): "swap, synthetic",
     ("swap_drop", "real", "classes"): "swap, real",
 }
-LINE = 0.19  # inches per network in the figure
+DIFFERENCE_KEYS = [BALANCED, *SHOT_KEYS, WORST_CELL, AS_IN_TRAINING]
+SELECTION_KEYS = [BALANCED, WORST_CLASS, WORST_CELL, AS_IN_TRAINING]
+FIGURE_KEYS = [BALANCED, WORST_CELL, *SHOT_KEYS[::-1]]  # the figure shows the first two that exist
+LINE_HEIGHT = 0.19  # inches per network in the figure
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text. title: empty, or a sentence. left: how many columns, of the first ones, are words."""
+    """Cells as text. title: a sentence, or empty. text_columns: how many of the first columns are left-aligned."""
 
     title: str
     heads: list[str]
     rows: list[list[str]]
-    left: int = 1
+    text_columns: int = 1
 
 
 def variant_tables(
@@ -63,21 +67,13 @@ def variant_tables(
 
     variants: variant -> its recipes, in the order to show. Accuracies are means over classes.
     """
-    found = {}
-    for variant, group in _in_order(summary, variants):
-        keys = _there(group, SHOWN)
-        rows = []
-        for series, of_series in group.groupby("series", sort=False):
-            first, cells = of_series.iloc[0], [_cell(of_series, key) for key in keys]
-            seconds = " + ".join(_seconds(first[key]) for key in ("train_seconds", "generation_seconds"))
-            images = f"{first['real_images']} + {first['synthetic_images']}"
-            rows.append([series, *cells, images, seconds, str(first["seeds"])])
-        heads = ["", *map(_head, keys), "real + synthetic images", "seconds", "seeds"]
-        tables = [Table("", heads, rows)]
+    tables = {}
+    for variant, rows in _rows_by_variant(summary, variants):
+        tables[variant] = [_result_table(rows)]
         if selection is not None:
-            tables += _selection(selection[selection["variant"] == variant], group)
-        found[variant] = tables + _differences(differences[differences["variant"] == variant], variants[variant])
-    return found
+            tables[variant] += _selection_tables(selection[selection["variant"] == variant], rows)
+        tables[variant] += _difference_tables(differences[differences["variant"] == variant], variants[variant])
+    return tables
 
 
 def markdown(
@@ -88,29 +84,29 @@ def markdown(
     selection: pd.DataFrame | None = None,
 ) -> str:
     """The tables of all variants (see `variant_tables`) as text. name: of the study."""
-    lines = [f"# {name}", "", *textwrap.wrap(f"Written by the workflow. {about(summary)}", 110)]
+    lines = [f"# {name}", "", *textwrap.wrap(f"Written by the workflow. {explanation(summary)}", 110)]
     for variant, tables in variant_tables(summary, differences, variants, selection).items():
         lines += ["", f"## {variant}"]
         for table in tables:
-            aligned = ["---"] * table.left + ["---:"] * (len(table.heads) - table.left)
-            lines += ["", *([table.title, ""] if table.title else []), _row(table.heads), _row(aligned)]
-            lines += [_row(row) for row in table.rows]
+            aligned = ["---"] * table.text_columns + ["---:"] * (len(table.heads) - table.text_columns)
+            title = [table.title, ""] if table.title else []
+            lines += ["", *title, *map(_markdown_row, [table.heads, aligned, *table.rows])]
     return "\n".join(lines) + "\n"
 
 
-def about(summary: pd.DataFrame) -> str:
-    """What the figures of the tables are."""
+def explanation(summary: pd.DataFrame) -> str:
+    """What the numbers of the tables mean. summary: manifest `study`."""
     text = (
-        "In %, mean over seeds [95 % interval over seeds, Student t]. Accuracies are means over the classes of a shot "
-        "group; ECE is the calibration error over all test images. Seconds: of one network, and, once for all networks "
-        "of a variant, of sampling (images of another variant cost only the copying)."
+        "All values are in %, means over seeds [95 % interval over seeds, Student t]. The accuracy of a shot group is "
+        "the mean over its classes; ECE is the calibration error over all test images. Seconds: the training of one "
+        "network + the generation of all images of a variant (images of another variant are copied)."
     )
     if (summary["subset"] == "worst_cell").any():
         text += (
-            " A cell is a class in a group; `as in training` is the mean over cells by their training images. Pair "
-            "probe: how often group and kind (real or synthetic) of an image are told from the features. Swap: "
-            "accuracy where a class has its synthetic images minus elsewhere, of synthetic and of real images that "
-            "nothing was trained on."
+            " A cell is a class in a group. As in training: mean over cells, weighted by their training images. Pair "
+            "probe: share of images whose group and source (real or synthetic) a linear classifier recognises from the "
+            "features. Swap: accuracy in the groups with synthetic training images of the class minus accuracy in the "
+            "other groups, on synthetic and on real images that no network is trained on."
         )
     return text
 
@@ -122,14 +118,14 @@ def study_page(
     name: str,
     selection: pd.DataFrame | None = None,
 ) -> str:
-    """The tables and the figure of all variants on one page, with links to the pages of their experiments."""
+    """The tables and the figure of all variants on one page, with links to the reports of the variants."""
     tables = variant_tables(summary, differences, variants, selection)
     context = {
         "title": name,
-        "about": about(summary),
+        "explanation": explanation(summary),
         "figure_svg": svg_figure(study_figure(summary, variants, selection), "study"),
         "variants": [(variant, f"../{name}-{variant}/report.html", tables[variant]) for variant in tables],
-        "contents": [("figure", "All variants"), *((f"variant-{variant}", variant) for variant in tables)],
+        "contents": {"figure": "All variants"} | {f"variant-{variant}": variant for variant in tables},
     }
     return render("study.html.j2", context)
 
@@ -137,114 +133,110 @@ def study_page(
 def study_figure(
     summary: pd.DataFrame, variants: dict[str, list[str]], selection: pd.DataFrame | None = None
 ) -> Figure:
-    """Two figures of every network with intervals, a line per network, by variants.
+    """Two accuracies of every network with their intervals, a line per network, by variant.
 
-    Accuracy over all classes, and of the worst cell, the few-shot or the medium classes. With `selection` only the
-    settings that are best by the worst cell (or, without groups, by all classes) on the validation images.
+    They are the accuracy over all classes, and that of the worst cell, the few-shot or the medium-shot classes. With
+    `selection`, only the settings that are best by the worst cell (without groups: by all classes) on the validation
+    images are shown.
     """
-    shown = [("accuracy", "balanced", "classes"), CELLS[0], *SHOTS[::-1]]
-    panels_of = _there(summary, shown)[:2]
+    keys = available_keys(summary, FIGURE_KEYS)[:2]
     if selection is not None:
-        summary = _chosen(summary, selection)
-    names, blocks = 0, []
-    for variant, group in _in_order(summary, variants):
-        names += group["series"].nunique()
-        blocks.append((variant, group))
-    figure = Figure(figsize=(9, 1.2 + LINE * (names + 1.5 * len(blocks))))
-    panels = figure.subplots(1, len(panels_of), sharey=True, squeeze=False)[0]
-    for axes, key in zip(panels, panels_of, strict=True):
-        at, ticks = 0.0, []
-        for number, (variant, group) in enumerate(blocks):
+        summary = _selected_networks(summary, selection)
+    blocks = list(_rows_by_variant(summary, variants))
+    networks = sum(rows["series"].nunique() for _, rows in blocks)
+    figure = Figure(figsize=(9, 1.2 + LINE_HEIGHT * (networks + 1.5 * len(blocks))))
+    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    for axes, key in zip(panels, keys, strict=True):
+        y, ticks = 0.0, []
+        for number, (variant, rows) in enumerate(blocks):
             axes.annotate(
-                variant, (0, at), (2, 0), ("axes fraction", "data"), "offset points", weight="bold", va="center"
+                variant, (0, y), (2, 0), ("axes fraction", "data"), "offset points", weight="bold", va="center"
             )
-            at += 1
-            for row in _rows_of(group, key).itertuples():
-                spread = np.nan_to_num(100 * np.array([[row.mean - row.low], [row.high - row.mean]], float))
+            y += 1
+            for row in rows_with_key(rows, key).itertuples():
+                distances = np.nan_to_num(100 * np.array([[row.mean - row.low], [row.high - row.mean]], float))
                 color = SERIES[number % len(SERIES)]
-                axes.errorbar(100 * row.mean, at, xerr=spread, fmt="o", color=color, ecolor="#333333", markersize=4)
-                ticks.append((at, row.series))
-                at += 1
-            at += 0.5
-        axes.set_yticks([y for y, _ in ticks], [name for _, name in ticks], fontsize=7)
-        axes.set_ylim(at, -1)
-        axes.set_xlabel(f"accuracy, {_head(key)}, %")
+                axes.errorbar(100 * row.mean, y, xerr=distances, fmt="o", color=color, ecolor=DARK, markersize=4)
+                ticks.append((y, row.series))
+                y += 1
+            y += 0.5
+        axes.set_yticks([position for position, _ in ticks], [series for _, series in ticks], fontsize=7)
+        axes.set_ylim(y, -1)
+        axes.set_xlabel(f"accuracy, {RESULT_TITLES[key]}, %")
         axes.grid(axis="x", color="#888888", alpha=0.3, linewidth=0.6)
         axes.set_axisbelow(True)
     return figure
 
 
-def _chosen(summary: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the networks that a single criterion chooses, and all of variants where none is chosen."""
+def _selected_networks(summary: pd.DataFrame, selection: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the networks that one criterion chooses, and all rows of variants without a selection."""
     criterion = "worst_cell" if (selection["criterion"] == "worst_cell").any() else "balanced"
     keys = ["variant", "recipe", "stage"]
-    best = pd.MultiIndex.from_frame(selection.loc[selection["criterion"] == criterion, keys].astype(str))
-    free = ~summary["variant"].isin(selection["variant"])
-    return summary[free | pd.MultiIndex.from_frame(summary[keys].astype(str)).isin(best)]
+    chosen = pd.MultiIndex.from_frame(selection.loc[selection["criterion"] == criterion, keys].astype(str))
+    without_selection = ~summary["variant"].isin(selection["variant"])
+    return summary[without_selection | pd.MultiIndex.from_frame(summary[keys].astype(str)).isin(chosen)]
 
 
-def _selection(selection: pd.DataFrame, summary: pd.DataFrame) -> list[Table]:
-    """A table: what each criterion chooses of each method by the validation images, and its figures on the test."""
+def _result_table(summary: pd.DataFrame) -> Table:
+    """Metrics, images and seconds: a line per series. summary: rows of a variant, with `series`."""
+    keys = available_keys(summary, list(RESULT_TITLES))
+    rows = []
+    for series, of_series in summary.groupby("series", sort=False):
+        first = of_series.iloc[0]
+        cells = [_value_text(of_series, key) for key in keys]
+        seconds = " + ".join(seconds_text(first[column]) for column in ("train_seconds", "generation_seconds"))
+        images = f"{first['real_images']} + {first['synthetic_images']}"
+        rows.append([series, *cells, images, seconds, str(first["seeds"])])
+    return Table("", ["", *_titles(keys), "real + synthetic images", "seconds", "seeds"], rows)
+
+
+def _selection_tables(selection: pd.DataFrame, summary: pd.DataFrame) -> list[Table]:
+    """The setting that each criterion chooses for each method, with its metrics on the test images; or no table."""
     if selection.empty:
         return []
-    keys = _there(summary, CHOSEN)
+    keys = available_keys(summary, SELECTION_KEYS)
     rows = []
     chosen = name_series(selection, summary["recipe"].drop_duplicates().tolist())
-    for criterion in ("average", "balanced", "worst_class", "worst_cell"):
+    for criterion in CRITERIA:
         for row in chosen[chosen["criterion"] == criterion].itertuples():
-            cells = [_cell(summary[summary["series"] == row.series], key) for key in keys]
-            what = f"{criterion.replace('_', ' ')} ({row.needs})"
-            rows.append([what, row.series, str(row.candidates), percent(row.validation), *cells])
-    title = "Settings chosen by the validation images, and their figures on the test images:"
-    return [Table(title, ["chosen by", "", "of", "validation", *map(_head, keys)], rows, 2)]
+            cells = [_value_text(summary[summary["series"] == row.series], key) for key in keys]
+            chosen_by = f"{criterion.replace('_', ' ')} ({row.needs})"
+            rows.append([chosen_by, row.series, str(row.candidates), percent(row.validation), *cells])
+    title = "Settings chosen on the validation images, with their results on the test images:"
+    return [Table(title, ["chosen by", "setting", "out of", "validation", *_titles(keys)], rows, text_columns=2)]
 
 
-def _differences(differences: pd.DataFrame, recipes: list[str]) -> list[Table]:
-    """A table of paired differences: a line per comparison."""
+def _difference_tables(differences: pd.DataFrame, recipes: list[str]) -> list[Table]:
+    """Paired differences: a line per comparison; or no table."""
     if differences.empty:
         return []
-    keys = _there(differences, COMPARED)
+    keys = available_keys(differences, DIFFERENCE_KEYS)
     named = name_series(differences, recipes).sort_values(["baseline_recipe", "order"], kind="stable")
-    pair = ["series", "baseline_recipe", "baseline_stage"]
+    comparison = ["series", "baseline_recipe", "baseline_stage"]
     rows = [
-        [f"{names[0]} minus {series_name(*names[1:])}", *(_cell(group, key, "+") for key in keys)]
-        for names, group in named.groupby(pair, sort=False)
+        [f"{series} minus {series_name(*baseline)}", *(_value_text(group, key, "+") for key in keys)]
+        for (series, *baseline), group in named.groupby(comparison, sort=False)
     ]
-    return [Table("Differences, paired by seed, in points:", ["", *map(_head, keys)], rows)]
+    return [Table("Differences, paired by seed, in percentage points:", ["", *_titles(keys)], rows)]
 
 
-def _in_order(summary: pd.DataFrame, variants: dict[str, list[str]]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _rows_by_variant(summary: pd.DataFrame, variants: dict[str, list[str]]) -> Iterator[tuple[str, pd.DataFrame]]:
     for variant, recipes in variants.items():
         yield variant, name_series(summary[summary["variant"] == variant], recipes)
 
 
-def _rows_of(rows: pd.DataFrame, key: Key) -> pd.DataFrame:
-    metric, subset, weighting = key
-    return rows[(rows["metric"] == metric) & (rows["subset"] == subset) & (rows["weighting"] == weighting)]
+def _titles(keys: list[Key]) -> list[str]:
+    return [RESULT_TITLES[key] for key in keys]
 
 
-def _there(rows: pd.DataFrame, keys: list[Key]) -> list[Key]:
-    """Those of `keys` that `rows` has. A single shot group is all classes, and is not said beside them."""
-    there = [key for key in keys if len(_rows_of(rows, key))]
-    shots = [key for key in there if key in SHOTS]
-    return [key for key in there if [key] != shots or ("accuracy", "balanced", "classes") not in there]
-
-
-def _head(key: Key) -> str:
-    return HEADS.get(key, key[1])
-
-
-def _cell(rows: pd.DataFrame, key: Key, sign: str = "") -> str:
-    one = _rows_of(rows, key)
-    if one.empty:
+def _value_text(rows: pd.DataFrame, key: Key, sign: str = "") -> str:
+    """Mean and interval in %; empty if `rows` have no such metric."""
+    rows = rows_with_key(rows, key)
+    if rows.empty:
         return ""
-    first = one.iloc[0]
+    first = rows.iloc[0]
     return " ".join([percent(first["mean"], sign), *interval(first["low"], first["high"])])
 
 
-def _seconds(value: float) -> str:
-    return "?" if pd.isna(value) else f"{value:.0f}"
-
-
-def _row(cells: list[str]) -> str:
+def _markdown_row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"

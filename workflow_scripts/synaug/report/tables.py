@@ -1,4 +1,4 @@
-"""Tables of the page: rows of manifests as the template needs them."""
+"""Tables of the page: rows of manifests in the form that the template needs."""
 
 import numpy as np
 import pandas as pd
@@ -7,20 +7,24 @@ from synaug.evaluation.classification import SHOTS
 from synaug.imbalance import class_rows
 from synaug.manifests import with_group
 
+Key = tuple[str, str, str]  # metric, subset, weighting
+ColumnGroup = tuple[str, list[Key]]  # title of adjacent columns of a table, and their keys
+
 SUBSETS = ["all", "balanced", "many", "medium", "few", "harmonic_mean", "geometric_mean", "worst_class"]
 METRICS = {"accuracy": "accuracy, %", "ece": "calibration error, %", "domain_probe": "domain probe, %"}
-MAIN = [("accuracy", "balanced", "classes"), *(("accuracy", shot, "classes") for shot in SHOTS)]
-MAIN += [("accuracy", "worst_class", "classes"), ("accuracy", "worst_cell", "cells")]
+BALANCED = ("accuracy", "balanced", "classes")
+SHOT_KEYS = [("accuracy", shot, "classes") for shot in SHOTS]
+WORST_CLASS = ("accuracy", "worst_class", "classes")
+WORST_CELL = ("accuracy", "worst_cell", "cells")
+MAIN_KEYS = [BALANCED, *SHOT_KEYS, WORST_CLASS, WORST_CELL]
 CALIBRATION = ("ece", "all", "images")
-MOST_CELLS = 1000  # rows of the table of cells
-Key = tuple[str, str, str]  # metric, subset, weighting
-Column = tuple[str, list[Key]]  # head of some columns of a table, and what they hold
 GAPS = [
     ("demographic_parity_difference", "demographic parity, difference"),
     ("demographic_parity_ratio", "demographic parity, ratio"),
     ("equal_opportunity_difference", "equal opportunity, difference"),
     ("equalized_odds_difference", "equalized odds, difference"),
 ]
+MOST_CELLS = 1000  # rows of the table of cells
 
 
 def class_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
@@ -39,22 +43,19 @@ def class_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, synthetic: pd.D
 def with_accuracies(classes: pd.DataFrame, summary: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """The class table with columns `before` and `after`: accuracies (0 to 1) of `names`, one or two series.
 
-    Of one series `before` is null. A class without test images has none.
+    With one series, `before` is null. A class without test images has null in both.
     """
-    rows, _ = subsets_of(summary, "class:")
-    means = rows.pivot(index="label_name", columns="series", values="mean")
-    columns = {"before": names[0] if len(names) == 2 else None, "after": names[-1]}
-    values = {key: classes["label_name"].map(means[name]) if name else np.nan for key, name in columns.items()}
-    return classes.assign(**values)
+    means = subset_rows(summary, "class:").pivot(index="label_name", columns="series", values="mean")
+    before = classes["label_name"].map(means[names[0]]) if len(names) == 2 else np.nan
+    return classes.assign(before=before, after=classes["label_name"].map(means[names[-1]]))
 
 
 def class_dicts(classes: pd.DataFrame, differences: pd.DataFrame) -> list[dict]:
-    """The class table (with accuracies) as dicts; `gain`: after minus before, or None; `interval`: of it, as text.
+    """The class table (with accuracies) as dicts; `gain`: after minus before, or None; `interval`: its ends, as text.
 
-    differences: rows of this manifest of the main recipe minus the baseline.
+    differences: rows of this manifest for the main recipe minus the baseline.
     """
-    rows, _ = subsets_of(differences, "class:")
-    intervals = {row.label_name: interval(row.low, row.high) for row in rows.itertuples()}
+    intervals = {row.label_name: interval(row.low, row.high) for row in subset_rows(differences, "class:").itertuples()}
     return [
         row
         | {"gain": None if pd.isna(row["before"]) else row["after"] - row["before"]}
@@ -63,55 +64,57 @@ def class_dicts(classes: pd.DataFrame, differences: pd.DataFrame) -> list[dict]:
     ]
 
 
-def subsets_of(
-    rows: pd.DataFrame, prefix: str, order: list[str] | None = None, metric: str = "accuracy"
-) -> tuple[pd.DataFrame, list[str]]:
-    """Rows of `metric` whose subset begins with `prefix`, the rest of it as column `label_name`; and these names.
+def subset_rows(rows: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """Accuracies whose subset starts with `prefix`, with the rest of the subset as column `label_name`."""
+    rows = rows[(rows["metric"] == "accuracy") & rows["subset"].str.startswith(prefix)]
+    return rows.assign(label_name=rows["subset"].str.removeprefix(prefix))
 
-    order: the names, if they are to come in this order; else they are sorted.
-    """
-    here = rows[(rows["metric"] == metric) & rows["subset"].str.startswith(prefix)]
-    here = here.assign(label_name=here["subset"].str.removeprefix(prefix))
-    return here, order or sorted(here["label_name"].unique())
+
+def rows_with_key(rows: pd.DataFrame, key: Key) -> pd.DataFrame:
+    """The rows for one metric, subset and weighting."""
+    metric, subset, weighting = key
+    return rows[(rows["metric"] == metric) & (rows["subset"] == subset) & (rows["weighting"] == weighting)]
+
+
+def available_keys(rows: pd.DataFrame, keys: list[Key]) -> list[Key]:
+    """The keys that `rows` contain. A single shot group repeats `balanced`, so only one of them is kept."""
+    present = set(zip(rows["metric"], rows["subset"], rows["weighting"], strict=True))
+    available = [key for key in keys if key in present]
+    shots = [key for key in available if key in SHOT_KEYS]
+    return [key for key in available if shots != [key] or BALANCED not in available]
 
 
 def calibration_errors(summary: pd.DataFrame) -> dict[str, float]:
     """Series -> expected calibration error over all test images, 0 to 1, mean over seeds."""
-    metric, subset, _ = CALIBRATION
-    here = summary[(summary["metric"] == metric) & (summary["subset"] == subset)]
-    return here.set_index("series")["mean"].to_dict()
+    return rows_with_key(summary, CALIBRATION).set_index("series")["mean"].to_dict()
 
 
 def headline(summary: pd.DataFrame, names: list[str]) -> list[tuple[str, str, str | None]]:
-    """What is said first: (name, figure before, figure after), in %; the last is None of one series only."""
-    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
-    wanted = [("accuracy, " + key[1].replace("_", " "), key) for key in _main_keys(there)]
-    wanted.append(("calibration error", CALIBRATION))
-    found = []
-    for title, (metric, subset, weighting) in wanted:
-        here = (summary["metric"] == metric) & (summary["subset"] == subset) & (summary["weighting"] == weighting)
-        means = summary[here].set_index("series")["mean"]
+    """The numbers at the top of the page: (title, value before, value after), in %; with one series, after is None."""
+    titles = {key: "accuracy, " + key[1].replace("_", " ") for key in available_keys(summary, MAIN_KEYS)}
+    rows = []
+    for key, title in (titles | {CALIBRATION: "calibration error"}).items():
+        means = rows_with_key(summary, key).set_index("series")["mean"]
         values = [percent(means[name]) for name in names if name in means]
         if len(values) == len(names):
-            found.append((title, values[0], values[1] if len(values) == 2 else None))
-    return found
+            rows.append((title, values[0], values[1] if len(values) == 2 else None))
+    return rows
 
 
 def cell_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, summary: pd.DataFrame, names: list[str]) -> list[dict]:
     """A dict per cell, the smallest first: label_name, group, real, synthetic, accuracies of `names` (or None)."""
     cells = imbalance[imbalance["kind"] == "cell"].sort_values(["count", "label", "group"], kind="stable")
-    made = balanced[balanced["source"] == "synthetic"].groupby(["label_name", "group"]).size()
-    rows, _ = subsets_of(summary, "cell:")
-    means = rows.set_index(["label_name", "series"])["mean"].to_dict()
+    synthetic = balanced[balanced["source"] == "synthetic"].groupby(["label_name", "group"]).size()
+    means = subset_rows(summary, "cell:").set_index(["label_name", "series"])["mean"].to_dict()
     return [
         {
-            "label_name": row.label_name,
-            "group": row.group,
-            "real": row.count_,
-            "synthetic": int(made.get((row.label_name, row.group), 0)),
-            "accuracies": [means.get((f"{row.label_name}|{row.group}", name)) for name in names],
+            "label_name": label_name,
+            "group": group,
+            "real": count,
+            "synthetic": int(synthetic.get((label_name, group), 0)),
+            "accuracies": [means.get((f"{label_name}|{group}", name)) for name in names],
         }
-        for row in cells.rename(columns={"count": "count_"}).itertuples()
+        for label_name, group, count in cells[["label_name", "group", "count"]].itertuples(index=False)
     ]
 
 
@@ -130,75 +133,68 @@ def name_series(rows: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
     return named.sort_values("order", kind="stable", ignore_index=True)
 
 
-def figure_columns(summary: pd.DataFrame) -> tuple[list[Column], list[Column]]:
-    """Columns of the first table of results, and of the other one: heads, and below them the keys that there are."""
-    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
-    main = _main_keys(there)
-    columns: dict[str, list] = {}
+def other_columns(summary: pd.DataFrame) -> list[ColumnGroup]:
+    """Columns of the table of all metrics that are not in the main table."""
+    main = available_keys(summary, MAIN_KEYS)
+    columns = []
     for metric, title in METRICS.items():
         for weighting in ("images", "classes", "domains"):
-            keys = [(metric, subset, weighting) for subset in SUBSETS if (metric, subset, weighting) in there]
-            if rest := [key for key in keys if key not in main]:
-                columns[f"{title}, {weighting} count alike"] = rest
-    return [("accuracy, %", main)], list(columns.items())
+            keys = available_keys(summary, [(metric, subset, weighting) for subset in SUBSETS])
+            if others := [key for key in keys if key not in main]:
+                columns.append((f"{title}, mean over {weighting}", others))
+    return columns
 
 
-def _main_keys(there: set[Key]) -> list[Key]:
-    """Those of MAIN that are there. A single shot group is all classes, and is not said beside them."""
-    shots = [key for key in MAIN if key in there and key[1] in SHOTS]
-    return [key for key in MAIN if key in there and (key not in shots or len(shots) > 1)]
-
-
-def group_columns(summary: pd.DataFrame, names: list[str]) -> list[Column]:
-    """The same for the figures of groups. names: of the group columns. Empty without groups."""
-    if not names:
+def group_metric_columns(summary: pd.DataFrame, group_columns: list[str]) -> list[ColumnGroup]:
+    """Columns of the table of group metrics; empty without groups."""
+    if not group_columns:
         return []
-    whole = [("accuracy", "all", weighting) for weighting in ("images", "cells", "training")]
-    columns = [("accuracy, %", [*whole, ("accuracy", "worst_cell", "cells"), ("accuracy", "worst_group", "groups")])]
-    compared = list(dict.fromkeys([*names, " x ".join(names)]))
-    columns += [(f"{title}, %", [(metric, f"groups:{name}", "groups") for name in compared]) for metric, title in GAPS]
-    swapped = [("swap_drop", kind, "classes") for kind in ("synthetic", "real")]
-    columns += [("pair probe, %", [("pair_probe", "all", "cells")]), ("swap drop, points", swapped)]
-    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
-    columns = [(title, [key for key in keys if key in there]) for title, keys in columns]
+    accuracies = [("accuracy", "all", weighting) for weighting in ("images", "cells", "training")]
+    accuracies += [("accuracy", "worst_cell", "cells"), ("accuracy", "worst_group", "groups")]
+    attributes = list(dict.fromkeys([*group_columns, " x ".join(group_columns)]))
+    drops = [("swap_drop", source, "classes") for source in ("synthetic", "real")]
+    columns = [
+        ("accuracy, %", accuracies),
+        *((f"{title}, %", [(metric, f"groups:{name}", "groups") for name in attributes]) for metric, title in GAPS),
+        ("pair probe, %", [("pair_probe", "all", "cells")]),
+        ("swap drop, points", drops),
+    ]
+    columns = [(title, available_keys(summary, keys)) for title, keys in columns]
     return [(title, keys) for title, keys in columns if keys]
 
 
-def subset_name(key: Key) -> str:
-    """What a column of a table is called. key: (metric, subset, weighting)."""
+def column_title(key: Key) -> str:
+    """Title of the column of a metric."""
     metric, subset, weighting = key
-    if metric == "accuracy" and subset == "all" and weighting != "images":
-        return {"cells": "all, cells alike", "training": "all, as in training"}.get(weighting, subset)
+    if metric == "accuracy" and subset == "all":
+        return {"cells": "mean over cells", "training": "weighted as in training"}.get(weighting, subset)
     return subset.removeprefix("groups:").replace("_", " ")
 
 
 def result_table(summary: pd.DataFrame) -> list[dict]:
-    """One dict per series: name, values, seeds, costs. values: (metric, subset, weighting) -> lines of text, in %."""
-    rows = []
-    for name, group in summary.groupby("series", sort=False):
-        first = group.iloc[0]
+    """One dict per series: name, values, costs, seeds. values: key -> lines of text, in %."""
+    table = []
+    for name, rows in summary.groupby("series", sort=False):
+        first = rows.iloc[0]
         values = {
             (row.metric, row.subset, row.weighting): [percent(row.mean), *interval(row.low, row.high)]
-            for row in group.itertuples()
+            for row in rows.itertuples()
         }
-        images = [f"{first['real_images']}", f"{first['synthetic_images']}"]
-        seconds = [
-            "?" if pd.isna(first[key]) else f"{first[key]:.0f}" for key in ("train_seconds", "generation_seconds")
-        ]
-        rows.append({"name": name, "values": values, "costs": [*images, *seconds], "seeds": first["seeds"]})
-    return rows
+        images = [str(first["real_images"]), str(first["synthetic_images"])]
+        seconds = [seconds_text(first[column]) for column in ("train_seconds", "generation_seconds")]
+        table.append({"name": name, "values": values, "costs": [*images, *seconds], "seeds": first["seeds"]})
+    return table
 
 
 def selection_table(selection: pd.DataFrame | None, summary: pd.DataFrame) -> dict | None:
-    """What each criterion chooses of each method (manifest `selection`): columns and rows.
+    """The setting that each criterion chooses of each method (manifest `selection`), as columns and rows.
 
-    summary: with `series`, for the figures on the test images. None without a selection.
+    summary: with `series`, for the metrics on the test images. None without a selection.
     """
     if selection is None:
         return None
-    there = set(zip(summary["metric"], summary["subset"], summary["weighting"], strict=True))
-    shown = [("all", "images"), ("balanced", "classes"), ("worst_class", "classes"), ("worst_cell", "cells")]
-    keys = [("accuracy", *key) for key in shown if ("accuracy", *key) in there]
+    keys = [("all", "images"), ("balanced", "classes"), ("worst_class", "classes"), ("worst_cell", "cells")]
+    keys = available_keys(summary, [("accuracy", *key) for key in keys])
     values = {row["name"]: row["values"] for row in result_table(summary)}
     named = name_series(selection, summary["recipe"].drop_duplicates().tolist())
     rows = [
@@ -216,19 +212,20 @@ def selection_table(selection: pd.DataFrame | None, summary: pd.DataFrame) -> di
 
 def difference_table(differences: pd.DataFrame) -> list[dict]:
     """One dict per comparison: name, values and seeds as in `result_table`. values in percentage points."""
-    rows = []
-    for key, group in differences.groupby(["series", "baseline_recipe", "baseline_stage"], sort=False):
+    table = []
+    for key, rows in differences.groupby(["series", "baseline_recipe", "baseline_stage"], sort=False):
+        series, *baseline = key
         values = {
             (row.metric, row.subset, row.weighting): [
                 percent(row.mean, "+"),
                 *interval(row.low, row.high, "s"),
                 *interval(row.low_images, row.high_images, "i"),
             ]
-            for row in group.itertuples()
+            for row in rows.itertuples()
         }
-        name = f"{key[0]} minus {series_name(*key[1:])}"
-        rows.append({"name": name, "values": values, "seeds": group["seeds"].iloc[0]})
-    return rows
+        name = f"{series} minus {series_name(*baseline)}"
+        table.append({"name": name, "values": values, "seeds": rows["seeds"].iloc[0]})
+    return table
 
 
 def quality_table(quality: pd.DataFrame, classes: list[str]) -> list[dict]:
@@ -243,15 +240,20 @@ def quality_table(quality: pd.DataFrame, classes: list[str]) -> list[dict]:
 
 
 def series_name(recipe: str, stage: str) -> str:
-    """What a network is called: its recipe, and whether its last layer was fine-tuned."""
+    """Name of the networks of a recipe and stage on the page."""
     return recipe if stage == "train" else f"{recipe} + fine-tune"
 
 
 def percent(value: float, sign: str = "") -> str:
-    """In %, one decimal. Equal figures are shown equal, though their last bits differ, and 0 has no sign of its own."""
+    """In %, one decimal. Rounded twice, so that equal values with different last bits look equal; never -0.0."""
     return f"{round(round(100 * value, 9), 1) + 0.0:{sign}.1f}"
 
 
 def interval(low: float, high: float, mark: str = "") -> list[str]:
-    """The ends of an interval (shares) as one line with `mark` behind it; no line without an interval."""
+    """An interval (shares) as one line of text, followed by `mark`; no line if the ends are null."""
     return [] if pd.isna(low) else [f"[{percent(low)}, {percent(high)}] {mark}".strip()]
+
+
+def seconds_text(seconds: float) -> str:
+    """Whole seconds; ? if unknown."""
+    return "?" if pd.isna(seconds) else f"{seconds:.0f}"

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from synaug.runtime.errors import UserError
 
@@ -29,6 +30,14 @@ class atomic_path:
             os.replace(self.temporary, self.path)
         else:
             self.temporary.unlink(missing_ok=True)
+
+
+def open_lock_file(path: str | os.PathLike) -> TextIO:
+    """Open the file at `path` for `fcntl.flock`; it is created if it is missing.
+
+    An existing file is not truncated, and a symbolic link is not followed: it raises OSError.
+    """
+    return open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -13,10 +13,10 @@ from synaug.runtime.errors import ERROR_PREFIX, one_line
 
 @contextmanager
 def job_log(path: str | os.PathLike) -> Generator[None]:
-    """Run a rule's script with its messages going to the log file at `path`, and end it well when it fails.
+    """Run a rule's script with all its output in the log file at `path`; end the process with status 1 if it fails.
 
-    Everything logged, printed or warned goes to the log. On an exception the log gets the traceback and, as its
-    last line, the error as one line; the process then exits with status 1, so that the terminal shows no traceback.
+    Everything logged, printed or warned goes to the log. After an exception the log ends with the traceback and, as its
+    last line, the error on one line. The terminal shows no traceback.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,18 +32,25 @@ def job_log(path: str | os.PathLike) -> Generator[None]:
             traceback.print_exc(file=log)
             print(ERROR_PREFIX + one_line(error), file=log)
             log.flush()
-            # Not sys.exit: an exception that leaves the script would be printed by Snakemake, traceback and all.
+            # Not sys.exit: Snakemake prints an exception that leaves the script, with its traceback.
             os._exit(1)
+        except KeyboardInterrupt:  # Ctrl-C reaches every job
+            print("interrupted", file=log)
+            log.flush()
+            os._exit(130)
         finally:
             sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 def last_errors(folder: str | os.PathLike, since: float) -> list[str]:
-    """The error lines of all logs below `folder` that were written after `since` (seconds since the epoch)."""
-    lines = []
+    """The last line of every log below `folder` that ends with an error, followed by the path of the log.
+
+    since: seconds since the epoch; older logs are ignored.
+    """
+    errors = []
     for log in sorted(Path(folder).rglob("*.log")):
         if log.stat().st_mtime >= since:
-            last = log.read_text(errors="replace").rstrip().rsplit("\n", 1)[-1]
-            if last.startswith(ERROR_PREFIX):
-                lines.append(f"{last}  (log: {log})")
-    return lines
+            last_line = log.read_text(errors="replace").rstrip().rsplit("\n", 1)[-1]
+            if last_line.startswith(ERROR_PREFIX):
+                errors.append(f"{last_line}  (log: {log})")
+    return errors

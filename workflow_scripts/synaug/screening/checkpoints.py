@@ -30,8 +30,9 @@ def classifier_file(model: str) -> str:
     path = Path(model, WEIGHTS) if Path(model).is_dir() else Path(model)
     if not path.is_file():
         raise UserError(
-            f"screening.classifier.model: no file {path}; give the {WEIGHTS} of a network of another experiment "
-            "(results/<experiment>/train/<recipe>/<seed>/), or null to train one"
+            f"screening.classifier.model: no file {path}",
+            advice=f"give the {WEIGHTS} of a network of another experiment "
+            "(results/<experiment>/train/<recipe>/<seed>/), or null to train one",
         )
     return str(path)
 
@@ -45,15 +46,18 @@ def checkpoint_files(block: str, model: str, revision: str | None) -> list[str]:
     if not folder.is_dir():
         if revision is None:
             raise UserError(
-                f"screening.{block}.model: there is no folder {model!r}; for a model of the hub, give "
-                f"screening.{block}.revision (a commit), so that its scores can be reproduced"
+                f"screening.{block}.model: there is no folder {model!r}",
+                advice=f"for a model of the hub, give screening.{block}.revision (a commit), so that its scores can be "
+                "reproduced",
             )
         return []
     files = sorted(str(file) for file in folder.iterdir() if file.suffix in _ENDINGS)
     if not (folder / "config.json").is_file():
-        raise UserError(f"screening.{block}.model: {model} has no config.json; give a transformers checkpoint")
+        problem = f"screening.{block}.model: {model} has no config.json"
+        raise UserError(problem, advice="give a transformers checkpoint")
     if not any(file.endswith(".safetensors") for file in files):
-        raise UserError(f"screening.{block}.model: {model} has no *.safetensors; convert or copy its weights again")
+        problem = f"screening.{block}.model: {model} has no *.safetensors"
+        raise UserError(problem, advice="convert or copy its weights again")
     return files
 
 

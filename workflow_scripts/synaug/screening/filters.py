@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from synaug.config.screening import Nearness, Screening
+from synaug.config.screening import Screening, SimilarityThresholds
 
 # In this order. An image that fails several filters is rejected by the first of them.
 FILTERS = ("file", "contrast", "safety", "text_image", "classifier", "leakage_test", "leakage_train", "duplicates")
@@ -48,7 +48,9 @@ def apply_filters(scores: pd.DataFrame, screening: Screening) -> pd.DataFrame:
     return rows.drop(columns="fault").assign(accepted=reasons.isna(), rejected_by=rejected_by, reason=reasons)
 
 
-def _too_similar(rows: pd.DataFrame, others: str, thresholds: Nearness) -> Iterator[tuple[str, str, pd.Series]]:
+def _too_similar(
+    rows: pd.DataFrame, others: str, thresholds: SimilarityThresholds
+) -> Iterator[tuple[str, str, pd.Series]]:
     """Which images are too similar to their nearest neighbour, for each threshold that is set.
 
     others: where the neighbours were searched, as in the column names: earlier, train or test. Yields the column with
@@ -62,7 +64,7 @@ def _too_similar(rows: pd.DataFrame, others: str, thresholds: Nearness) -> Itera
         yield f"nearest_{others}", f"similarity {{{column}:.4f}} >= {minimum:g}", rows[column] >= minimum
 
 
-def _kept_duplicate(rows: pd.DataFrame, passed: pd.Series, thresholds: Nearness) -> pd.Series:
+def _kept_duplicate(rows: pd.DataFrame, passed: pd.Series, thresholds: SimilarityThresholds) -> pd.Series:
     """For each image the id of the image that is kept of its group of near-duplicates; null if none is.
 
     A group is a connected component of the graph in which each image is linked to its nearest earlier image, if that is

@@ -30,11 +30,11 @@ class ClassifierScorer:
         config = self.model.config
         for key, value in {"size": size, "channels": channels}.items():
             if config[key] != value:
-                raise UserError(
-                    f"{path}: takes images with {key} {config[key]}, those here have {value}; train one here"
-                )
+                problem = f"{path}: takes images with {key} {config[key]}, those here have {value}"
+                raise UserError(problem, advice="train one here")
         if unknown := [name for name in classes if name not in config["classes"]]:
-            raise UserError(f"{path}: does not know the class {unknown[0]!r}; give one trained on these classes")
+            problem = f"{path}: does not know the class {unknown[0]!r}"
+            raise UserError(problem, advice="give one trained on these classes")
         self.label_of_class = {name: label for label, name in enumerate(config["classes"])}
         self.device = device
 
@@ -124,7 +124,8 @@ class SafetyScorer:
         labels = {name: int(i) for i, name in self.model.config.id2label.items()}
         if unknown := [name for name in unsafe_labels if name not in labels]:
             raise UserError(
-                f"screening.safety.unsafe_labels: {model} has no label {unknown[0]!r}; it has {', '.join(labels)}"
+                f"screening.safety.unsafe_labels: {model} has no label {unknown[0]!r}",
+                advice=f"it has {', '.join(labels)}",
             )
         # The probabilities of exclusive labels sum to 1; of other labels each is 0 to 1.
         self.multi_label = self.model.config.problem_type == "multi_label_classification"
@@ -196,14 +197,14 @@ def load_checkpoint(
     loaded, info = loaded if is_network else (loaded, {"missing_keys": [], "mismatched_keys": []})
     if any(not hasattr(loaded, name) for name in required_attributes):
         raise UserError(
-            f"screening.{block}.model: {model} is not a CLIP or SigLIP checkpoint (it is a {type(loaded).__name__}); "
-            "give one with a text and an image part, and the processors of both"
+            f"screening.{block}.model: {model} is not a CLIP or SigLIP checkpoint (it is a {type(loaded).__name__})",
+            advice="give one with a text and an image part, and the processors of both",
         )
     # transformers fills missing weights with random numbers, and only warns.
     if info["missing_keys"] or info["mismatched_keys"]:
         missing = sorted([*info["missing_keys"], *(str(mismatch[0]) for mismatch in info["mismatched_keys"])])[0]
         raise UserError(
-            f"screening.{block}.model: {model} has no weights for {missing}, which a {type(loaded).__name__} needs; "
-            "give a complete checkpoint of that kind"
+            f"screening.{block}.model: {model} has no weights for {missing}, which a {type(loaded).__name__} needs",
+            advice="give a complete checkpoint",
         )
     return loaded

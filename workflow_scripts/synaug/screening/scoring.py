@@ -276,7 +276,7 @@ def _read_real(real: pd.DataFrame, spec: DatasetSpec) -> Iterator[tuple[np.ndarr
             return decode_image(encoded, spec.image_size, spec.color)
         except Exception as error:
             path = real["path"].iloc[position]
-            raise UserError(f"{path}: cannot be decoded: {error}; index the data again") from None
+            raise UserError(f"{path}: cannot be decoded: {error}", advice="index the data again") from None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for positions, encoded in read_encoded(real):

@@ -93,7 +93,7 @@ def training_loop(
             loss_sum.zero_()
             if not math.isfinite(mean_loss):
                 kept = f"; {checkpoint.path} has the last good state" if saved else ""
-                raise UserError(f"the loss is {mean_loss} at step {step}; lower learning_rate{kept}")
+                raise UserError(f"the loss is {mean_loss} at step {step}", advice=f"lower learning_rate{kept}")
             epoch = step * sampler.batch_size / sampler.image_count
             history.append({"step": step, "epoch": epoch, "loss": mean_loss, "learning_rate": rate})
             line = "step %d/%d, loss %.4f, learning rate %.4f, %.0f s left"

@@ -103,9 +103,8 @@ class PackedImages:
                 else:
                     pixels[i] = decode_crop(encoded, crops[i], self.size, self.color)
             except Exception as error:
-                raise UserError(
-                    f"{self.path}: image {position} cannot be decoded ({error}); delete this file and run again"
-                ) from None
+                problem = f"{self.path}: image {position} cannot be decoded ({error})"
+                raise UserError(problem, advice="delete this file and run again") from None
 
 
 def decode_crop(encoded: bytes, crop: np.ndarray, size: int, color: str) -> np.ndarray:

@@ -114,7 +114,8 @@ def subsample_per_class(
     if not 0 < count <= class_counts[smallest]:
         raise UserError(
             f"stage2.images_per_class: {count} real images of every class are wanted, but class {names[smallest]!r} "
-            f"has {class_counts[smallest]}; lower it, or set null for as many as the smallest class has"
+            f"has {class_counts[smallest]}",
+            advice="lower it, or set null for as many as the smallest class has",
         )
     return np.concatenate(
         [rng.choice(np.flatnonzero(labels == label), count, replace=False) for label in range(len(names))]

@@ -37,7 +37,8 @@ def train_stage1(
     """
     if missing := set(range(len(classes))) - set(data.labels.unique().tolist()):
         raise UserError(
-            f"class {classes[min(missing)]!r} has no usable training image; look at real.parquet and balanced.parquet"
+            f"class {classes[min(missing)]!r} has no usable training image",
+            advice="look at real.parquet and balanced.parquet",
         )
     if settings.jtt:
         data = upweight_errors(data, classes, settings, seed, process)

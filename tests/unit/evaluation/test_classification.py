@@ -1,0 +1,99 @@
+"""Scores and their bootstrap intervals, against numbers computed by hand and against scikit-learn and torchmetrics."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from synaug.evaluation.bootstrap import resample
+from synaug.evaluation.classification import score, with_intervals
+
+PREDICTIONS = pd.DataFrame(
+    {
+        "image_id": list("0123456789"),
+        "label": [0, 0, 0, 0, 0, 1, 1, 1, 2, 2],
+        "label_name": ["bag"] * 5 + ["a/b"] * 3 + ["coat"] * 2,
+        "predicted": [0, 0, 0, 0, 1, 1, 1, 0, 0, 2],
+        "probabilities": [[0.9, 0.1, 0.0]] * 4 + [[0.2, 0.8, 0.0]] + [[0.3, 0.7, 0.0]] * 2
+        + [[0.6, 0.4, 0.0], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]],
+    }
+)  # fmt: skip
+SHOTS = {0: "many", 1: "few", 2: "few"}
+ALL_MANY = dict.fromkeys(range(7), "many")
+
+
+def metrics(predictions: pd.DataFrame, shots=SHOTS) -> pd.DataFrame:
+    """metric, subset -> value, low, high."""
+    rows = with_intervals(score(predictions, shots, resample(predictions["label"].to_numpy())))
+    return rows.set_index(["metric", "subset"])
+
+
+def test_accuracy_by_hand():
+    values = metrics(PREDICTIONS).loc["accuracy", "value"]
+    assert values.to_dict() == pytest.approx(
+        {
+            "all": 7 / 10,
+            "balanced": (4 / 5 + 2 / 3 + 1 / 2) / 3,
+            "harmonic_mean": 3 / (5 / 4 + 3 / 2 + 2),
+            "geometric_mean": (4 / 5 * 2 / 3 * 1 / 2) ** (1 / 3),
+            "worst_class": 1 / 2,
+            "many": 4 / 5,
+            "few": (2 / 3 + 1 / 2) / 2,
+            "class:bag": 4 / 5,
+            "class:a/b": 2 / 3,
+            "class:coat": 1 / 2,
+        }
+    )
+
+
+def test_a_class_at_zero_makes_the_means_zero():
+    values = metrics(PREDICTIONS.assign(predicted=0)).loc["accuracy", "value"]
+    assert values[["harmonic_mean", "geometric_mean", "worst_class"]].tolist() == [0, 0, 0]
+
+
+def test_calibration_error_by_hand():
+    # Bins of width 1/15: 0.9 four times correct (0.4); 0.8 wrong; 0.7 twice correct; 0.6 correct and wrong; 0.5 wrong.
+    values = metrics(PREDICTIONS).loc["ece", "value"]
+    assert values["all"] == pytest.approx((0.4 + 0.8 + 0.6 + 0.2 + 0.5) / 10)
+    assert values["many"] == pytest.approx((0.4 + 0.8) / 5)
+    assert values["few"] == pytest.approx((0.6 + 0.2 + 0.5) / 5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_agree_with_scikit_learn_scipy_and_torchmetrics(seed, random_predictions):
+    predictions = random_predictions(seed)
+    values = metrics(predictions, ALL_MANY)["value"]
+    labels, predicted = predictions["label"], predictions["predicted"]
+    assert values["accuracy", "all"] == pytest.approx(accuracy_score(labels, predicted))
+    assert values["accuracy", "balanced"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    per_class = recall_score(labels, predicted, average=None)
+    assert values["accuracy", "harmonic_mean"] == pytest.approx(stats.hmean(per_class))
+    assert values["accuracy", "geometric_mean"] == pytest.approx(stats.gmean(per_class))
+    probabilities = torch.from_numpy(np.stack(predictions["probabilities"]))
+    expected = multiclass_calibration_error(probabilities, torch.tensor(labels), 7, n_bins=15, norm="l1")
+    assert values["ece", "all"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_bootstrap_intervals_match_the_binomial(random_predictions):
+    rows = metrics(random_predictions(1), ALL_MANY).loc["accuracy"]
+    n = 600
+    accuracy = rows.loc["all", "value"]
+    half_width = 1.96 * math.sqrt(accuracy * (1 - accuracy) / n)
+    # With fixed class sizes the variance is a little smaller than that of the binomial over all images.
+    assert rows.loc["all", "high"] - accuracy == pytest.approx(half_width, rel=0.15)
+    assert accuracy - rows.loc["all", "low"] == pytest.approx(half_width, rel=0.15)
+
+
+def test_resamples_keep_the_class_sizes_and_are_reproducible():
+    labels = np.array([2, 0, 0, 2, 2, 5])
+    counts = resample(labels)
+    assert (counts[0] == 1).all()
+    for label, size in ((0, 2), (2, 3), (5, 1)):
+        assert (counts[:, labels == label].sum(1) == size).all()
+    assert np.array_equal(counts, resample(labels))
+    assert counts[1:, :5].std() > 0.5

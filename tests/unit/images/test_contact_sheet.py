@@ -1,0 +1,28 @@
+"""Contact sheets: one row of images per class."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synaug.images.contact_sheet import contact_sheet
+
+
+@pytest.mark.parametrize("classes", [2, 150])
+def test_the_sheet_holds_all_classes_and_is_no_ribbon(cells, pngs, classes):
+    names = [f"class {i} with a name that is far too long for its place, <b>Stövel</b>" for i in range(classes)]
+    images = pd.DataFrame(
+        [{"label_name": name, "prompt": "a photo of a " * 9, "image": pngs[i]} for name in names for i in range(4)]
+    )
+    sheet = contact_sheet(images, cells(dict.fromkeys(names, 3)).query("kind == 'cell'"))
+    assert sheet.height < 4 * sheet.width
+    assert sheet.width < 4 * sheet.height
+    blocks = sheet.convert("L").point(lambda value: 255 * (value < 20))
+    assert blocks.getbbox() is not None
+
+
+def test_a_large_image_is_scaled_down_to_its_place(cells, encode):
+    image = encode(np.zeros((300, 300, 3), np.uint8), "WEBP")
+    images = pd.DataFrame([{"label_name": name, "prompt": "p", "image": image} for name in "ab" for _ in range(4)])
+    sheet = contact_sheet(images, cells({"a": 1, "b": 2}).query("kind == 'cell'"))
+    dark = (np.asarray(sheet.convert("L")) < 5).sum()
+    assert 8 * 128 * 128 <= dark <= 8 * 128 * 128 * 1.02  # eight pictures, and letters

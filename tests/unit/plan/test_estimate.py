@@ -1,0 +1,138 @@
+"""The output of `snakemake plan`: counts from the plan and the stored images, time and disk from measurements."""
+
+import hashlib
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from synaug.manifests import write_manifest
+from synaug.manifests.schemas import SCHEMAS
+from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_ids, stored_size
+from synaug.plan.shards import files_with_images
+
+COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
+
+
+@pytest.fixture
+def make(make):
+    """A function: the plan of COUNTS (105 images, 6 shards) with two prompts and other settings of generation."""
+    return partial(make, prompts={"templates": ["a {label}", "one {label}"]})
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A function: store rows of a plan as a shard, with or without its measured cost."""
+
+    def store(rows, name="0" * 16, seconds=None, device="a GPU", batch_size=10, place="shards", image=b"x" * 100):
+        images = rows.assign(
+            image=[{"bytes": image, "path": "x.png"}] * len(rows),
+            sha256=hashlib.sha256(image).hexdigest(), width=28, height=28, batch_size=batch_size, device=device,
+            threads=1, libraries="none",
+        )  # fmt: skip
+        folder = tmp_path / "other"
+        file = folder / place / f"{name}.parquet"
+        write_manifest("shard", images[SCHEMAS["shard"].names], file)
+        if seconds is not None:
+            cost = {"images_sampled": len(rows), "seconds_sampling": seconds, "seconds": seconds + 7, "device": "cpu"}
+            cost_file = (folder / "costs" if place == "shards" else folder) / f"{name}.json"
+            cost_file.parent.mkdir(exist_ok=True)
+            cost_file.write_text(json.dumps(cost))
+        return file
+
+    return store
+
+
+def of_cells(cells):
+    return cells(COUNTS).query("kind == 'cell'")
+
+
+def test_counts_per_class_and_images_that_exist_in_other_experiments(make, cells, store, tmp_path):
+    plan = make()
+    store(plan[plan["label_name"] == "c"].head(10))
+    store(plan[plan["label_name"] == "d"].head(4), "preview", place=".")
+    stored = stored_ids(files_with_images(tmp_path.glob("*")))
+    table = cost_table(plan, of_cells(cells), stored, None, stored_size(plan, tmp_path)).set_index("label_name")
+    assert table["real"].to_dict() == COUNTS
+    assert table["synthetic"].tolist() == [0, 20, 38, 47]
+    assert table["exist"].tolist() == [0, 0, 10, 4]
+    assert table["to_make"].tolist() == [0, 20, 28, 43]
+    assert table["shards"].tolist() == [0, 1, 2, 3]
+    assert table["prompts"].tolist() == [0, 2, 2, 2]
+    assert table.loc["d", "example"] == "a d"
+
+
+def test_without_a_measurement_no_time_is_given(make, cells, tmp_path):
+    text = cost_text(make(), of_cells(cells), tmp_path)
+    assert "Device hours: not known" in text
+    assert "snakemake --cores 1 preview" in text
+    assert "at most 1.8 kB per image" in " ".join(text.split())  # 28 x 28 bytes, and 1000 for the rest of the row
+    assert " nan" not in text.lower()
+
+
+def test_time_comes_from_shards_with_the_same_settings(make, cells, store, tmp_path):
+    plan = make()
+    store(plan.head(20), seconds=10.0)
+    assert measured_speed(plan, tmp_path).per_image == pytest.approx(0.5)
+    assert measured_speed(plan, tmp_path).per_shard == pytest.approx(7)
+    text = " ".join(cost_text(plan, of_cells(cells), tmp_path).split())
+    assert "85 images in 5 shards" in text
+    assert f"Device hours: {(85 * 0.5 + 5 * 7) / 3600:.2g} " in text
+    assert "20 images made on a GPU: 2 images/s, plus 7.0 s per shard" in text
+
+
+@pytest.mark.parametrize(
+    "other", [{"steps": 10}, {"guidance": 1.0}, {"size": 256}, {"dtype": "float16"}, {"scheduler": "DDIMScheduler"}]
+)
+def test_shards_with_other_settings_are_not_used_for_the_time(make, store, tmp_path, other):
+    store(make(**other).head(20), seconds=10.0)
+    assert measured_speed(make(), tmp_path) is None
+
+
+def test_prompts_guidance_above_one_and_other_classes_do_not_matter(make, store, tmp_path):
+    store(make(guidance=7.5).head(20), seconds=10.0)
+    assert measured_speed(make(guidance=2.0), tmp_path) is not None
+
+
+def test_a_preview_that_fills_no_batch_does_not_count_as_slow(make, store, tmp_path):
+    plan = make()
+    store(plan.head(16), "preview", seconds=50.0, batch_size=100, place=".")
+    assert measured_speed(plan, tmp_path).per_image == pytest.approx(0.5)
+
+
+def test_the_device_used_last_counts_and_damaged_cost_files_do_not(make, store, tmp_path):
+    plan = make()
+    store(plan.head(20), "1" * 16, seconds=100.0, device="slow")
+    store(plan.head(40).tail(20), "2" * 16, seconds=1.0, device="fast")
+    store(plan.tail(20), "3" * 16)
+    (tmp_path / "other" / "costs" / ("3" * 16 + ".json")).write_text('{"images_sampled": 20')
+    (tmp_path / "other" / "shards" / ("4" * 16 + ".parquet")).write_text("cut off")
+    speed = measured_speed(plan, tmp_path)
+    assert (speed.device, speed.images) == ("fast", 20)
+
+
+def test_disk_comes_from_stored_images_of_the_same_form(make, store, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, 500, np.uint8).tobytes()
+    store(make(steps=10).head(40), image=noise)
+    store(make(format="webp").head(40), "1" * 16, image=noise * 20)
+    size = stored_size(make(), tmp_path)
+    assert size.images == 40
+    assert 500 < size.per_image < 900
+
+
+def test_balanced_data_have_nothing_to_make(make, cells, tmp_path):
+    assert "nothing to make" in cost_text(make().head(0), of_cells(cells), tmp_path)
+
+
+def test_a_plan_whose_images_all_exist_costs_nothing(make, cells, store, tmp_path):
+    store(make())
+    assert "Device hours: 0; all images exist already." in cost_text(make(), of_cells(cells), tmp_path)
+
+
+def test_the_columns_of_the_table_are_aligned(make, cells, store, tmp_path):
+    store(make().head(20), seconds=10.0)
+    _, _, header, *rows = cost_text(make(), of_cells(cells), tmp_path).splitlines()[:8]
+    for title in ("synthetic", "to make", "device time", "disk"):
+        end = header.index(title) + len(title)
+        assert all(row[end - 1] != " " and row[end] == " " for row in rows), title

@@ -1,0 +1,71 @@
+"""Which folder a trained generator may be written to: training replaces the folder with everything in it."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from synaug.runtime.errors import UserError
+
+# The parts of a model as `train_generator` writes them: one folder each.
+_PARTS = {"scheduler", "text_encoder", "tokenizer", "unet", "vae"}
+_PART_SUFFIXES = {".json", ".safetensors", ".txt"}
+# A model card may have been written by hand: `train_generator` keeps it.
+MODEL_CARD = "README.md"
+# Settings of the autoencoder that `architecture.build_autoencoder` has always used. Published Stable Diffusion models
+# have another scaling factor and attention in the middle block.
+_AUTOENCODER = {"_class_name": "AutoencoderKL", "scaling_factor": 1.0, "mid_block_add_attention": False}
+
+
+def check_output_folder(output: str | os.PathLike, protected: Iterable[str | os.PathLike] = ()) -> None:
+    """Raise UserError unless a trained generator may be written to the folder `output`.
+
+    It may if the folder does not exist, is empty, or holds nothing but a model that `train_generator` wrote and a
+    README.md. The model is recognised by its files, with or without model_index.json: Snakemake deletes the declared
+    output of a job before the job starts.
+    protected: paths that must not be replaced: `output` may neither be nor contain one of them. The working directory
+    and the code of this package are always protected. Symbolic links are resolved.
+    """
+    folder = Path(os.path.realpath(output))
+    for path in [*protected, Path.cwd(), __file__]:
+        if Path(os.path.realpath(path)).is_relative_to(folder):
+            raise UserError(
+                f"generator.output: {output} is or contains {path}, and training would replace it; name a new folder"
+            )
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"generator.output: {output} is a file; name a new folder")
+    try:
+        unexpected = _unexpected_file(folder)
+    except OSError as error:
+        raise UserError(f"generator.output: {output} cannot be read ({error.strerror}); name a new folder") from error
+    if unexpected:
+        raise UserError(
+            f"generator.output: {output} holds {unexpected}, which train_generator did not write, and training would "
+            "delete it; name a new or an empty folder"
+        )
+
+
+def _unexpected_file(folder: Path) -> str | None:
+    """A file or folder in `folder` that is not part of a model that `train_generator` wrote; None: there is none."""
+    names = sorted(path.name for path in folder.iterdir())
+    for name in names:
+        path = folder / name
+        if name in _PARTS and path.is_dir() and not path.is_symlink():
+            for file in sorted(path.iterdir()):
+                if file.suffix not in _PART_SUFFIXES or not file.is_file():
+                    return f"{name}/{file.name}"
+        elif name not in ("model_index.json", MODEL_CARD) or not path.is_file():
+            return name
+    if names and not (_PARTS.issubset(names) and _is_our_autoencoder(folder / "vae")):
+        return names[0]
+    return None
+
+
+def _is_our_autoencoder(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return _AUTOENCODER.items() <= config.items()
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,41 @@
+"""The labelled images that a generator is trained on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from synaug.runtime.errors import UserError
+
+
+def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Sequence[str]) -> pd.DataFrame:
+    """One row per image: label, label_name, group, attributes, and path, row, column of the encoded image.
+
+    table: a Parquet file with the images in it (columns image, label_name and `group_columns`), or a manifest `real`.
+    Images of the splits `held_out` and unusable images are left out. Raises UserError if a column is missing or no
+    image is left.
+    """
+    available = pq.read_schema(table).names
+    is_manifest = "attributes" in available
+    needed = ["label_name"] if is_manifest else ["label_name", *group_columns]
+    if not set(needed) <= set(available) or not {"image", "path"} & set(available):
+        raise UserError(
+            f"{table}: needs the columns {', '.join(needed)} and image (or path and row); it has {', '.join(available)}"
+        )
+    known = {"label", "label_name", "group", "attributes", "split", "path", "row", "column", "usable", *needed}
+    rows = pq.read_table(table, columns=[name for name in available if name in known], partitioning=None).to_pandas()
+    if "image" in available:
+        rows = rows.assign(path=table, row=np.arange(len(rows)), column="image")
+    if "label" not in available:
+        rows["label"] = rows["label_name"].rank(method="dense").astype(int)
+    if not is_manifest:
+        rows["attributes"] = rows[needed[1:]].astype(str).to_numpy().tolist()
+        rows["group"] = [", ".join(values) for values in rows["attributes"]]
+    if "split" in available:
+        rows = rows[~rows["split"].isin(held_out)]
+    if "usable" in available:
+        rows = rows[rows["usable"]]
+    if rows.empty:
+        raise UserError(f"{table}: has no image outside the split {' or '.join(map(repr, held_out))}")
+    return rows.reset_index(drop=True)

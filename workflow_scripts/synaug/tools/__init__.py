@@ -1,1 +1,0 @@
-"""What the commands do, without the terminal: functions that a notebook can call."""
