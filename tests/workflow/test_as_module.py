@@ -60,7 +60,7 @@ def test_an_imported_workflow_runs_with_prefixed_rules_in_the_folder_of_the_othe
 def test_its_code_is_followed_where_it_stands(outer):
     assert "Nothing to be done" in outer.run("-n").text
     with (outer.path.parent / "checkout" / "workflow_scripts" / "synaug" / "balance.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = True\n")  # a comment would not count
     assert outer.run("-n").jobs == ["count", "synaug_build_balanced_manifest"]
 
 

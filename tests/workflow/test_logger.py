@@ -27,7 +27,7 @@ rule report:
     script: "job.py"
 """
 SCRIPT = """
-import os, sys, time
+import os, time
 from synaug.runtime.errors import UserError
 from synaug.runtime.logs import job_log
 with job_log(snakemake.log[0]):
@@ -35,7 +35,7 @@ with job_log(snakemake.log[0]):
     if os.environ.get("FAILING") and snakemake.wildcards.get("name") == os.environ["FAILING"]:
         raise UserError("no space")
     time.sleep(2)
-    print("printed by a job", file=sys.__stdout__)
+    os.write(1, b"printed by a job\n")
     open(snakemake.output[0], "w").close()
 """
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")}
