@@ -191,7 +191,7 @@ def train(images: np.ndarray, labels: np.ndarray, epochs: int, seed: int = 0) ->
     torch.manual_seed(seed)
     pixels, targets = torch.as_tensor(images)[:, None], torch.as_tensor(labels).long()
     model = Classifier("resnet8", 32, NAMES, SIZE, 1).to(memory_format=torch.channels_last)
-    model.normalise_by(pixels)
+    model.set_normalisation(pixels)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02, fused=True)
     size = 128
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=epochs * (len(pixels) // size) + 1)

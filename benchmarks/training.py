@@ -32,10 +32,10 @@ from torchvision.transforms import v2
 from hardware import hardware, versions
 from synaug.config import Stage1
 from synaug.networks.classifier import Classifier
-from synaug.training.data import TrainingSet, load_training_set, stream_training_set
+from synaug.training.data import TrainingSet, load_training_set, open_packed_training_set
 from synaug.training.loop import MOMENTUM
+from synaug.training.packed import pack_images
 from synaug.training.stage1 import train_stage1
-from synaug.training.stream import pack_images
 
 CLASSES = [f"{label:03}" for label in range(10)]
 WORKERS = 2
@@ -77,9 +77,9 @@ def torchvision_batches(folder: Path, batch: int, transforms: list) -> Callable[
 def synaug_batches(data: TrainingSet, settings: Stage1, device: str) -> Callable[[], torch.Tensor]:
     """Next batch of floats, N x 3 x S x S, by the data path of the workflow."""
     rng = np.random.default_rng(0)
-    sampler = data.sampler(settings, settings, 0, rng)
+    sampler = data.make_sampler(settings, settings.crop_area, 0, rng)
     model = Classifier("resnet8", 4, CLASSES, data.images.shape[2], 3)
-    model.normalise_by(data.sample())
+    model.set_normalisation(data.images_for_statistics())
     model.to(device)
 
     def batch() -> torch.Tensor:
@@ -196,7 +196,7 @@ def main() -> None:
         )
         packed = pack_images(rows, Path(folder, "images.bin"))
         threads = 16 if gpu else WORKERS
-        data = stream_training_set(packed, str(Path(folder, "images.bin")), 224, "rgb", device, threads)
+        data = open_packed_training_set(packed, str(Path(folder, "images.bin")), 224, "rgb", device, threads)
         theirs = torchvision_batches(large, batch, [v2.RandomResizedCrop(224), v2.RandomHorizontalFlip()])
         ours = synaug_batches(data, settings, device)
         figures["data_224_pixels"] = compare_data_paths(ours, theirs, batch, 1 if quick else 40, min(rounds, 3))

@@ -8,10 +8,10 @@ verdict; <results>/quality.parquet, metrics of the kept images. With networks al
 Scoring is expensive, the verdict is not: a changed threshold scores nothing again.
 """
 
-from synaug.screening.checkpoints import classifier_file, screening_files
+from synaug.screening.checkpoints import classifier_file, local_model_files
 
 try:
-    SCREENING_FILES = on_machine(screening_files(CONFIG.screening))
+    SCREENING_FILES = on_machine(local_model_files(CONFIG.screening))
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
 

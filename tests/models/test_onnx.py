@@ -22,7 +22,7 @@ from synaug.runtime.errors import UserError
 def test_onnx_gives_the_probabilities_of_the_network(tmp_path, backbone, channels, head, size):
     torch.manual_seed(0)
     network = Classifier(backbone, None, [f"class {i}" for i in range(7)], size, channels, head).eval()
-    network.normalise_by(torch.randint(0, 256, (10, channels, size, size), dtype=torch.uint8))
+    network.set_normalisation(torch.randint(0, 256, (10, channels, size, size), dtype=torch.uint8))
     write_onnx(network, tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]  # no weights in a second file
 

@@ -1,4 +1,4 @@
-"""Two processes train one network: the same on both, the same each time, and gone on with exactly."""
+"""Two processes train one network: the same on both, the same each time, also after an interruption."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,11 @@ import torch
 from synaug.config import Stage1
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.training import loop
+from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
-from synaug.training.loop import Checkpoint
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
+from training_sets import same_weights
 
 SETTINGS = Stage1(width=4, steps=10, batch_size=16, learning_rate=0.05, devices=2)
 
@@ -26,8 +27,7 @@ def train(process: Process, out: str, checkpoint: Checkpoint | None, stop: bool)
     torch.set_num_threads(1)
     if checkpoint:
         loop.CHECKPOINT_EVERY, loop.LOG_EVERY = 0.0, 2
-        checkpoint = checkpoint.of(process)
-    settings = SETTINGS if not stop else SETTINGS.model_copy(update={"learning_rate": 0.05})
+        checkpoint = checkpoint.of_process(process)
     if stop:
         save = Checkpoint.save
 
@@ -37,16 +37,12 @@ def train(process: Process, out: str, checkpoint: Checkpoint | None, stop: bool)
                 raise SystemExit
 
         Checkpoint.save = save_and_leave
-    model, _ = train_stage1(data(), ["a", "b", "c"], settings, 0, checkpoint, process)
+    model, _ = train_stage1(data(), ["a", "b", "c"], SETTINGS, 0, checkpoint, process)
     save_classifier(model, f"{out}.{process.rank}")
 
 
 def weights(path: str) -> dict[str, torch.Tensor]:
     return dict(load_classifier(path).named_parameters())
-
-
-def same(one: dict, other: dict) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +53,9 @@ def whole(tmp_path_factory) -> str:
 
 
 def test_both_processes_end_in_the_same_weights_and_again(whole, tmp_path):
-    assert same(weights(f"{whole}.0"), weights(f"{whole}.1"))
+    assert same_weights(weights(f"{whole}.0"), weights(f"{whole}.1"))
     run_on(["cpu", "cpu"], train, str(tmp_path / "again"), None, False)
-    assert same(weights(f"{whole}.0"), weights(str(tmp_path / "again.0")))
+    assert same_weights(weights(f"{whole}.0"), weights(str(tmp_path / "again.0")))
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(whole, tmp_path):
@@ -67,7 +63,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(whole, tmp_path):
     run_on(["cpu", "cpu"], train, str(tmp_path / "model"), checkpoint, True)
     assert not (tmp_path / "model.0").exists() and (tmp_path / "state.pt.1").exists()
     run_on(["cpu", "cpu"], train, str(tmp_path / "model"), checkpoint, False)
-    assert same(weights(f"{whole}.0"), weights(str(tmp_path / "model.0")))
+    assert same_weights(weights(f"{whole}.0"), weights(str(tmp_path / "model.0")))
 
 
 def test_one_device_trains_in_this_process(tmp_path):

@@ -14,7 +14,7 @@ from synaug.images.store import load_pixels
 from synaug.plan.prompts import cell_prompts
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.training.sampling import image_shares
+from synaug.training.sampling import image_probabilities
 
 
 def main(
@@ -54,7 +54,7 @@ def main(
             autoencoder_steps=settings["autoencoder_steps"],
             denoiser_steps=settings["denoiser_steps"],
             batch_size=settings["batch_size"],
-            image_shares=image_shares(labels, settings["sampling"]),
+            image_shares=image_probabilities(labels, settings["sampling"]),
             seed=seed,
             device=device,
         )

@@ -6,7 +6,7 @@ from synaug.manifests import class_names, read_with_local_paths
 from synaug.networks.classifier import save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.screening.fit import fit_screener
+from synaug.screening.classifier import train_screening_classifier
 from synaug.training.data import load_training_set
 
 
@@ -18,7 +18,7 @@ def main(real: str, settings: dict, threads: int, out: str) -> None:
     train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)
     with leased_device() as device:
         data = load_training_set(train, settings["image_size"], settings["color"], device)
-        save_classifier(fit_screener(data, classes, settings["steps"], settings["seed"]), out)
+        save_classifier(train_screening_classifier(data, classes, settings["steps"], settings["seed"]), out)
 
 
 if __name__ == "__main__":

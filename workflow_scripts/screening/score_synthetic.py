@@ -8,7 +8,7 @@ from synaug.manifests import class_names, read_manifest, read_with_local_paths, 
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.logs import job_log
 from synaug.runtime.paths import logical_path, results_root
-from synaug.screening.scoring import Form, score_synthetic
+from synaug.screening.scoring import DatasetSpec, score_images
 
 PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "index", "prompt", "stored_size", "shard"]
 
@@ -20,13 +20,13 @@ def main(
 
     settings: see rules/screening.smk. real: only with networks or leakage. classifier: its weights, if it is on.
     """
-    screening, form = Screening.model_validate(settings["screening"]), Form(**settings["form"])
+    screening, form = Screening.model_validate(settings["screening"]), DatasetSpec(**settings["form"])
     rows, images = read_manifest("plan", plan, PLAN_COLUMNS), read_with_local_paths("real", real) if real else None
     paths = {Path(path).stem: path for path in shards}
     if screening.classifier or screening.text_image or screening.safety:
         scores, features = _with_networks(rows, paths, images, classifier, screening, form, threads)
     else:
-        scores, features = score_synthetic(rows, paths, images, screening, form)
+        scores, features = score_images(rows, paths, images, screening, form)
     names = {path: logical_path(path, results_root(plan)) for path in shards}
     write_manifest("scores", scores.assign(path=scores["path"].map(names)), out.scores)
     if screening.feature_space:
@@ -34,7 +34,7 @@ def main(
 
 
 def _with_networks(rows, paths, images, classifier, screening, form, threads):
-    """As score_synthetic, on a device. Its imports take seconds that a screening without networks need not wait."""
+    """As score_images, on a device. Its imports take seconds that a screening without networks need not wait."""
     import torch
 
     from synaug.runtime.devices import leased_device
@@ -45,7 +45,7 @@ def _with_networks(rows, paths, images, classifier, screening, form, threads):
     classes = class_names(images)
     with leased_device() as device:
         scorers = load_scorers(screening, form, classes, classifier, device)
-        return score_synthetic(rows, paths, images, screening, form, scorers)
+        return score_images(rows, paths, images, screening, form, scorers)
 
 
 if __name__ == "__main__":

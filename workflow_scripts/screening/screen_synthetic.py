@@ -3,12 +3,12 @@
 from synaug.config import Screening
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.logs import job_log
-from synaug.screening import screen_synthetic
+from synaug.screening.filters import apply_filters
 
 
 def main(scores: str, screening: dict, synthetic: str) -> None:
     """Hold the manifest `scores` against the thresholds of `screening`, into the manifest `synthetic`."""
-    rows = screen_synthetic(read_manifest("scores", scores), Screening.model_validate(screening))
+    rows = apply_filters(read_manifest("scores", scores), Screening.model_validate(screening))
     write_manifest("synthetic", rows, synthetic)
 
 

@@ -10,7 +10,7 @@ from synaug.manifests import read_manifest, read_with_local_paths, write_manifes
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.training.data import load_images
+from synaug.training.data import load_recipe_images
 from synaug.training.stage2 import finetune_stage2
 
 
@@ -23,7 +23,7 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     images = read_with_local_paths("real", real)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_device() as device:
-        data = load_images(table, packed, "real", settings, threads, device)
+        data = load_recipe_images(table, packed, "real", settings, threads, device)
         tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, counts)
         write_manifest("predictions", predict(tuned, asked, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)

@@ -2,7 +2,7 @@
 
 from synaug.manifests import read_with_local_paths, write_manifest
 from synaug.runtime.logs import job_log
-from synaug.training.stream import pack_images
+from synaug.training.packed import pack_images
 
 
 def main(balanced: str, images: str, index: str) -> None:

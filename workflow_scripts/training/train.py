@@ -12,8 +12,8 @@ from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
-from synaug.training.data import load_images
-from synaug.training.loop import Checkpoint
+from synaug.training.checkpoint import Checkpoint
+from synaug.training.data import load_recipe_images
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
@@ -61,13 +61,13 @@ def train(
     """Train the network as (one of the processes of) `process`, and write it and its history."""
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    checkpoint = checkpoint.of(process)
-    data = load_images(table, packed, recipe.data, settings, threads, process.device)
+    checkpoint = checkpoint.of_process(process)
+    data = load_recipe_images(table, packed, recipe.data, settings, threads, process.device)
     model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)
         save_classifier(model, model_file)
-    checkpoint.forget()
+    checkpoint.delete()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ CLASSES = ["cat", "T-shirt|top"]
 def save_network(folder, backbone: str = "resnet8", channels: int = 1, head: str = "linear", size: int = 16):
     torch.manual_seed(0)
     network = Classifier(backbone, 8 if "/" not in backbone else None, CLASSES, size, channels, head)
-    network.normalise_by(torch.randint(0, 256, (10, channels, size, size), dtype=torch.uint8))
+    network.set_normalisation(torch.randint(0, 256, (10, channels, size, size), dtype=torch.uint8))
     save_classifier(network, folder / "model.safetensors")
     return network.eval()
 

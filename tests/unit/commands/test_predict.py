@@ -21,7 +21,7 @@ def model(tmp_path):
     network = Classifier("resnet8", 8, CLASSES, 16, 1)
     with torch.no_grad():
         network.head.weight.mul_(20)  # larger logits, so that probabilities differ
-    network.normalise_by(torch.randint(0, 256, (10, 1, 16, 16), dtype=torch.uint8))
+    network.set_normalisation(torch.randint(0, 256, (10, 1, 16, 16), dtype=torch.uint8))
     folder = tmp_path / "results/e/finetune/synaug/0"
     save_classifier(network, folder / "model.safetensors")
     return folder, network
@@ -88,7 +88,7 @@ def test_missing_arguments_and_files_are_named(synaug, model, photos, tmp_path, 
     for arguments, message in (
         ([photos], "--model results/e/finetune/synaug/0"),
         ([photos, "--model", "empty"], "empty/model.safetensors: no such file"),
-        ([photos, "--model", "words"], "is no classifier of synaug"),
+        ([photos, "--model", "words"], "is not a classifier of synaug"),
         (["gone", "--model", model[0]], "gone: no such file or folder"),
         (["empty", "--model", model[0]], "empty: holds no image"),
     ):

@@ -127,10 +127,10 @@ def test_a_network_is_trained_on_the_images_of_every_source(source, tmp_path, pn
     out = SimpleNamespace(**{name: str(tmp_path / name) for name in ("model", "history", "predictions")})
     settings = form | {"held_out": ["test"], "recipe": recipe.model_dump(include={"data", "stage1"})}
     train(balanced, None, real, settings, 0, 1, checkpoint_of(results, "real", 0), out)
-    assert load_classifier(out.model).card["classes"] == classes
+    assert load_classifier(out.model).config["classes"] == classes
     predictions = read_manifest("predictions", out.predictions)
     assert len(predictions) == (images["usable"] & (images["split"] == "test")).sum()
     assert [classes[label] for label in predictions["label"]] == predictions["label_name"].tolist()
 
     fit_screener(real, form | {"train_split": "train", "steps": 2, "seed": 0}, 1, str(tmp_path / "screener"))
-    assert load_classifier(tmp_path / "screener").card["classes"] == classes
+    assert load_classifier(tmp_path / "screener").config["classes"] == classes

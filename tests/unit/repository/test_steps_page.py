@@ -25,7 +25,8 @@ def test_every_rule_is_in_the_section_of_its_step(repository, sections):
 
 
 def test_every_script_is_in_the_section_of_its_step(repository, sections):
-    scripts = [path for path in repository.glob("workflow_scripts/*/*.py") if path.parent.name != "synaug"]
+    packages = ("synaug", "snakemake_logger_plugin_synaug")
+    scripts = [path for path in repository.glob("workflow_scripts/*/*.py") if path.parent.name not in packages]
     assert scripts
     for path in scripts:
         assert f"`{path.parent.name}/{path.name}`" in sections[path.parent.name], path

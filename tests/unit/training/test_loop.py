@@ -1,61 +1,72 @@
-"""The loop of both stages: interrupted training goes on to the same weights; averaged weights; other precisions."""
+"""The training loop: interrupted training ends with the same weights; averaged weights; other precisions."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from synaug.config import Stage1
 from synaug.runtime.errors import UserError
 from synaug.training import loop
-from synaug.training.loop import Checkpoint, optimise
+from synaug.training.checkpoint import Checkpoint
+from synaug.training.loop import make_optimizer, scheduled_rate, training_loop
 from synaug.training.sampling import Sampler
+from training_sets import same_weights
 
-SETTINGS = {"steps": 130, "batch_size": 8, "learning_rate": 0.05}
+STEPS = 26
 
 
 class Stop(Exception):
-    """Stands for whatever ends a job."""
+    """Stands for anything that ends a job."""
 
 
-def train(settings: Stage1, checkpoint=None, stop_at=None, broken_at=None, after_step=None):
-    """A small network with batch normalisation and dropout, on noise. Stops, or has a bad loss, at a step."""
+def train(checkpoint=None, stop_at=None, nan_from=None, after_step=None, steps=STEPS, **settings):
+    """Train a small network with batch normalisation and dropout on noise.
+
+    It stops at step `stop_at`; the loss is not a number from step `nan_from` on. Returns the weights, the history and
+    the number of steps of this call.
+    """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     inputs = torch.randn(40, 6)
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3)).train()
-    steps = 0
+    steps_done = 0
 
-    def loss(positions, done):
-        nonlocal steps
-        step = round(done * settings.steps) + 1
-        steps += 1
+    def compute_loss(positions, progress):
+        nonlocal steps_done
+        step = round(progress * steps) + 1
+        steps_done += 1
         if step == stop_at:
             raise Stop
         noise = torch.from_numpy(rng.normal(size=(len(positions), 6)).astype(np.float32))
-        out = model(inputs[positions] + noise).square().mean()
-        return out * float("nan") if broken_at and step >= broken_at else out
+        loss = model(inputs[positions] + noise).square().mean()
+        return loss * float("nan") if nan_from and step >= nan_from else loss
 
-    sampler = Sampler(np.arange(40) % 3, 8, settings.sampling, rng)
-    hook = (lambda: after_step(model)) if after_step else None
-    model, history = optimise(
+    sampler = Sampler(np.arange(40) % 3, 8, settings.pop("sampling", "uniform"), rng)
+    optimizer = make_optimizer(model.parameters(), settings.pop("optimizer", "sgd"), 0.05, 5e-4)
+    _, history = training_loop(
         model,
-        list(model.parameters()),
-        settings,
+        optimizer,
         sampler,
-        loss,
+        compute_loss,
         rng,
+        steps=steps,
         warm_up=0.1,
-        after_step=hook,
+        after_step=(lambda: after_step(model)) if after_step else None,
         checkpoint=checkpoint,
+        **settings,
     )
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}, history, steps
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}, history, steps_done
+
+
+@pytest.fixture(autouse=True)
+def short_intervals(monkeypatch):
+    """The history has a row, and a checkpoint is saved, after every 10 steps."""
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
 
 
 @pytest.fixture
-def checkpoint(tmp_path, monkeypatch) -> Checkpoint:
-    """One that is written as often as it can be."""
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
+def checkpoint(tmp_path) -> Checkpoint:
     return Checkpoint(tmp_path / "state.pt", "key")
 
 
@@ -65,49 +76,51 @@ def checkpoint(tmp_path, monkeypatch) -> Checkpoint:
     ids=["sgd", "class_balanced", "adamw and averaged", "bfloat16"],
 )
 def test_interrupted_training_ends_in_the_same_weights(checkpoint, settings):
-    settings = Stage1(**SETTINGS, **settings)
-    whole, history, _ = train(settings)
-    for stop_at in (30, 77, 111):  # before the first checkpoint, after it, after the second
+    whole, history, _ = train(**settings)
+    for stop_at in (6, 15, 22):  # before the first checkpoint, after it, after the second
         with pytest.raises(Stop):
-            train(settings, checkpoint, stop_at)
-    resumed, history_resumed, steps = train(settings, checkpoint)
-    assert steps == 30  # of 130: a checkpoint stands at 100
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+            train(checkpoint, stop_at, **settings)
+    resumed, history_resumed, steps_done = train(checkpoint, **settings)
+    assert steps_done == 6  # the checkpoint was saved after 20 of 26 steps
+    assert same_weights(resumed, whole)
     assert history_resumed.equals(history)
 
 
-def test_what_belongs_to_other_settings_is_not_gone_on_from(checkpoint):
+def test_a_checkpoint_of_other_settings_is_ignored(checkpoint):
     with pytest.raises(Stop):
-        train(Stage1(**SETTINGS), checkpoint, 77)
-    *_, steps = train(Stage1(**SETTINGS), Checkpoint(checkpoint.path, "another key"))
-    assert steps == 130
+        train(checkpoint, 15)
+    *_, steps_done = train(Checkpoint(checkpoint.path, "another key"))
+    assert steps_done == STEPS
 
 
-def test_a_checkpoint_cut_short_costs_time_only(checkpoint):
+def test_an_incomplete_checkpoint_is_ignored(checkpoint):
     with pytest.raises(Stop):
-        train(Stage1(**SETTINGS), checkpoint, 77)
+        train(checkpoint, 15)
     checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:1000])
-    *_, steps = train(Stage1(**SETTINGS), checkpoint)
-    assert steps == 130
+    *_, steps_done = train(checkpoint)
+    assert steps_done == STEPS
 
 
-def test_a_loss_that_is_no_number_keeps_the_last_good_state(checkpoint):
-    with pytest.raises(UserError, match=r"nan at step 100; lower learning_rate; .*state\.pt has the last good state"):
-        train(Stage1(**SETTINGS), checkpoint, broken_at=60)
-    assert checkpoint.load()["step"] == 50
-    *_, steps = train(Stage1(**SETTINGS), checkpoint)
-    assert steps == 80
+def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(checkpoint):
+    with pytest.raises(UserError, match=r"nan at step 20; lower learning_rate; .*state\.pt has the last good state"):
+        train(checkpoint, nan_from=12)
+    assert checkpoint.load()["step"] == 10
+    *_, steps_done = train(checkpoint)
+    assert steps_done == 16
 
 
 def test_averaged_weights_by_hand():
-    seen = []
-    averaged = train(Stage1(**SETTINGS | {"steps": 5}, ema=0.75), after_step=lambda model: seen.append(bias(model)))[0]
-    expected = seen[0]
-    for weights in seen[1:]:
-        expected = 0.75 * expected + 0.25 * weights
+    biases = []
+    averaged, _, _ = train(steps=5, ema=0.75, after_step=lambda model: biases.append(model[3].bias.detach().clone()))
+    expected = biases[0]
+    for bias in biases[1:]:
+        expected = 0.75 * expected + 0.25 * bias
     assert torch.allclose(averaged["3.bias"], expected, atol=1e-6)
-    assert not torch.allclose(expected, seen[-1], atol=1e-4)
+    assert not torch.allclose(expected, biases[-1], atol=1e-4)
 
 
-def bias(model: nn.Module) -> torch.Tensor:
-    return model[3].bias.detach().clone()
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_0():
+    rates = [scheduled_rate(0.4, step, 20, 4.0) for step in range(1, 21)]
+    assert rates[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert rates[11] == pytest.approx(0.2)  # half of the way from step 4 to step 20
+    assert rates[3:] == sorted(rates[3:], reverse=True) and rates[-1] == pytest.approx(0)

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from synaug.config import Loss
-from synaug.training.losses import class_weights, make_loss
+from synaug.training.losses import GroupDROLoss, class_weights, make_loss
 
 COUNTS = torch.tensor([100.0, 10.0, 1.0])
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.5, -1.0, 3.0]])
@@ -33,7 +34,7 @@ def test_label_smoothing_mixes_in_the_uniform_distribution():
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_weighs_by_what_is_lacking_to_certainty(gamma):
+def test_focal_weights_each_image_by_its_error_probability(gamma):
     focal = make_loss(Loss(name="focal", gamma=gamma), COUNTS)(LOGITS, LABELS)
     for row, label, value in zip(LOGITS.tolist(), LABELS.tolist(), focal.tolist(), strict=True):
         p = softmax(row)[label]
@@ -43,13 +44,13 @@ def test_focal_weighs_by_what_is_lacking_to_certainty(gamma):
 def test_focal_of_the_paper():
     # Lin et al. 2017, section 3.2: with gamma 2 the loss of an example at p = 0.9 is 100 times lower than with CE.
     logits = torch.tensor([[math.log(9.0), 0.0]])
-    one = torch.tensor([0])
-    sizes = torch.tensor([1.0, 1.0])
-    ratio = make_loss(Loss(), sizes)(logits, one) / make_loss(Loss(name="focal", gamma=2.0), sizes)(logits, one)
+    labels, counts = torch.tensor([0]), torch.tensor([1.0, 1.0])
+    cross_entropy, focal = make_loss(Loss(), counts), make_loss(Loss(name="focal", gamma=2.0), counts)
+    ratio = cross_entropy(logits, labels) / focal(logits, labels)
     assert ratio.item() == pytest.approx(100, rel=1e-3)
 
 
-def test_balanced_softmax_weighs_every_exponential_by_its_class_size():
+def test_balanced_softmax_multiplies_every_exponential_by_its_class_count():
     loss = make_loss(Loss(name="balanced_softmax"), COUNTS)(LOGITS, LABELS)
     for row, label, value in zip(LOGITS.tolist(), LABELS.tolist(), loss.tolist(), strict=True):
         weighted = [n * math.exp(z) for n, z in zip(COUNTS.tolist(), row, strict=True)]
@@ -66,7 +67,7 @@ def test_logit_adjustment_is_the_pairwise_form_of_the_paper(tau):
         assert value == pytest.approx(math.log1p(others), abs=1e-5)
 
 
-def test_ldam_takes_the_margin_from_the_label_only():
+def test_ldam_subtracts_the_margin_from_the_logit_of_the_label_only():
     # n^(-1/4) for 1296, 16, 1: 1/6, 1/2, 1; so that the smallest class has 0.5: 1/12, 1/4, 1/2; times 30: 2.5, 7.5, 15.
     loss = make_loss(Loss(name="ldam"), torch.tensor([1296.0, 16.0, 1.0]))
     logits = torch.tensor([[20.0, 10.0, 5.0]]).repeat(3, 1)
@@ -76,7 +77,7 @@ def test_ldam_takes_the_margin_from_the_label_only():
 
 
 @pytest.mark.parametrize("name", ["balanced_softmax", "logit_adjustment"])
-def test_with_equal_classes_it_is_cross_entropy(name):
+def test_losses_that_use_the_counts_are_cross_entropy_for_equal_classes(name):
     loss = make_loss(Loss(name=name), torch.full((3,), 40.0))(LOGITS, LABELS)
     assert torch.allclose(loss, F.cross_entropy(LOGITS, LABELS, reduction="none"), atol=1e-6)
 
@@ -90,14 +91,23 @@ def test_class_weights_by_hand():
     assert class_weights("effective", COUNTS).tolist() == pytest.approx([w / mean for w in effective], rel=1e-4)
 
 
-def test_of_many_images_each_counts_less():
+def test_effective_weights_of_large_classes_are_equal():
     effective = class_weights("effective", torch.tensor([1e6, 1e5, 10.0]))
-    # The effective number is at most 10,000: classes beyond it count alike.
+    # The effective number is at most 10,000, so larger classes have the same weight.
     assert effective[0].item() == pytest.approx(effective[1].item(), rel=1e-3)
 
 
-def test_focal_loss_of_a_certain_answer_has_a_gradient():
+def test_focal_loss_of_a_certain_prediction_has_a_finite_gradient():
     # (1 - p)^gamma with gamma below 1 is infinitely steep at p = 1, though the loss itself is flat there.
     logits = torch.tensor([[200.0, 0.0], [30.0, 0.0]], requires_grad=True)
     make_loss(Loss(name="focal", gamma=0.5), torch.ones(2))(logits, torch.tensor([0, 0])).sum().backward()
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().max() < 1e-3
+
+
+def test_group_dro_by_hand():
+    group_dro = GroupDROLoss(3, 0.5, torch.device("cpu"))
+    loss = group_dro(torch.tensor([1.0, 3.0, 4.0]), torch.tensor([0, 0, 2]))
+    # Mean losses 2, 0 (no image), 4: weights e^1, 1, e^2 over their sum.
+    weights = np.exp([1.0, 0.0, 2.0]) / np.exp([1.0, 0.0, 2.0]).sum()
+    assert group_dro.group_weights.tolist() == pytest.approx(weights.tolist())
+    assert loss.item() == pytest.approx(weights[0] * 2 + weights[2] * 4)

@@ -81,12 +81,12 @@ def export_network(trained: TrainedNetwork, out: Path, onnx: bool) -> list[str]:
 
 
 def _color_of(network: "Classifier") -> str:
-    return {channels: color for color, channels in CHANNELS.items()}[network.card["channels"]]
+    return {channels: color for color, channels in CHANNELS.items()}[network.config["channels"]]
 
 
 def describe(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> dict:
     """The content of model.json: what a program must know to use the weights. The same for every export."""
-    card = network.card
+    card = network.config
     description = {
         "classes": card["classes"],
         "image": {
@@ -132,7 +132,7 @@ def write_onnx(network: "Classifier", path: Path) -> None:
         raise UserError(f"ONNX needs {error.name}: pip install 'synaug[onnx]', or add --no-onnx") from None
     import torch
 
-    card, with_softmax = network.card, torch.nn.Sequential(network, torch.nn.Softmax(dim=1)).eval()
+    card, with_softmax = network.config, torch.nn.Sequential(network, torch.nn.Softmax(dim=1)).eval()
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (3, card["channels"], card["size"], card["size"]), generator=rng, dtype=torch.uint8)
     torch.onnx.export(
@@ -164,7 +164,7 @@ def model_card(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> st
     total = summary[["real_images", "synthetic_images"]].iloc[0].tolist()
     balanced = read_manifest("balanced", trained.experiment / "balanced.parquet", ["image_id", "label", "source"])
     counts = balanced.groupby(["label", "source"])["image_id"].nunique().unstack(fill_value=0)
-    names = network.card["classes"]
+    names = network.config["classes"]
     counts = counts.reindex(index=range(len(names)), columns=["real", "synthetic"], fill_value=0)
     if not total[1]:
         counts["synthetic"] = 0
@@ -175,7 +175,7 @@ def model_card(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> st
         "model_card.md.j2",
         trained=trained,
         experiment=trained.experiment.name,
-        card=network.card,
+        card=network.config,
         color=_color_of(network),
         total=total,
         classes=[

@@ -96,8 +96,8 @@ def classify(network: "Classifier", images: list[Path], top: int) -> Iterator[Pr
     """
     import torch
 
-    size, classes = network.card["size"], network.card["classes"]
-    color = {channels: color for color, channels in CHANNELS.items()}[network.card["channels"]]
+    size, classes = network.config["size"], network.config["classes"]
+    color = {channels: color for color, channels in CHANNELS.items()}[network.config["channels"]]
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), _BATCH):
             paths = images[start : start + _BATCH]
@@ -156,7 +156,7 @@ def predict(
     weights = find_weights(model)
     paths = find_images(images)
     network = load_network(weights)
-    top = min(top, len(network.card["classes"]))
+    top = min(top, len(network.config["classes"]))
     table = csv.writer(sys.stdout, lineterminator="\n")
     if format_ is Format.csv:
         heads = [(f"class_{i}", f"probability_{i}") if i > 1 else ("class", "probability") for i in range(1, top + 1)]

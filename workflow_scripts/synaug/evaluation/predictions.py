@@ -13,7 +13,7 @@ def predict(model: Classifier, images: pd.DataFrame, size: int, color: str) -> p
 
     images: rows of the manifest `real`. size: side of the images, pixels. color: grey or rgb.
     """
-    probabilities = np.empty((len(images), len(model.card["classes"])), np.float32)
+    probabilities = np.empty((len(images), len(model.config["classes"])), np.float32)
     for positions, pixels in iterate_pixels(images, size, color):
         probabilities[positions] = model.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     return images[["image_id", "split", "label", "label_name"]].assign(

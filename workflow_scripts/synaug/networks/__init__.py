@@ -1,1 +1,1 @@
-"""Networks: small residual ones, those of torchvision and timm, and their files."""
+"""The classifiers: small residual networks, networks of torchvision and timm, and the files that store them."""

@@ -1,4 +1,4 @@
-"""Backbones of torchvision and timm by name, with weights that were trained elsewhere or without."""
+"""Backbones of torchvision and timm by name, with random or pretrained weights."""
 
 import os
 from difflib import get_close_matches
@@ -11,7 +11,7 @@ from synaug.runtime.errors import UserError
 
 
 def check_backbone(backbone: str) -> None:
-    """Raise UserError if `backbone` (torchvision/<name> or timm/<name>) names no classifier of that library."""
+    """Raise UserError if the library has no classifier of this name. backbone: torchvision/<name> or timm/<name>."""
     library, _, name = backbone.partition("/")
     if library == "torchvision":
         from torchvision import models
@@ -20,70 +20,73 @@ def check_backbone(backbone: str) -> None:
     else:
         import timm
 
-        # A name may have a tag of its weights: resnet50.a1_in1k.
+        # A name may end in the tag of its weights: resnet50.a1_in1k.
         known = timm.list_models() + (timm.list_pretrained() if "." in name else [])
     if name not in known:
-        likely = (
-            ", ".join(f"{library}/{one}" for one in get_close_matches(name, known)) or "its documentation has a list"
-        )
-        raise UserError(f"backbone: {library} has no model {name!r} (near: {likely})")
+        similar = ", ".join(f"{library}/{match}" for match in get_close_matches(name, known))
+        hint = f"similar names: {similar}" if similar else f"the documentation of {library} has a list"
+        raise UserError(f"backbone: {library} has no model {name!r} ({hint})")
 
 
 def build_body(backbone: str, channels: int, size: int) -> tuple[nn.Module, int]:
-    """The network without its last layer, and the number of its features.
+    """The network without its last layer, and its number of features.
 
-    Grey images are repeated in three channels for torchvision; timm adapts the first layer. Raises UserError for an
-    unknown name, and for a network that cannot take images of `size` pixels.
+    For grey images, torchvision's networks get the same channel three times; timm adapts the first layer. Raises
+    UserError for an unknown name, and for a network that cannot take images of `size` pixels.
     """
     check_backbone(backbone)
     library, _, name = backbone.partition("/")
     try:
-        body = _timm(name, channels, size) if library == "timm" else _torchvision(name, channels, size)
+        body = _build_timm(name, channels, size) if library == "timm" else _build_torchvision(name, channels, size)
         with torch.no_grad():
             features = body.eval()(torch.zeros(1, channels, size, size))
         body.train()
     except (RuntimeError, ValueError, AssertionError) as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"backbone: {backbone} cannot take images of {size} pixels ({line})") from None
+        raise UserError(f"backbone: {backbone} cannot take images of {size} pixels ({_first_line(error)})") from None
     return body, features.shape[1]
 
 
-def load_body(
+def load_pretrained_body(
     body: nn.Module, backbone: str, channels: int, size: int, weights: bool | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give `body` (of `build_body`) weights of the library (True) or of a safetensors file (its path).
+    """Load into `body` (of `build_body`) the weights of the library (True) or of a safetensors file (its path).
 
-    Returns mean and standard deviation (1 x C x 1 x 1, of pixels from 0 to 255) that go with them. Raises UserError.
+    Returns the mean and standard deviation (1 x C x 1 x 1, of pixels from 0 to 255) that they expect. Raises UserError.
     """
     library, _, name = backbone.partition("/")
     if weights is not True and not os.path.isfile(weights):
-        raise UserError(f"pretrained: {weights} does not exist; give a safetensors file of {backbone}, or true")
+        raise UserError(
+            f"pretrained: {weights} does not exist", advice=f"give a safetensors file of {backbone}, or true"
+        )
     try:
         if library == "timm":
             mean, std = _load_timm(body, name, channels, size, weights)
         else:
             mean, std = _load_torchvision(body[-1], name, weights)
-    except Exception as error:  # no network, another network's weights, a damaged file
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        what = (
-            "could not be had; where there is no network, give a safetensors file" if weights is True else "do not fit"
-        )
-        raise UserError(f"pretrained: the weights of {backbone} {what} ({line[:200]})") from None
+    except Exception as error:  # no connection, weights of another network, a damaged file
+        problem = "cannot be downloaded" if weights is True else "do not fit"
+        advice = "offline, give a safetensors file" if weights is True else f"give weights of {backbone}"
+        problem = f"pretrained: the weights of {backbone} {problem} ({_first_line(error)[:200]})"
+        raise UserError(problem, advice=advice) from None
     if channels == 1:
         mean, std = [sum(mean) / 3], [sum(std) / 3]
     mean, std = (255 * torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))
     return mean, std
 
 
-class _Repeat(nn.Module):
-    """One channel to three."""
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+class _GreyToRGB(nn.Module):
+    """The same channel three times."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """N x C x H x W to N x 3 x H x W."""
+        """N x 1 x H x W to N x 3 x H x W."""
         return x.expand(-1, 3, -1, -1)
 
 
-def _timm(name: str, channels: int, size: int, **pretrained) -> nn.Module:
+def _build_timm(name: str, channels: int, size: int, **pretrained) -> nn.Module:
     import timm
 
     options = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
@@ -92,24 +95,24 @@ def _timm(name: str, channels: int, size: int, **pretrained) -> nn.Module:
 
 def _load_timm(body: nn.Module, name: str, channels: int, size: int, weights: bool | str) -> tuple:
     options = {} if weights is True else {"pretrained_cfg_overlay": {"file": str(weights)}}
-    trained = _timm(name, channels, size, pretrained=True, **options)
-    body.load_state_dict(trained.state_dict())
-    return trained.pretrained_cfg["mean"], trained.pretrained_cfg["std"]
+    pretrained = _build_timm(name, channels, size, pretrained=True, **options)
+    body.load_state_dict(pretrained.state_dict())
+    return pretrained.pretrained_cfg["mean"], pretrained.pretrained_cfg["std"]
 
 
-def _torchvision(name: str, channels: int, size: int) -> nn.Module:
+def _build_torchvision(name: str, channels: int, size: int) -> nn.Module:
     from torchvision.models import get_model
 
     options = {"image_size": size} if name.startswith("vit_") else {}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True}
     model = get_model(name, weights=None, **options)
-    last = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)][-1:]
-    if not last:
+    linear_layers = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear_layers:
         raise ValueError("its last layer is not linear")
-    parent, _, child = last[0].rpartition(".")
+    parent, _, child = linear_layers[-1].rpartition(".")
     setattr(model.get_submodule(parent), child, nn.Identity())
-    return nn.Sequential(_Repeat() if channels == 1 else nn.Identity(), model)
+    return nn.Sequential(_GreyToRGB() if channels == 1 else nn.Identity(), model)
 
 
 def _load_torchvision(model: nn.Module, name: str, weights: bool | str) -> tuple:
@@ -117,7 +120,7 @@ def _load_torchvision(model: nn.Module, name: str, weights: bool | str) -> tuple
 
     default = get_model_weights(name).DEFAULT
     state = default.get_state_dict(check_hash=True) if weights is True else load_file(weights)
-    # The last layer of the file is not wanted; all else must be there.
+    # The last layer of the file is left out; everything else must be there.
     model.load_state_dict({key: value for key, value in state.items() if key in model.state_dict()})
     transform = default.transforms()
     return transform.mean, transform.std

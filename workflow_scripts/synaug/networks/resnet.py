@@ -1,4 +1,4 @@
-"""The small residual networks of this project: resnet8 and resnet32."""
+"""The small residual networks for small images: resnet8 and resnet32."""
 
 import torch
 import torch.nn.functional as F
@@ -6,9 +6,9 @@ from torch import nn
 
 
 class Block(nn.Module):
-    """Residual block of two 3 x 3 convolutions (He et al. 2016), halving the resolution if `stride` is 2.
+    """Residual block of two 3 x 3 convolutions (He et al. 2016). It halves the resolution if `stride` is 2.
 
-    shortcut: None for a 1 x 1 convolution where resolution or channels change.
+    shortcut: None: a 1 x 1 convolution if the resolution or the channels change, else the identity.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module | None = None):
@@ -28,9 +28,9 @@ class Block(nn.Module):
 
 
 def resnet8(channels: int, width: int) -> tuple[nn.Module, int]:
-    """Three residual blocks for small images, and the number of their features; two cores train it in a minute.
+    """Three residual blocks, and their number of features. Two CPU cores train it in a minute.
 
-    The stem halves the resolution at once: at full resolution it would take most of the time.
+    The stem halves the resolution, because the first block would take most of the time at full resolution.
     """
     body = nn.Sequential(
         nn.Conv2d(channels, width, 3, 1, 1, bias=False),
@@ -47,28 +47,29 @@ def resnet8(channels: int, width: int) -> tuple[nn.Module, int]:
 
 
 class ZeroPadding(nn.Module):
-    """A shortcut without weights: every `stride`-th pixel, and zeros for `new` more channels (the paper's option A)."""
+    """A shortcut without weights: every `stride`-th pixel, and `added` channels of zeros (option A of the paper)."""
 
-    def __init__(self, new: int, stride: int):
+    def __init__(self, added: int, stride: int):
         super().__init__()
-        self.new, self.stride = new, stride
+        self.added, self.stride = added, stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """N x C x H x W to N x (C + new) x H/stride x W/stride."""
-        before = self.new // 2
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new - before))
+        """N x C x H x W to N x (C + added) x H/stride x W/stride."""
+        before = self.added // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.added - before))
 
 
 def resnet32(channels: int, width: int) -> tuple[nn.Module, int]:
-    """The ResNet-32 for CIFAR (He et al. 2016, 4.2): 15 blocks, and the number of its features.
+    """The ResNet-32 for CIFAR (He et al. 2016, section 4.2): 15 blocks, and their number of features.
 
-    With width 16 it has 464,154 parameters, the last layer for 10 classes and colour images included.
+    With width 16, colour images and a last layer for 10 classes it has 464,154 parameters.
     """
     layers = [nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     inputs = width
     for stage in range(3):
         for block in range(5):
-            outputs, stride = width << stage, 2 if stage and not block else 1
+            outputs = width * 2**stage
+            stride = 2 if stage > 0 and block == 0 else 1
             layers.append(Block(inputs, outputs, stride, ZeroPadding(outputs - inputs, stride)))
             inputs = outputs
     body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
@@ -78,5 +79,5 @@ def resnet32(channels: int, width: int) -> tuple[nn.Module, int]:
     return body, 4 * width
 
 
-# Name -> how to build it, and its usual width.
-BACKBONES = {"resnet8": (resnet8, 32), "resnet32": (resnet32, 16)}
+# Name -> function that builds the body, and the default width.
+RESNETS = {"resnet8": (resnet8, 32), "resnet32": (resnet32, 16)}

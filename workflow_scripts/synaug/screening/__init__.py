@@ -1,8 +1,1 @@
-"""Step 3: what the synthetic images are worth. Scores first, then the verdict, then the quality of what was kept.
-
-Only `judge` is imported here: whoever wants the verdicts need not have torch.
-"""
-
-from synaug.screening.filters import screen_synthetic
-
-__all__ = ["screen_synthetic"]
+"""Screening: scores of the synthetic images, filters that accept or reject them, and the quality of the kept ones."""

@@ -1,4 +1,4 @@
-"""Which files the models of the screening are, and the name that their features are known by. No torch."""
+"""The files of the screening models, and the name of their feature space. It does not import torch."""
 
 from pathlib import Path
 
@@ -6,63 +6,70 @@ from synaug.config import Screening
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import file_hash, text_hash
 
-# File endings that decide what a checkpoint of transformers computes.
+# Endings of the files that decide what a transformers checkpoint computes.
 _ENDINGS = (".json", ".safetensors", ".txt", ".model")
 WEIGHTS = "model.safetensors"
 
 
-def screening_files(screening: Screening) -> list[str]:
-    """The files of all local models that the screening takes from the user, sorted by model; none of the hub's.
+def local_model_files(screening: Screening) -> list[str]:
+    """The files of all models in `screening` that are local files or folders; models of the hub have none.
 
-    Raises UserError for a model that is not there, and for a hub id without a revision.
+    Raises UserError for a model that does not exist, and for a hub id without a revision.
     """
     files = []
     if screening.classifier and screening.classifier.model:
         files.append(classifier_file(screening.classifier.model))
-    for key in ("text_image", "safety"):
-        if block := getattr(screening, key):
-            files += checkpoint_files(key, block.model, block.revision)
+    for block in ("text_image", "safety"):
+        if settings := getattr(screening, block):
+            files += checkpoint_files(block, settings.model, settings.revision)
     return files
 
 
 def classifier_file(model: str) -> str:
-    """Path of the weights that `screening.classifier.model` names: a file, or the folder it lies in."""
+    """Path of the weights. model: `screening.classifier.model`, this file or its folder."""
     path = Path(model, WEIGHTS) if Path(model).is_dir() else Path(model)
     if not path.is_file():
         raise UserError(
-            f"screening.classifier.model: no file {path}; give the {WEIGHTS} of a network that another experiment "
-            "trained (results/<experiment>/train/<recipe>/<seed>/), or null to have one trained"
+            f"screening.classifier.model: no file {path}",
+            advice=f"give the {WEIGHTS} of a network of another experiment "
+            "(results/<experiment>/train/<recipe>/<seed>/), or null to train one",
         )
     return str(path)
 
 
-def checkpoint_files(key: str, model: str, revision: str | None) -> list[str]:
-    """The files of the checkpoint `screening.<key>` if it is a local folder, sorted; of a hub id: none."""
+def checkpoint_files(block: str, model: str, revision: str | None) -> list[str]:
+    """The files of a checkpoint, sorted, if `model` is a local folder; none if it is a hub id.
+
+    block: name of the config block, for messages. Raises UserError as `local_model_files`.
+    """
     folder = Path(model)
     if not folder.is_dir():
         if revision is None:
             raise UserError(
-                f"screening.{key}.model: {model!r} is no folder here, and for a hub model screening.{key}.revision (a "
-                "commit of its page) is needed, or its scores could not be computed again"
+                f"screening.{block}.model: there is no folder {model!r}",
+                advice=f"for a model of the hub, give screening.{block}.revision (a commit), so that its scores can be "
+                "reproduced",
             )
         return []
     files = sorted(str(file) for file in folder.iterdir() if file.suffix in _ENDINGS)
     if not (folder / "config.json").is_file():
-        raise UserError(f"screening.{key}.model: {model} has no config.json; give a checkpoint of transformers")
+        problem = f"screening.{block}.model: {model} has no config.json"
+        raise UserError(problem, advice="give a transformers checkpoint")
     if not any(file.endswith(".safetensors") for file in files):
-        raise UserError(f"screening.{key}.model: {model} holds no weights as *.safetensors; convert or copy them again")
+        problem = f"screening.{block}.model: {model} has no *.safetensors"
+        raise UserError(problem, advice="convert or copy its weights again")
     return files
 
 
 def extractor_name(screening: Screening, classifier: str | None) -> str:
-    """Name of the feature space: which network, and its version (a local one: hash of its files; hub: id, revision).
+    """Name and version of the network that computes the features: hash of its files, or hub id and revision.
 
-    classifier: file of the classifier's weights, if it makes the features.
+    classifier: file of its weights, if the features are those of the screening classifier.
     """
     if screening.feature_space == "classifier":
         return f"classifier sha256:{file_hash(classifier)[:24]}"
-    block = screening.text_image
-    files = checkpoint_files("text_image", block.model, block.revision)
+    settings = screening.text_image
+    files = checkpoint_files("text_image", settings.model, settings.revision)
     if not files:
-        return f"text_image {block.model}@{block.revision}"
+        return f"text_image {settings.model}@{settings.revision}"
     return f"text_image sha256:{text_hash([[Path(file).name, file_hash(file)] for file in files])[:24]}"

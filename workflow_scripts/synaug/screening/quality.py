@@ -1,6 +1,10 @@
-"""Quality of what was kept: figures per class and of all, in long form. Nothing is trained on them."""
+"""Quality of the synthetic images that were kept: counts and metrics per class and for all classes, in long form.
+
+They describe the images. Nothing is chosen or trained by them.
+"""
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -8,22 +12,30 @@ import pandas as pd
 from synaug.config import Balance
 from synaug.manifests import read_table, with_group
 from synaug.plan.targets import wanted_counts
-from synaug.screening.filters import CHECKS
+from synaug.screening.filters import FILTERS
 from synaug.screening.metrics import METRICS
 
-# Images of each set that are compared; more would take hours and change the third digit.
-MOST_IMAGES = 10_000
+# Images of each set that are compared. More would take hours and change the third digit.
+MAX_IMAGES = 10_000
 
 
-def read_features(path: str | os.PathLike) -> tuple[pd.Series, np.ndarray, str]:
-    """The manifest `features`: position of each image (index: source and image_id), features (N x D), extractor."""
+class Features(NamedTuple):
+    """positions: row of each image in `matrix` (index: source, image_id). matrix: float, N x D. extractor: network."""
+
+    positions: pd.Series
+    matrix: np.ndarray
+    extractor: str
+
+
+def read_features(path: str | os.PathLike) -> Features:
+    """Read the manifest `features`."""
     table = read_table("features", path, ["image_id", "source", "features", "extractor"])
     keys = table.select(["source", "image_id"]).to_pandas().astype("str")
-    lists = table.column("features").combine_chunks()
-    matrix = lists.values.to_numpy(zero_copy_only=False).reshape(len(keys), -1)
-    names = table.column("extractor").unique().to_pylist()
-    place = pd.Series(np.arange(len(keys)), pd.MultiIndex.from_frame(keys))
-    return place[~place.index.duplicated()], matrix, names[0] if names else ""
+    values = table.column("features").combine_chunks().values
+    matrix = values.to_numpy(zero_copy_only=False).reshape(len(keys), -1)
+    extractors = table.column("extractor").unique().to_pylist()
+    positions = pd.Series(np.arange(len(keys)), pd.MultiIndex.from_frame(keys))
+    return Features(positions[~positions.index.duplicated()], matrix, extractors[0] if extractors else "")
 
 
 def measure_quality(
@@ -31,46 +43,50 @@ def measure_quality(
     balanced: pd.DataFrame,
     imbalance: pd.DataFrame,
     balance: Balance,
-    features: tuple[pd.Series, np.ndarray, str] | None = None,
+    features: Features | None = None,
 ) -> pd.DataFrame:
-    """Rows of the manifest `quality`: counts, and (with `features`) the metrics of `synaug.screening.metrics`.
+    """Rows of the manifest `quality`: counts and, with `features`, the metrics of `synaug.screening.metrics`.
 
-    synthetic, balanced, imbalance: the manifests of these names. features: of `read_features`.
-    A label_name of "" stands for all classes together.
+    synthetic, balanced, imbalance: the manifests of these names. A label_name of "" stands for all classes together.
     """
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values("label")
     wanted = wanted_counts(cells, balance).groupby(cells["label_name"], sort=False).sum()
     balanced = balanced.drop_duplicates(["source", "image_id", "label_name"])
     if features is not None:
-        place, matrix, extractor = features
         keys = pd.MultiIndex.from_frame(balanced[["source", "image_id"]])
-        balanced = balanced.assign(at=place.reindex(keys, fill_value=-1).to_numpy())
-    # Found once: a comparison of all rows for each of a thousand classes takes minutes.
-    both = [(one, one.groupby("label_name", observed=True).indices) for one in (synthetic, balanced)]
+        balanced = balanced.assign(features_row=features.positions.reindex(keys, fill_value=-1).to_numpy())
+    # Once for all classes: comparing all rows with each of a thousand class names would take minutes.
+    synthetic_rows, balanced_rows = (
+        table.groupby("label_name", observed=True).indices for table in (synthetic, balanced)
+    )
     rows = []
     for name in ["", *wanted.index]:
-        made, kept = (one.iloc[places.get(name, [])] if name else one for one, places in both)
-        sets = [kept[kept["source"] == source] for source in ("real", "synthetic")]
+        planned = synthetic.iloc[synthetic_rows.get(name, [])] if name else synthetic
+        trained_on = balanced.iloc[balanced_rows.get(name, [])] if name else balanced
+        real, kept = (trained_on[trained_on["source"] == source] for source in ("real", "synthetic"))
         counts = {
-            "wanted": wanted.sum() if not name else wanted[name],
-            "planned": len(made),
-            "accepted": made["accepted"].sum(),
-            "kept": len(sets[1]),
-            **{f"rejected_{check}": (made["rejected_by"] == check).sum() for check in CHECKS},
+            "wanted": wanted[name] if name else wanted.sum(),
+            "planned": len(planned),
+            "accepted": planned["accepted"].sum(),
+            "kept": len(kept),
+            **{f"rejected_{filter_name}": (planned["rejected_by"] == filter_name).sum() for filter_name in FILTERS},
         }
         counts["shortfall"] = counts["wanted"] - counts["kept"]
-        about = {"label_name": name, "images_real": len(sets[0]), "images_synthetic": len(sets[1])}
-        rows += [about | {"metric": metric, "value": float(value)} for metric, value in counts.items()]
+        common = {"label_name": name, "images_real": len(real), "images_synthetic": len(kept)}
+        rows += [common | {"metric": metric, "value": float(value)} for metric, value in counts.items()]
         if features is not None:
-            real, fake = (matrix[_sample(one[one["at"] >= 0])] for one in sets)
-            about |= {"images_real": len(real), "images_synthetic": len(fake), "features": extractor}
-            rows += [about | {"metric": metric, "value": compute(real, fake)} for metric, compute in METRICS.items()]
+            real_features, fake_features = (features.matrix[_sampled_rows(images)] for images in (real, kept))
+            common |= {"images_real": len(real_features), "images_synthetic": len(fake_features)}
+            common |= {"features": features.extractor}
+            for metric, compute in METRICS.items():
+                rows.append(common | {"metric": metric, "value": compute(real_features, fake_features)})
     return pd.DataFrame(rows)
 
 
-def _sample(rows: pd.DataFrame) -> np.ndarray:
-    """Positions of at most MOST_IMAGES images: those with the lowest hashes of their ids, the same every time."""
-    if len(rows) <= MOST_IMAGES:
-        return rows["at"].to_numpy()
-    order = pd.util.hash_pandas_object(rows["image_id"].astype(object), index=False)
-    return rows.loc[order.sort_values(kind="stable").index[:MOST_IMAGES], "at"].to_numpy()
+def _sampled_rows(images: pd.DataFrame) -> np.ndarray:
+    """Rows of the features of at most MAX_IMAGES images: those whose ids have the lowest hashes, so always the same."""
+    images = images[images["features_row"] >= 0]
+    if len(images) <= MAX_IMAGES:
+        return images["features_row"].to_numpy()
+    hashes = pd.util.hash_pandas_object(images["image_id"].astype(object), index=False)
+    return images.loc[hashes.sort_values(kind="stable").index[:MAX_IMAGES], "features_row"].to_numpy()

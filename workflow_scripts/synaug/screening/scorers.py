@@ -1,4 +1,4 @@
-"""The networks that score images: each says how well, how surely or how badly, and some make features."""
+"""The networks that score images: how well an image fits its class or prompt, and whether it is safe."""
 
 import os
 
@@ -12,89 +12,100 @@ from synaug.images.codec import CHANNELS
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
-from synaug.screening.scoring import Form, Scorers
+from synaug.screening.scoring import DatasetSpec, Scorers
 
-BATCH = 64  # images that a large network sees at a time
+BATCH = 64  # images that a large network processes at a time
+CLASSIFIER_BATCH = 256
 
 
 class ClassifierScorer:
-    """Probability that an image is of the class that was asked for, by a classifier of real images."""
+    """Probability that an image belongs to its class, from a classifier of real images."""
 
     def __init__(self, path: str, size: int, channels: int, classes: list[str], device: str):
-        """path: file of `save_classifier`. classes: names of the experiment's classes.
+        """path: written by `save_classifier`. classes: class names of the experiment.
 
-        Raises UserError if it is no such file, does not know a class, or sees images of another form.
+        Raises UserError if the file is not a classifier, lacks a class, or takes images of another size or colour.
         """
         self.model = load_classifier(path).to(device).eval()
-        card = self.model.card
+        config = self.model.config
         for key, value in {"size": size, "channels": channels}.items():
-            if card[key] != value:
-                raise UserError(f"{path}: sees images with {key} {card[key]}, those here have {value}; train one here")
-        if unknown := [name for name in classes if name not in card["classes"]]:
-            raise UserError(f"{path}: does not know the class {unknown[0]!r}; give one trained on these classes")
-        self.position = {name: i for i, name in enumerate(card["classes"])}
+            if config[key] != value:
+                problem = f"{path}: takes images with {key} {config[key]}, those here have {value}"
+                raise UserError(problem, advice="train one here")
+        if unknown := [name for name in classes if name not in config["classes"]]:
+            problem = f"{path}: does not know the class {unknown[0]!r}"
+            raise UserError(problem, advice="give one trained on these classes")
+        self.label_of_class = {name: label for label, name in enumerate(config["classes"])}
         self.device = device
 
     @torch.inference_mode()
-    def read(self, pixels: np.ndarray, label_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Features (float32, N x D) and the own class's probability (float32, N). pixels: uint8, N x S x S x C."""
-        own = torch.tensor([self.position.get(name, 0) for name in label_names], device=self.device)
-        features, confidence = [], []
-        for start in range(0, len(pixels), 4 * BATCH):
-            images = torch.from_numpy(pixels[start : start + 4 * BATCH]).permute(0, 3, 1, 2).to(self.device)
-            found = self.model.features(images)
-            shares = self.model.head(found).softmax(1)
-            features.append(found.float().cpu().numpy())
-            confidence.append(shares.gather(1, own[start : start + 4 * BATCH, None])[:, 0].float().cpu().numpy())
-        return np.concatenate(features), np.concatenate(confidence)
+    def score(self, pixels: np.ndarray, label_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Features (float32, N x D) and the probability of each image's class (float32, N).
 
+        pixels: uint8, N x S x S x C.
+        """
+        labels = torch.tensor([self.label_of_class[name] for name in label_names], device=self.device)
+        features, confidences = [], []
+        for images, batch_labels in zip(self._batches(pixels), labels.split(CLASSIFIER_BATCH), strict=True):
+            batch_features = self.model.features(images)
+            probabilities = self.model.head(batch_features).softmax(1)
+            features.append(batch_features.float().cpu().numpy())
+            confidences.append(probabilities.gather(1, batch_labels[:, None])[:, 0].float().cpu().numpy())
+        return np.concatenate(features), np.concatenate(confidences)
+
+    @torch.inference_mode()
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """Features of images, float32, N x D."""
-        return self.read(pixels, [""] * len(pixels))[0]
+        return np.concatenate([self.model.features(images).float().cpu().numpy() for images in self._batches(pixels)])
+
+    def _batches(self, pixels: np.ndarray) -> list[torch.Tensor]:
+        """Batches of images on the device, uint8, n x C x S x S."""
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return [batch.to(self.device) for batch in images.split(CLASSIFIER_BATCH)]
 
 
 class TextImageScorer:
-    """Cosine similarity of image and prompt in the common space of a CLIP or SigLIP checkpoint."""
+    """Cosine similarity of an image and its prompt in the embedding space of a CLIP or SigLIP checkpoint."""
 
     def __init__(self, model: str, revision: str | None, device: str):
         """Raises UserError if the checkpoint cannot be loaded or does not embed both texts and images."""
         from transformers import AutoModel, AutoProcessor
 
-        both = ("get_text_features", "get_image_features")
-        self.model = load_checkpoint("text_image", AutoModel, model, revision, both).to(device).eval()
+        embeds_both = ("get_text_features", "get_image_features")
+        self.model = load_checkpoint("text_image", AutoModel, model, revision, embeds_both).to(device).eval()
         self.processor = load_checkpoint("text_image", AutoProcessor, model, revision, ("image_processor", "tokenizer"))
-        self.length = self.model.config.text_config.max_position_embeddings
+        self.text_length = self.model.config.text_config.max_position_embeddings
         self.device = device
-        self.texts: dict[str, torch.Tensor] = {}
+        self.text_embeddings: dict[str, torch.Tensor] = {}  # of the prompts so far
 
     @torch.inference_mode()
     def embed_images(self, pixels: np.ndarray) -> torch.Tensor:
         """Embeddings of length 1, float32, N x D, on the device. pixels: uint8, N x S x S x C."""
-        parts = [
-            self.model.get_image_features(**preprocess(self.processor.image_processor, some, self.device))
-            for some in in_batches(pixels)
+        outputs = [
+            self.model.get_image_features(**preprocess(self.processor.image_processor, batch, self.device))
+            for batch in in_batches(pixels)
         ]
-        return F.normalize(torch.cat([part.pooler_output for part in parts]).float(), dim=1)
+        return F.normalize(torch.cat([output.pooler_output for output in outputs]).float(), dim=1)
 
     @torch.inference_mode()
     def embed_texts(self, prompts: list[str]) -> torch.Tensor:
-        """Embeddings of length 1, float32, N x D, on the device; every different prompt is read once."""
-        new = sorted(set(prompts) - set(self.texts))
-        for start in range(0, len(new), BATCH):
-            some = new[start : start + BATCH]
-            # SigLIP was trained on texts filled up to the full length; CLIP sees nothing beyond the end of the text.
+        """Embeddings of length 1, float32, N x D, on the device. Each unique prompt is embedded once."""
+        new_prompts = sorted(set(prompts) - set(self.text_embeddings))
+        for start in range(0, len(new_prompts), BATCH):
+            batch = new_prompts[start : start + BATCH]
+            # SigLIP was trained on texts padded to the full length; CLIP ignores everything after the end of the text.
             tokens = self.processor.tokenizer(
-                some, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+                batch, padding="max_length", truncation=True, max_length=self.text_length, return_tensors="pt"
             )
-            found = self.model.get_text_features(**tokens.to(self.device)).pooler_output.float()
-            self.texts.update(zip(some, F.normalize(found, dim=1), strict=True))
-        return torch.stack([self.texts[prompt] for prompt in prompts])
+            embeddings = self.model.get_text_features(**tokens.to(self.device)).pooler_output.float()
+            self.text_embeddings.update(zip(batch, F.normalize(embeddings, dim=1), strict=True))
+        return torch.stack([self.text_embeddings[prompt] for prompt in prompts])
 
-    def read(self, pixels: np.ndarray, prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, pixels: np.ndarray, prompts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Features (image embeddings, float32, N x D) and similarity to the prompt (float32, N, -1 to 1)."""
-        images = self.embed_images(pixels)
-        scores = (images * self.embed_texts(prompts)).sum(1)
-        return images.cpu().numpy(), scores.cpu().numpy()
+        embeddings = self.embed_images(pixels)
+        similarities = (embeddings * self.embed_texts(prompts)).sum(1)
+        return embeddings.cpu().numpy(), similarities.cpu().numpy()
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """Features of images, float32, N x D."""
@@ -102,7 +113,7 @@ class TextImageScorer:
 
 
 class SafetyScorer:
-    """Probability of the labels that an image classifier has for what must not be trained on."""
+    """Probability of the labels that an image classifier has for unsafe content."""
 
     def __init__(self, model: str, revision: str | None, unsafe_labels: list[str], device: str):
         """Raises UserError if the checkpoint cannot be loaded or lacks one of the labels."""
@@ -113,81 +124,87 @@ class SafetyScorer:
         labels = {name: int(i) for i, name in self.model.config.id2label.items()}
         if unknown := [name for name in unsafe_labels if name not in labels]:
             raise UserError(
-                f"screening.safety.unsafe_labels: {model} has no label {unknown[0]!r}; it has {', '.join(labels)}"
+                f"screening.safety.unsafe_labels: {model} has no label {unknown[0]!r}",
+                advice=f"it has {', '.join(labels)}",
             )
-        # Labels that exclude each other share a probability of 1; others have one of 0 to 1 each.
-        self.several = self.model.config.problem_type == "multi_label_classification"
+        # The probabilities of exclusive labels sum to 1; of other labels each is 0 to 1.
+        self.multi_label = self.model.config.problem_type == "multi_label_classification"
         self.unsafe = [labels[name] for name in unsafe_labels]
         self.device = device
 
     @torch.inference_mode()
-    def read(self, pixels: np.ndarray) -> np.ndarray:
-        """Sum of the unsafe labels' probabilities, at most 1, float32, N. pixels: uint8, N x S x S x C."""
-        parts = [self.model(**preprocess(self.processor, some, self.device)).logits for some in in_batches(pixels)]
-        logits = torch.cat(parts).float()
-        shares = logits.sigmoid() if self.several else logits.softmax(1)
-        return shares[:, self.unsafe].sum(1).clamp(max=1).cpu().numpy()
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        """Sum of the probabilities of the unsafe labels, at most 1, float32, N. pixels: uint8, N x S x S x C."""
+        outputs = [self.model(**preprocess(self.processor, batch, self.device)) for batch in in_batches(pixels)]
+        logits = torch.cat([output.logits for output in outputs]).float()
+        probabilities = logits.sigmoid() if self.multi_label else logits.softmax(1)
+        return probabilities[:, self.unsafe].sum(1).clamp(max=1).cpu().numpy()
 
 
-def load_scorers(screening: Screening, form: Form, classes: list[str], classifier: str | None, device: str) -> Scorers:
-    """The networks of the config on `device`. classes: names in their order. classifier: file of its weights.
+def load_scorers(
+    screening: Screening, spec: DatasetSpec, classes: list[str], classifier: str | None, device: str
+) -> Scorers:
+    """The networks of `screening` on `device`. classes: class names. classifier: file of the screening classifier.
 
-    Raises UserError as they do.
+    Raises UserError if a network cannot be loaded or does not fit the data.
     """
     scorers = Scorers(device, screening.feature_space)
     if screening.classifier:
-        scorers.classifier = ClassifierScorer(classifier, form.image_size, CHANNELS[form.color], classes, device)
+        scorers.classifier = ClassifierScorer(classifier, spec.image_size, CHANNELS[spec.color], classes, device)
     if block := screening.text_image:
         scorers.text_image = TextImageScorer(block.model, block.revision, device)
     if block := screening.safety:
         scorers.safety = SafetyScorer(block.model, block.revision, block.unsafe_labels, device)
-    if scorers.space:
+    if scorers.feature_space:
         scorers.extractor = extractor_name(screening, classifier)
     return scorers
 
 
 def in_batches(pixels: np.ndarray) -> list[np.ndarray]:
-    """`pixels` in runs of BATCH images."""
+    """`pixels` in batches of up to BATCH images."""
     return [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
 
 
 def preprocess(processor, pixels: np.ndarray, device: str):
-    """What the checkpoint's own image processor makes of `pixels` (uint8, N x S x S x C), on the device."""
+    """`pixels` (uint8, N x S x S x C) as the image processor of the checkpoint prepares them, on the device."""
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     images = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
     return processor(images=list(images.to(device)), input_data_format="channels_first", return_tensors="pt").to(device)
 
 
-def load_checkpoint(key: str, kind, model: str, revision: str | None, has: tuple[str, ...] = ()):
-    """`kind.from_pretrained` of transformers: safetensors only, no code of the checkpoint's.
+def load_checkpoint(
+    block: str, auto_class, model: str, revision: str | None, required_attributes: tuple[str, ...] = ()
+):
+    """`auto_class.from_pretrained` of transformers, with safetensors only and without code of the checkpoint.
 
-    Raises UserError if it cannot be loaded, lacks one of the attributes `has`, or lacks weights.
+    block: name of the config block, for messages. Raises UserError if the checkpoint cannot be loaded, lacks one of the
+    `required_attributes`, or lacks weights.
     """
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     local = os.path.isdir(model)
-    network = "Processor" not in kind.__name__
-    weights = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True} if network else {}
+    is_network = "Processor" not in auto_class.__name__
+    options = {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True} if is_network else {}
     try:
-        found = kind.from_pretrained(
-            model, revision=None if local else revision, local_files_only=local, trust_remote_code=False, **weights
+        loaded = auto_class.from_pretrained(
+            model, revision=None if local else revision, local_files_only=local, trust_remote_code=False, **options
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise UserError(f"screening.{key}.model: {model} cannot be loaded as {kind.__name__}: {text}") from error
-    found, info = found if network else (found, {"missing_keys": [], "mismatched_keys": []})
-    if any(not hasattr(found, name) for name in has):
+        text = f"{auto_class.__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"screening.{block}.model: {model} cannot be loaded as {text}") from error
+    loaded, info = loaded if is_network else (loaded, {"missing_keys": [], "mismatched_keys": []})
+    if any(not hasattr(loaded, name) for name in required_attributes):
         raise UserError(
-            f"screening.{key}.model: {model} is no CLIP or SigLIP checkpoint (it holds a {type(found).__name__}); give "
-            "one with a text and an image part, and the processors of both"
+            f"screening.{block}.model: {model} is not a CLIP or SigLIP checkpoint (it is a {type(loaded).__name__})",
+            advice="give one with a text and an image part, and the processors of both",
         )
-    # transformers fills what is missing with random numbers, and only warns.
+    # transformers fills missing weights with random numbers, and only warns.
     if info["missing_keys"] or info["mismatched_keys"]:
-        name = sorted([*info["missing_keys"], *(str(one[0]) for one in info["mismatched_keys"])])[0]
+        missing = sorted([*info["missing_keys"], *(str(mismatch[0]) for mismatch in info["mismatched_keys"])])[0]
         raise UserError(
-            f"screening.{key}.model: {model} has no weights for {name}, which a {type(found).__name__} needs; give a "
-            "complete checkpoint of that kind"
+            f"screening.{block}.model: {model} has no weights for {missing}, which a {type(loaded).__name__} needs",
+            advice="give a complete checkpoint",
         )
-    return found
+    return loaded

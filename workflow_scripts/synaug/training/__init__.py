@@ -1,1 +1,1 @@
-"""Stage 1 (the whole network) and stage 2 (its last layer)."""
+"""Training of the classifiers: stage 1 trains the whole network, stage 2 its last layer."""

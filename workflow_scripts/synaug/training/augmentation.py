@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device."""
+"""Random augmentation of whole batches on the device."""
 
 import numpy as np
 import torch
@@ -7,46 +7,51 @@ import torch.nn.functional as F
 from synaug.config import Stage1
 
 
-def augment(images: torch.Tensor, settings: Stage1, rng: np.random.Generator) -> torch.Tensor:
-    """Random crop, translation, horizontal flip and RandAugment, as `settings` say, image by image.
+def augment(images: torch.Tensor, settings: Stage1, rng: np.random.Generator, *, cropped: bool = False) -> torch.Tensor:
+    """Random crop, translation, horizontal flip and RandAugment according to `settings`, drawn anew for each image.
 
-    images: uint8, N x C x H x W; the same comes back.
+    images: uint8, N x C x H x W; the result has the same type and shape. cropped: the images have had their random
+    crop already (large images are cropped while they are decoded).
     """
-    if settings.crop_area < 1:
+    if settings.crop_area < 1 and not cropped:
         images = crop(images, draw_crops(len(images), settings.crop_area, rng))
-    return shift_and_flip(images, settings, rng)
-
-
-def shift_and_flip(images: torch.Tensor, settings: Stage1, rng: np.random.Generator) -> torch.Tensor:
-    """All of `augment` but the crop, which large images had when they were decoded."""
-    count, _, height, width = images.shape
-    if shift := settings.shift:
-        across, down = (
-            torch.from_numpy(rng.integers(0, 2 * shift + 1, (2, count, 1)))[:, :, 0].flip(0).to(images.device)
-        )
-        # A view of all places where the image may be cut out; taking one of each is the only copy.
-        places = F.pad(images, (shift, shift, shift, shift)).unfold(2, height, 1).unfold(3, width, 1)
-        images = places[torch.arange(count, device=images.device), :, down, across]
+    if settings.shift:
+        images = translate(images, settings.shift, rng)
     if settings.flip:
-        turned = torch.from_numpy(rng.random(count) < 0.5).to(images.device)
-        images = torch.where(turned[:, None, None, None], images.flip(3), images)
+        images = flip(images, rng)
     if settings.randaugment:
         from torchvision.transforms import v2
 
-        # Its random numbers are those of torch, whose state a checkpoint holds.
-        operations = v2.RandAugment(settings.randaugment.operations, settings.randaugment.magnitude)
-        images = torch.stack([operations(image) for image in images])
+        # It draws from the global generator of torch, whose state is part of a checkpoint.
+        transform = v2.RandAugment(settings.randaugment.operations, settings.randaugment.magnitude)
+        images = torch.stack([transform(image) for image in images])
     return images
 
 
-def draw_crops(count: int, smallest_area: float, rng: np.random.Generator) -> np.ndarray:
+def translate(images: torch.Tensor, max_shift: int, rng: np.random.Generator) -> torch.Tensor:
+    """Shift each image by up to `max_shift` pixels in both directions; what comes into view is black."""
+    count, _, height, width = images.shape
+    top, left = torch.from_numpy(rng.integers(0, 2 * max_shift + 1, (2, count))).to(images.device)
+    # A view of every window of the padded images. Indexing it is the only copy.
+    windows = F.pad(images, (max_shift,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(count, device=images.device), :, top, left]
+
+
+def flip(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Mirror each image horizontally with probability 1/2."""
+    flipped = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+    return torch.where(flipped[:, None, None, None], images.flip(3), images)
+
+
+def draw_crops(count: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
     """Random crops as (left, top, width, height), shares of the image's sides: float, N x 4.
 
-    The area is uniform from `smallest_area` to 1 and the aspect, relative to the image's, log-uniform from 3/4 to 4/3
-    (Szegedy et al. 2015), as in torchvision; a crop that would not fit is cut to the image instead of drawn again.
+    The area is uniform from `min_area` to 1. The aspect ratio, relative to the image's, is log-uniform from 3/4 to 4/3.
+    These are the distributions of torchvision (Szegedy et al. 2015), but a crop that does not fit is cut to the image
+    instead of drawn again.
     """
     area, aspect, x, y = rng.random((4, count))
-    area = smallest_area + (1 - smallest_area) * area
+    area = min_area + (1 - min_area) * area
     aspect = (4 / 3) ** (2 * aspect - 1)
     width, height = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)
     return np.stack([x * (1 - width), y * (1 - height), width, height], 1)
@@ -55,9 +60,10 @@ def draw_crops(count: int, smallest_area: float, rng: np.random.Generator) -> np
 def crop(images: torch.Tensor, crops: np.ndarray) -> torch.Tensor:
     """Cut out `crops` (of `draw_crops`) and scale them to the size of the images (bilinear): uint8, N x C x H x W."""
     left, top, width, height = torch.from_numpy(crops).float().to(images.device).T
+    # Affine maps from the coordinates of the result to those of the image; both run from -1 to 1.
     transform = torch.zeros(len(images), 2, 3, device=images.device)
     transform[:, 0, 0], transform[:, 1, 1] = width, height
     transform[:, 0, 2], transform[:, 1, 2] = 2 * left + width - 1, 2 * top + height - 1
     grid = F.affine_grid(transform, list(images.shape), align_corners=False)
-    cut = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-    return cut.round().byte()
+    cropped = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    return cropped.round().byte()

@@ -8,38 +8,39 @@ from sklearn.preprocessing import StandardScaler
 from synaug.config import Stage2
 from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
-from synaug.training.sampling import choose_few
+from synaug.training.sampling import subsample_per_class
 
 
 @torch.no_grad()
-def sparse_head(model: Classifier, data: TrainingSet, settings: Stage2, seed: int) -> Classifier:
-    """`model` with a new last layer: L1-penalised logistic regressions on its features, averaged over draws.
+def fit_dfr_head(model: Classifier, data: TrainingSet, settings: Stage2, seed: int) -> None:
+    """Replace the last layer of `model`: the mean of L1-penalised logistic regressions on its features.
 
-    Each of `settings.draws` takes as many real images of every class, or class in a group, as images_per_class says
-    (null: as many as the smallest has), without augmentation; features are standardised by those of all `data`.
-    Raises UserError if a class has fewer images than are asked for.
+    There are `settings.draws` regressions, each on a new draw of real images: `settings.images_per_class` of every
+    class (or cell), without augmentation. The features are standardised by mean and deviation of all of `data`.
+    Raises UserError if a class has fewer images than `settings.images_per_class`.
     """
     rng = np.random.default_rng(seed)
-    cells, names = data.cells_or_classes(model.card["classes"])
+    cells, cell_names = data.cells_or_classes(model.config["classes"])
     batches = torch.arange(len(data)).split(500)
-    features = np.concatenate([model.features(data.images[some]).float().cpu().numpy() for some in batches])
+    features = np.concatenate([model.features(data.images[batch]).float().cpu().numpy() for batch in batches])
     labels = data.labels.cpu().numpy()
     scaler = StandardScaler().fit(features)
-    scaled, weight, bias = scaler.transform(features), 0, 0
+    features = scaler.transform(features)
+    weight, bias = 0, 0  # of the standardised features: C x D, C
     for _ in range(settings.draws):
-        chosen = choose_few(cells, names, settings.images_per_class, rng)
-        # saga: with more than two classes one softmax over all. It draws its steps from `random_state`.
-        fit = LogisticRegression(
+        drawn = subsample_per_class(cells, cell_names, settings.images_per_class, rng)
+        # saga: with more than two classes it fits one softmax over all. Its own steps are drawn from `random_state`.
+        regression = LogisticRegression(
             l1_ratio=1.0, C=settings.inverse_l1, solver="saga", tol=1e-3, max_iter=5000, random_state=0
         )
-        fit.fit(scaled[chosen], labels[chosen])
-        coefficients, intercepts = fit.coef_, fit.intercept_
-        if len(coefficients) == 1:  # two classes: one row for both
+        regression.fit(features[drawn], labels[drawn])
+        coefficients, intercepts = regression.coef_, regression.intercept_
+        if len(coefficients) == 1:  # with two classes there is one row for both
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercepts = np.concatenate([-intercepts, intercepts]) / 2
         weight = weight + coefficients / settings.draws
         bias = bias + intercepts / settings.draws
+    # w (x - mean) / scale + b = (w / scale) x + (b - (w / scale) mean)
     weight = weight / scaler.scale_
     model.head.weight.copy_(torch.from_numpy(weight))
     model.head.bias.copy_(torch.from_numpy(bias - weight @ scaler.mean_))
-    return model

@@ -1,10 +1,12 @@
-"""Losses made for imbalance, and class weights. Each is per image, so that rows and mixed pairs can be weighted.
+"""Losses for imbalanced data, and class weights.
 
-counts: training images per class, float, C. They are those of what is trained on: with data that were filled they are
-all equal, and then the losses that go by them are plain cross-entropy.
+Each loss is per image, so that images and mixed pairs can be weighted. class_counts: training images per class, float,
+C. They are the counts of the images that the network is trained on: on balanced data they are all equal, and the losses
+that depend on them are then plain cross-entropy.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,71 +14,82 @@ import torch.nn.functional as F
 from synaug.config import Loss
 from synaug.networks.classifier import COSINE_SCALE
 
-# Cui et al. 2019 try 0.9, 0.99, 0.999 and 0.9999; the last is that of LDAM-DRW.
+# Cui et al. 2019 try 0.9, 0.99, 0.999 and 0.9999; the last is the value of the LDAM-DRW code.
 EFFECTIVE_BETA = 0.9999
 
-PerImage = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+LossPerImage = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_loss(settings: Loss, counts: torch.Tensor) -> PerImage:
-    """A function: logits (N x C) and labels (int64, N) to the loss of every image (N).
+def make_loss(settings: Loss, class_counts: torch.Tensor) -> LossPerImage:
+    """A function of logits (N x C) and labels (int64, N) that returns the loss of each image (N).
 
     cross_entropy: -log softmax(z)_y.
-    focal (Lin et al. 2017): -(1 - p_y)^gamma log p_y.
+    focal: see `focal_loss`. ldam: see `ldam_loss`.
     balanced_softmax (Ren et al. 2020): cross-entropy of z + log n.
     logit_adjustment (Menon et al. 2021, eq. 10): cross-entropy of z + tau log pi, pi = n / sum n.
-    ldam (Cao et al. 2019): cross-entropy of z with s m_y taken from z_y, m_j = margin (min n / n_j)^(1/4); s: the scale
-    of the cosine head.
     """
-    smoothing = settings.label_smoothing
-    shift = torch.zeros_like(counts)
+    if settings.name == "focal":
+        return partial(focal_loss, gamma=settings.gamma)
+    if settings.name == "ldam":
+        margins = COSINE_SCALE * settings.margin * (class_counts.min() / class_counts) ** 0.25
+        return partial(ldam_loss, margins=margins)
+    offset = torch.zeros_like(class_counts)
     if settings.name == "balanced_softmax":
-        shift = counts.log()
+        offset = class_counts.log()
     elif settings.name == "logit_adjustment":
-        shift = settings.tau * (counts / counts.sum()).log()
-    margins = COSINE_SCALE * settings.margin * (counts.min() / counts) ** 0.25
-
-    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if settings.name == "focal":
-            own = F.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0]
-            # Never quite 0: there the power has no finite slope if gamma is below 1.
-            return -((-torch.expm1(own)).clamp_min(1e-12) ** settings.gamma) * own
-        if settings.name == "ldam":
-            return F.cross_entropy(logits - margins * F.one_hot(labels, len(margins)), labels, reduction="none")
-        return F.cross_entropy(logits + shift, labels, reduction="none", label_smoothing=smoothing)
-
-    return loss
+        offset = settings.tau * (class_counts / class_counts.sum()).log()
+    return lambda logits, labels: F.cross_entropy(
+        logits + offset, labels, reduction="none", label_smoothing=settings.label_smoothing
+    )
 
 
-def class_weights(kind: str, counts: torch.Tensor) -> torch.Tensor:
-    """Weight of every class, with mean 1 (float, C).
+def focal_loss(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Lin et al. 2017: -(1 - p_y)^gamma log p_y."""
+    log_p = F.log_softmax(logits, 1).gather(1, labels[:, None])[:, 0]
+    # Never quite 0: at 0 the power has an infinite slope if gamma is below 1.
+    one_minus_p = (-torch.expm1(log_p)).clamp_min(1e-12)
+    return -(one_minus_p**gamma) * log_p
+
+
+def ldam_loss(logits: torch.Tensor, labels: torch.Tensor, margins: torch.Tensor) -> torch.Tensor:
+    """Cao et al. 2019: cross-entropy of z with s m_y subtracted from z_y.
+
+    margins: s m_j of each class, float, C; m_j = margin (min n / n_j)^(1/4), s is the scale of the cosine head.
+    """
+    return F.cross_entropy(logits - margins * F.one_hot(labels, len(margins)), labels, reduction="none")
+
+
+def class_weights(weighting: str, class_counts: torch.Tensor) -> torch.Tensor:
+    """Weight of each class in the loss, with mean 1 (float, C).
 
     none: 1. inverse: 1 / n. effective (Cui et al. 2019): (1 - b) / (1 - b^n), the inverse of the effective number.
     """
-    if kind == "none":
-        return torch.ones_like(counts)
-    if kind == "inverse":
-        weights = 1 / counts
+    if weighting == "none":
+        return torch.ones_like(class_counts)
+    if weighting == "inverse":
+        weights = 1 / class_counts
     else:
-        weights = (1 - EFFECTIVE_BETA) / -torch.expm1(counts.double() * torch.tensor(EFFECTIVE_BETA).double().log())
-    return (weights / weights.mean()).to(counts.dtype)
+        log_beta = torch.tensor(EFFECTIVE_BETA).double().log()
+        weights = (1 - EFFECTIVE_BETA) / -torch.expm1(class_counts.double() * log_beta)
+    return (weights / weights.mean()).to(class_counts.dtype)
 
 
-class WorstGroups:
-    """The loss of GroupDRO (Sagawa et al. 2020, algorithm 1): cells that are read badly count more and more.
+class GroupDROLoss:
+    """GroupDRO (Sagawa et al. 2020, algorithm 1): groups with a high loss get a growing weight.
 
-    q_g <- q_g exp(step l_g), made to sum to 1; the loss is sum_g q_g l_g, l_g the mean over the images of cell g in the
-    batch, 0 without any. shares: q, float, G.
+    For each batch q_g <- q_g exp(step_size l_g), normalised to sum 1. The loss is sum_g q_g l_g, where l_g is the mean
+    over the images of group g in the batch, 0 without any. A group here is a cell: a class in a group of the data set.
+    group_weights: q, float, G.
     """
 
-    def __init__(self, cells: int, step: float, device: torch.device):
-        self.step = step
-        self.shares = torch.full((cells,), 1 / cells, device=device)
+    def __init__(self, groups: int, step_size: float, device: torch.device):
+        self.step_size = step_size
+        self.group_weights = torch.full((groups,), 1 / groups, device=device)
 
-    def __call__(self, losses: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
-        """losses: of the images, N. cells: of each, int64, N."""
-        counts = torch.bincount(cells, minlength=len(self.shares)).clamp_min(1)
-        means = torch.zeros_like(self.shares).index_add(0, cells, losses) / counts
-        self.shares *= (self.step * means.detach()).exp()
-        self.shares /= self.shares.sum()
-        return (self.shares * means).sum()
+    def __call__(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
+        """losses: of the images of a batch, N. groups: group of each image, int64, N."""
+        counts = torch.bincount(groups, minlength=len(self.group_weights)).clamp_min(1)
+        mean_losses = torch.zeros_like(self.group_weights).index_add(0, groups, losses) / counts
+        self.group_weights *= (self.step_size * mean_losses.detach()).exp()
+        self.group_weights /= self.group_weights.sum()
+        return (self.group_weights * mean_losses).sum()

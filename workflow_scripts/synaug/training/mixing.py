@@ -1,61 +1,83 @@
-"""Mixup and CutMix, within and across the two domains (real and synthetic)."""
+"""Mixup and CutMix, within a domain or between the two domains (real and synthetic)."""
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from synaug.config import CutMix, Mixup
 
-Mixed = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+class MixedBatch(NamedTuple):
+    """images: float32, N x C x H x W. partners: position in the batch of each image's partner, int64, N.
+
+    share: share of the image itself in its mixture (lambda in the papers), float32, N; the partner has the rest.
+    """
+
+    images: torch.Tensor
+    partners: torch.Tensor
+    share: torch.Tensor
 
 
 def mix(
-    images: torch.Tensor, synthetic: torch.Tensor, settings: Mixup | None, cut: CutMix | None, rng: np.random.Generator
-) -> Mixed:
-    """`mixup`, or `cutmix`, or for each batch one of both at even odds, as the settings say (one of them is given)."""
-    if cut is None or (settings is not None and rng.random() < 0.5):
-        return mixup(images, synthetic, settings, rng)
-    return cutmix(images, synthetic, cut, rng)
+    images: torch.Tensor,
+    synthetic: torch.Tensor,
+    mixup_settings: Mixup | None,
+    cutmix_settings: CutMix | None,
+    rng: np.random.Generator,
+) -> MixedBatch:
+    """Mix a batch by the method whose settings are given; with both, one of them is drawn at even odds.
 
-
-def mixup(images: torch.Tensor, synthetic: torch.Tensor, settings: Mixup, rng: np.random.Generator) -> Mixed:
-    """Mix every image with a partner of its batch (Zhang et al. 2018): x = w x + (1 - w) x_partner, w ~ Beta(a, a).
-
-    images: N x C x H x W. synthetic: bool, N. Returns the mixed images (float32), the partners' positions (int64, N)
-    and the weights of the images themselves (float32, N). With pairing `real_synthetic` the partner is drawn from the
-    other domain; if the batch has only one domain, from the batch.
+    images: N x C x H x W. synthetic: which of them are synthetic, bool, N.
     """
-    weights = torch.from_numpy(rng.beta(settings.alpha, settings.alpha, len(images)).astype(np.float32))
-    weights = weights.to(images.device)
+    if cutmix_settings is None or (mixup_settings is not None and rng.random() < 0.5):
+        return mixup(images, synthetic, mixup_settings, rng)
+    return cutmix(images, synthetic, cutmix_settings, rng)
+
+
+def mixup(images: torch.Tensor, synthetic: torch.Tensor, settings: Mixup, rng: np.random.Generator) -> MixedBatch:
+    """Mixup (Zhang et al. 2018): x = s x + (1 - s) x_partner, s ~ Beta(alpha, alpha). Arguments as for `mix`."""
+    share = torch.from_numpy(rng.beta(settings.alpha, settings.alpha, len(images)).astype(np.float32))
+    share = share.to(images.device)
     partners = torch.from_numpy(draw_partners(synthetic.cpu().numpy(), settings.pairing, rng)).to(images.device)
     images = images.float()
-    share = weights[:, None, None, None]
-    return share * images + (1 - share) * images[partners], partners, weights
+    pixel_share = share[:, None, None, None]
+    return MixedBatch(pixel_share * images + (1 - pixel_share) * images[partners], partners, share)
 
 
-def cutmix(images: torch.Tensor, synthetic: torch.Tensor, settings: CutMix, rng: np.random.Generator) -> Mixed:
-    """Paste a rectangle of its partner into every image (Yun et al. 2019): of the share 1 - w of its area,
-    w ~ Beta(a, a), with the centre anywhere. As in `mixup`; the weights returned are the shares that are left.
+def cutmix(images: torch.Tensor, synthetic: torch.Tensor, settings: CutMix, rng: np.random.Generator) -> MixedBatch:
+    """CutMix (Yun et al. 2019): paste a rectangle of the partner into each image. Arguments as for `mix`.
+
+    The rectangle has the share 1 - s of the area, s ~ Beta(alpha, alpha), and its centre is uniform over the image; it
+    is cut off at the image's edges. The share that is returned is the area that is really left.
     """
     count, _, height, width = images.shape
     side = np.sqrt(1 - rng.beta(settings.alpha, settings.alpha, count))
-    spans = []
-    for length in (height, width):
-        centre = rng.integers(length, size=count)
-        half = (length * side / 2).astype(int)
-        where = np.arange(length)
-        spans.append((where >= (centre - half)[:, None]) & (where < (centre + half)[:, None]))
-    pasted = torch.from_numpy(spans[0][:, :, None] & spans[1][:, None, :]).to(images.device)
+    rows, columns = (_draw_spans(length, side, rng) for length in (height, width))
+    pasted = torch.from_numpy(rows[:, :, None] & columns[:, None, :]).to(images.device)
     partners = torch.from_numpy(draw_partners(synthetic.cpu().numpy(), settings.pairing, rng)).to(images.device)
     mixed = torch.where(pasted[:, None], images[partners], images).float()
-    return mixed, partners, 1 - pasted.float().mean((1, 2))
+    return MixedBatch(mixed, partners, 1 - pasted.float().mean((1, 2)))
+
+
+def _draw_spans(length: int, side: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which of `length` pixels lie in a span with a random centre: bool, N x length. side: shares of `length`, N."""
+    centre = rng.integers(length, size=len(side))
+    half = (length * side / 2).astype(int)
+    pixel = np.arange(length)
+    return (pixel >= (centre - half)[:, None]) & (pixel < (centre + half)[:, None])
 
 
 def draw_partners(synthetic: np.ndarray, pairing: str, rng: np.random.Generator) -> np.ndarray:
-    """Position of every image's partner (int64, N). synthetic: bool, N. pairing: `random` or `real_synthetic`."""
-    real, fake = np.flatnonzero(~synthetic), np.flatnonzero(synthetic)
-    if pairing == "random" or not len(real) or not len(fake):
+    """Position in the batch of each image's partner (int64, N). synthetic: bool, N.
+
+    pairing: `random`, any image of the batch; `real_synthetic`, an image of the other domain, or any image if the
+    batch has only one domain.
+    """
+    real_positions, synthetic_positions = np.flatnonzero(~synthetic), np.flatnonzero(synthetic)
+    if pairing == "random" or not len(real_positions) or not len(synthetic_positions):
         return rng.permutation(len(synthetic))
     partners = np.empty(len(synthetic), np.int64)
-    partners[real] = rng.choice(fake, len(real))
-    partners[fake] = rng.choice(real, len(fake))
+    partners[real_positions] = rng.choice(synthetic_positions, len(real_positions))
+    partners[synthetic_positions] = rng.choice(real_positions, len(synthetic_positions))
     return partners

@@ -1,4 +1,4 @@
-"""One network on several devices: a process each, every one with its share of each batch (data parallel, DDP)."""
+"""Data-parallel training of one network: one process per device, each with its part of every batch (DDP)."""
 
 import os
 from collections.abc import Callable
@@ -11,34 +11,34 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Process:
-    """One of `count` processes that train a network together. rank: which one. device: that it has to itself."""
+    """One of `world_size` processes that train a network together. rank: its number. device: its own device."""
 
     device: str
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """What to call instead of `model`, so that gradients are averaged over the processes."""
-        if self.count == 1:
+        """`model` for the forward pass. With several processes, its gradients are averaged over all of them."""
+        if self.world_size == 1:
             return model
         from accelerate import Accelerator
 
         return Accelerator(cpu=self.device == "cpu").prepare_model(model)
 
-    def share(self, positions: torch.Tensor) -> torch.Tensor:
-        """This process's part of a batch, which all of them have drawn alike."""
-        return positions if self.count == 1 else positions.tensor_split(self.count)[self.rank]
+    def part_of(self, batch: torch.Tensor) -> torch.Tensor:
+        """This process's part of a batch that all processes have drawn alike."""
+        return batch if self.world_size == 1 else batch.tensor_split(self.world_size)[self.rank]
 
-    def random(self, seed: int) -> np.random.Generator:
-        """Numbers for augmentation: others in every process."""
-        return np.random.default_rng(seed if self.count == 1 else [seed, self.rank])
+    def random_generator(self, seed: int) -> np.random.Generator:
+        """Random numbers for augmentation, different in every process."""
+        return np.random.default_rng(seed if self.world_size == 1 else [seed, self.rank])
 
 
 def run_on(devices: list[str], function: Callable, *arguments) -> str:
-    """Call `function(process, *arguments)` in one process per device, or here if there is only one.
+    """Call `function(process, *arguments)` in one process per device, or in this process if there is only one device.
 
-    What it returns is lost: it writes files, in the process of rank 0. Returns the name that the first device has from
-    now on.
+    Return values are lost; `function` writes its result to files, in the process of rank 0. Returns the name of the
+    first device in this process, which may have changed.
     """
     if len(devices) == 1:
         function(Process(devices[0]), *arguments)
@@ -49,21 +49,21 @@ def run_on(devices: list[str], function: Callable, *arguments) -> str:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         numbers = [int(device.partition(":")[2]) for device in devices]
         chosen = ",".join(visible[number] if visible != [""] else str(number) for number in numbers)
-        os.environ["CUDA_VISIBLE_DEVICES"] = chosen  # of this job alone, before CUDA is used
-        notebook_launcher(_call, (function, "cuda", len(devices), *arguments), len(devices), use_port="0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = chosen  # only for this job, before CUDA is used
+        notebook_launcher(_call_as_process, (function, "cuda", len(devices), *arguments), len(devices), use_port="0")
         return "cuda:0"
-    from accelerate import debug_launcher  # it is for CPUs
+    from accelerate import debug_launcher  # starts processes on CPUs
 
-    debug_launcher(_call, (function, "cpu", len(devices), *arguments), len(devices))
+    debug_launcher(_call_as_process, (function, "cpu", len(devices), *arguments), len(devices))
     return "cpu"
 
 
-def _call(function: Callable, kind: str, count: int, *arguments) -> None:
+def _call_as_process(function: Callable, device_type: str, world_size: int, *arguments) -> None:
     from accelerate import PartialState
 
-    state = PartialState(cpu=kind == "cpu")
-    device = str(state.device) if kind == "cuda" else "cpu"
+    state = PartialState(cpu=device_type == "cpu")
+    device = str(state.device) if device_type == "cuda" else "cpu"
     try:
-        function(Process(device, state.process_index, count), *arguments)
+        function(Process(device, state.process_index, world_size), *arguments)
     finally:
         state.destroy_process_group()

@@ -1,115 +1,122 @@
-"""Which images a step sees."""
+"""Sampling: which images a batch consists of."""
 
 import numpy as np
 import torch
 
 from synaug.runtime.errors import UserError
 
-# Share of class j among the images that are drawn: n_j^q over the sum of them (Kang et al. 2020, eq. 1).
+# Exponent q: class j is drawn with probability n_j^q / sum_i n_i^q (Kang et al. 2020, eq. 1).
 EXPONENTS = {"class_balanced": 0.0, "square_root": 0.5, "group_balanced": 0.0}
 
 
-def class_shares(sizes: np.ndarray, kind: str) -> np.ndarray:
-    """Share of every class among the images that are drawn (float, C); a class without images has none."""
-    shares = np.where(sizes > 0, sizes.astype(float) ** EXPONENTS[kind], 0)
-    return shares / shares.sum()
+def class_probabilities(class_counts: np.ndarray, sampling: str) -> np.ndarray:
+    """Probability that each class is drawn (float, C); 0 for a class without images."""
+    probabilities = np.where(class_counts > 0, class_counts.astype(float) ** EXPONENTS[sampling], 0)
+    return probabilities / probabilities.sum()
 
 
-def image_shares(labels: np.ndarray, kind: str) -> torch.Tensor | None:
-    """How often each image is drawn (float64, N); None: all alike. labels: int, N."""
-    if kind == "uniform":
+def image_probabilities(labels: np.ndarray, sampling: str) -> torch.Tensor | None:
+    """Probability that each image is drawn (float64, N); None: uniform. labels: int, N."""
+    if sampling == "uniform":
         return None
-    sizes = np.bincount(labels)
-    return torch.from_numpy((class_shares(sizes, kind) / sizes.clip(1))[labels])
+    class_counts = np.bincount(labels)
+    return torch.from_numpy((class_probabilities(class_counts, sampling) / class_counts.clip(1))[labels])
 
 
 class Sampler:
-    """Positions of the images of every step, without end.
+    """An endless series of batches, as positions of images.
 
-    uniform: every image once, in a new order, before any comes again. class_balanced, square_root: a class, all alike
-    or by the square root of its size, then any image of it. group_balanced: the same as class_balanced, of cells. What
-    `state` gives can be set again, to go on exactly.
+    uniform: each image once, in random order, before any image comes again. class_balanced, square_root: for each
+    image of the batch a class is drawn, then any image of this class. group_balanced: as class_balanced, but with cells
+    (a class in a group) in place of classes.
     """
 
-    def __init__(self, labels: np.ndarray, batch_size: int, kind: str, rng: np.random.Generator):
-        """labels: int, N, of group_balanced the cells; those without images are never drawn."""
-        # A batch is never larger than the data: a few images would stand in it twice.
+    def __init__(self, labels: np.ndarray, batch_size: int, sampling: str, rng: np.random.Generator):
+        """labels: class of each image, int, N; for group_balanced its cell. Classes without images are never drawn."""
+        # A batch is never larger than the data, or it would contain images twice.
         self.batch_size = min(batch_size, len(labels))
-        self.kind = kind
+        self.image_count = len(labels)
+        self.sampling = sampling
         self.rng = rng
-        self.order = np.empty(0, np.int64)
-        self.count = len(labels)
-        if kind != "uniform":
-            self.sizes = np.bincount(labels)
-            self.by_class = np.argsort(labels, kind="stable")
-            self.first = np.cumsum(self.sizes) - self.sizes
-            self.shares = class_shares(self.sizes, kind)
+        self.epoch_rest = np.empty(0, np.int64)  # uniform: positions of the current epoch that have not been drawn
+        if sampling != "uniform":
+            self.class_counts = np.bincount(labels)
+            self.class_probabilities = class_probabilities(self.class_counts, sampling)
+            self.by_class = np.argsort(labels, kind="stable")  # positions of the images, sorted by class
+            self.class_starts = np.cumsum(self.class_counts) - self.class_counts  # first image of each class therein
 
     def draw(self) -> torch.Tensor:
-        """Positions of the next step, int64, batch size."""
-        if self.kind == "uniform":
-            while len(self.order) < self.batch_size:
-                self.order = np.concatenate([self.order, self.rng.permutation(self.count)])
-            positions, self.order = self.order[: self.batch_size], self.order[self.batch_size :]
+        """Positions of the images of the next batch, int64, batch size."""
+        if self.sampling == "uniform":
+            while len(self.epoch_rest) < self.batch_size:
+                self.epoch_rest = np.concatenate([self.epoch_rest, self.rng.permutation(self.image_count)])
+            positions, self.epoch_rest = self.epoch_rest[: self.batch_size], self.epoch_rest[self.batch_size :]
         else:
-            classes = self.rng.choice(len(self.sizes), self.batch_size, p=self.shares)
-            positions = self.by_class[self.first[classes] + self.rng.integers(self.sizes[classes])]
+            classes = self.rng.choice(len(self.class_counts), self.batch_size, p=self.class_probabilities)
+            number_in_class = self.rng.integers(self.class_counts[classes])
+            positions = self.by_class[self.class_starts[classes] + number_in_class]
         return torch.from_numpy(positions)
 
-    @property
-    def state(self) -> dict:
-        """What decides all that comes: the generator's state and what is left of the current order."""
-        return {"rng": self.rng.bit_generator.state, "order": torch.from_numpy(self.order.copy())}
+    def state_dict(self) -> dict:
+        """Everything that decides the next batches. `load_state_dict` continues with exactly these."""
+        return {"rng": self.rng.bit_generator.state, "epoch_rest": torch.from_numpy(self.epoch_rest.copy())}
 
-    @state.setter
-    def state(self, state: dict) -> None:
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from `state_dict`."""
         self.rng.bit_generator.state = state["rng"]
-        self.order = state["order"].numpy()
+        self.epoch_rest = state["epoch_rest"].numpy()
 
 
-class Halves:
-    """A sampler that draws from `first` for some steps and from `second` after them, each with its own positions.
+class TwoPhaseSampler:
+    """Draws the first batches from one part of the images, and all later ones from another part.
 
-    first, second: (sampler, positions of its images in the whole, int64). steps: that the first one has.
+    first, second: a sampler and the positions of its images in the whole training set, int64. first_steps: batches of
+    the first phase. Both samplers share one random generator.
     """
 
-    def __init__(self, first: tuple[Sampler, np.ndarray], second: tuple[Sampler, np.ndarray], steps: int):
-        self.parts = [(sampler, torch.from_numpy(positions)) for sampler, positions in (first, second)]
-        self.steps, self.drawn = steps, 0
-        self.batch_size, self.count = first[0].batch_size, sum(len(positions) for _, positions in self.parts)
+    def __init__(self, first: tuple[Sampler, np.ndarray], second: tuple[Sampler, np.ndarray], first_steps: int):
+        self.phases = [(sampler, torch.from_numpy(positions)) for sampler, positions in (first, second)]
+        self.first_steps, self.steps_drawn = first_steps, 0
+        self.batch_size = first[0].batch_size
+        self.image_count = sum(len(positions) for _, positions in self.phases)
         self.rng = first[0].rng
 
     def draw(self) -> torch.Tensor:
-        """Positions of the next step, int64, batch size."""
-        sampler, positions = self.parts[self.drawn >= self.steps]
-        self.drawn += 1
+        """Positions of the images of the next batch, int64, batch size."""
+        sampler, positions = self.phases[0 if self.steps_drawn < self.first_steps else 1]
+        self.steps_drawn += 1
         return positions[sampler.draw()]
 
-    @property
-    def state(self) -> dict:
-        """What decides all that comes."""
-        return {"drawn": self.drawn, "parts": [sampler.state for sampler, _ in self.parts]}
+    def state_dict(self) -> dict:
+        """Everything that decides the next batches."""
+        return {"steps_drawn": self.steps_drawn, "samplers": [sampler.state_dict() for sampler, _ in self.phases]}
 
-    @state.setter
-    def state(self, state: dict) -> None:
-        self.drawn = state["drawn"]
-        for (sampler, _), own in zip(self.parts, state["parts"], strict=True):
-            sampler.state = own
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from `state_dict`."""
+        self.steps_drawn = state["steps_drawn"]
+        for (sampler, _), sampler_state in zip(self.phases, state["samplers"], strict=True):
+            sampler.load_state_dict(sampler_state)
 
 
-def choose_few(labels: np.ndarray, names: list[str], count: int | str | None, rng: np.random.Generator) -> np.ndarray:
-    """Positions of `count` images of every class or cell, drawn by `rng` (None: as many as the smallest has; all: all).
+def subsample_per_class(
+    labels: np.ndarray, names: list[str], count: int | str | None, rng: np.random.Generator
+) -> np.ndarray:
+    """Positions of `count` random images of every class (or cell): int64.
 
-    labels: int, N, positions in `names`. Raises UserError if one has fewer.
+    labels: position of each image's class in `names`, int, N. count: None: as many as the smallest class has; "all":
+    all images. Raises UserError if a class has fewer than `count`.
     """
     if count == "all":
         return np.arange(len(labels))
-    sizes = np.bincount(labels, minlength=len(names))
-    smallest = int(sizes.argmin())
-    count = int(sizes[smallest]) if count is None else count
-    if not 0 < count <= sizes[smallest]:
+    class_counts = np.bincount(labels, minlength=len(names))
+    smallest = int(class_counts.argmin())
+    count = int(class_counts[smallest]) if count is None else count
+    if not 0 < count <= class_counts[smallest]:
         raise UserError(
             f"stage2.images_per_class: {count} real images of every class are wanted, but class {names[smallest]!r} "
-            f"has {sizes[smallest]}; lower it, or set null for as many as the smallest class has"
+            f"has {class_counts[smallest]}",
+            advice="lower it, or set null for as many as the smallest class has",
         )
-    return np.concatenate([rng.choice(np.flatnonzero(labels == c), count, replace=False) for c in range(len(names))])
+    return np.concatenate(
+        [rng.choice(np.flatnonzero(labels == label), count, replace=False) for label in range(len(names))]
+    )

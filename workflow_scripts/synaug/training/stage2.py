@@ -5,83 +5,112 @@ import copy
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from synaug.config import Loss, Stage1, Stage2
+from synaug.config import Stage1, Stage2
 from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
-from synaug.training.dfr import sparse_head
-from synaug.training.loop import optimise
-from synaug.training.losses import class_weights, make_loss
-from synaug.training.sampling import choose_few
-
-NO_STEPS = pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"], dtype=float)
+from synaug.training.dfr import fit_dfr_head
+from synaug.training.loop import EMPTY_HISTORY, make_optimizer, training_loop
+from synaug.training.losses import class_weights
+from synaug.training.sampling import subsample_per_class
 
 
 def finetune_stage2(
-    model: Classifier, data: TrainingSet, settings: Stage2, training: Stage1, seed: int, counts: np.ndarray
+    model: Classifier,
+    data: TrainingSet,
+    settings: Stage2,
+    stage1_settings: Stage1,
+    seed: int,
+    stage1_counts: np.ndarray,
 ) -> tuple[Classifier, pd.DataFrame]:
-    """Re-train or re-scale the last layer; returns a new network and rows of the manifest `history`.
+    """A new network with another last layer, and rows of the manifest `history`.
 
-    data: real images only (others raise ValueError). Everything before the last layer stays as it is, the statistics
-    of batch normalisation too. training: the stage 1 before it, for its augmentation. counts: images per class that it
-    was trained on, int, C.
-    Raises UserError if a class has fewer images than are asked for.
+    data: real images only (synthetic ones raise ValueError). Everything before the last layer stays as it is, including
+    the statistics of batch normalisation. stage1_settings: their augmentation is used here too. stage1_counts: images
+    per class that stage 1 was trained on, int, C.
+    Raises UserError if a class has fewer images than `settings.images_per_class`.
     """
     if data.synthetic.any():
         raise ValueError("stage 2 takes real images only")
     model = copy.deepcopy(model).to(data.images.device).eval()
-    if settings.method in ("tau_norm", "logit_adjustment"):
-        _rescale(model, settings, counts)
-        return model, NO_STEPS
-    classes = model.card["classes"]
-    rng = np.random.default_rng(seed)
+    if settings.method == "tau_norm":
+        tau_normalise(model.head, settings.tau)
+        return model, EMPTY_HISTORY
+    if settings.method == "logit_adjustment":
+        subtract_log_prior(model.head, settings.tau, stage1_counts)
+        return model, EMPTY_HISTORY
     if settings.method == "dfr":
-        return sparse_head(model, data, settings, seed), NO_STEPS
-    data = data.subset(choose_few(*data.cells_or_classes(classes), settings.images_per_class, rng))
-    torch.manual_seed(seed)
-    model.requires_grad_(False)
-    if settings.start == "fresh":
-        model.head.reset_parameters()
-    scales = torch.ones(len(classes), device=data.images.device)
-    trained = [scales] if settings.method == "scale" else list(model.head.parameters())
-    for parameter in trained:
-        parameter.requires_grad_(True)
-    loss_per_image = make_loss(Loss(), scales)
-    per_class = class_weights(settings.class_weights, torch.bincount(data.labels, minlength=len(classes)).float())
-
-    def loss(positions: torch.Tensor, done: float) -> torch.Tensor:
-        with torch.no_grad():
-            features = model.features(data.augmented(positions, training, rng))
-        logits, labels = model.head(features), data.labels[positions]
-        if settings.method == "scale":
-            logits = logits * scales
-        weights = per_class[labels]
-        return (weights * loss_per_image(logits, labels)).sum() / weights.sum()
-
-    @torch.no_grad()
-    def clip() -> None:
-        norms = model.head.weight.norm(dim=1, keepdim=True)
-        model.head.weight.mul_((settings.max_norm / norms).clamp_max(1))
-
-    sampler = data.sampler(settings, training, seed, rng)
-    _, history = optimise(model, trained, settings, sampler, loss, rng, after_step=clip if settings.max_norm else None)
-    if settings.method == "scale":
-        with torch.no_grad():
-            model.head.weight.mul_(scales[:, None])
-            model.head.bias.mul_(scales)
-    return model.requires_grad_(True), history
+        fit_dfr_head(model, data, settings, seed)
+        return model, EMPTY_HISTORY
+    return model, train_head(model, data, settings, stage1_settings, seed)
 
 
 @torch.no_grad()
-def _rescale(model: Classifier, settings: Stage2, counts: np.ndarray) -> None:
-    """Change the last layer without training.
+def tau_normalise(head: nn.Linear, tau: float) -> None:
+    """Tau-normalisation (Kang et al. 2020): w_j / |w_j|^tau, and no bias."""
+    head.weight.div_(head.weight.norm(dim=1, keepdim=True) ** tau)
+    head.bias.zero_()
 
-    tau_norm (Kang et al. 2020): w_j / |w_j|^tau, and no bias. logit_adjustment (Menon et al. 2021, eq. 9): the
-    bias less tau log pi_j, pi the share of class j among the images of stage 1.
+
+@torch.no_grad()
+def subtract_log_prior(head: nn.Linear, tau: float, class_counts: np.ndarray) -> None:
+    """Post-hoc logit adjustment (Menon et al. 2021, eq. 9): tau log pi_j is subtracted from the bias.
+
+    pi_j: share of class j among the training images, of which there are `class_counts` (int, C).
     """
-    if settings.method == "tau_norm":
-        model.head.weight.div_(model.head.weight.norm(dim=1, keepdim=True) ** settings.tau)
-        model.head.bias.zero_()
-    else:
-        prior = torch.from_numpy(counts / counts.sum()).to(model.head.bias)
-        model.head.bias.sub_(settings.tau * prior.log())
+    prior = torch.from_numpy(class_counts / class_counts.sum()).to(head.bias)
+    head.bias.sub_(tau * prior.log())
+
+
+def train_head(
+    model: Classifier, data: TrainingSet, settings: Stage2, stage1_settings: Stage1, seed: int
+) -> pd.DataFrame:
+    """Train the last layer (`retrain`) or one factor per class on its logits (`scale`, LWS of Kang et al. 2020).
+
+    The model is changed in place. Returns rows of the manifest `history`.
+    """
+    classes, head = model.config["classes"], model.head
+    rng = np.random.default_rng(seed)
+    data = data.subset(subsample_per_class(*data.cells_or_classes(classes), settings.images_per_class, rng))
+    torch.manual_seed(seed)
+    if settings.start == "fresh":
+        head.reset_parameters()
+    model.requires_grad_(False)
+    scales = torch.ones(len(classes), device=data.images.device)
+    trained = [scales] if settings.method == "scale" else list(head.parameters())
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    class_counts = torch.bincount(data.labels, minlength=len(classes)).float()
+    weight_of_class = class_weights(settings.class_weights, class_counts)
+
+    def compute_loss(positions: torch.Tensor, progress: float) -> torch.Tensor:
+        with torch.no_grad():
+            features = model.features(data.augmented(positions, stage1_settings, rng))
+        logits, labels = head(features), data.labels[positions]
+        if settings.method == "scale":
+            logits = logits * scales
+        weights = weight_of_class[labels]
+        return (weights * F.cross_entropy(logits, labels, reduction="none")).sum() / weights.sum()
+
+    @torch.no_grad()
+    def limit_norms() -> None:
+        norms = head.weight.norm(dim=1, keepdim=True)
+        head.weight.mul_((settings.max_norm / norms).clamp_max(1))
+
+    _, history = training_loop(
+        model,
+        make_optimizer(trained, "sgd", settings.learning_rate, settings.weight_decay),
+        data.make_sampler(settings, stage1_settings.crop_area, seed, rng),
+        compute_loss,
+        rng,
+        steps=settings.steps,
+        after_step=limit_norms if settings.max_norm else None,
+    )
+    if settings.method == "scale":
+        with torch.no_grad():
+            head.weight.mul_(scales[:, None])
+            head.bias.mul_(scales)
+    model.requires_grad_(True)
+    return history

@@ -1,0 +1,33 @@
+"""Predictions: one row per image, in the order of the manifest, and read back as they were written."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from synaug.evaluation.predictions import predict
+from synaug.manifests import read_manifest, write_manifest
+from synaug.networks.classifier import Classifier
+
+
+def test_predictions_follow_the_manifest_and_can_be_read_back(tmp_path, pngs):
+    classes = ["dark", "middle", "light"]
+    for number in range(9):
+        (tmp_path / f"{number}.png").write_bytes(pngs[number])
+    manifest = pd.DataFrame(
+        {
+            "image_id": [f"{n:02d}" for n in range(9)],
+            "label": [0, 1, 2] * 3,
+            "label_name": classes * 3,
+            "split": "test",
+            "path": [str(tmp_path / f"{n}.png") for n in range(9)],
+            "row": pd.array([None] * 9, "Int64"),
+        }
+    )
+    torch.manual_seed(0)
+    model = Classifier("resnet8", 4, classes, 12, 1)
+    shuffled = manifest.sample(frac=1, random_state=0)
+    rows = predict(model, shuffled, 12, "grey")
+    assert rows["image_id"].tolist() == shuffled["image_id"].tolist()
+    write_manifest("predictions", rows, tmp_path / "predictions.parquet")
+    predictions = read_manifest("predictions", tmp_path / "predictions.parquet")
+    assert [np.argmax(p) for p in predictions["probabilities"]] == predictions["predicted"].tolist()

@@ -1,0 +1,44 @@
+"""Files of the screening models, and the name of their feature space."""
+
+import json
+import shutil
+
+import pytest
+
+from synaug.config import Screening
+from synaug.runtime.errors import UserError
+from synaug.screening.checkpoints import checkpoint_files, classifier_file, extractor_name, local_model_files
+
+
+def test_files_of_a_checkpoint_and_what_it_may_lack(clip, tmp_path):
+    assert {"config.json", "model.safetensors"} <= {file.rsplit("/")[-1] for file in checkpoint_files("x", clip, None)}
+    assert checkpoint_files("x", "owner/name", "0123") == []
+    with pytest.raises(UserError, match=r"screening\.safety\.revision \(a commit"):
+        checkpoint_files("safety", "owner/name", None)
+    with pytest.raises(UserError, match=r"no config\.json"):
+        checkpoint_files("safety", str(tmp_path), None)
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(UserError, match=r"has no \*\.safetensors"):
+        checkpoint_files("safety", str(tmp_path), None)
+    with pytest.raises(UserError, match=r"screening\.classifier\.model: no file"):
+        local_model_files(Screening.model_validate({"classifier": {"model": str(tmp_path)}}))
+
+
+def test_the_name_of_the_extractor_depends_on_its_files(clip, tmp_path):
+    block = {"text_image": {"model": "owner/name", "revision": "0123"}, "features": "text_image"}
+    assert extractor_name(Screening.model_validate(block), None) == "text_image owner/name@0123"
+    other = shutil.copytree(clip, tmp_path / "other")
+    names = []
+    for change in (None, {"added": 1}):
+        if change:
+            config = json.loads((other / "config.json").read_text())
+            (other / "config.json").write_text(json.dumps(config | change))
+        block["text_image"] = {"model": str(other)}
+        names.append(extractor_name(Screening.model_validate(block), None))
+    assert names[0] != names[1]
+
+
+def test_a_classifier_is_given_as_a_file_or_its_folder(screening_classifier):
+    path = str(screening_classifier)
+    assert classifier_file(str(screening_classifier.parent)) == classifier_file(path) == path

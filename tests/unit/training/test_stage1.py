@@ -1,0 +1,139 @@
+"""Stage 1: it learns, its settings have the effect that they are made for, and the same seed gives the same network."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from synaug.config import JTT, Loss, Mixup, Recipe, Stage1
+from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.errors import UserError
+from synaug.training.data import TrainingSet
+from synaug.training.stage1 import train_stage1
+from training_sets import CLASSES, SIDES, brightness_classes, same_weights, spurious_brightness, worst_cell_accuracy
+
+SETTINGS = Stage1(width=4, steps=6, batch_size=16, learning_rate=0.05, shift=1)
+
+
+def same(first, second) -> bool:
+    return same_weights(first.state_dict(), second.state_dict())
+
+
+@pytest.mark.parametrize("mixup", [None, Mixup(alpha=0.2)])
+def test_same_seed_gives_the_same_network_and_another_seed_another(mixup):
+    data = brightness_classes(synthetic=0.3)
+    settings = SETTINGS.model_copy(update={"mixup": mixup})
+    model, history = train_stage1(data, CLASSES, settings, seed=1)
+    again, history_again = train_stage1(data, CLASSES, settings, seed=1)
+    other, _ = train_stage1(data, CLASSES, settings, seed=2)
+    assert same(model, again)
+    assert history.equals(history_again)
+    assert not same(model, other)
+
+
+def test_it_learns_what_is_easy():
+    model, history = train_stage1(brightness_classes(), CLASSES, SETTINGS.model_copy(update={"steps": 60}), seed=0)
+    test = brightness_classes(counts=(10, 10, 10), seed=1)
+    assert (model.probabilities(test.images).argmax(1) == test.labels.numpy()).mean() > 0.9
+    assert history["step"].tolist() == [50, 60]
+    assert history["loss"].iloc[-1] < 0.7
+
+
+def test_a_class_without_images_is_named():
+    with pytest.raises(UserError, match="'light'"):
+        train_stage1(brightness_classes(counts=(5, 5)), CLASSES, SETTINGS, seed=0)
+
+
+def test_a_loss_that_is_not_a_number_is_a_user_error():
+    with pytest.raises(UserError, match="learning_rate"):
+        train_stage1(brightness_classes(), CLASSES, SETTINGS.model_copy(update={"learning_rate": 1e30}), seed=0)
+
+
+@pytest.fixture(scope="module")
+def without_change():
+    return train_stage1(brightness_classes(synthetic=0.3), CLASSES, SETTINGS, seed=1)[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": Loss(name="balanced_softmax")},
+        {"class_weights": "effective"},
+        {"class_weights": "inverse", "deferred": 0.5},
+        {"sampling": "class_balanced"},
+        {"synthetic_weight": 0.2},
+        {"synthetic_first": 0.5},
+        {"optimizer": "adamw", "learning_rate": 0.001},
+        {"precision": "bfloat16"},
+        {"ema": 0.9},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_every_setting_changes_the_network_and_repeats(change, without_change):
+    data, settings = brightness_classes(synthetic=0.3), SETTINGS.model_copy(update=change)
+    model, again = (train_stage1(data, CLASSES, settings, seed=1)[0] for _ in range(2))
+    assert same(model, again)
+    assert not same(model, without_change)
+
+
+def test_a_network_with_a_cosine_head_and_ldam_is_trained_and_saved(tmp_path):
+    ldam = {"head": "cosine", "loss": Loss(name="ldam"), "class_weights": "effective", "deferred": 0.5}
+    model, _ = train_stage1(brightness_classes(), CLASSES, SETTINGS.model_copy(update=ldam), seed=0)
+    images = brightness_classes().images
+    assert model(images).abs().max() <= 30
+    save_classifier(model, tmp_path / "model.safetensors")
+    loaded = load_classifier(tmp_path / "model.safetensors")
+    assert np.array_equal(loaded.probabilities(images), model.probabilities(images))
+
+
+def test_methods_for_imbalance_find_the_rare_class():
+    """Overlapping classes of 200 to 4 images: plain cross-entropy hardly ever predicts the rare one."""
+    rng = np.random.default_rng(0)
+
+    def overlapping(counts) -> TrainingSet:
+        data = brightness_classes(counts, side=8)
+        images = data.images.float() / 3 + torch.from_numpy(rng.normal(0, 40, (len(data), 1, 1, 1))) + 60
+        return TrainingSet(images.clamp(0, 255).to(torch.uint8), data.labels, data.synthetic, data.weights)
+
+    data, test = overlapping((200, 60, 4)), overlapping((40, 40, 40))
+
+    def rare_class_recall(**change) -> float:
+        settings = SETTINGS.model_copy(update={"steps": 60, **change})
+        predicted = train_stage1(data, CLASSES, settings, seed=0)[0].probabilities(test.images).argmax(1)
+        return float((predicted[80:] == 2).mean())
+
+    plain = rare_class_recall()
+    for change in ({"loss": Loss(name="balanced_softmax")}, {"sampling": "class_balanced"}):
+        assert rare_class_recall(**change) > plain + 0.2, change
+
+
+def test_plain_cross_entropy_learns_the_spurious_brightness(spurious_model):
+    assert worst_cell_accuracy(spurious_model) < 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sampling": "group_balanced"},
+        {"sampling": "group_balanced", "group_dro": 0.01},
+        {"jtt": JTT(steps=15, weight=20.0)},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_methods_for_groups_are_better_on_the_worst_cell(change, group_settings, spurious_model):
+    model, _ = train_stage1(spurious_brightness(), SIDES, group_settings.model_copy(update=change), 0)
+    assert worst_cell_accuracy(model) > worst_cell_accuracy(spurious_model) + 0.2
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"data": "real", "stage1": {"synthetic_first": 0.5}},
+        {"data": "real", "stage1": {"group_dro": 0.01, "mixup": {"alpha": 0.2}}},
+        {"data": "real", "stage1": {}, "stage2": {"method": "dfr", "learning_rate": 0.1}},
+        {"data": "real", "stage1": {}, "stage2": {"draws": 3}},
+    ],
+)
+def test_settings_without_an_effect_are_errors(recipe):
+    with pytest.raises(ValidationError):
+        Recipe.model_validate(recipe)

@@ -1,0 +1,18 @@
+"""The screening classifier: it is trained on the real images only, with equally many images of every class."""
+
+from synaug.config import Stage1
+from synaug.networks.classifier import Classifier
+from synaug.training.data import TrainingSet
+from synaug.training.stage1 import train_stage1
+
+
+def train_screening_classifier(data: TrainingSet, classes: list[str], steps: int, seed: int) -> Classifier:
+    """Train a small network on the real images in `data`.
+
+    Batches are class-balanced. Otherwise the network would hardly ever predict a rare class, and nearly all synthetic
+    images of rare classes would be rejected. The same seed, device and number of threads give the same network.
+    Raises UserError if a class has no image.
+    """
+    settings = Stage1(width=24, steps=steps, sampling="class_balanced")
+    model, _ = train_stage1(data, classes, settings, seed)
+    return model

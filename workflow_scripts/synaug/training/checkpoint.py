@@ -1,0 +1,104 @@
+"""The state of an unfinished training, from which it continues after an interruption."""
+
+import copy
+import logging
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from synaug.runtime.files import atomic_path
+from synaug.training.packed import Prefetcher
+from synaug.training.parallel import Process
+from synaug.training.sampling import Sampler, TwoPhaseSampler
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file of the state. key: hash of everything that decides the training; a file with another key is ignored."""
+
+    path: str | os.PathLike
+    key: str
+
+    def of_process(self, process: Process) -> "Checkpoint":
+        """The checkpoint of one of several processes: each has its own, because their random states differ."""
+        if process.world_size == 1:
+            return self
+        return Checkpoint(f"{self.path}.{process.rank}", f"{self.key} {process.rank} of {process.world_size}")
+
+    def load(self) -> dict | None:
+        """The saved state; None if there is none, if it cannot be read, or if it has another key."""
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # incomplete, or written by another version: only time is lost
+            log.warning("%s cannot be read (%s); training starts from the beginning", self.path, error)
+            return None
+        if state.pop("key", None) != self.key:
+            log.info("%s has other settings or images; training starts from the beginning", self.path)
+            return None
+        return state
+
+    def save(self, state: dict) -> None:
+        """Replace the saved state, atomically."""
+        with atomic_path(self.path) as temporary:
+            torch.save({"key": self.key, **state}, temporary)
+
+    def delete(self) -> None:
+        """Delete the file, when the training has finished."""
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+
+@dataclass
+class TrainingState:
+    """Everything that decides how a training continues. It reads and sets the state of these objects, and of torch.
+
+    averaged: the averaged weights, if there are any. rng: random numbers for augmentation and mixing. loss_state: what
+    the loss keeps from batch to batch (the group weights of GroupDRO).
+    """
+
+    model: nn.Module
+    averaged: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    sampler: Sampler | TwoPhaseSampler | Prefetcher
+    rng: np.random.Generator
+    loss_state: torch.Tensor | None
+
+    def state_dict(self, step: int, history: list[dict]) -> dict:
+        """The state after `step` steps. history: rows of the manifest `history` so far."""
+        return {
+            "step": step,
+            "history": copy.deepcopy(history),
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else {},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "loss_state": self.loss_state,
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from `state_dict`."""
+        self.model.load_state_dict(state["model"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.rng.bit_generator.state = state["rng"]
+        if self.loss_state is not None:
+            self.loss_state.copy_(state["loss_state"])
+        torch.set_rng_state(state["torch"])
+        if state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
