@@ -22,7 +22,6 @@ import io
 import json
 import os
 import platform
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
@@ -36,15 +35,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from synaug.datasets import fashion_mnist
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
 from synaug.networks.classifier import Classifier
 from synaug.plan.checkpoints import model_version
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "resources" / "fashion_mnist_lt"))
-from make import read_idx  # noqa: E402
-
 MODEL = ROOT / "resources" / "embedded_generator"
 NAMES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 TEMPLATES = ["a photo of a {}", "a picture of a {}", "a product photo of a {}", "an image of a {}"]
@@ -71,7 +68,7 @@ def main() -> None:
         write_sheet(arguments.sheet, images, labels)
 
     if arguments.folder:
-        (pool, pool_labels), (test, test_labels) = read_pool(arguments.folder), read_idx(arguments.folder, "t10k")
+        (pool, pool_labels), (test, test_labels) = read_pool(arguments.folder), read_official(arguments.folder, "test")
     else:
         (pool, pool_labels), (test, test_labels) = read_embedded("train"), read_embedded("test")
     pool, test = scale_up(pool), scale_up(test)
@@ -128,9 +125,15 @@ def model_row() -> dict:
     }  # fmt: skip
 
 
+def read_official(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """The images (uint8, N x 28 x 28) and labels (N) of `part` (train or test) in the four official files."""
+    images, labels, _ = fashion_mnist.read(folder, "fashion_mnist", part)
+    return images[..., 0], labels
+
+
 def read_pool(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """The training images that are not in the embedded cut (uint8, N x 28 x 28) and their labels (N)."""
-    images, labels = read_idx(folder, "train")
+    images, labels = read_official(folder, "train")
     cut = json.loads((ROOT / "resources" / "fashion_mnist_lt" / "indices.json").read_text())["train"]
     return np.delete(images, cut, axis=0), np.delete(labels, cut)
 

@@ -2,27 +2,31 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from synaug.runtime.errors import UserError
 
-# Data set -> folder, files of each part, file of the class names, key of the labels, key of the class names.
+
+class _Layout(NamedTuple):
+    folder: str
+    parts: dict[str, list[str]]  # part -> its files
+    class_file: str
+    labels_key: bytes
+    classes_key: bytes  # of the class names in `class_file`
+
+
 _LAYOUTS = {
-    "cifar10": (
+    "cifar10": _Layout(
         "cifar-10-batches-py",
         {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]},
         "batches.meta",
         b"labels",
         b"label_names",
     ),
-    "cifar100": (
-        "cifar-100-python",
-        {"train": ["train"], "test": ["test"]},
-        "meta",
-        b"fine_labels",
-        b"fine_label_names",
+    "cifar100": _Layout(
+        "cifar-100-python", {"train": ["train"], "test": ["test"]}, "meta", b"fine_labels", b"fine_label_names"
     ),
 }
 # All names in the published pickles. The first is numpy's function that creates an empty array, under its old name.
@@ -44,8 +48,8 @@ class _Unpickler(pickle.Unpickler):
 
 def files(root: Path, name: str) -> list[Path]:
     """Paths of the files of data set `name` (cifar10, cifar100) below `root`. They need not exist."""
-    folder, parts, meta, _, _ = _LAYOUTS[name]
-    return [root / folder / file for file in [*parts["train"], *parts["test"], meta]]
+    layout = _LAYOUTS[name]
+    return [root / layout.folder / file for file in [*layout.parts["train"], *layout.parts["test"], layout.class_file]]
 
 
 def read(root: Path, name: str, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -53,13 +57,14 @@ def read(root: Path, name: str, part: str) -> tuple[np.ndarray, np.ndarray, list
 
     Raises UserError if a file is missing or damaged.
     """
-    folder, parts, meta, labels_key, names_key = _LAYOUTS[name]
-    names = [class_name.decode() for class_name in _load(root / folder / meta, names_key)[names_key]]
+    layout = _LAYOUTS[name]
+    folder = root / layout.folder
+    classes = _load(folder / layout.class_file, layout.classes_key)[layout.classes_key]
+    names = [class_name.decode() for class_name in classes]
     images, labels = [], []
-    for file in parts[part]:
-        path = root / folder / file
-        batch = _load(path, b"data", labels_key)
-        data, batch_labels = batch[b"data"], batch[labels_key]
+    for path in (folder / file for file in layout.parts[part]):
+        batch = _load(path, b"data", layout.labels_key)
+        data, batch_labels = batch[b"data"], batch[layout.labels_key]
         if not isinstance(batch_labels, list) or not all(label in range(len(names)) for label in batch_labels):
             raise UserError(f"{path}: its labels are not all 0 to {len(names) - 1}; download it again")
         if np.shape(data) != (len(batch_labels), 3072) or data.dtype != np.uint8:
