@@ -88,7 +88,7 @@ def test_missing_arguments_and_files_are_named(synaug, model, photos, tmp_path, 
     for arguments, message in (
         ([photos], "--model results/e/finetune/synaug/0"),
         ([photos, "--model", "empty"], "empty/model.safetensors: no such file"),
-        ([photos, "--model", "words"], "is no classifier of synaug"),
+        ([photos, "--model", "words"], "is not a classifier of synaug"),
         (["gone", "--model", model[0]], "gone: no such file or folder"),
         (["empty", "--model", model[0]], "empty: holds no image"),
     ):
