@@ -11,11 +11,7 @@ from synaug.datasets import PACKED, PUBLISHED, as_table
 
 CONVERTED = CONFIG.dataset.source in {*PUBLISHED, *PACKED}
 # The data set that is indexed: the converted table, or the one of the config.
-IMAGES = (
-    as_table(CONFIG.dataset, f"results/{CONFIG.experiment}/dataset.parquet", CONFIG.dataset.group_columns)
-    if CONVERTED
-    else CONFIG.dataset
-)
+IMAGES = as_table(CONFIG.dataset, f"results/{CONFIG.experiment}/dataset.parquet") if CONVERTED else CONFIG.dataset
 
 
 if CONVERTED:

@@ -1,4 +1,4 @@
-"""Put the real training images and the best of the accepted synthetic ones into one manifest."""
+"""Join all real training images and the best accepted synthetic images into one manifest."""
 
 from synaug.balance import build_balanced_manifest
 from synaug.config import Balance

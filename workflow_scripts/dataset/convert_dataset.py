@@ -1,4 +1,4 @@
-"""Make a table of images from files that a manifest cannot point into: those of a known data set, tars, Arrow."""
+"""Convert a packed data set (authors' files, tars, Arrow files, torchvision) to one table of images."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from synaug.datasets import PACKED, convert, input_files, write_table
 from synaug.runtime.disk import space_for
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
-from synaug.runtime.paths import place_of, root_of
+from synaug.runtime.paths import local_path, results_root
 
 
 def main(dataset: dict, images: str) -> None:
     """Convert `dataset` (block of the config) to the table `images`."""
-    block = Dataset.model_validate(dataset | {"path": place_of(dataset["path"], root_of(images))})
+    block = Dataset.model_validate(dataset | {"path": local_path(dataset["path"], results_root(images))})
     if block.source in PACKED:
         size = sum(Path(file).stat().st_size for file in input_files(block))
         with space_for(images, size), atomic_path(images) as temporary:

@@ -4,8 +4,7 @@ import pandas as pd
 import torch
 
 from synaug.evaluation.domain_probe import domain_probe, paired_images
-from synaug.manifests import write_manifest
-from synaug.manifests.located import read_located
+from synaug.manifests import read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.logs import job_log
 
@@ -18,7 +17,7 @@ def main(
     models: files model.safetensors. networks: stage, recipe and seed of each of them. form: image_size and color.
     """
     torch.set_num_threads(threads)
-    rows = paired_images(read_located("balanced", balanced))
+    rows = paired_images(read_with_local_paths("balanced", balanced))
     table = []
     for path, (stage, recipe, seed) in zip(models, networks, strict=True):
         value, low, high = domain_probe(load_classifier(path), rows, form["image_size"], form["color"])

@@ -5,8 +5,7 @@ import pandas as pd
 import torch
 
 from synaug.evaluation.shortcut import balanced_probe_images, shortcut_metrics
-from synaug.manifests import read_manifest, read_table, write_manifest
-from synaug.manifests.located import read_located
+from synaug.manifests import read_manifest, read_table, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.logs import job_log
 
@@ -27,7 +26,7 @@ def main(
     that no network is trained on, a manifest `shard`. form: image_size, color and test_split.
     """
     torch.set_num_threads(threads)
-    test = read_located("real", real)
+    test = read_with_local_paths("real", real)
     test = test[(test["split"] == form["test_split"]) & test["usable"]]
     label_of = test.drop_duplicates("label_name").set_index("label_name")["label"]
     synthetic = read_table("shard", probe_images, ["image_id", "label_name", "group"]).to_pandas()

@@ -4,11 +4,10 @@ import os
 from pathlib import Path
 
 from synaug.config import Screening
-from synaug.manifests import read_manifest, write_manifest
-from synaug.manifests.located import read_located
+from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.logs import job_log
-from synaug.runtime.paths import name_of, root_of
+from synaug.runtime.paths import logical_path, results_root
 from synaug.screening.scoring import DatasetSpec, score_images
 
 PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "index", "prompt", "stored_size", "shard"]
@@ -22,13 +21,13 @@ def main(
     settings: see rules/screening.smk. real: only with networks or leakage. classifier: its weights, if it is on.
     """
     screening, form = Screening.model_validate(settings["screening"]), DatasetSpec(**settings["form"])
-    rows, images = read_manifest("plan", plan, PLAN_COLUMNS), read_located("real", real) if real else None
+    rows, images = read_manifest("plan", plan, PLAN_COLUMNS), read_with_local_paths("real", real) if real else None
     paths = {Path(path).stem: path for path in shards}
     if screening.classifier or screening.text_image or screening.safety:
         scores, features = _with_networks(rows, paths, images, classifier, screening, form, threads)
     else:
         scores, features = score_images(rows, paths, images, screening, form)
-    names = {path: name_of(path, root_of(plan)) for path in shards}
+    names = {path: logical_path(path, results_root(plan)) for path in shards}
     write_manifest("scores", scores.assign(path=scores["path"].map(names)), out.scores)
     if screening.feature_space:
         write_manifest("features", SCHEMAS["features"].empty_table() if features is None else features, out.features)
@@ -43,7 +42,7 @@ def _with_networks(rows, paths, images, classifier, screening, form, threads):
 
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    classes = images.drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    classes = class_names(images)
     with leased_device() as device:
         scorers = load_scorers(screening, form, classes, classifier, device)
         return score_images(rows, paths, images, screening, form, scorers)

@@ -1,4 +1,4 @@
-"""The balanced manifest: all usable real training images, and the best of the accepted synthetic ones."""
+"""The balanced manifest: all usable real training images, and the best accepted synthetic images."""
 
 import hashlib
 import logging
@@ -21,29 +21,31 @@ _COLUMNS = ["image_id", "label", *_CELL, "source", "weight", "sha256", "path", "
 def build_balanced_manifest(
     real: pd.DataFrame, synthetic: pd.DataFrame, imbalance: pd.DataFrame, train_split: str, balance: Balance
 ) -> pd.DataFrame:
-    """Rows of the manifest `balanced`: of each cell all usable real images, and the best of the accepted ones.
+    """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
-    real, synthetic, imbalance: the manifests of these names. Every image has weight 1. As many synthetic images are
-    kept as the cell lacks: see `best_first`.
-    Raises UserError if a cell has fewer and `balance.shortfall` is `error`, and if no synthetic image is left at
-    all; otherwise a cell that has fewer is a line of the log.
+    real, synthetic, imbalance: the manifests of these names. `wanted_counts` gives the number of synthetic images of a
+    cell, `best_first` their order. Every image has weight 1.
+    A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall` is `error`,
+    or if no synthetic image is left in any cell.
     """
     real, synthetic, imbalance = with_group(real), with_group(synthetic), with_group(imbalance)
     cells = imbalance[imbalance["kind"] == "cell"]
     wanted = pd.Series(wanted_counts(cells, balance).to_numpy(), pd.MultiIndex.from_frame(cells[_CELL]))
     accepted = synthetic[synthetic["accepted"]]
     ranked = best_first(accepted)
-    most = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL]), fill_value=0).to_numpy()
-    kept = ranked[ranked.groupby(_CELL).cumcount().to_numpy() < most]
+    limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL]), fill_value=0).to_numpy()
+    kept = ranked[ranked.groupby(_CELL).cumcount().to_numpy() < limits]
     _report_shortfall(wanted, kept, synthetic, balance)
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
-    fill = kept.assign(source="synthetic", weight=1.0)
-    return pd.concat([train, fill], ignore_index=True).reindex(columns=_COLUMNS)
+    kept = kept.assign(source="synthetic", weight=1.0)
+    return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS)
 
 
 def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the manifest `synthetic`, the best first: by text-image score if they have one, else by the classifier's
-    confidence if they have one, else as they come in the plan, which also decides between equals.
+    """Rows of the manifest `synthetic`, sorted with the best first.
+
+    By text-image score if they have one, else by classifier confidence if they have one; ties, or rows without scores,
+    in the order of the plan.
     """
     score = next((name for name in ("text_image_score", "classifier_confidence") if accepted[name].notna().any()), None)
     by = [score, "index"] if score else ["index"]
@@ -51,25 +53,23 @@ def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, balance: Balance) -> None:
-    """Log, or raise as UserError, which cells have fewer synthetic images than wanted, and why."""
+    """Log the cells with fewer synthetic images than wanted, and why, or raise UserError (see `balance.shortfall`)."""
     has = kept.groupby(_CELL).size().reindex(wanted.index, fill_value=0)
     rejected = synthetic.loc[~synthetic["accepted"], [*_CELL, "rejected_by", "reason"]]
     rows_of = rejected.groupby(_CELL).indices
     lines = []
     for name, group in wanted.index[has < wanted]:
-        own = rejected.iloc[rows_of.get((name, group), [])]
-        where = f"class {name!r}" + (f", group {group!r}" if group else "")
-        line = f"{where}: {has[name, group]} of {wanted[name, group]} wanted synthetic images; rejected: {len(own)}"
-        if len(own):
-            most = own["rejected_by"].mode()[0]
-            line += f", most often by {most} (one {own.loc[own['rejected_by'] == most, 'reason'].iloc[0]})"
+        of_cell = rejected.iloc[rows_of.get((name, group), [])]
+        cell = f"class {name!r}" + (f", group {group!r}" if group else "")
+        line = f"{cell}: {has[name, group]} of {wanted[name, group]} wanted synthetic images; rejected: {len(of_cell)}"
+        if len(of_cell):
+            check = of_cell["rejected_by"].mode()[0]
+            example = of_cell.loc[of_cell["rejected_by"] == check, "reason"].iloc[0]
+            line += f", most often by {check} (for example, one {example})"
         lines.append(line)
     if lines and (balance.shortfall == "error" or kept.empty):
-        others = (
-            f" (and {len(lines) - 1} more {'cells' if any(wanted.index.get_level_values(1)) else 'classes'})"
-            if lines[1:]
-            else ""
-        )
+        cells = "cells" if any(wanted.index.get_level_values("group")) else "classes"
+        others = f" (and {len(lines) - 1} more {cells})" if lines[1:] else ""
         raise UserError(
             f"{lines[0]}{others}; look at synthetic.parquet, then raise balance.oversample, or change the model, "
             "prompts or screening"
@@ -81,8 +81,8 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
 def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:
     """The rows of the manifest `balanced` that a recipe trains on.
 
-    data: `real`, those with this source; `balanced`, all; `subsampled`, of the real ones as many of every cell as the
-    smallest has, chosen by id, which is a hash.
+    data: `real`, the rows with this source; `balanced`, all rows; `subsampled`, equally many real images of every cell,
+    as many as the smallest cell has: the first ones by image_id, which is a hash and so a random choice.
     """
     if data == "balanced":
         return balanced
@@ -94,22 +94,22 @@ def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:
 
 
 def images_digest(rows: pd.DataFrame) -> str:
-    """Hash of the images of `rows` (of the manifest `balanced` or `real`), in any order, with class, source, weight.
+    """Hash of the images of `rows` (of the manifest `balanced` or `real`) with their class, source and weight.
 
-    Where they are stored does not count: images that moved to another shard leave it unchanged.
+    The order of the rows and the location of the images do not count: an image may move to another shard.
     """
     columns = [name for name in ("split", "sha256", "label", *_CELL, "source", "weight") if name in rows]
-    seen = rows[columns].sort_values(columns)
-    return hashlib.sha256(pd.util.hash_pandas_object(seen, index=False).to_numpy().tobytes()).hexdigest()
+    ordered = rows[columns].sort_values(columns)
+    return hashlib.sha256(pd.util.hash_pandas_object(ordered, index=False).to_numpy().tobytes()).hexdigest()
 
 
 @lru_cache
 def manifests_hash(balanced: str, data: str, held_out: tuple[str, ...], changed_ns: int) -> list[str]:
-    """Digests of what a recipe trains on and of the images of the splits `held_out`, which its networks are asked of.
+    """Digests of the training images of a recipe, and of its evaluation images: those of the splits `held_out`.
 
-    balanced: this manifest, with `real` beside it. data: see `rows_of_recipe`. changed_ns: time of the last
-    change of `balanced`, for the cache.
+    balanced: path of this manifest; the manifest `real` is in the same folder. data: see `rows_of_recipe`. changed_ns:
+    modification time of `balanced`, so that the cache notices a change.
     """
     real = read_manifest("real", Path(balanced).with_name("real.parquet"))
-    asked = real[real["split"].isin(held_out) & real["usable"]]
-    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data)), images_digest(asked)]
+    evaluated = real[real["split"].isin(held_out) & real["usable"]]
+    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data)), images_digest(evaluated)]

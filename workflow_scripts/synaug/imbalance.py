@@ -1,4 +1,4 @@
-"""How uneven classes, groups, and the cells of both are."""
+"""How imbalanced the classes, the groups, and their cells (class in a group) are."""
 
 import logging
 
@@ -10,46 +10,47 @@ from synaug.manifests import with_group
 
 log = logging.getLogger(__name__)
 
-NAMED = 20  # empty cells that are named one by one
+_MAX_NAMED = 20  # empty cells that are named; the others are counted
 
 
 def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) -> pd.DataFrame:
-    """Rows of the manifest `imbalance`: one per cell (kind `cell`), and one for all (kind `summary`).
+    """Rows of the manifest `imbalance`: one per cell (kind `cell`), and one for all images (kind `summary`).
 
-    A cell is a class; where the images have groups, it is a class in a group, cells without an image are there too, and
-    there is a row for every class and every group (kinds `class`, `group`). real: manifest `real`; only usable images
-    of `train_split` count, but the groups are those of all its images. Empty cells are named in the log.
+    A cell is a class. If the images have groups, a cell is a class in a group, cells without an image are included, and
+    each class and each group also has a row (kinds `class`, `group`). real: the manifest `real`; only usable images of
+    `train_split` are counted, but classes and groups are those of all usable images. The log names empty cells.
     """
     real = with_group(real)
     usable = real[real["usable"]]
     train = usable[usable["split"] == train_split]
     classes = usable[["label", "label_name"]].drop_duplicates().sort_values("label")
-    named = ["group", "attributes"] if "attributes" in usable else ["group"]
-    groups = usable[named].drop_duplicates("group").sort_values("group")
+    group_columns = ["group", "attributes"] if "attributes" in usable else ["group"]
+    groups = usable[group_columns].drop_duplicates("group").sort_values("group")
     sizes = train.groupby(["label", "group"]).size().rename("count").reset_index()
     cells = classes.merge(groups, how="cross").merge(sizes, on=["label", "group"], how="left").fillna({"count": 0})
-    kinds = [cells.assign(kind="cell")]
+    tables = [cells.assign(kind="cell")]
     if (groups["group"] != "").any():
-        kinds.append(cells.groupby(["label", "label_name"])["count"].sum().reset_index().assign(kind="class"))
-        kinds.append(groups.merge(cells.groupby("group")["count"].sum().reset_index()).assign(kind="group"))
+        tables.append(cells.groupby(["label", "label_name"])["count"].sum().reset_index().assign(kind="class"))
+        tables.append(groups.merge(cells.groupby("group")["count"].sum().reset_index()).assign(kind="group"))
     summary = {
         "kind": "summary",
         "count": int(cells["count"].sum()),
         "share": 1.0,
         "deficit": int((cells["count"].max() - cells["count"]).sum()),
-        **unevenness(cells["count"].to_numpy(int)),
-        **(association(cells) if len(kinds) > 1 else {}),
+        **imbalance_measures(cells["count"].to_numpy(int)),
+        **(association(cells) if len(tables) > 1 else {}),
     }
     for line in empty_cells(cells):
         log.warning("%s", line)
-    table = pd.concat([_about(rows.astype({"count": int}), shots) for rows in kinds] + [pd.DataFrame([summary])])
+    tables = [_with_shares(rows.astype({"count": int}), shots) for rows in tables]
+    table = pd.concat([*tables, pd.DataFrame([summary])])
     return table.fillna({"group": ""}).astype({"label": "Int32"}).reset_index(drop=True)
 
 
 def empty_cells(cells: pd.DataFrame) -> list[str]:
-    """A line for every group, and for every class in another group, without a training image.
+    """A line for each group without a training image, and for each empty cell in the other groups.
 
-    cells: rows of the manifest `imbalance` of this kind.
+    cells: rows `cell` of the manifest `imbalance`.
     """
     of_group = cells.groupby("group")["count"].transform("sum")
     lines = [
@@ -57,32 +58,34 @@ def empty_cells(cells: pd.DataFrame) -> list[str]:
         for name in cells.loc[of_group == 0, "group"].drop_duplicates()
     ]
     empty = cells[(cells["count"] == 0) & (of_group > 0)]
-    named = zip(empty["label_name"].head(NAMED), empty["group"].head(NAMED), strict=True)
+    named = zip(empty["label_name"].head(_MAX_NAMED), empty["group"].head(_MAX_NAMED), strict=True)
     lines += [f"class {name!r}, group {group!r}: no training image" for name, group in named]
-    return lines + ([f"... and {len(empty) - NAMED} more cells without a training image"] if len(empty) > NAMED else [])
+    return lines + (
+        [f"... and {len(empty) - _MAX_NAMED} more cells without a training image"] if len(empty) > _MAX_NAMED else []
+    )
 
 
 def class_rows(imbalance: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the manifest `imbalance` that stand for whole classes."""
+    """The rows of whole classes in the manifest `imbalance`."""
     classes = imbalance[imbalance["kind"] == "class"]
     return classes if len(classes) else imbalance[imbalance["kind"] == "cell"]
 
 
-def unevenness(counts: np.ndarray) -> dict[str, float]:
-    """Figures of the counts per cell (int, K): imbalance_factor, gini, entropy, effective_classes.
+def imbalance_measures(counts: np.ndarray) -> dict[str, float]:
+    """Measures of imbalance of the counts per cell (int, K): imbalance_factor, gini, entropy, effective_classes.
 
-    imbalance_factor: of those that are not empty. gini: sum_i (2i - K - 1) n_(i) / (K sum n), i from 1 in ascending
-    order; 0 for equal counts, (K-1)/K at most. entropy: -sum p log p / log K. effective_classes: exp(-sum p log p)
-    (Hill number of order 1).
+    imbalance_factor: largest count / smallest count above 0. gini: sum_i (2i - K - 1) n_(i) / (K sum n), where n_(i) is
+    the i-th smallest count, i from 1; 0 for equal counts, (K-1)/K at most. entropy: -sum p log p / log K, where
+    p = n / sum n. effective_classes: exp(-sum p log p) (Hill number of order 1).
     """
     counts = np.sort(counts)
     classes = len(counts)
-    there = counts[counts > 0]
-    shares = there / there.sum()
+    present = counts[counts > 0]
+    shares = present / present.sum()
     entropy = float(-(shares * np.log(shares)).sum())
     ranks = np.arange(1, classes + 1)
     return {
-        "imbalance_factor": float(there[-1] / there[0]),
+        "imbalance_factor": float(present[-1] / present[0]),
         "gini": float(((2 * ranks - classes - 1) * counts).sum() / (classes * counts.sum())),
         "entropy": entropy / float(np.log(classes)),
         "effective_classes": float(np.exp(entropy)),
@@ -90,26 +93,27 @@ def unevenness(counts: np.ndarray) -> dict[str, float]:
 
 
 def association(cells: pd.DataFrame) -> dict[str, float]:
-    """How much the group says of the class, from the counts of all cells (columns label, group, count).
+    """Measures of the association of class and group, from all cells (columns label, group, count).
 
     mutual_information: sum p(y, g) log(p(y, g) / (p(y) p(g))), nats. cramers_v: sqrt(chi2 / (n (min(C, G) - 1))),
-    chi2 / n = sum (p(y, g) - p(y) p(g))^2 / (p(y) p(g)); 1: the group decides the class, or the class the group.
+    chi2 / n = sum (p(y, g) - p(y) p(g))^2 / (p(y) p(g)); 1: the group determines the class, or the reverse.
     """
     counts = cells.pivot(index="label", columns="group", values="count").to_numpy(float)
     joint = counts / counts.sum()
     expected = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-    there = joint > 0
-    known = expected > 0
-    chi2 = ((joint - expected)[known] ** 2 / expected[known]).sum()
-    least = min((expected.sum(1) > 0).sum(), (expected.sum(0) > 0).sum()) - 1
+    occurs = joint > 0
+    possible = expected > 0
+    chi2 = ((joint - expected)[possible] ** 2 / expected[possible]).sum()
+    freedom = min((expected.sum(1) > 0).sum(), (expected.sum(0) > 0).sum()) - 1  # min(C, G) - 1
     return {
         "empty_cells": int((counts == 0).sum()),
-        "mutual_information": float((joint[there] * np.log(joint[there] / expected[there])).sum()),
-        "cramers_v": float(np.sqrt(chi2 / least)) if least else 0.0,
+        "mutual_information": float((joint[occurs] * np.log(joint[occurs] / expected[occurs])).sum()),
+        "cramers_v": float(np.sqrt(chi2 / freedom)) if freedom else 0.0,
     }
 
 
-def _about(rows: pd.DataFrame, shots: Imbalance) -> pd.DataFrame:
+def _with_shares(rows: pd.DataFrame, shots: Imbalance) -> pd.DataFrame:
+    """`rows` with share, deficit and shot group, from their counts."""
     counts = rows["count"].to_numpy()
     return rows.assign(
         share=counts / counts.sum(),

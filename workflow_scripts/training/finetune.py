@@ -6,8 +6,7 @@ import torch
 from synaug.balance import rows_of_recipe
 from synaug.config import Recipe
 from synaug.evaluation.predictions import predict
-from synaug.manifests import read_manifest, write_manifest
-from synaug.manifests.located import read_located
+from synaug.manifests import read_manifest, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
@@ -21,7 +20,7 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     recipe = Recipe.model_validate(settings["recipe"])
     trained_on = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data)
     counts = np.bincount(trained_on["label"])
-    images = read_located("real", real)
+    images = read_with_local_paths("real", real)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_device() as device:
         data = load_recipe_images(table, packed, "real", settings, threads, device)

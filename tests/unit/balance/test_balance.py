@@ -1,4 +1,4 @@
-"""The balanced manifest: all usable real images, and the best of the accepted ones, as many as are wanted."""
+"""The balanced manifest: all usable real images, and the best accepted synthetic images, as many as are wanted."""
 
 import logging
 
@@ -70,21 +70,22 @@ def test_spare_images_are_kept_in_the_order_of_the_plan_without_scores(real, imb
     assert kept(real, rows, imbalance, oversample=1.5) == ["b0", "b2", "b3", "b4", "c0", "c1"]
 
 
-def test_the_surest_are_kept_and_the_prompts_score_goes_before_the_classifier(real, imbalance, tmp_path):
-    sure = [0.1, 0.9, 0.8, 0.7, 0.6, 0.2, 0.5, 0.5, 0.9]
-    rows = synthetic(tmp_path, b=6, c=3, classifier_confidence=sure)
+def test_the_best_scores_are_kept_and_the_text_image_score_precedes_the_classifier(real, imbalance, tmp_path):
+    confidence = [0.1, 0.9, 0.8, 0.7, 0.6, 0.2, 0.5, 0.5, 0.9]
+    rows = synthetic(tmp_path, b=6, c=3, classifier_confidence=confidence)
     assert kept(real, rows, imbalance, oversample=1.5) == ["b1", "b2", "b3", "b4", "c0", "c2"]
     rows = rows.assign(text_image_score=[0.9, 0.0, 0.9, 0.9, 0.9, 0.1, 0.1, 0.2, 0.3])
     assert kept(real, rows, imbalance, oversample=1.5) == ["b0", "b2", "b3", "b4", "c1", "c2"]
     assert best_first(rows[rows["label_name"] == "c"])["image_id"].tolist() == ["c2", "c1", "c0"]
 
 
-def test_shortfall_is_recorded_or_an_error_as_the_config_says(real, imbalance, tmp_path, caplog):
+def test_a_shortfall_is_logged_or_an_error_as_configured(real, imbalance, tmp_path, caplog):
     rows = synthetic(tmp_path, rejected=("b0", "b1", "b2", "b3"))
     with caplog.at_level(logging.WARNING):
         assert kept(real, rows, imbalance) == ["c0", "c1"]
     assert (
-        "class 'b': 0 of 4 wanted synthetic images; rejected: 4, most often by contrast (one is blank)" in caplog.text
+        "class 'b': 0 of 4 wanted synthetic images; rejected: 4, most often by contrast (for example, one is blank)"
+        in caplog.text
     )
     with pytest.raises(UserError, match=r"^class 'b': 0 of 4 [^\n]*; look at synthetic\.parquet[^\n]*$"):
         kept(real, rows, imbalance, shortfall="error")
@@ -93,19 +94,19 @@ def test_shortfall_is_recorded_or_an_error_as_the_config_says(real, imbalance, t
         kept(real, everything, imbalance)
 
 
-def test_a_class_that_is_full_is_no_shortfall(real, imbalance, tmp_path, caplog):
+def test_a_filled_class_has_no_shortfall(real, imbalance, tmp_path, caplog):
     assert len(kept(real, synthetic(tmp_path), imbalance, shortfall="error")) == 6
     assert not caplog.text
 
 
-def test_balanced_data_go_through_without_any_synthetic_image(real, cells, tmp_path):
+def test_balanced_data_need_no_synthetic_image(real, cells, tmp_path):
     even = cells({"a": 2, "b": 2, "c": 2})
     table = build_balanced_manifest(real, synthetic(tmp_path, 0, 0), even, "train", Balance(shortfall="error"))
     write_manifest("balanced", table, tmp_path / "balanced.parquet")
     assert read_manifest("balanced", tmp_path / "balanced.parquet")["image_id"].tolist() == ["r3", "r1", "r2"]
 
 
-def test_digest_sees_what_is_trained_on_but_not_where_it_lies(real, cells, tmp_path):
+def test_the_digest_depends_on_the_images_and_not_on_their_location(real, cells, tmp_path):
     even = cells({"a": 2, "b": 2, "c": 2})
     rows = build_balanced_manifest(real, synthetic(tmp_path, 0, 0), even, "train", Balance())
     digest = images_digest(rows)
@@ -118,6 +119,6 @@ def test_digest_sees_what_is_trained_on_but_not_where_it_lies(real, cells, tmp_p
     assert images_digest(rows[:-1]) != digest
 
 
-def test_all_columns_of_the_location_are_carried(real, imbalance, tmp_path):
+def test_all_columns_of_the_schema_are_present(real, imbalance, tmp_path):
     table = build_balanced_manifest(real, synthetic(tmp_path), imbalance, "train", Balance())
     assert set(table.columns) == set(SCHEMAS["balanced"].names)

@@ -184,7 +184,7 @@ def test_large_tables_are_not_read_whole(tmp_path, monkeypatch):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from synaug.images.reader import stream_images
+    from synaug.images.store import stream_images
 
     images = [bytes([i % 256]) * 100 for i in range(1000)]
     pq.write_table(pa.table({"image": images, "n": range(1000)}), tmp_path / "t.parquet", row_group_size=100)

@@ -125,7 +125,7 @@ def test_user_errors_are_one_line_and_leave_nothing(synaug, trained, tmp_path, m
     for arguments, message in (
         ([tmp_path / "gone", tmp_path / "out"], "gone: no such file"),
         ([tmp_path / "elsewhere", tmp_path / "out"], "is no network of an experiment"),
-        ([model, tmp_path / "full", "--no-onnx"], "full: is there already and not empty"),
+        ([model, tmp_path / "full", "--no-onnx"], "full: exists already and is not empty"),
         ([model, tmp_path / "out"], "pip install 'synaug[onnx]', or add --no-onnx"),
     ):
         status, out, err = synaug("export-model", *arguments)

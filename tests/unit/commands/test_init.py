@@ -110,7 +110,9 @@ def test_tables_with_the_usual_columns(pngs, kind):
 def test_tables_with_other_columns_and_groups(pngs, kind):
     columns = {"what": ["a", "b"] * 10, "where": ["in", "in", "out", "out"] * 5}
     file = write_table(pngs, kind, columns)
-    with pytest.raises(UserError, match=r"which column holds the class\? Say it by --label \(there: .*what, where"):
+    with pytest.raises(
+        UserError, match=r"which column holds the class\? Name it with --label \(its columns: .*what, where"
+    ):
         write_config(file)
     with pytest.raises(UserError, match=r"has no column 'how' .*--label"):
         write_config(file, label="how")

@@ -36,7 +36,7 @@ def test_columns_units_and_counts_are_shown(synaug, balanced):
     assert status == 0
     assert f"{path}: manifest balanced, schema version 1, 6 rows" in out
     lines = [line.split() for line in out.splitlines()]
-    assert ["weight", "double", "of", "the", "image", "in", "the", "loss"] in lines
+    assert ["weight", "double", "weight", "of", "the", "image", "in", "the", "loss"] in lines
     assert ["label_name", "real", "synthetic", "rows"] in lines
     assert ["cat", "3", "2", "5"] in lines
     assert ["dog", "1", "0", "1"] in lines

@@ -1,4 +1,4 @@
-"""Splits that the workflow makes: stratified, stable when images come and go, near-duplicates on one side."""
+"""Splits that the workflow makes: stratified, stable when images are added or removed, near-duplicates together."""
 
 import io
 import shutil
@@ -12,7 +12,6 @@ from pydantic import ValidationError
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
 from synaug.datasets.splits import make_splits, near_duplicates
-from synaug.runtime.errors import UserError
 from synaug.runtime.files import file_hash
 
 COUNTS = {"shirt": 40, "bag": 20, "coat": 4, "boot": 2, "sandal": 1}
@@ -63,7 +62,7 @@ def test_every_group_of_a_class_is_divided_too(tmp_path, pngs):
     }  # fmt: skip
 
 
-def test_names_and_order_do_not_matter(image_folder, tmp_path):
+def test_the_names_and_the_order_of_images_do_not_matter(image_folder, tmp_path):
     path = image_folder({"shirt": 30, "bag": 10})
     before = index_dataset(dataset(path)).set_index("image_id")["split"]
     (path / "shirt").rename(path / "zz shirt")
@@ -73,7 +72,7 @@ def test_names_and_order_do_not_matter(image_folder, tmp_path):
     assert after.sort_index().to_dict() == before.sort_index().to_dict()
 
 
-def test_images_that_are_added_move_at_most_as_many_others(image_folder, pngs):
+def test_additional_images_move_at_most_as_many_others(image_folder, pngs):
     path = image_folder({"shirt": 40, "bag": 20})
     before = splits(path)
     for number in range(1, 21):
@@ -84,7 +83,7 @@ def test_images_that_are_added_move_at_most_as_many_others(image_folder, pngs):
     assert sum(after[name] != split for name, split in before.items()) <= 5  # far fewer, when it is many
 
 
-def test_images_that_are_removed_move_at_most_as_many_others(image_folder):
+def test_removed_images_move_at_most_as_many_others(image_folder):
     path = image_folder({"shirt": 40, "bag": 20})
     before = splits(path)
     for number in range(3):
@@ -94,31 +93,33 @@ def test_images_that_are_removed_move_at_most_as_many_others(image_folder):
 
 
 def variants(png: bytes) -> dict[str, bytes]:
-    """What people have of one image: the same file, a JPEG of it, a larger one."""
-    image, found = Image.open(io.BytesIO(png)), {"copy.png": png}
-    for name, one in {"again.jpg": image, "large.jpg": image.resize((112, 112), Image.Resampling.BICUBIC)}.items():
+    """Near-duplicates of an image: the same file, a JPEG, an enlarged JPEG."""
+    image, files = Image.open(io.BytesIO(png)), {"copy.png": png}
+    for name, variant in {"again.jpg": image, "large.jpg": image.resize((112, 112), Image.Resampling.BICUBIC)}.items():
         buffer = io.BytesIO()
-        one.save(buffer, "JPEG", quality=90)
-        found[name] = buffer.getvalue()
-    return found
+        variant.save(buffer, "JPEG", quality=90)
+        files[name] = buffer.getvalue()
+    return files
 
 
-def test_near_duplicates_stay_on_one_side(image_folder, pngs):
+def test_near_duplicates_are_in_the_same_split(image_folder, pngs):
     path = image_folder({"shirt": 40, "bag": 30})
     for number in range(30):
         for name, data in variants(pngs[40 + number]).items():
             (path / "bag" / f"{number}-{name}").write_bytes(data)
     (path / "shirt" / "bag.png").write_bytes(pngs[41])  # of another class, by mistake
-    there = splits(path)
+    after = splits(path)
     for number in range(30):
-        own = {split for name, split in there.items() if name.startswith((f"/bag/{number}-", f"/bag/{number}.png"))}
-        assert len(own) == 1, number
-    assert there["/shirt/bag.png"] == there["/bag/1.png"]
-    share = np.mean([split == "test" for name, split in there.items() if name.startswith("/bag")])
+        of_image = {
+            split for name, split in after.items() if name.startswith((f"/bag/{number}-", f"/bag/{number}.png"))
+        }
+        assert len(of_image) == 1, number
+    assert after["/shirt/bag.png"] == after["/bag/1.png"]
+    share = np.mean([split == "test" for name, split in after.items() if name.startswith("/bag")])
     assert 0.15 < share < 0.25
 
 
-def test_the_order_of_rows_does_not_matter_even_for_copies_in_two_classes(image_folder, pngs):
+def test_the_order_of_rows_does_not_matter_for_copies_in_two_classes(image_folder, pngs):
     path = image_folder({"shirt": 20, "bag": 10})
     (path / "shirt" / "bag.png").write_bytes((path / "bag" / "0.png").read_bytes())
     found = [
@@ -132,7 +133,7 @@ def test_the_order_of_rows_does_not_matter_even_for_copies_in_two_classes(image_
     assert [row["split"] for row in found] == [row["split"] for row in reversed(backwards)]
 
 
-def test_different_images_that_look_alike_are_not_taken_for_copies(repository, tmp_path):
+def test_similar_images_are_not_near_duplicates(repository, tmp_path):
     rows = pd.read_parquet(repository / "resources/fashion_mnist_lt/train.parquet")
     files = []
     for number, image in enumerate(rows["image"]):
@@ -142,14 +143,14 @@ def test_different_images_that_look_alike_are_not_taken_for_copies(repository, t
     assert len(found) - len(set(found)) <= 3  # of 763,230 pairs
 
 
-def test_a_class_that_is_one_image_over_and_over_is_trained_on(image_folder):
+def test_a_class_of_copies_of_one_image_stays_in_the_training_split(image_folder):
     path = image_folder({"shirt": 10, "bag": 1})
     for number in range(5):
         shutil.copy(path / "bag" / "0.png", path / "bag" / f"copy-{number}.png")
     assert {split for name, split in splits(path).items() if name.startswith("/bag")} == {"train"}
 
 
-def test_broken_files_are_rows_all_the_same(image_folder):
+def test_unusable_files_are_rows_too(image_folder):
     path = image_folder({"shirt": 10, "bag": 5})
     (path / "bag" / "text.png").write_text("no image")
     rows = index_dataset(dataset(path))
@@ -164,27 +165,17 @@ def test_a_validation_split_can_be_made_of_given_training_images(image_folder):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"make_splits": {"validation": 0.1, "test": 0.2}}, "set validation_split: validation"),
         ({"make_splits": {"test": 0.2}, "validation_split": "val"}, "'val' must be made too"),
         ({"make_splits": {"test": 1.0}}, "below 1"),
         ({"make_splits": {"test": 0.0}}, "above 0"),
         ({"source": "celeba"}, "make_splits is for source: folder, table"),
-        (
-            {"source": "table", "painted": {"strength": 0.9}, "group_columns": ["color"]},
-            "make_splits and painted exclude each other",
-        ),
         ({"source": "torchvision"}, "name is needed with source: torchvision"),
         ({"name": "MNIST"}, "name is for source: torchvision; leave it out"),
     ],
 )
-def test_shares_that_make_no_sense_are_refused(settings, said):
-    with pytest.raises(ValidationError, match=said):
+def test_invalid_shares_and_sources_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
         dataset("data", **settings)
-
-
-def test_a_folder_without_splits_says_how_to_make_them(image_folder):
-    path = image_folder({"shirt": 2, "bag": 2})
-    with pytest.raises(UserError, match=r"dataset\.make_splits"):
-        index_dataset(Dataset(source="folder", path=str(path), image_size=28))

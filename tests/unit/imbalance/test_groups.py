@@ -1,4 +1,4 @@
-"""Groups from the data to the balanced manifest: cells are measured, asked for, filled and missed one by one."""
+"""Groups from the data to the balanced manifest: every cell is measured, planned and filled, or named."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from synaug.plan.rows import plan_generation
 from synaug.plan.targets import wanted_counts
 from synaug.runtime.errors import UserError
 
-# Waterbirds in small: class -> group -> training images. The last cell is empty.
+# Waterbirds in miniature: class -> group -> training images. The last cell is empty.
 COUNTS = {"bird": {"land": 6, "water": 2}, "duck": {"land": 0, "water": 4}}
 
 
@@ -55,7 +55,7 @@ def make_plan(imbalance, balance=None, prompts=None, **settings) -> pd.DataFrame
     )
 
 
-def test_cells_classes_groups_and_all_are_measured(imbalance, tmp_path):
+def test_cells_classes_groups_and_the_summary_are_measured(imbalance, tmp_path):
     write_manifest("imbalance", imbalance, tmp_path / "imbalance.parquet")
     table = read_manifest("imbalance", tmp_path / "imbalance.parquet")
     assert cells_of(table)["count"].to_dict() == {
@@ -102,12 +102,12 @@ def test_association_of_class_and_group_by_hand(imbalance):
         ({"max_synthetic_per_real": 1.0}, [0, 2, 0, 2]),
     ],
 )
-def test_each_cell_lacks_what_the_strategy_says(imbalance, balance, wanted):
+def test_the_strategy_decides_the_wanted_images_of_each_cell(imbalance, balance, wanted):
     cells = imbalance[imbalance["kind"] == "cell"]
     assert wanted_counts(cells, Balance(**balance)).tolist() == wanted
 
 
-def test_the_plan_asks_for_every_cell_in_words_and_shares_no_seed(imbalance):
+def test_the_plan_has_a_prompt_for_every_cell_and_no_seed_twice(imbalance):
     plan = make_plan(imbalance, prompts={"names": {"land": "dry land"}})
     assert plan.groupby(["label_name", "group"]).size().to_dict() == {
         ("bird", "water"): 4, ("duck", "land"): 6, ("duck", "water"): 2,
@@ -116,13 +116,13 @@ def test_the_plan_asks_for_every_cell_in_words_and_shares_no_seed(imbalance):
     assert plan["seed"].is_unique and plan["image_id"].is_unique
 
 
-def test_a_cell_that_grows_keeps_its_images_and_leaves_the_others_alone(imbalance):
+def test_a_larger_target_adds_images_and_keeps_all_others(imbalance):
     before = make_plan(imbalance, {"strategy": "fixed", "target": 8})
     after = make_plan(imbalance, {"strategy": "fixed", "target": 9})
     assert set(before["image_id"]) < set(after["image_id"])
 
 
-def test_an_empty_cell_has_nothing_to_start_from(imbalance, real):
+def test_image_to_image_needs_a_real_image_in_every_cell(imbalance, real):
     cells = imbalance[imbalance["kind"] == "cell"]
     with pytest.raises(UserError, match=r"class 'duck' in group 'land': has no real training image to start from"):
         plan_generation(
@@ -139,7 +139,7 @@ def test_an_empty_cell_has_nothing_to_start_from(imbalance, real):
         )
 
 
-def test_several_columns_have_a_placeholder_each():
+def test_each_group_column_has_a_placeholder():
     cells = pd.DataFrame({"label_name": ["female"], "attributes": [["Others", "child"]]})
     prompts = Prompts(templates=["a {race} {label}, {age}", "a {group} {label}"], names={"child": "who is a child"})
     assert cell_prompts(prompts, cells, ["race", "age"])[0] == [
@@ -148,7 +148,7 @@ def test_several_columns_have_a_placeholder_each():
     ]
 
 
-def test_the_fill_is_per_cell_and_a_short_one_is_named(imbalance, real, tmp_path, caplog):
+def test_every_cell_is_filled_and_a_shortfall_is_named(imbalance, real, tmp_path, caplog):
     plan = make_plan(imbalance)
     short = (plan["label_name"] == "duck") & (plan["group"] == "land") & (plan["index"] > 3)
     rows = plan[["image_id", "label", "label_name", "group", "index"]].assign(
@@ -164,13 +164,13 @@ def test_the_fill_is_per_cell_and_a_short_one_is_named(imbalance, real, tmp_path
     assert "class 'duck', group 'land': 4 of 6 wanted" in caplog.text
 
 
-def test_the_cost_is_told_per_cell(imbalance):
+def test_the_cost_is_listed_per_cell(imbalance):
     table = cost_table(make_plan(imbalance), imbalance[imbalance["kind"] == "cell"], set(), None, Size(10.0, 1))
     assert table["label_name"].tolist() == ["bird | land", "bird | water", "duck | land", "duck | water"]
     assert table["to_make"].tolist() == [0, 4, 6, 2]
 
 
-def test_a_table_gives_its_group_columns(tmp_path, pngs):
+def test_a_table_has_group_columns(tmp_path, pngs):
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,20 +1,17 @@
-"""How uneven classes are, and long-tailed cuts, against numbers computed by hand."""
-
-import json
+"""Measures of imbalance, against numbers computed by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from synaug.config import Imbalance
-from synaug.datasets.long_tail import draw, exponential_counts
-from synaug.imbalance import measure_imbalance, unevenness
+from synaug.imbalance import imbalance_measures, measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
 
 
-def test_figures_of_three_classes():
+def test_the_measures_of_three_classes_by_hand():
     # Counts 6, 3, 1: mean absolute difference (2 * (3 + 5 + 2)) / 9, Gini is half of it over the mean 10/3: 1/3.
-    figures = unevenness(np.array([3, 6, 1]))
+    figures = imbalance_measures(np.array([3, 6, 1]))
     assert figures["imbalance_factor"] == 6
     assert figures["gini"] == pytest.approx(1 / 3)
     nats = -(0.6 * np.log(0.6) + 0.3 * np.log(0.3) + 0.1 * np.log(0.1))
@@ -22,10 +19,10 @@ def test_figures_of_three_classes():
     assert figures["effective_classes"] == pytest.approx(np.exp(nats))
 
 
-def test_equal_classes_are_balanced_and_one_that_has_nearly_all_is_not():
-    even = unevenness(np.array([7, 7, 7, 7]))
+def test_the_measures_of_equal_and_of_very_unequal_classes():
+    even = imbalance_measures(np.array([7, 7, 7, 7]))
     assert even == pytest.approx({"imbalance_factor": 1, "gini": 0, "entropy": 1, "effective_classes": 4})
-    uneven = unevenness(np.array([10**6, 1, 1, 1]))
+    uneven = imbalance_measures(np.array([10**6, 1, 1, 1]))
     assert uneven["gini"] == pytest.approx(0.75, abs=1e-4)
     assert uneven["effective_classes"] == pytest.approx(1, abs=1e-3)
 
@@ -61,29 +58,3 @@ def test_a_class_may_be_called_nan(cells, tmp_path):
     write_manifest("imbalance", cells({"nan": 3, "z": 1}), tmp_path / "imbalance.parquet")
     table = read_manifest("imbalance", tmp_path / "imbalance.parquet")
     assert table[table["kind"] == "cell"]["label_name"].tolist() == ["nan", "z"]
-
-
-def test_profile_of_cifar_100_is_the_one_of_the_literature():
-    counts = exponential_counts(500, 100, 100)
-    assert (sum(counts), max(counts), min(counts)) == (10_847, 500, 5)
-
-
-def test_profile_of_the_embedded_data_is_the_one_it_was_cut_by(repository):
-    counts = exponential_counts(500, 100, 10)
-    assert (sum(counts), max(counts), min(counts)) == (1236, 500, 5)
-    assert counts == sorted(counts, reverse=True)
-    assert json.loads((repository / "resources/fashion_mnist_lt/indices.json").read_text())
-
-
-def test_a_cut_has_the_counts_asked_for_and_is_the_same_every_time():
-    labels = np.random.default_rng(0).integers(0, 3, 300)
-    cut = draw(labels, [40, 20, 5], seed=1)
-    assert np.bincount(labels[cut]).tolist() == [40, 20, 5]
-    assert len(np.unique(cut)) == 65
-    assert np.array_equal(cut, draw(labels, [40, 20, 5], seed=1))
-    assert not np.array_equal(cut, draw(labels, [40, 20, 5], seed=2))
-
-
-def test_a_cut_larger_than_the_class_is_refused():
-    with pytest.raises(ValueError):
-        draw(np.array([0, 0, 1]), [2, 2], seed=0)

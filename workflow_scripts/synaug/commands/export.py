@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
@@ -17,10 +18,11 @@ from synaug.commands.cards import render_card
 from synaug.commands.export_layouts import FIELDS, PROVENANCE, ImageFiles, ParquetFiles, TarFiles
 from synaug.commands.terminal import number_of, progress
 from synaug.images.codec import FORMATS
-from synaug.images.reader import stream_images, workflow_folder
+from synaug.images.store import stream_images
 from synaug.manifests import read_manifest, with_group
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import new_folder
+from synaug.runtime.paths import results_root
 
 _EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif"}  # the extension of other formats is their name
 
@@ -64,7 +66,7 @@ def export_images(
     generators: Counter[tuple] = Counter()  # (model, version, licence) -> images
     with new_folder(out) as folder:
         with _open_layout(layout, folder, classes, len(rows)) as writer:
-            root = workflow_folder(experiment / "balanced.parquet")
+            root = results_root(os.path.abspath(experiment / "balanced.parquet"))
             for position, data, provenance in stream_images(rows, root, PROVENANCE):
                 fields = dict.fromkeys(FIELDS) | records.iloc[position].to_dict()
                 if fields["source"] == "synthetic":

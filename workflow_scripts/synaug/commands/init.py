@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from synaug.config import load_config
-from synaug.datasets.detect import LOOKED_AT, Found, look_at
+from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
 from synaug.runtime.errors import UserError
 
 SIZES = (32, 64)  # sides of images in pixels; without a GPU a generator can be trained for these
@@ -45,16 +45,16 @@ def write_config(
     for file in (config, names):
         if file.exists() and not force:
             raise UserError(f"{file}: exists already", advice="give --force to replace it, or another --name")
-    found = look_at(path, image, label, split, groups or [])
-    text = config_text(name, found, str(names))
+    detected = detect(path, image, label, split, groups or [])
+    text = config_text(name, detected, str(names))
     load_config(yaml.safe_load(text), str(config))
-    names.write_text(names_text(found.rows, found.dataset.get("group_columns", [])), encoding="utf-8")
+    names.write_text(names_text(detected.rows, detected.dataset.get("group_columns", [])), encoding="utf-8")
     config.write_text(text, encoding="utf-8")
     note = "" if Path("Snakefile").is_file() else "\nThere is no Snakefile here: call synaug in the workflow's folder."
     return (
-        f"{describe(found)}\n\nWrote {config} (the experiment) and {names} (the words for the classes in prompts). "
+        f"{describe(detected)}\n\nWrote {config} (the experiment) and {names} (the words for the classes in prompts). "
         f"You can edit both.{note}\nNext:\n\n    snakemake --cores all --configfile {config}\n\n"
-        f"This trains a small generator on these images. It takes about {minutes(found):.0f} minutes on two cores "
+        f"This trains a small generator on these images. It takes about {minutes(detected):.0f} minutes on two cores "
         f"without a GPU. The report will be results/{name}/report.html."
     )
 
@@ -85,20 +85,20 @@ def fill_target(counts: pd.Series) -> int:
     return low
 
 
-def training_counts(found: Found) -> pd.Series:
+def training_counts(detected: DetectedDataset) -> pd.Series:
     """Usable training images per class, or per class and group."""
-    train = found.dataset.get("train_split", "train")
-    rows = found.rows[(found.rows["split"] == train) & found.rows["usable"]]
-    if not found.dataset.get("group_columns"):
+    train = detected.dataset.get("train_split", "train")
+    rows = detected.rows[(detected.rows["split"] == train) & detected.rows["usable"]]
+    if not detected.dataset.get("group_columns"):
         return rows.groupby("label_name").size()
     # Cells without an image are filled too.
     return rows.groupby(["label_name", "group"]).size().unstack(fill_value=0).stack()
 
 
-def minutes(found: Found) -> float:
+def minutes(detected: DetectedDataset) -> float:
     """A rough estimate of the run time on two cores without a GPU, from the start to the report."""
-    counts = training_counts(found)
-    area = (image_size(found.rows) / 32) ** 2
+    counts = training_counts(detected)
+    area = (image_size(detected.rows) / 32) ** 2
     synthetic = (fill_target(counts) - counts).clip(lower=0).sum()
     seconds = SECONDS["autoencoder"] * AUTOENCODER_STEPS + SECONDS["denoiser"] * DENOISER_STEPS
     seconds += SECONDS["image"] * synthetic + 3 * SECONDS["classifier"] * STAGE1_STEPS
@@ -116,19 +116,19 @@ def names_text(rows: pd.DataFrame, group_columns: list[str]) -> str:
     return buffer.getvalue()
 
 
-def describe(found: Found) -> str:
+def describe(detected: DetectedDataset) -> str:
     """The data set in some lines for the terminal."""
-    rows, usable = found.rows, found.rows[found.rows["usable"]]
+    rows, usable = detected.rows, detected.rows[detected.rows["usable"]]
     counts = usable.groupby(["label_name", "split"]).size().unstack(fill_value=0)
-    train = found.dataset.get("train_split", "train")
+    train = detected.dataset.get("train_split", "train")
     held_out = [split for split in counts.columns if split != train]
     counts = counts[[train, *held_out]].sort_values(train, ascending=False, kind="stable")
-    lines = [f"{found.dataset['path']}: {len(rows):,} images in {len(counts)} classes"]
-    lines += [f"  {note}" for note in found.notes]
+    lines = [f"{detected.dataset['path']}: {len(rows):,} images in {len(counts)} classes"]
+    lines += [f"  {note}" for note in detected.notes]
     lines += ["", *_counts_lines(counts), ""]
     lines.append(f"  largest class / smallest class: {counts[train].max() / counts[train].min():.3g}")
-    if found.dataset.get("group_columns"):
-        sizes = training_counts(found)
+    if detected.dataset.get("group_columns"):
+        sizes = training_counts(detected)
         lines.append(
             f"  {len(sizes)} cells (class and group) in {train!r}, with {sizes.min():,} to {sizes.max():,} images"
         )
@@ -142,14 +142,14 @@ def describe(found: Found) -> str:
     )
     if all(re.fullmatch(r"\d+", name) for name in counts.index):
         lines.append("  the class names are numbers: for a public model, write words into the names file")
-    modes = ", ".join(f"{count} {mode}" for mode, count in found.modes.most_common())
-    color = "grey (no image has colours)" if found.grey else "rgb"
-    sampled = f", in a sample of {LOOKED_AT}" if len(usable) > LOOKED_AT else ""
+    modes = ", ".join(f"{count} {mode}" for mode, count in detected.modes.most_common())
+    color = "grey (no image has colours)" if detected.grey else "rgb"
+    sampled = f", in a sample of {COLOR_SAMPLE}" if len(usable) > COLOR_SAMPLE else ""
     lines.append(f"  pixels: {color} ({modes}{sampled})")
-    if found.transparent:
-        lines.append(f"  {found.transparent} of them have transparent areas, which become white")
-    if found.animated:
-        lines.append(f"  {found.animated} of them have several frames; the first is used")
+    if detected.transparent:
+        lines.append(f"  {detected.transparent} of them have transparent areas, which become white")
+    if detected.animated:
+        lines.append(f"  {detected.animated} of them have several frames; the first is used")
     return "\n".join(lines + [f"  {line}" for line in _faults(rows, usable)])
 
 
@@ -203,9 +203,9 @@ def _yaml_value(value: object) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
-def config_text(name: str, found: Found, names: str) -> str:
+def config_text(name: str, detected: DetectedDataset, names: str) -> str:
     """The config as commented YAML. names: path of the file with the words for the classes."""
-    counts, size, color = training_counts(found), image_size(found.rows), "grey" if found.grey else "rgb"
+    counts, size, color = training_counts(detected), image_size(detected.rows), "grey" if detected.grey else "rgb"
     images = int(counts.sum())
     target, largest = fill_target(counts), int(counts.max())
     balance = "  strategy: largest"
@@ -215,14 +215,14 @@ def config_text(name: str, found: Found, names: str) -> str:
             f"  # With a GPU: `strategy: largest`, without a target.\n  strategy: fixed\n  target: {target}"
         )
     batch = max(2, min(64, 1 << images.bit_length() - 1))  # a power of two
-    groups = ", {group}" if found.dataset.get("group_columns") else ""
+    groups = ", {group}" if detected.dataset.get("group_columns") else ""
     results = f"results/{name}"
     return f"""\
-# {images:,} training images in {found.rows["label"].max() + 1} classes. config.yaml explains every key.
+# {images:,} training images in {detected.rows["label"].max() + 1} classes. config.yaml explains every key.
 #     snakemake --cores all --configfile {name}.yaml
 experiment: {_yaml_value(name)}
 dataset:
-{_yaml_block(found.dataset)}
+{_yaml_block(detected.dataset)}
   # Side of the square images for all networks. Both `size` below are the same. The run time grows with its square.
   image_size: {size}
   color: {color}

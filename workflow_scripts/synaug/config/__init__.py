@@ -5,7 +5,7 @@ Threads, GPUs and folders are not part of it; they are set on the command line a
 
 from synaug.config.balance import Balance
 from synaug.config.base import Block
-from synaug.config.dataset import Dataset, Painted
+from synaug.config.dataset import Dataset
 from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, load_config
 from synaug.config.generation import Adapter, Generation
@@ -23,6 +23,6 @@ from synaug.config.training import JTT, CutMix, Loss, Mixup, RandAugment, Recipe
 
 __all__ = [
     "JTT", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "Generator",
-    "Imbalance", "Loss", "Mixup", "Painted", "Prompts", "RandAugment", "Recipe", "SafetyClassifier", "Screening",
+    "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe", "SafetyClassifier", "Screening",
     "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel", "load_config",
 ]  # fmt: skip

@@ -1,10 +1,10 @@
 """Config block `dataset`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from synaug.config.base import Block, Seed
+from synaug.config.base import Block
 
 # Key -> the sources that it is for; keys that are not listed are for all of them.
 _SOURCES = {
@@ -17,14 +17,6 @@ _SOURCES = {
 # Their authors define a training and a test split only.
 _WITHOUT_VALIDATION = ("cifar10", "cifar100", "fashion_mnist", "utkface")
 _PLACEHOLDERS = ("label", "modifier", "group")  # of prompts; a group column is a placeholder too
-
-
-class Painted(Block):
-    """Grey images in colours that go with the class in training and not in the test: a spurious cue made to measure."""
-
-    strength: float = Field(ge=0, le=1, description="Share of a class's training images that have its own colour.")
-    colors: int = Field(2, ge=2, le=10, description="How many; of two the first half of the classes has the first.")
-    seed: Seed = Field(0, description="Which image has which colour.")
 
 
 class Dataset(Block):
@@ -109,9 +101,6 @@ class Dataset(Block):
     largest_class: int | None = Field(
         None, ge=1, description="With imbalance_factor: images of the largest class after the cut; null: all it has."
     )
-    painted: Painted | None = Field(
-        None, description="table, fashion_mnist: paint the grey images; `color` is then a group column. Null: no."
-    )
     cut_seed: int = Field(
         0, ge=0, lt=2**32, description="With imbalance_factor: random seed of the choice of images that remain."
     )
@@ -127,26 +116,35 @@ class Dataset(Block):
         return [self.train_split, *self.held_out]
 
     @property
+    def given_splits(self) -> list[str]:
+        """Names of the splits that the data set itself has, and `make_splits` does not make."""
+        return [split for split in self.splits if split not in self.make_splits]
+
+    @property
     def unsplit(self) -> bool:
         """Whether the data set has no splits of its own: the test split is taken from its images."""
         return self.test_split in self.make_splits
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_painted(cls, values: Any) -> Any:
+        """A key of version 0.1."""
+        if isinstance(values, dict) and values.get("painted"):
+            raise ValueError(
+                "painted was removed; make the coloured images with resources/fashion_mnist_colored/make.py, and read "
+                "them with source: table"
+            )
+        return values
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self):
         self._require_exactly_with("lists", "source: image_list", self.source == "image_list")
         self._require_exactly_with("name", "source: torchvision", self.source == "torchvision")
         for key, sources in _SOURCES.items():
-            painted = key == "group_columns" and self.painted
-            if getattr(self, key) and self.source not in sources and not painted:
+            if getattr(self, key) and self.source not in sources:
                 raise ValueError(f"{key} is for source: {', '.join(sources)}; leave it out")
         if self.validation_split and self.source in _WITHOUT_VALIDATION:
             raise ValueError(f"validation_split is not for source: {', '.join(_WITHOUT_VALIDATION)}; leave it out")
-        if self.make_splits and self.painted:
-            raise ValueError("make_splits and painted exclude each other: painting needs to know the training images")
-        if self.painted and (
-            self.source not in ("table", "fashion_mnist") or self.color != "rgb" or self.group_columns != ["color"]
-        ):
-            raise ValueError("painted needs source: table or fashion_mnist, color: rgb and group_columns: [color]")
         return self
 
     @model_validator(mode="after")

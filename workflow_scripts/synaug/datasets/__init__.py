@@ -1,9 +1,7 @@
-"""Real images: from a folder tree, a table, lists of files or a known data set to `real.parquet`."""
+"""Real images: from a folder, a table, lists of files or a known data set to the rows of the manifest `real`."""
 
-from synaug.datasets.conversion import FORMATS as PACKED
-from synaug.datasets.conversion import write_table
+from synaug.datasets.conversion import PACKED, write_table
 from synaug.datasets.index import fingerprint, index_dataset, input_files
-from synaug.datasets.published import FORMATS as PUBLISHED
-from synaug.datasets.published import as_table, convert
+from synaug.datasets.published import PUBLISHED, as_table, convert
 
 __all__ = ["PACKED", "PUBLISHED", "as_table", "convert", "fingerprint", "index_dataset", "input_files", "write_table"]

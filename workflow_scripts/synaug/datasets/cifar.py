@@ -8,8 +8,8 @@ import numpy as np
 
 from synaug.runtime.errors import UserError
 
-# Folder, files of a part, file of the class names, key of the labels, key of the class names.
-LAYOUTS = {
+# Data set -> folder, files of each part, file of the class names, key of the labels, key of the class names.
+_LAYOUTS = {
     "cifar10": (
         "cifar-10-batches-py",
         {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]},
@@ -25,7 +25,7 @@ LAYOUTS = {
         b"fine_label_names",
     ),
 }
-# All that the published pickles name. The first is numpy's function that makes an empty array, under its old name.
+# All names in the published pickles. The first is numpy's function that creates an empty array, under its old name.
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
@@ -34,7 +34,7 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes arrays, lists, dicts, numbers and bytes, and calls nothing else: a pickle may name any function."""
+    """Creates only arrays, lists, dicts, numbers and bytes: a pickle may name any function, which would be called."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
@@ -43,41 +43,41 @@ class _Unpickler(pickle.Unpickler):
 
 
 def files(root: Path, name: str) -> list[Path]:
-    """Where the files of data set `name` (cifar10, cifar100) are below `root`, there or not."""
-    folder, parts, meta, _, _ = LAYOUTS[name]
+    """Paths of the files of data set `name` (cifar10, cifar100) below `root`. They need not exist."""
+    folder, parts, meta, _, _ = _LAYOUTS[name]
     return [root / folder / file for file in [*parts["train"], *parts["test"], meta]]
 
 
 def read(root: Path, name: str, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Images (uint8, N x 32 x 32 x 3), labels (int64, N) and class names of `part` (train, test), in their order.
+    """Images (uint8, N x 32 x 32 x 3), labels (int64, N) and class names of `part` (train or test), as stored.
 
-    Raises UserError if a file is not what its name says.
+    Raises UserError if a file is missing or damaged.
     """
-    folder, parts, meta, labels_key, names_key = LAYOUTS[name]
-    names = [one.decode() for one in _load(root / folder / meta, names_key)[names_key]]
+    folder, parts, meta, labels_key, names_key = _LAYOUTS[name]
+    names = [class_name.decode() for class_name in _load(root / folder / meta, names_key)[names_key]]
     images, labels = [], []
     for file in parts[part]:
         path = root / folder / file
         batch = _load(path, b"data", labels_key)
-        data, numbers = batch[b"data"], batch[labels_key]
-        if not isinstance(numbers, list) or not all(one in range(len(names)) for one in numbers):
+        data, batch_labels = batch[b"data"], batch[labels_key]
+        if not isinstance(batch_labels, list) or not all(label in range(len(names)) for label in batch_labels):
             raise UserError(f"{path}: its labels are not all 0 to {len(names) - 1}; download it again")
-        if np.shape(data) != (len(numbers), 3072) or data.dtype != np.uint8:
-            raise UserError(f"{path}: its images are not {len(numbers)} rows of 3,072 bytes; download it again")
+        if np.shape(data) != (len(batch_labels), 3072) or data.dtype != np.uint8:
+            raise UserError(f"{path}: its images are not {len(batch_labels)} rows of 3,072 bytes; download it again")
         images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # stored channel by channel
-        labels += numbers
+        labels += batch_labels
     return np.concatenate(images), np.array(labels, np.int64), names
 
 
 def _load(path: Path, *keys: bytes) -> dict:
     try:
         with path.open("rb") as file:
-            # The files are of Python 2, whose strings these are.
+            # Python 2 wrote the files: its strings are bytes.
             content = _Unpickler(file, encoding="bytes").load()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # of a damaged pickle, nearly any
-        raise UserError(f"{path}: is no file of CIFAR ({error}); download it again") from None
+    except Exception as error:  # a damaged pickle can raise nearly any exception
+        raise UserError(f"{path}: is not a CIFAR file ({error}); download it again") from None
     missing = [str(key) for key in keys if not isinstance(content, dict) or key not in content]
     if missing:
         raise UserError(f"{path}: has no {', '.join(missing)}; download it again")

@@ -1,4 +1,4 @@
-"""Images packed into files that a manifest cannot point into (tars, Arrow, arrays): they are made into one table."""
+"""Images packed into files that a manifest cannot point into (tars, Arrow files, torchvision): copied to one table."""
 
 import os
 from collections.abc import Iterator
@@ -12,15 +12,16 @@ from synaug.datasets import huggingface, torchvision_set, webdataset
 from synaug.manifests.schemas import IMAGE
 from synaug.runtime.errors import UserError
 
-FORMATS = {"webdataset": webdataset, "huggingface": huggingface, "torchvision": torchvision_set}
-_BATCH = 1024  # images in memory
+# Source -> module with its functions `files` and `find`.
+PACKED = {"webdataset": webdataset, "huggingface": huggingface, "torchvision": torchvision_set}
+_BATCH = 1024  # images in memory at once
 
 
 def write_table(dataset: Dataset, path: str | os.PathLike) -> int:
-    """Write all images of the splits that are used to the table `path`; returns their number.
+    """Write all images of the splits that are used to the table `path`. Returns their number.
 
-    Columns: image (as it is encoded), label_name, split and the group columns. Raises UserError if there is none, or
-    for one that says no class.
+    Columns: image (the encoded image, unchanged), label_name, split and the group columns. Raises UserError if there is
+    no image, or if the source cannot be read.
     """
     count, writer = 0, None
     try:
@@ -35,18 +36,18 @@ def write_table(dataset: Dataset, path: str | os.PathLike) -> int:
         if writer:
             writer.close()
     if not count:
-        raise UserError(f"dataset.path: {dataset.path} holds no image; give a data set with some")
+        raise UserError(f"dataset.path: {dataset.path} holds no image; give a data set that has images")
     return count
 
 
 def _batches(dataset: Dataset) -> Iterator[pa.Table]:
-    found = FORMATS[dataset.source].find(dataset)
-    while some := list(islice(found, _BATCH)):
+    images = PACKED[dataset.source].find(dataset)
+    while batch := list(islice(images, _BATCH)):
         columns = {
-            "image": pa.array([{"bytes": row["data"], "path": None} for row in some], IMAGE),
-            "label_name": pa.array([row["label_name"] for row in some], pa.string()),
-            "split": pa.array([row["split"] for row in some], pa.string()),
+            "image": pa.array([{"bytes": row["data"], "path": None} for row in batch], IMAGE),
+            "label_name": pa.array([row["label_name"] for row in batch], pa.string()),
+            "split": pa.array([row["split"] for row in batch], pa.string()),
         }
         for number, name in enumerate(dataset.group_columns):
-            columns[name] = pa.array([row["attributes"][number] for row in some], pa.string())
+            columns[name] = pa.array([row["attributes"][number] for row in batch], pa.string())
         yield pa.table(columns)

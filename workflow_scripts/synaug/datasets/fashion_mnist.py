@@ -1,4 +1,4 @@
-"""Fashion-MNIST in its authors' files (idx: a header of sizes, then one byte per pixel or label), packed or not."""
+"""Fashion-MNIST in its authors' files (idx: a header of sizes, then one byte per pixel or label), gzipped or not."""
 
 import gzip
 import struct
@@ -14,21 +14,24 @@ CLASSES = [
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 ]
 _PREFIX = {"train": "train", "test": "t10k"}
-_KINDS = {"images": 3, "labels": 1}  # and the number of dimensions
+_DIMENSIONS = {"images": 3, "labels": 1}  # number of dimensions of the array in each kind of file
 
 
 def files(root: Path, name: str) -> list[Path]:
-    """Where the four files are: below `root` as torchvision lays them out, or in `root` itself; there or not."""
-    return [_place(root, part, kind) for part in _PREFIX for kind in _KINDS]
+    """Paths of the four files, in `root` or where torchvision puts them below `root`. They need not exist.
+
+    name: always fashion_mnist; the readers of all published data sets have the same arguments.
+    """
+    return [_path(root, part, content) for part in _PREFIX for content in _DIMENSIONS]
 
 
 def read(root: Path, name: str, part: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Images (uint8, N x 28 x 28 x 1), labels (int64, N) and class names of `part` (train, test), in their order.
+    """Images (uint8, N x 28 x 28 x 1), labels (int64, N) and class names of `part` (train or test), as stored.
 
-    Raises UserError if a file is not what its name says.
+    Raises UserError if a file is missing or damaged.
     """
-    images, labels = (_read_idx(_place(root, part, kind), dimensions) for kind, dimensions in _KINDS.items())
-    path = _place(root, part, "labels")
+    images, labels = (_read_idx(_path(root, part, content), number) for content, number in _DIMENSIONS.items())
+    path = _path(root, part, "labels")
     if len(images) != len(labels):
         raise UserError(f"{path}: has {len(labels)} labels for {len(images)} images; download it again")
     if labels.max(initial=0) >= len(CLASSES):
@@ -36,11 +39,12 @@ def read(root: Path, name: str, part: str) -> tuple[np.ndarray, np.ndarray, list
     return images[..., None], labels.astype(np.int64), CLASSES
 
 
-def _place(root: Path, part: str, kind: str) -> Path:
-    name = f"{_PREFIX[part]}-{kind}-idx{_KINDS[kind]}-ubyte"
-    raw = root / "FashionMNIST" / "raw"
-    places = [folder / file for folder in (raw, root) for file in (name, f"{name}.gz")]
-    return next((place for place in places if place.is_file()), places[0])
+def _path(root: Path, part: str, content: str) -> Path:
+    """The file of `content` (images, labels) of `part`: the first one that exists, or else the first possible one."""
+    name = f"{_PREFIX[part]}-{content}-idx{_DIMENSIONS[content]}-ubyte"
+    folders = (root / "FashionMNIST" / "raw", root)
+    paths = [folder / file for folder in folders for file in (name, f"{name}.gz")]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -53,5 +57,5 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     start = 4 + 4 * dimensions
     sizes = struct.unpack(f">{dimensions}I", content[4:start]) if len(content) >= start else ()
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + np.prod(sizes, dtype=np.int64):
-        raise UserError(f"{path}: is no whole idx file with {dimensions} dimensions; download it again")
+        raise UserError(f"{path}: is not a complete idx file with {dimensions} dimensions; download it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)

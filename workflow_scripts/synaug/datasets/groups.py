@@ -1,4 +1,4 @@
-"""What the sources whose images have groups (UTKFace, Waterbirds, CelebA) share."""
+"""Functions shared by the known data sets whose images have groups (UTKFace, Waterbirds, CelebA)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,12 +7,12 @@ from synaug.config import Dataset
 from synaug.datasets.table import is_inside
 from synaug.runtime.errors import UserError
 
-# The numbers of the splits of Waterbirds and CelebA.
+# Split numbers in the files of Waterbirds and CelebA.
 SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
 def image_row(split: str, label_name: str | None, attributes: list[str], path: Path, inside: Path) -> dict:
-    """The row of an image file; `data` is None if the file lies out of the folder `inside` (resolved)."""
+    """The dict of an image file (see `folder.find`). inside: the data set's folder, resolved."""
     return {
         "split": split,
         "label_name": label_name,
@@ -23,20 +23,20 @@ def image_row(split: str, label_name: str | None, attributes: list[str], path: P
     }
 
 
-def check_groups(dataset: Dataset, there: Iterable[str], label: str | None = None) -> None:
-    """Raise UserError unless `group_columns` are different ones of `there`, none of them the class (`label`)."""
-    there = list(there)
+def check_groups(dataset: Dataset, columns: Iterable[str], label: str | None = None) -> None:
+    """Raise UserError unless `group_columns` are distinct, among `columns`, and different from the class `label`."""
+    columns = list(columns)
     for number, name in enumerate(dataset.group_columns):
-        if name not in there:
-            raise UserError(f"dataset.group_columns: {name!r} should be one of {', '.join(there)}")
+        if name not in columns:
+            raise UserError(f"dataset.group_columns: {name!r} should be one of {', '.join(columns)}")
         if name == label:
             raise UserError(f"dataset.group_columns: {name!r} is already the class (dataset.label_column); remove it")
         if name in dataset.group_columns[:number]:
-            raise UserError(f"dataset.group_columns: {name!r} stands there twice; remove one")
+            raise UserError(f"dataset.group_columns: {name!r} is listed twice; remove one")
 
 
 def check_splits(dataset: Dataset) -> None:
-    """Raise UserError unless the splits of `dataset` are official splits."""
+    """Raise UserError unless every split of `dataset` is an official one."""
     for key in ("train_split", "test_split", "validation_split"):
         name = getattr(dataset, key)
         if name is not None and name not in SPLITS.values():

@@ -1,5 +1,6 @@
-"""Hugging Face data sets on disk: what `save_to_disk` of the library `datasets` writes (Arrow files), or folders of
-Parquet as the hub has them (<split>-00000-of-00003.parquet). Read without that library.
+"""Hugging Face data sets on disk, read without the library `datasets`.
+
+Either the Arrow files that its `save_to_disk` writes, or Parquet files as on the Hub (<split>-00000-of-00003.parquet).
 """
 
 import json
@@ -16,31 +17,30 @@ from synaug.runtime.errors import UserError
 def files(dataset: Dataset) -> list[Path]:
     """The files of the splits that are used. Raises UserError if there are none."""
     root = Path(dataset.path)
-    there = sorted(root.rglob("data-*.arrow")) or sorted(root.rglob("*.parquet")) if root.is_dir() else []
-    if not there:
+    present = sorted(root.rglob("data-*.arrow")) or sorted(root.rglob("*.parquet")) if root.is_dir() else []
+    if not present:
         raise UserError(
             f"dataset.path: {root} holds neither data-*.arrow nor *.parquet; give the folder that "
-            "`load_dataset(...).save_to_disk(folder)` wrote, or one of Parquet files of the hub"
+            "`load_dataset(...).save_to_disk(folder)` wrote, or a folder of Parquet files from the Hub"
         )
     if dataset.unsplit:
-        return there
-    given = [split for split in dataset.splits if split not in dataset.make_splits]
-    for split in given:
-        if not any(_split(file, dataset) == split for file in there):
-            names = ", ".join(sorted({_split(file, dataset) for file in there})[:8])
+        return present
+    for split in dataset.given_splits:
+        if not any(_split(file, dataset) == split for file in present):
+            names = ", ".join(sorted({_split(file, dataset) for file in present})[:8])
             raise UserError(
-                f"dataset.path: {root} has no split {split!r} (there: {names}); "
+                f"dataset.path: {root} has no split {split!r} (its splits: {names}); "
                 "set dataset.{train,test,validation}_split, or have splits made: dataset.make_splits"
             )
-    return [file for file in there if _split(file, dataset) in given]
+    return [file for file in present if _split(file, dataset) in dataset.given_splits]
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
     """Yield `split, label_name, attributes` and `data` (bytes) of every row. Numbers of classes become their names.
 
-    Raises UserError for a file that cannot be read, a column that is missing, and a row without class or group.
+    Raises UserError for an unreadable file, a missing column, and a row without class or group.
     """
-    said = [dataset.label_column, *dataset.group_columns]
+    label_and_groups = [dataset.label_column, *dataset.group_columns]
     wanted = [("image_column", dataset.image_column), ("label_column", dataset.label_column)]
     wanted += [("group_columns", name) for name in dataset.group_columns]
     for file in files(dataset):
@@ -49,14 +49,14 @@ def find(dataset: Dataset) -> Iterator[dict]:
             for batch, names in _batches(file):
                 for key, name in wanted:
                     if name not in batch.schema.names:
-                        there = ", ".join(batch.schema.names)
-                        raise UserError(f"{file}: has no column {name!r} (there: {there}); set dataset.{key}")
+                        present = ", ".join(batch.schema.names)
+                        raise UserError(f"{file}: has no column {name!r} (its columns: {present}); set dataset.{key}")
                 images = batch.column(dataset.image_column)
                 if pa.types.is_struct(images.type):
                     images = images.field("bytes")
-                columns = [_names(batch.column(name).to_pylist(), names.get(name)) for name in said]
+                columns = [_names(batch.column(name).to_pylist(), names.get(name)) for name in label_and_groups]
                 for data, *values in zip(images.to_pylist(), *columns, strict=True):
-                    for name, value in zip(said, values, strict=True):
+                    for name, value in zip(label_and_groups, values, strict=True):
                         if value is None or not value.strip():
                             raise UserError(f"{file}: row {row} has no {name}; fill it in or remove the row")
                     yield {"split": split, "label_name": values[0], "attributes": values[1:], "data": data or b""}
@@ -66,12 +66,14 @@ def find(dataset: Dataset) -> Iterator[dict]:
 
 
 def _split(file: Path, dataset: Dataset) -> str:
-    """<split>/data-00000-of-00001.arrow; train-00000-of-00001.parquet, or any in a folder of that name."""
-    inner = file.relative_to(dataset.path).parts
+    """The split in the path: <split>/data-00000-of-00001.arrow, <split>-00000-of-00001.parquet, <split>/*.parquet."""
+    parts = file.relative_to(dataset.path).parts
     if file.suffix == ".arrow":
-        return inner[0] if len(inner) > 1 else "train"
+        return parts[0] if len(parts) > 1 else "train"
     stem = file.stem.split("-")[0]
-    return stem if stem in dataset.splits or len(inner) == 1 else inner[-2] if inner[-2] != "data" else stem
+    if stem in dataset.splits or len(parts) == 1 or parts[-2] == "data":
+        return stem
+    return parts[-2]
 
 
 def schema(file: Path) -> pa.Schema:
@@ -85,7 +87,7 @@ def schema(file: Path) -> pa.Schema:
 
 
 def _batches(file: Path) -> Iterator[tuple[pa.RecordBatch, dict[str, list[str]]]]:
-    """Some rows at a time, and the class names of the columns that hold their numbers."""
+    """Yield the file in batches, each with the class names of the columns that hold numbers of classes."""
     if file.suffix == ".arrow":
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
             names = _class_names(stream.schema)
@@ -99,14 +101,21 @@ def _batches(file: Path) -> Iterator[tuple[pa.RecordBatch, dict[str, list[str]]]
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Column -> names of its classes, as `datasets` notes them in the schema."""
-    noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = noted.get("info", {}).get("features", {})
-    return {name: one["names"] for name, one in features.items() if isinstance(one, dict) and one.get("names")}
+    """Column -> names of its classes, which `datasets` stores in the metadata of the schema."""
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = metadata.get("info", {}).get("features", {})
+    return {
+        column: feature["names"]
+        for column, feature in features.items()
+        if isinstance(feature, dict) and feature.get("names")
+    }
 
 
 def _names(values: list, names: list[str] | None) -> list[str | None]:
-    """Texts; -1 is how `datasets` writes a class that is not known."""
+    """`values` as text, None for a missing one. names: of the classes, if the values are numbers of classes.
+
+    `datasets` writes -1 for an unknown class.
+    """
     if names is None:
         return [None if value is None or value != value else str(value) for value in values]
     return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]

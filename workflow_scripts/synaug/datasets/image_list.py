@@ -1,4 +1,4 @@
-"""Images named by text files, one per split, with lines `<path below dataset.path> <number of the class>`.
+"""Images listed in text files, one per split, with lines `<path below dataset.path> <number of the class>`.
 
 ImageNet-LT (Liu et al. 2019) is published in this form.
 """
@@ -11,14 +11,14 @@ from synaug.config import Dataset
 from synaug.datasets.table import is_inside
 from synaug.runtime.errors import UserError
 
-# The folder of an ImageNet class.
+# The name of an ImageNet class's folder.
 _WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
-    """Yield `split, label_name, path, row` (null) and `data` (the path of the file) of every line.
+    """Yield a dict per line, as `folder.find` does.
 
-    Raises UserError for a missing folder or file, a line that is not as it should be, and a class without a name.
+    Raises UserError for a missing folder or file, a malformed line, and a class without a name.
     """
     root = Path(dataset.path)
     inside = root.resolve()
@@ -43,10 +43,10 @@ def find(dataset: Dataset) -> Iterator[dict]:
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """The lists and what goes with them. Raises UserError if one of them, or the folder of the images, is missing."""
+    """All text files of the data set. Raises UserError if one of them, or the folder of the images, is missing."""
     if not Path(dataset.path).is_dir():
         raise UserError(
-            f"dataset.path: {dataset.path} is not a folder; give the one that the paths of lists start from"
+            f"dataset.path: {dataset.path} is not a folder; give the folder that the paths in the lists start from"
         )
     named = {f"lists.{split}": file for split, file in dataset.lists.items()}
     named |= {"class_names": dataset.class_names, "classes": dataset.classes}
@@ -70,7 +70,7 @@ def _read_list(file: Path) -> list[tuple[str, int]]:
 
 
 def _wordnet_ids(lines: dict[str, list[tuple[str, int]]], dataset: Dataset) -> dict[int, str]:
-    """The WordNet id in the paths of every class number; empty text if there is none. Raises UserError for two."""
+    """Class number -> WordNet id in the paths of its images, or an empty text. Raises UserError for two ids."""
     ids: dict[int, str] = {}
     for split, rows in lines.items():
         for name, label in rows:
@@ -85,17 +85,17 @@ def _wordnet_ids(lines: dict[str, list[tuple[str, int]]], dataset: Dataset) -> d
 
 
 def _read_names(file: Path, ids: dict[int, str]) -> dict[int, str]:
-    """Name by class number: of lines `<WordNet id> <name>`, or, if none starts so, line i of class i (from 0)."""
+    """Class number -> name. The lines are `<WordNet id> <name>`, or else line i is the name of class i (from 0)."""
     lines = _lines(file)
     first, _, _ = lines[0][1].partition(" ") if lines else ("", "", "")
     if _WORDNET_ID.fullmatch(first):
         by_id = {}
         for number, line in lines:
-            one, _, name = line.partition(" ")
-            if not _WORDNET_ID.fullmatch(one) or not name.strip():
+            wordnet_id, _, name = line.partition(" ")
+            if not _WORDNET_ID.fullmatch(wordnet_id) or not name.strip():
                 raise UserError(f"{file}: line {number}: {line[:80]!r} should be `<WordNet id> <name>`, as line 1 is")
-            by_id[one] = name.strip()
-        names = {label: by_id[one] for label, one in ids.items() if one in by_id}
+            by_id[wordnet_id] = name.strip()
+        names = {label: by_id[wordnet_id] for label, wordnet_id in ids.items() if wordnet_id in by_id}
     else:
         names = {number - 1: line for number, line in lines}
     seen: dict[str, int] = {}
@@ -106,8 +106,8 @@ def _read_names(file: Path, ids: dict[int, str]) -> dict[int, str]:
 
 
 def _read_classes(file: Path, ids: dict[int, str]) -> set[int]:
-    """The class numbers that the lines name, by number or by WordNet id."""
-    numbers = {text: label for label, one in ids.items() for text in (str(label), one) if text}
+    """The class numbers in `file`, whose lines are numbers or WordNet ids."""
+    numbers = {text: label for label, wordnet_id in ids.items() for text in (str(label), wordnet_id) if text}
     wanted = set()
     for number, line in _lines(file):
         if line not in numbers:

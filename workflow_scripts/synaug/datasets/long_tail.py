@@ -14,10 +14,11 @@ def exponential_counts(largest: int, factor: float, classes: int) -> list[int]:
 
 
 def draw_as_ldam_drw(labels: np.ndarray, counts: list[int], seed: int) -> np.ndarray:
-    """Positions (int64) of the cut of `labels` (int, N) that the code of LDAM-DRW makes, in its order.
+    """Positions (int64) of the cut of `labels` (int, N) that the code of LDAM-DRW makes, in the same order.
 
-    Cao et al. (2019), imbalance_cifar.py: class by class in ascending order, the ascending positions are shuffled and
-    the first counts[c] are kept; one stream of numpy's legacy generator, whose numbers never change, for all classes.
+    Cao et al. (2019), imbalance_cifar.py: for each class in ascending order, the ascending positions are shuffled and
+    the first counts[c] are kept. All classes draw from one stream of numpy's legacy generator, whose numbers never
+    change.
     """
     rng = np.random.RandomState(seed)
     kept = []
@@ -29,9 +30,9 @@ def draw_as_ldam_drw(labels: np.ndarray, counts: list[int], seed: int) -> np.nda
 
 
 def draw(labels: np.ndarray, counts: list[int], seed: int) -> np.ndarray:
-    """Positions of a random cut of `labels` (int, N) with counts[c] images of class c, class by class, each sorted.
+    """Positions of a random cut of `labels` (int, N) with counts[c] images of class c; sorted within each class.
 
-    Raises ValueError if a class has fewer images than are asked for.
+    Raises ValueError if class c has fewer than counts[c] images.
     """
     rng = np.random.default_rng(seed)
     return np.concatenate(
@@ -40,11 +41,11 @@ def draw(labels: np.ndarray, counts: list[int], seed: int) -> np.ndarray:
 
 
 def cut_rows(rows: list[dict], factor: float, largest: int | None, seed: int) -> list[dict]:
-    """The training images `rows` (label_name, sha256, usable) that a cut keeps, in their order; unusable ones stay.
+    """The training images `rows` (label_name, sha256, usable) that a cut keeps, in their order, and all unusable ones.
 
-    The classes by size: the largest keeps `largest` images (None: all), the smallest `factor` times fewer. Which ones
-    goes by the images' contents and `seed`, and not by their names or order.
-    Raises UserError if a class has too few images, or would have none.
+    The largest class keeps `largest` images (None: all), the smallest `factor` times fewer, and those between by their
+    rank. The contents of the images and `seed` decide which images are kept; their names and order do not.
+    Raises UserError if a class has too few images, or would keep none.
     """
     by_class: dict[str, list[dict]] = {}
     for row in rows:
@@ -55,11 +56,11 @@ def cut_rows(rows: list[dict], factor: float, largest: int | None, seed: int) ->
     rng = np.random.default_rng(seed)
     kept = set()
     for name, count in zip(order, counts, strict=True):
-        own = sorted(by_class[name], key=lambda row: row["sha256"])
-        if not 0 < count <= len(own):
+        members = sorted(by_class[name], key=lambda row: row["sha256"])
+        if not 0 < count <= len(members):
             raise UserError(
                 f"dataset.imbalance_factor: {factor:g}, largest class {counts[0]}: class {name!r} should keep {count} "
-                f"of its {len(own)} images; change imbalance_factor or largest_class"
+                f"of its {len(members)} images; change imbalance_factor or largest_class"
             )
-        kept |= {id(own[i]) for i in rng.choice(len(own), count, replace=False)}
+        kept |= {id(members[i]) for i in rng.choice(len(members), count, replace=False)}
     return [row for row in rows if not row["usable"] or id(row) in kept]

@@ -1,10 +1,9 @@
-"""Known data sets in their authors' files: CIFAR-10, CIFAR-100, Fashion-MNIST; whole, or cut to a long tail.
+"""Data sets in the files that their authors publish: CIFAR-10, CIFAR-100, Fashion-MNIST; whole, or cut to a long tail.
 
-They are made into one table of PNG images, since a row of a manifest can point at a row of a table but not into a
-pickle. From then on they are like any other table.
+They are converted to one table of PNG images, because a row of a manifest can point to a row of a table, but not into a
+pickle. The table is then read like any other.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,36 +16,37 @@ from synaug.images.codec import encode_image
 from synaug.manifests.schemas import IMAGE
 from synaug.runtime.errors import UserError
 
-FORMATS = {"cifar10": cifar, "cifar100": cifar, "fashion_mnist": fashion_mnist}
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
+# Source -> module with its functions `files` and `read`; class of torchvision that downloads it.
+PUBLISHED = {"cifar10": cifar, "cifar100": cifar, "fashion_mnist": fashion_mnist}
+_TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "fashion_mnist": "FashionMNIST"}
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """The authors' files; none if the job may download them, since it finds them there or gets them, all the same.
+    """The authors' files. An empty list if the job may download them: a download must not look like a changed input.
 
-    Raises UserError if one is missing.
+    Raises UserError if a file is missing and may not be downloaded.
     """
-    found = FORMATS[dataset.source].files(Path(dataset.path), dataset.source)
-    missing = [file for file in found if not file.is_file()]
+    needed = PUBLISHED[dataset.source].files(Path(dataset.path), dataset.source)
+    missing = [file for file in needed if not file.is_file()]
     if missing and not dataset.download:
         raise UserError(
             f"dataset.path: {dataset.path} holds no {missing[0].relative_to(dataset.path)}; put the files of "
             f"{dataset.source} there, or set dataset.download: true where there is a network"
         )
-    return [] if dataset.download else found
+    return [] if dataset.download else needed
 
 
-def as_table(dataset: Dataset, images: str, group_columns: Sequence[str] = ()) -> Dataset:
-    """What `dataset` is once it has been converted to the table at `images`, with `group_columns`."""
-    names = {"image_size", "color", "train_split", "test_split", "validation_split", "make_splits", "max_megapixels"}
-    shared = dataset.model_dump(include=names)
-    return Dataset(source="table", path=images, label_column="label_name", group_columns=list(group_columns), **shared)
+def as_table(dataset: Dataset, images: str) -> Dataset:
+    """The config block of `dataset` after its conversion to the table at `images`."""
+    same = {"image_size", "color", "train_split", "test_split", "validation_split", "make_splits", "max_megapixels"}
+    settings = dataset.model_dump(include={*same, "group_columns"})
+    return Dataset(source="table", path=images, label_column="label_name", **settings)
 
 
 def convert(dataset: Dataset) -> pa.Table:
     """All test images, and the training images that the cut keeps: image, label_name, split, source_index.
 
-    `source_index` is the position in the authors' order. Downloads what is missing if the config allows it.
+    `source_index` is the position in the authors' order. Downloads missing files if the config allows it.
     Raises UserError if files are missing or damaged, or if a class has too few images for the cut.
     """
     root = Path(dataset.path)
@@ -54,7 +54,7 @@ def convert(dataset: Dataset) -> pa.Table:
         _download(dataset, root)
     tables = []
     for part, split in (("train", dataset.train_split), ("test", dataset.test_split)):
-        images, labels, names = FORMATS[dataset.source].read(root, dataset.source, part)
+        images, labels, names = PUBLISHED[dataset.source].read(root, dataset.source, part)
         kept = cut(labels, dataset) if part == "train" else np.arange(len(labels))
         encoded = [{"bytes": encode_image(images[i]), "path": f"{part}-{i:05}.png"} for i in kept]
         columns = {
@@ -70,31 +70,31 @@ def convert(dataset: Dataset) -> pa.Table:
 def cut(labels: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Positions (int64) of the training images, class by class, that `imbalance_factor` keeps of `labels` (int, N).
 
-    Raises UserError if a class has too few images, or would have none.
+    Raises UserError if a class has too few images, or would keep none.
     """
     if dataset.imbalance_factor is None:
         return np.arange(len(labels))
-    there = np.unique(labels, return_counts=True)[1]
-    largest = dataset.largest_class or int(there.max())
-    counts = exponential_counts(largest, dataset.imbalance_factor, len(there))
-    for label, (wanted, count) in enumerate(zip(counts, there, strict=True)):
-        if wanted > count:
-            raise UserError(f"dataset.largest_class: {largest}: class {label} of {dataset.source} has {count} images")
+    sizes = np.unique(labels, return_counts=True)[1]
+    largest = dataset.largest_class or int(sizes.max())
+    counts = exponential_counts(largest, dataset.imbalance_factor, len(sizes))
+    for label, (wanted, size) in enumerate(zip(counts, sizes, strict=True)):
+        if wanted > size:
+            raise UserError(f"dataset.largest_class: {largest}: class {label} of {dataset.source} has {size} images")
         if wanted == 0:
             raise UserError(
                 f"dataset.imbalance_factor: {dataset.imbalance_factor:g} leaves class {label} of {dataset.source} "
-                f"with no image; the largest class has {largest}, so it may be {largest} at most"
+                f"with no image; the largest class has {largest}, so the factor may be {largest} at most"
             )
     return draw_as_ldam_drw(labels, counts, dataset.cut_seed)
 
 
 def _download(dataset: Dataset, root: Path) -> None:
-    if all(file.is_file() for file in FORMATS[dataset.source].files(root, dataset.source)):
+    if all(file.is_file() for file in PUBLISHED[dataset.source].files(root, dataset.source)):
         return
-    from torchvision import datasets  # only here: all else does without torch
+    from torchvision import datasets  # here, because it imports torch, which no other source needs
 
     try:
-        getattr(datasets, TORCHVISION[dataset.source])(str(root), download=True)
+        getattr(datasets, _TORCHVISION[dataset.source])(str(root), download=True)
     except (OSError, RuntimeError) as error:  # no network, a full disk, a wrong checksum
         raise UserError(
             f"dataset.download: {dataset.source} could not be downloaded to {root} ({error}); put its files there"

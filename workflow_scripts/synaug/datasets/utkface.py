@@ -1,7 +1,7 @@
-"""UTKFace (Zhang et al. 2017): one folder of faces, whose names say age, gender and race.
+"""UTKFace (Zhang et al. 2017): one folder of faces, whose file names hold age, gender and race.
 
-A name is `<age>_<gender>_<race>_<date and time>.jpg`, with `.chip.jpg` behind it where the face is cut out. There is no
-official split: a fifth of the images, chosen by a hash of their names, are for the test.
+A name is `<age>_<gender>_<race>_<date and time>.jpg`, followed by `.chip.jpg` if the face is cropped. There is no
+official split: a fifth of the images, chosen by a hash of their names, are test images.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from synaug.runtime.errors import UserError
 
 GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "Others")
-# First year of each age group, its name, and how a prompt may say it ("a headshot of a person in their twenties").
+# First year of each age group, its name, and its words in a prompt ("a headshot of a person in their twenties").
 AGES = (
     (0, "baby", "who is a baby"),
     (3, "child", "who is a child"),
@@ -29,40 +29,40 @@ AGES = (
 AGE_PHRASES = {name: phrase for _, name, phrase in AGES}
 COLUMNS = ("age", "gender", "race")
 TEST_SHARE = 0.2
-UNNAMED = "the file name says no age, gender and race"
+UNNAMED = "the file name does not hold age, gender and race"
 
-# Three published names lack the race (39_1_20170116174525125.jpg.chip.jpg); others have a blank or no dot before `jpg`.
+# Three published names lack a value (39_1_20170116174525125.jpg.chip.jpg); others have a blank or no dot before `jpg`.
 _NAME = re.compile(r"(\d{1,3})_([01])_([0-4])_(\d+)\D.*", re.ASCII)
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
-    """Yield `split, label_name, path, row` (null), `data` and `attributes` (values of `group_columns`) of every file.
+    """Yield a dict per file, as `folder.find` does, with the values of `group_columns` as `attributes`.
 
-    A file whose name does not say what it should has, beside the split that is trained on, `label_name` None, no
-    attributes, and a `reason`. Raises UserError for a missing folder and for columns that UTKFace does not have.
+    A file whose name lacks a value is listed in the training split with `label_name` None, no attributes, and a
+    `reason`. Raises UserError for a missing folder and for columns that UTKFace does not have.
     """
     root = _folder(dataset)
     inside = root.resolve()
     for path in sorted(_images(root)):
         if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
             raise UserError(f"{str(path)!a}: the file name is not UTF-8; rename it")
-        found = describe(path.name)
-        if found is None:
+        values = describe(path.name)
+        if values is None:
             yield image_row(dataset.train_split, None, [], path, inside) | {"reason": UNNAMED}
         else:
             split = dataset.test_split if is_test(path.name) else dataset.train_split
-            groups = [found[name] for name in dataset.group_columns]
-            yield image_row(split, found[dataset.label_column], groups, path, inside)
+            groups = [values[name] for name in dataset.group_columns]
+            yield image_row(split, values[dataset.label_column], groups, path, inside)
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """None to be declared one by one, as for a folder. Raises UserError as `find` does."""
+    """An empty list, since there are too many files (see `folder.listing`). Raises UserError as `find` does."""
     _folder(dataset)
     return []
 
 
 def describe(name: str) -> dict[str, str] | None:
-    """The age group, gender and race that a file name says, or None."""
+    """Age group, gender and race in a file name, or None if it lacks one of them."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -71,14 +71,14 @@ def describe(name: str) -> dict[str, str] | None:
 
 
 def age_group(age: int) -> str:
-    """The name of the age group of `age` (whole years, 0 or more)."""
+    """The name of the age group of `age` (years, 0 or more)."""
     return next(name for first, name, _ in reversed(AGES) if age >= first)
 
 
 def is_test(name: str) -> bool:
-    """Whether the image of this name is for the test: by a hash of the name alone.
+    """Whether the image is a test image, by a hash of its name.
 
-    The ends `.jpg` and `.jpg.chip.jpg` do not count, so that a whole photo goes where the face cut out of it goes.
+    The endings `.jpg` and `.jpg.chip.jpg` do not count, so a photo and the face cropped from it are in the same split.
     """
     match = _NAME.fullmatch(name)
     key = "_".join(match.groups()) if match else name
@@ -86,7 +86,7 @@ def is_test(name: str) -> bool:
 
 
 def _folder(dataset: Dataset) -> Path:
-    """The folder of the images. Raises UserError if it is missing or empty, or if a column is not one of UTKFace."""
+    """The folder of the images. Raises UserError if it is missing or empty, or if UTKFace lacks one of the columns."""
     if dataset.label_column not in COLUMNS:
         raise UserError(f"dataset.label_column: {dataset.label_column!r} should be one of {', '.join(COLUMNS)}")
     check_groups(dataset, COLUMNS, dataset.label_column)
@@ -100,5 +100,5 @@ def _folder(dataset: Dataset) -> Path:
 
 
 def _images(root: Path) -> Iterator[Path]:
-    """All files in the folder, but for hidden ones; not those below it, where copies often lie."""
+    """All files of the folder that are not hidden. Folders below it are skipped: they often hold copies."""
     return (path for path in root.iterdir() if not path.name.startswith(".") and not path.is_dir())

@@ -1,4 +1,4 @@
-"""Waterbirds (Sagawa et al. 2020): birds pasted on places, in the layout of `waterbird_complete95_forest2water2`.
+"""Waterbirds (Sagawa et al. 2020): birds pasted on backgrounds, in the layout of `waterbird_complete95_forest2water2`.
 
 `metadata.csv` lists the images, relative to its folder. Class: landbird or waterbird. Group column `background`: land
 or water. The splits are the official ones: train, val, test.
@@ -20,22 +20,22 @@ _CODES = {"y": CLASSES, "split": SPLITS, "place": BACKGROUNDS}
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
-    """Yield `split, label_name, path, row` (null), `data` and `attributes` (the background, if asked for) of every row.
+    """Yield a dict per row of the table, as `folder.find` does; `attributes` is the background if it is a group column.
 
-    Raises UserError for a missing table or column, an unknown group or split, and a row that is not as it should be.
+    Raises UserError for a missing table or column, an unknown group or split, and a malformed row.
     """
     (file,) = files(dataset)
     root = file.parent
     inside = root.resolve()
     for number, row in _rows(file):
-        said = {}
+        decoded = {}
         for column, names in _CODES.items():
-            value = (row[column] or "").strip()
-            if value not in names:
-                raise UserError(f"{file}: line {number}: {column} is {value!r}, should be {' or '.join(names)}")
-            said[column] = names[value]
-        groups = [said["place"] for _ in dataset.group_columns]
-        yield image_row(said["split"], said["y"], groups, root / (row["img_filename"] or ""), inside)
+            code = (row[column] or "").strip()
+            if code not in names:
+                raise UserError(f"{file}: line {number}: {column} is {code!r}, should be {' or '.join(names)}")
+            decoded[column] = names[code]
+        groups = [decoded["place"] for _ in dataset.group_columns]
+        yield image_row(decoded["split"], decoded["y"], groups, root / (row["img_filename"] or ""), inside)
 
 
 def files(dataset: Dataset) -> list[Path]:
@@ -51,14 +51,14 @@ def files(dataset: Dataset) -> list[Path]:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict]]:
-    """(number of the line, {column: text}) of every row after the header."""
+    """(line number, {column: text}) of every row after the header."""
     reader = csv.DictReader(read_lines(file))
     try:
-        there = reader.fieldnames or []
+        columns = reader.fieldnames or []
         for name in ("img_filename", *_CODES):
-            if name not in there:
-                said = ", ".join(there) or "none"
-                raise UserError(f"{file}: has no column {name!r} (there: {said}); use the published file")
+            if name not in columns:
+                present = ", ".join(columns) or "none"
+                raise UserError(f"{file}: has no column {name!r} (its columns: {present}); use the published file")
         for row in reader:
             yield reader.line_num, row
     except csv.Error as error:

@@ -1,6 +1,6 @@
-"""WebDataset: tars of <key>.jpg (or .png, ...) and <key>.cls or <key>.json, read one after the other.
+"""WebDataset: tars of samples, each <key>.jpg (or .png, ...) with <key>.cls or <key>.json, read in sequence.
 
-The split of a tar is the one that its name, or that of a folder it lies in, begins with: train-000003.tar.
+The name of a tar, or of a folder that it lies in, begins with its split: train-000003.tar.
 """
 
 import json
@@ -16,27 +16,26 @@ IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """The tars that are used. Raises UserError if there are none, or none of one of the splits."""
+    """The tars that are used. Raises UserError if there are none, or if a split has none."""
     root = Path(dataset.path)
-    there = [root] if root.is_file() else sorted(root.rglob("*.tar"))
-    if not there or not root.exists():
-        raise UserError(f"dataset.path: {root} holds no *.tar; give a tar, or the folder that holds them")
+    tars = [root] if root.is_file() else sorted(root.rglob("*.tar"))
+    if not tars:
+        raise UserError(f"dataset.path: {root} holds no *.tar; give a tar, or a folder of tars")
     if dataset.unsplit:
-        return there
-    given = [split for split in dataset.splits if split not in dataset.make_splits]
-    for split in given:
-        if not any(_split(file, dataset) == split for file in there):
+        return tars
+    for split in dataset.given_splits:
+        if not any(_split(file, dataset) == split for file in tars):
             raise UserError(
-                f"dataset.path: {root} holds no tar whose name begins with {split!r} (there: {there[0].name}, ...); "
+                f"dataset.path: {root} holds no tar whose name begins with {split!r} (but {tars[0].name}, ...); "
                 "set dataset.{train,test,validation}_split, or have splits made: dataset.make_splits"
             )
-    return [file for file in there if _split(file, dataset) in given]
+    return [file for file in tars if _split(file, dataset) in dataset.given_splits]
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
     """Yield `split, label_name, attributes` and `data` (bytes) of every sample.
 
-    Raises UserError for a tar that cannot be read, and a sample without image, class or group.
+    Raises UserError for an unreadable tar, and for a sample without image, class or group.
     """
     for file in files(dataset):
         try:
@@ -52,44 +51,44 @@ def find(dataset: Dataset) -> Iterator[dict]:
 def _split(file: Path, dataset: Dataset) -> str | None:
     if dataset.unsplit:
         return dataset.train_split
-    inner = file.relative_to(dataset.path).parts if Path(dataset.path).is_dir() else [file.name]
-    # `val` must not take what begins with `validation`, if there is a split of that name.
+    parts = file.relative_to(dataset.path).parts if Path(dataset.path).is_dir() else [file.name]
+    # Longest first: validation-0.tar is not of the split `val` if there is a split `validation`.
     splits = sorted(dataset.splits, key=len, reverse=True)
-    return next((split for name in reversed(inner) for split in splits if name.startswith(split)), None)
+    return next((split for name in reversed(parts) for split in splits if name.startswith(split)), None)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Files only, hidden ones apart; links are passed over, since what they point at has its own key."""
+    """The files that are not hidden. Links are skipped, since the file that they point to is listed itself."""
     return (member for member in tar if member.isfile() and not PurePosixPath(member.name).name.startswith("."))
 
 
 def _key(name: str) -> tuple[str, str]:
-    """`folder/0001.seg.png` is the part `seg.png` of the sample `folder/0001`: the name is cut at its first dot."""
+    """Sample and part, cut at the first dot: `a/0001.seg.png` is the part `seg.png` of the sample `a/0001`."""
     path = PurePosixPath(name)
     stem, _, part = path.name.partition(".")
     return str(path.with_name(stem)), part.lower()
 
 
 def _read(where: str, sample: dict[str, bytes], dataset: Dataset) -> dict:
-    """Class, groups and image of the parts of one sample."""
+    """Class, groups and image of one sample. where: its tar and key. sample: part -> content."""
     image = next((sample[part] for part in IMAGES if part in sample), None)
     if image is None:
-        raise UserError(f"{where}: has no image (there: {', '.join(sample)}); make the tar again, with <key>.jpg")
-    said = {}
+        raise UserError(f"{where}: has no image (its parts: {', '.join(sample)}); make the tar again, with <key>.jpg")
+    values = {}
     if "json" in sample:
         try:
-            said = json.loads(sample["json"], parse_float=str, parse_int=str, parse_constant=lambda _: None)
+            values = json.loads(sample["json"], parse_float=str, parse_int=str, parse_constant=lambda _: None)
         except ValueError as error:
-            raise UserError(f"{where}.json: is no JSON ({error})") from None
-        if not isinstance(said, dict):
+            raise UserError(f"{where}.json: is not JSON ({error})") from None
+        if not isinstance(values, dict):
             raise UserError(f'{where}.json: should be an object, as {{"{dataset.label_column}": "cat"}}')
     if "cls" in sample:
-        said = {dataset.label_column: sample["cls"].decode(errors="replace").strip()} | said
+        values = {dataset.label_column: sample["cls"].decode(errors="replace").strip()} | values
     for name in (dataset.label_column, *dataset.group_columns):
-        if str(said.get(name) or "").strip() == "" or isinstance(said[name], dict | list):
-            there = ", ".join([*sample, *(f"json: {key}" for key in said)])
+        if str(values.get(name) or "").strip() == "" or isinstance(values[name], dict | list):
+            present = ", ".join([*sample, *(f"json: {key}" for key in values)])
             raise UserError(
-                f"{where}: has no {name} (there: {there}); set dataset.label_column, group_columns, or add it"
+                f"{where}: has no {name} (its parts: {present}); set dataset.label_column, group_columns, or add it"
             )
-    label, *groups = (str(said[name]) for name in (dataset.label_column, *dataset.group_columns))
+    label, *groups = (str(values[name]) for name in (dataset.label_column, *dataset.group_columns))
     return {"label_name": label, "attributes": groups, "data": image}

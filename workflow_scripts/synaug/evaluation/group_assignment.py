@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.evaluation.groups import score_groups
+from synaug.manifests import class_names
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def assign_groups(
     images: test images, columns image_id and label. real, imbalance: manifests of these names.
     """
     test = real.set_index("image_id").loc[images["image_id"]]
-    class_names = real[real["label"] >= 0].drop_duplicates("label").sort_values("label")["label_name"].tolist()
+    classes = class_names(real)
     cells = imbalance[imbalance["kind"] == "cell"]
     training = cells.pivot(index="group", columns="label", values="count").sort_index()
     crossing = " x ".join(group_columns)
@@ -61,7 +62,7 @@ def assign_groups(
         is_crossing = attribute == crossing
         group_names = training.index.tolist() if is_crossing else sorted(set(names))
         group = pd.Categorical(names, group_names).codes.astype(int)
-        cell = group * len(class_names) + images["label"].to_numpy(int)
+        cell = group * len(classes) + images["label"].to_numpy(int)
         sizes = training.to_numpy() if is_crossing else None
-        assignments.append(GroupAssignment(attribute, class_names, group_names, group, cell, sizes, is_crossing))
+        assignments.append(GroupAssignment(attribute, classes, group_names, group, cell, sizes, is_crossing))
     return assignments

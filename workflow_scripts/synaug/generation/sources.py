@@ -7,7 +7,7 @@ import numpy as np
 
 from synaug.images.codec import decode_image
 from synaug.images.store import read_encoded
-from synaug.manifests.located import read_located
+from synaug.manifests import read_with_local_paths
 from synaug.runtime.errors import UserError
 
 
@@ -18,7 +18,9 @@ class RealImages(Mapping):
         """Read the images `image_ids` of the manifest `real`. Raises UserError if one is missing."""
         self.size = size
         wanted = set(image_ids)
-        rows = read_located("real", real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", wanted)])
+        rows = read_with_local_paths(
+            "real", real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", wanted)]
+        )
         rows = rows.drop_duplicates("image_id").reset_index(drop=True)
         if missing := wanted - set(rows["image_id"]):
             raise UserError(

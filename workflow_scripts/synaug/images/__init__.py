@@ -1,1 +1,1 @@
-"""Encoded images: the codec, reading them from files and tables, hashes, contact sheets."""
+"""Encoded images: encoding and decoding, reading them from files and tables, perceptual hashes, contact sheets."""

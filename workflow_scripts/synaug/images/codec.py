@@ -5,19 +5,19 @@ import io
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-# Formats that Pillow decodes by itself: no external program is ever started for an untrusted file.
+# Formats that Pillow itself decodes: no external program may be started for an untrusted file.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = {"grey": "L", "rgb": "RGB"}
 CHANNELS = {"grey": 1, "rgb": 3}
-# Images that networks see at more than so many pixels a side are not all kept decoded: 10,000 of 64 pixels take 120 MB.
+# Above this side, pixels, the training images are not all kept decoded in memory: 10,000 of 64 pixels take 120 MB.
 LARGE = 64
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit only warns; `inspect_image` has the one that counts
+Image.MAX_IMAGE_PIXELS = None  # this limit of Pillow only warns; `inspect_image` refuses large images
 
 
 def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int | None, str | None]:
-    """Width, height (pixels) and, if the encoded image cannot be used, the reason in a few words.
+    """Width, height (pixels; None if unknown) and the reason why the encoded image cannot be used (None: it can).
 
-    The whole image is decoded, since a file that was cut short has a valid header.
+    The whole image is decoded, because a truncated file has a valid header.
     """
     if not data:
         return None, None, "is empty (0 bytes)"
@@ -31,7 +31,7 @@ def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int |
     if width * height > max_megapixels * 1e6:
         return width, height, f"is larger than {max_megapixels:g} megapixels"
     if image.mode in ("I", "F"):
-        # Nothing says which of their values is white.
+        # It is not defined which value is white.
         return width, height, "has 32-bit pixels; save it with 8 or 16 bits"
     try:
         image.load()
@@ -41,20 +41,20 @@ def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int |
 
 
 def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None) -> Image.Image:
-    """Decode, upright, in the mode of `color`: the first picture of an animation, on white what is transparent.
+    """Decode an image in the mode of `color`: rotated upright, transparency on white, of an animation the first frame.
 
-    at_least: width and height (pixels) that are enough; a JPEG that is twice as large or more is decoded smaller.
+    at_least: width and height (pixels) that suffice; a JPEG at least twice as large is decoded at a smaller size.
     """
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     if at_least and image.format == "JPEG":
-        lies = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
-        image.draft(None, at_least[::-1] if lies else at_least)
+        rotated = image.getexif().get(ExifTags.Base.Orientation, 1) > 4  # by 90 degrees
+        image.draft(None, at_least[::-1] if rotated else at_least)
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
-        # Pillow would clip at 255 instead of scaling.
+        # `convert` would clip the values at 255 instead of scaling them.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
-        # Below it may lie any colour, most often black, which no viewer shows.
+        # Transparent pixels have any colour, often black, which no viewer shows.
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(MODES[color])
 
@@ -62,7 +62,7 @@ def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None)
 def decode_image(data: bytes, size: int, color: str) -> np.ndarray:
     """Decode to uint8, size x size x channels.
 
-    The shorter side is scaled to `size` (bicubic, antialiased) and the middle is cut out, so nothing is distorted.
+    The shorter side is scaled to `size` (bicubic, antialiased) and the centre is cropped, so nothing is distorted.
     """
     image = open_image(data, color)
     if image.size != (size, size):

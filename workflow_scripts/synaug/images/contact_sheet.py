@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +11,27 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from synaug.images.reader import stream_images, workflow_folder
+from synaug.images.store import stream_images
 from synaug.manifests import with_group
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path
+from synaug.runtime.paths import results_root
 
 IMAGES_PER_CLASS = 4
-# Lengths in pixels.
+# Pixels.
 _GAP = 8
 _NAME_WIDTH = 200
 _LINE = 14
 _CAPTION_LINES = 4
-_MOST = 120  # rows of a sheet, or it would be too large to open
-_ID = 12  # letters of an id below an image: its beginning will do for `synaug regenerate`
-_CELL = ["label_name", "group", "kind_of_image"]
+_MAX_ROWS = 120  # a larger sheet could not be opened
+_ID_LETTERS = 12  # letters of an image_id in a caption, which are enough for `synaug regenerate`
+_ROW = ["label_name", "group", "kind"]  # what has a row of the sheet; kind: source or split
 _INK, _FAINT, _PAPER = "#1b1b1b", "#6b6b6b", "#ffffff"
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A row of a contact sheet: its name, a note below that, and encoded images with their captions."""
+    """A row of a contact sheet: its name, a note below the name, and encoded images with their captions."""
 
     name: str
     note: str
@@ -37,19 +39,18 @@ class SheetRow:
 
 
 def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
-    """A row per cell: its name, how many real images it has, and its synthetic images with their prompts.
+    """A row per cell: its name, its number of real images, and its synthetic images with their prompts.
 
-    images: columns label_name, group, prompt and image (encoded bytes). cells: these rows of the manifest `imbalance`.
+    images: columns label_name, group, prompt and image (encoded bytes). cells: rows `cell` of the manifest `imbalance`.
     """
     cells, images = with_group(cells).sort_values(["label", "group"]), with_group(images)
     of_cell = dict(list(images.groupby(["label_name", "group"])))
     rows = []
     for cell, count in zip(cells.itertuples(), cells["count"].tolist(), strict=True):
-        own = of_cell[cell.label_name, cell.group]
-        pictures = list(zip(own["image"], own["prompt"], strict=True))
-        rows.append(
-            SheetRow(cell_name(cell.label_name, cell.group), f"{count} real image{'s' * (count != 1)}", pictures)
-        )
+        shown = of_cell[cell.label_name, cell.group]
+        note = f"{count} real image{'s' * (count != 1)}"
+        captioned = list(zip(shown["image"], shown["prompt"], strict=True))
+        rows.append(SheetRow(cell_name(cell.label_name, cell.group), note, captioned))
     return draw_sheet(rows)
 
 
@@ -61,7 +62,7 @@ def cell_name(label_name: str, group: str) -> str:
 def draw_sheet(rows: list[SheetRow]) -> Image.Image:
     """Draw `rows`, each with up to IMAGES_PER_CLASS images.
 
-    Many rows stand in several columns, and smaller, so that the sheet stays about twice as high as wide.
+    Many rows are drawn smaller and in several columns, so that the sheet is about twice as high as wide.
     """
     side = 128 if len(rows) <= 60 else 96
     block_width = _NAME_WIDTH + IMAGES_PER_CLASS * (side + _GAP) + 2 * _GAP
@@ -77,67 +78,69 @@ def draw_sheet(rows: list[SheetRow]) -> Image.Image:
 
 def _draw_row(sheet: Image.Image, left: int, top: int, side: int, row: SheetRow) -> None:
     draw = ImageDraw.Draw(sheet)
-    head = textwrap.wrap(row.name, 24, max_lines=3, placeholder=" ...") or [row.name]
-    draw.multiline_text((left, top), "\n".join(head), _INK, _font(14, "-Bold"), spacing=4)
-    draw.text((left, top + 18 * len(head) + 4), row.note, _FAINT, _font(11))
+    name = textwrap.wrap(row.name, 24, max_lines=3, placeholder=" ...") or [row.name]
+    draw.multiline_text((left, top), "\n".join(name), _INK, _font(14, "-Bold"), spacing=4)
+    draw.text((left, top + 18 * len(name) + 4), row.note, _FAINT, _font(11))
     font = _font(10)
-    letters = max(8, int(side / font.getlength("prompt text") * len("prompt text")))
-    for place, (data, text) in enumerate(row.images[:IMAGES_PER_CLASS]):
-        x = left + _NAME_WIDTH + place * (side + _GAP)
+    letters = max(8, int(side / font.getlength("prompt text") * len("prompt text")))  # that fit below an image
+    for number, (data, text) in enumerate(row.images[:IMAGES_PER_CLASS]):
+        x = left + _NAME_WIDTH + number * (side + _GAP)
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         if max(picture.size) > side:
             picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        else:  # a whole number of times, and not smoothed: what the network will see
-            times = side // max(picture.size)
-            picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
+        else:  # enlarged by an integer factor and not smoothed: these are the pixels that the network sees
+            factor = side // max(picture.size)
+            picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
         sheet.paste(picture, (x, top))
         caption = textwrap.wrap(text, letters, max_lines=_CAPTION_LINES, placeholder=" ...")
         draw.multiline_text((x, top + picture.height + 2), "\n".join(caption), _FAINT, font, spacing=2)
 
 
 def _font(size: int, weight: str = ""):
-    """DejaVu Sans as matplotlib brings it along: Pillow's own font has few letters beyond English ones."""
+    """DejaVu Sans, which is part of matplotlib: the font of Pillow has hardly any letters that are not English."""
     import matplotlib
 
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans{weight}.ttf", size)
 
 
 def draw_sheet_of(manifest: Path, out: Path) -> tuple[int, int]:
-    """Draw some images of every class, group and source (or split) in `manifest` to the PNG `out`.
+    """Draw some images of every class, group and source (or split) in `manifest` to the PNG `out`, a row for each.
 
-    Returns how many of these are on the sheet, and how many there are: of many, some from all over the list are drawn.
+    Returns the number of rows drawn and the number of possible rows: of too many rows, an even selection is drawn.
     Raises UserError if the manifest has no images.
     """
     names = pq.read_schema(manifest).names
-    inside = "image" in names
-    if "label_name" not in names or not (inside or {"path", "row", "column"} <= set(names)):
-        raise UserError(f"{manifest}: has no images to draw; real, balanced, synthetic, scores and shards have some")
+    embedded = "image" in names
+    if "label_name" not in names or not (embedded or {"path", "row", "column"} <= set(names)):
+        raise UserError(
+            f"{manifest}: has no images to draw; name a manifest real, balanced, synthetic or scores, or a shard"
+        )
     wanted = ["label_name", "group", "source", "split", "image_id", "prompt", "path", "row", "column", "usable"]
     rows = pq.read_table(manifest, columns=[name for name in wanted if name in names]).to_pandas()
     rows = with_group(rows.astype(dict.fromkeys(rows.select_dtypes("category"), "str")))
-    if inside:
+    if embedded:
         rows = rows.assign(path=str(manifest.absolute()), row=range(len(rows)), column="image")
     rows = rows[rows["path"].notna() & rows.get("usable", True)]
-    beside = next((name for name in ("source", "split") if name in rows), None)
-    rows = rows.assign(kind_of_image=rows[beside] if beside else "")
-    sizes = rows.groupby(_CELL, sort=True).size()
-    places = {i * (len(sizes) - 1) // (_MOST - 1) for i in range(_MOST)} if len(sizes) else []
-    drawn = sizes.iloc[sorted(places)]
-    if drawn.empty:
+    kind_column = next((name for name in ("source", "split") if name in rows), None)
+    rows = rows.assign(kind=rows[kind_column] if kind_column else "")
+    counts = rows.groupby(_ROW, sort=True).size()
+    if counts.empty:
         raise UserError(f"{manifest}: has no row with an image")
-    # By id, which is a hash: the same ones each time, and none preferred.
-    few = rows.sort_values("image_id").groupby(_CELL).head(IMAGES_PER_CLASS)
-    few = few[pd.MultiIndex.from_frame(few[_CELL]).isin(drawn.index)].reset_index(drop=True)
-    root = workflow_folder(manifest)
-    data = {position: image for position, image, _ in stream_images(few, root)}
-    captions = few["prompt"] if "prompt" in few else few["image_id"].str[:_ID]
-    few = few.assign(image=pd.Series(data), caption=captions)
-    of_cell = dict(list(few.groupby(_CELL)))
+    drawn = counts.iloc[sorted({i * (len(counts) - 1) // (_MAX_ROWS - 1) for i in range(_MAX_ROWS)})]
+    # The first ones by id, which is a hash: a random choice that is the same each time.
+    chosen = rows.sort_values("image_id").groupby(_ROW).head(IMAGES_PER_CLASS)
+    chosen = chosen[pd.MultiIndex.from_frame(chosen[_ROW]).isin(drawn.index)].reset_index(drop=True)
+    root = results_root(os.path.abspath(manifest))  # the command may be called in any folder
+    images = {position: image for position, image, _ in stream_images(chosen, root)}
+    captions = chosen["prompt"] if "prompt" in chosen else chosen["image_id"].str[:_ID_LETTERS]
+    chosen = chosen.assign(image=pd.Series(images), caption=captions)
+    of_row = dict(list(chosen.groupby(_ROW)))
     sheet = []
-    for (label_name, group, kind_of_image), count in drawn.items():
-        own = of_cell[label_name, group, kind_of_image]
-        note = f"{count:,} {kind_of_image} image{'s' * (count != 1)}".replace("  ", " ")
-        sheet.append(SheetRow(cell_name(label_name, group), note, list(zip(own["image"], own["caption"], strict=True))))
+    for (label_name, group, kind), count in drawn.items():
+        shown = of_row[label_name, group, kind]
+        note = f"{count:,} {kind} image{'s' * (count != 1)}".replace("  ", " ")
+        captioned = list(zip(shown["image"], shown["caption"], strict=True))
+        sheet.append(SheetRow(cell_name(label_name, group), note, captioned))
     with atomic_path(out) as temporary:
         draw_sheet(sheet).save(temporary, "PNG")
-    return len(drawn), len(sizes)
+    return len(drawn), len(counts)

@@ -1,5 +1,21 @@
-"""The tables between rules: schemas, and the only code that reads and writes them."""
+"""Manifests, the tables between rules: their columns (`schemas`), reading and writing them (`tables`)."""
 
-from synaug.manifests.tables import SORT_KEYS, read_manifest, read_table, with_group, write_manifest
+from synaug.manifests.tables import (
+    SORT_KEYS,
+    class_names,
+    read_manifest,
+    read_table,
+    read_with_local_paths,
+    with_group,
+    write_manifest,
+)
 
-__all__ = ["SORT_KEYS", "read_manifest", "read_table", "with_group", "write_manifest"]
+__all__ = [
+    "SORT_KEYS",
+    "class_names",
+    "read_manifest",
+    "read_table",
+    "read_with_local_paths",
+    "with_group",
+    "write_manifest",
+]

@@ -1,168 +1,240 @@
-"""The Arrow schema of every manifest: columns, types, and what they mean (in the metadata of each field)."""
+"""The Arrow schema of every manifest. The metadata of each field describes the column, and is stored in the files."""
 
 import pyarrow as pa
 
 SCHEMA_VERSION = "1"
 
-# The struct that Hugging Face `datasets` knows as an image: encoded bytes, and a file name.
+# An image as Hugging Face `datasets` stores it: encoded bytes and a file name.
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-# Strings that repeat over many rows.
+# Strings that repeat in many rows.
 REPEATED = pa.dictionary(pa.int32(), pa.string())
 
 
-def _field(name: str, kind: pa.DataType, about: str, nullable: bool = False, default: str | None = None) -> pa.Field:
-    """default: what the column holds if the rows that are written lack it."""
+def _field(
+    name: str, data_type: pa.DataType, about: str, nullable: bool = False, default: str | None = None
+) -> pa.Field:
+    """A column. about: its description. default: its value in rows that are written without it."""
     metadata = {"about": about} if default is None else {"about": about, "default": default}
-    return pa.field(name, kind, nullable=nullable, metadata=metadata)
+    return pa.field(name, data_type, nullable=nullable, metadata=metadata)
 
 
-_GROUP = _field("group", REPEATED, "values of dataset.group_columns with ', ' between; empty: no groups", default="")
+_GROUP = _field("group", REPEATED, "values of dataset.group_columns, joined by ', '; empty: no groups", default="")
 _CELL = [
-    _field("label", pa.int32(), "class, position in the sorted class names"),
+    _field("label", pa.int32(), "number of the class: its position in the sorted class names"),
     _field("label_name", REPEATED, "class name"),
     _GROUP,
 ]
-_ATTRIBUTES = _field("attributes", pa.list_(pa.string()), "values of dataset.group_columns", nullable=True)
+_ATTRIBUTES = _field("attributes", pa.list_(pa.string()), "values of dataset.group_columns, as a list", nullable=True)
 _LOCATION = [
-    _field("path", REPEATED, "file that holds the image", nullable=True),
-    _field("row", pa.int64(), "row of the table at `path`; null: the file itself is the image", nullable=True),
-    _field("column", REPEATED, "column of that table; null: the file itself is the image", nullable=True),
+    _field("path", REPEATED, "file that holds the image: an image file, or a table", nullable=True),
+    _field("row", pa.int64(), "row of the image in the table `path`; null: `path` is an image file", nullable=True),
+    _field(
+        "column", REPEATED, "column of the images in the table `path`; null: `path` is an image file", nullable=True
+    ),
 ]
-_SIZE = [_field("width", pa.int32(), "pixels", nullable=True), _field("height", pa.int32(), "pixels", nullable=True)]
-# Everything that decides the pixels of a synthetic image, and nothing else: image_id is the hash of these.
+_SIZE = [
+    _field("width", pa.int32(), "width of the image, pixels", nullable=True),
+    _field("height", pa.int32(), "height of the image, pixels", nullable=True),
+]
+# Everything that determines the pixels of a synthetic image, and nothing else. Its image_id is the hash of these.
 PIXEL_COLUMNS = [
     _field("pipeline", REPEATED, "text-to-image, image-to-image or class-conditional"),
-    _field("model", REPEATED, "hub id or folder of the model"),
-    _field("model_version", REPEATED, "hub: revision; folder: hash of its contents"),
-    _field("adapters", REPEATED, "LoRA and textual inversion, as JSON; empty: none"),
-    _field("scheduler", REPEATED, "diffusers scheduler class; empty: the checkpoint's own"),
-    _field("steps", pa.int32(), "denoising steps"),
+    _field("model", REPEATED, "Hugging Face Hub id of the model, or its folder"),
+    _field("model_version", REPEATED, "revision of a model of the Hub, hash of the contents of a folder"),
+    _field("adapters", REPEATED, "LoRA and textual-inversion adapters, as JSON; empty: none"),
+    _field("scheduler", REPEATED, "diffusers scheduler class; empty: that of the checkpoint"),
+    _field("steps", pa.int32(), "number of denoising steps"),
     _field("guidance", pa.float64(), "classifier-free guidance scale"),
-    _field("strength", pa.float64(), "share of the noise in image-to-image; null: all", nullable=True),
-    _field("size", pa.int32(), "side of the image as sampled, pixels"),
-    _field("stored_size", pa.int32(), "side of the image as stored, pixels"),
-    _field("color", REPEATED, "grey or rgb"),
-    _field("format", REPEATED, "png, webp or jpeg"),
+    _field(
+        "strength",
+        pa.float64(),
+        "image-to-image: share of the noise that is added to the real image, 0 to 1; null: pure noise",
+        nullable=True,
+    ),
+    _field("size", pa.int32(), "side of the square image when it is sampled, pixels"),
+    _field("stored_size", pa.int32(), "side of the square image when it is stored, pixels"),
+    _field("color", REPEATED, "colour mode of the stored image: grey or rgb"),
+    _field("format", REPEATED, "file format of the stored image: png, webp or jpeg"),
     _field("dtype", REPEATED, "floating-point type of the model"),
-    _field("prompt", REPEATED, "text"),
-    _field("negative_prompt", REPEATED, "text; empty: none"),
-    _field("seed", pa.int64(), "of the image's own random generator"),
-    _field("source_image", pa.string(), "image_id of the real image it starts from; null: noise alone", nullable=True),
-    _field("sampler_version", pa.int32(), "raised when the sampling code changes pixels"),
+    _field("prompt", REPEATED, "prompt of the image"),
+    _field("negative_prompt", REPEATED, "negative prompt; empty: none"),
+    _field("seed", pa.int64(), "seed of the random generator of this image"),
+    _field(
+        "source_image",
+        pa.string(),
+        "image-to-image: image_id of the real image that it starts from; null: pure noise",
+        nullable=True,
+    ),
+    _field(
+        "sampler_version", pa.int32(), "version of the sampling code; raised when a change of the code changes pixels"
+    ),
 ]
-_ID = _field("image_id", pa.string(), "real: hash of the file; synthetic: hash of everything that decides the pixels")
-_SHA256 = _field("sha256", pa.string(), "of the encoded image")
-_INDEX = _field("index", pa.int32(), "number within the cell, in the order of the plan")
-# What the screening knows of a synthetic image; null: not computed, or the image could not be read.
+_ID = _field(
+    "image_id",
+    pa.string(),
+    "real images: hash of the encoded image; synthetic images: hash of everything that determines the pixels",
+)
+_SHA256 = _field("sha256", pa.string(), "SHA-256 of the encoded image, hexadecimal")
+_INDEX = _field("index", pa.int32(), "number of the image within its cell, in the order of the plan")
+# Scores that the screening computes of a synthetic image. Null: not computed, or the image cannot be read.
 SCORE_COLUMNS = [
     _field("contrast", pa.float64(), "standard deviation of the pixels, 0 to 255", nullable=True),
     _field("text_image_score", pa.float32(), "cosine similarity of image and prompt, -1 to 1", nullable=True),
-    _field("classifier_confidence", pa.float32(), "probability of the own class, 0 to 1", nullable=True),
-    _field("safety_score", pa.float32(), "probability of the unsafe labels, 0 to 1", nullable=True),
+    _field(
+        "classifier_confidence",
+        pa.float32(),
+        "probability that the classifier gives to the image's class, 0 to 1",
+        nullable=True,
+    ),
+    _field("safety_score", pa.float32(), "summed probability of the unsafe labels, 0 to 1", nullable=True),
     *[
-        one
-        for name, what in (
+        field
+        for name, other in (
             ("earlier", "earlier synthetic image of the class"),
             ("train", "real training image"),
             ("test", "test image"),
         )
-        for one in (
-            _field(f"nearest_{name}", pa.string(), f"id of the {what} with the most similar features", nullable=True),
-            _field(f"nearest_{name}_similarity", pa.float32(), "cosine similarity to it, -1 to 1", nullable=True),
-            _field(f"hash_nearest_{name}", pa.string(), f"id of the {what} with the nearest hash", nullable=True),
-            _field(f"nearest_{name}_distance", pa.int32(), "differing bits of the hashes, 0 to 64", nullable=True),
+        for field in (
+            _field(
+                f"nearest_{name}", pa.string(), f"image_id of the {other} with the most similar features", nullable=True
+            ),
+            _field(
+                f"nearest_{name}_similarity",
+                pa.float32(),
+                f"cosine similarity of the features of image and nearest_{name}, -1 to 1",
+                nullable=True,
+            ),
+            _field(
+                f"hash_nearest_{name}",
+                pa.string(),
+                f"image_id of the {other} with the nearest perceptual hash",
+                nullable=True,
+            ),
+            _field(
+                f"nearest_{name}_distance",
+                pa.int32(),
+                f"differing bits of the hashes of image and hash_nearest_{name}, 0 to 64",
+                nullable=True,
+            ),
         )
     ],
 ]
 _NETWORKS = [
-    _field("recipe", REPEATED, "recipe of the config"),
-    _field("stage", REPEATED, "train: whole network; finetune: last layer re-trained"),
+    _field("recipe", REPEATED, "name of the recipe in the config"),
+    _field("stage", REPEATED, "train: stage 1, the whole network; finetune: stage 2, the last layer re-trained"),
 ]
 _FIGURE = [
     _field(
         "metric",
         REPEATED,
-        "accuracy: share of right answers; ece: expected calibration error of the top probability (15 bins, 0: best), "
-        "domain_probe: share of training images whose kind a linear classifier tells (0.5: chance); pair_probe, "
-        "swap_drop: whether networks use group and kind as a shortcut, see synaug/evaluation/shortcut.py; "
-        "with groups also tpr, fpr, selection_rate, demographic_parity_difference and _ratio, "
-        "equal_opportunity_difference, equalized_odds_difference and _ratio",
+        "accuracy: share of correct predictions; ece: expected calibration error of the top probability (15 bins, "
+        "0: best); domain_probe: accuracy of a linear classifier that tells real from synthetic training images (0.5: "
+        "chance); pair_probe, swap_drop: whether a network uses group and source as a shortcut, see "
+        "synaug/evaluation/shortcut.py; with groups also tpr, fpr, selection_rate, demographic_parity_difference and "
+        "_ratio, equal_opportunity_difference, equalized_odds_difference and _ratio",
     ),
     _field(
         "subset",
         REPEATED,
-        "all; many, medium, few (their classes); of accuracy also balanced, harmonic_mean, geometric_mean, worst_class "
-        "(over the accuracies of all classes), class:<name>; with groups group:<name>, cell:<class>|<group>, "
-        "worst_group, worst_cell, groups:<group column> (compared with each other)",
+        "images or classes that the metric covers: all; many, medium, few (the classes of a shot group); for accuracy "
+        "also balanced, harmonic_mean, geometric_mean, worst_class (over the accuracies of all classes) and "
+        "class:<name>; with groups group:<name>, cell:<class>|<group>, worst_group, worst_cell, and groups:<group "
+        "column> (a comparison of the groups)",
     ),
     _field(
-        "weighting", REPEATED, "what counts the same: images, classes, domains, cells, groups; training: cells, by size"
+        "weighting",
+        REPEATED,
+        "units with equal weight: images, classes, domains, cells, groups; training: cells, weighted by their "
+        "number of training images",
     ),
 ]
 _OVER_SEEDS = [
-    _field("low", pa.float64(), "lower end of its 95 % interval (Student t); null with one seed", nullable=True),
-    _field("high", pa.float64(), "upper end of that interval", nullable=True),
+    _field("low", pa.float64(), "lower end of the 95 % interval over seeds (Student t); null: one seed", nullable=True),
+    _field("high", pa.float64(), "upper end of the 95 % interval over seeds; null: one seed", nullable=True),
 ]
 
 SCHEMAS: dict[str, pa.Schema] = {
     "real": pa.schema(
         [
             _ID,
-            _field("split", REPEATED, "train, test, ..."),
+            _field("split", REPEATED, "split of the image, such as train or test"),
             *_CELL,
             _ATTRIBUTES,
             *_LOCATION,
             *_SIZE,
             _SHA256,
-            _field("usable", pa.bool_(), "whether the image can be decoded"),
-            _field("reason", pa.string(), "why not", nullable=True),
+            _field("usable", pa.bool_(), "whether the image has a class, and can be read and decoded"),
+            _field("reason", pa.string(), "why the image is not usable; null: it is usable", nullable=True),
         ]
     ),
     "imbalance": pa.schema(
         [
             _field(
-                "kind", pa.string(), "cell: class, or class in a group; with groups also class, group; summary: all"
+                "kind",
+                pa.string(),
+                "what the row counts: cell (a class, or a class in a group), with groups also class or group, and "
+                "summary (all images)",
             ),
-            _field("label", pa.int32(), "class", nullable=True),
-            _field("label_name", REPEATED, "class name", nullable=True),
-            _field("group", REPEATED, "group; empty: no groups, or all of them", default=""),
+            _field("label", pa.int32(), "number of the class; null: all classes", nullable=True),
+            _field("label_name", REPEATED, "class name; null: all classes", nullable=True),
+            _field("group", REPEATED, "group; empty: no groups, or all groups", default=""),
             _ATTRIBUTES,
-            _field("count", pa.int64(), "usable real training images"),
-            _field("share", pa.float64(), "of all usable real training images"),
-            _field("deficit", pa.int64(), "images that it lacks to the largest of its kind"),
-            _field("shot", REPEATED, "many, medium or few", nullable=True),
-            _field("imbalance_factor", pa.float64(), "largest cell / smallest that is not empty", nullable=True),
-            _field("gini", pa.float64(), "Gini coefficient of the counts, 0 is balanced", nullable=True),
-            _field("entropy", pa.float64(), "entropy of the shares / log(classes), 1 is balanced", nullable=True),
-            _field("effective_classes", pa.float64(), "exp(entropy): classes of equal size, as uneven", nullable=True),
-            _field("empty_cells", pa.int32(), "classes without an image in a group", nullable=True),
-            _field("mutual_information", pa.float64(), "of class and group, nats; 0: independent", nullable=True),
-            _field("cramers_v", pa.float64(), "of class and group, 0 to 1", nullable=True),
+            _field("count", pa.int64(), "number of usable real training images"),
+            _field("share", pa.float64(), "count / number of all usable real training images"),
+            _field("deficit", pa.int64(), "count of the largest row of this kind minus count"),
+            _field("shot", REPEATED, "shot group: many, medium or few", nullable=True),
+            _field(
+                "imbalance_factor",
+                pa.float64(),
+                "count of the largest cell / count of the smallest cell that is not empty",
+                nullable=True,
+            ),
+            _field("gini", pa.float64(), "Gini coefficient of the counts of the cells; 0: balanced", nullable=True),
+            _field(
+                "entropy",
+                pa.float64(),
+                "entropy of the shares of the cells / log(number of cells); 1: balanced",
+                nullable=True,
+            ),
+            _field(
+                "effective_classes",
+                pa.float64(),
+                "exp(entropy of the shares): number of equal cells with this entropy",
+                nullable=True,
+            ),
+            _field("empty_cells", pa.int32(), "number of cells without a training image", nullable=True),
+            _field(
+                "mutual_information",
+                pa.float64(),
+                "mutual information of class and group, nats; 0: independent",
+                nullable=True,
+            ),
+            _field("cramers_v", pa.float64(), "Cramér's V of class and group, 0 to 1", nullable=True),
         ]
     ),
     "plan": pa.schema(
         [
             _ID,
             *_CELL,
-            _field("index", pa.int32(), "number within the cell"),
+            _field("index", pa.int32(), "number of the image within its cell"),
             *PIXEL_COLUMNS,
-            _field("shard", REPEATED, "the file shards/<shard>.parquet that will hold it"),
-            _field("licence", REPEATED, "licence of the model's images"),
+            _field("shard", REPEATED, "shard of the image: the file shards/<shard>.parquet"),
+            _field("licence", REPEATED, "licence of the images of the model"),
         ]
     ),
     "shard": pa.schema(
         [
-            pa.field("image", IMAGE, metadata={"about": "the encoded image"}),
+            pa.field("image", IMAGE, metadata={"about": "encoded image"}),
             _ID,
-            _field("label_name", REPEATED, "class name; its number depends on the experiment"),
+            _field("label_name", REPEATED, "class name (the number of a class depends on the experiment)"),
             _GROUP,
             _SHA256,
             *_SIZE,
             *PIXEL_COLUMNS,
-            _field("licence", REPEATED, "licence of the model's images"),
-            _field("batch_size", pa.int32(), "images sampled together"),
-            _field("device", REPEATED, "name of the device that sampled"),
-            _field("threads", pa.int32(), "CPU threads of the sampler"),
+            _field("licence", REPEATED, "licence of the images of the model"),
+            _field("batch_size", pa.int32(), "number of images that were sampled together"),
+            _field("device", REPEATED, "name of the device that sampled the image"),
+            _field("threads", pa.int32(), "number of CPU threads that sampled the image"),
             _field("libraries", REPEATED, "versions of torch, diffusers and transformers"),
         ]
     ),
@@ -175,16 +247,16 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_SIZE,
             _SHA256,
             *SCORE_COLUMNS,
-            _field("fault", pa.string(), "why the file can't be used", nullable=True),
+            _field("fault", pa.string(), "why the image cannot be used; null: it can", nullable=True),
         ]
     ),
     "features": pa.schema(
         [
             _ID,
             *_CELL,
-            _field("source", REPEATED, "real (training images) or synthetic"),
-            _field("features", pa.list_(pa.float32()), "of the network that `extractor` names"),
-            _field("extractor", REPEATED, "which network made the features, and its version"),
+            _field("source", REPEATED, "real (a training image) or synthetic"),
+            _field("features", pa.list_(pa.float32()), "features of the image, by the network `extractor`"),
+            _field("extractor", REPEATED, "network that computed the features, and its version"),
         ]
     ),
     "synthetic": pa.schema(
@@ -196,9 +268,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_SIZE,
             _SHA256,
             *SCORE_COLUMNS,
-            _field("accepted", pa.bool_(), "whether it may be trained on"),
-            _field("rejected_by", REPEATED, "the first check that it failed", nullable=True),
-            _field("reason", pa.string(), "why it is rejected", nullable=True),
+            _field("accepted", pa.bool_(), "whether the image may be used for training"),
+            _field("rejected_by", REPEATED, "first check that the image failed; null: it is accepted", nullable=True),
+            _field("reason", pa.string(), "why the image is rejected; null: it is accepted", nullable=True),
         ]
     ),
     "quality": pa.schema(
@@ -207,14 +279,19 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field(
                 "metric",
                 REPEATED,
-                "counts (wanted, planned, accepted, kept, shortfall, rejected_<check>), or a comparison of the kept "
-                "images with the real training images: fd, kid (0 is best), precision, recall (k = 3), density, "
+                "a number of images (wanted, planned, accepted, kept, shortfall, rejected_<check>), or a comparison of "
+                "the kept images with the real training images: fd, kid (0: best), precision, recall (k = 3), density, "
                 "coverage (k = 5)",
             ),
-            _field("value", pa.float64(), "null: too few images for this metric", nullable=True),
-            _field("images_real", pa.int64(), "real training images behind the value"),
-            _field("images_synthetic", pa.int64(), "kept synthetic images behind the value"),
-            _field("features", REPEATED, "network that made the features, and its version", nullable=True),
+            _field("value", pa.float64(), "value of the metric; null: too few images for it", nullable=True),
+            _field("images_real", pa.int64(), "number of real training images that were compared"),
+            _field("images_synthetic", pa.int64(), "number of kept synthetic images that were compared"),
+            _field(
+                "features",
+                REPEATED,
+                "network that computed the features, and its version; null: a number of images",
+                nullable=True,
+            ),
         ]
     ),
     "balanced": pa.schema(
@@ -222,7 +299,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _ID,
             *_CELL,
             _field("source", REPEATED, "real or synthetic"),
-            _field("weight", pa.float64(), "of the image in the loss"),
+            _field("weight", pa.float64(), "weight of the image in the loss"),
             _SHA256,
             *_LOCATION,
         ]
@@ -232,59 +309,69 @@ SCHEMAS: dict[str, pa.Schema] = {
             _ID,
             *_CELL,
             _field("source", REPEATED, "real or synthetic"),
-            _field("weight", pa.float64(), "of the image in the loss"),
-            _field("offset", pa.int64(), "where its encoded bytes begin in images.bin beside it"),
-            _field("length", pa.int64(), "how many there are"),
+            _field("weight", pa.float64(), "weight of the image in the loss"),
+            _field(
+                "offset", pa.int64(), "offset of the encoded image in the file images.bin of the same folder, bytes"
+            ),
+            _field("length", pa.int64(), "length of the encoded image, bytes"),
         ]
     ),
     "history": pa.schema(
         [
-            _field("step", pa.int32(), "optimiser steps done"),
-            _field("epoch", pa.float64(), "passes over the training images"),
-            _field("loss", pa.float64(), "mean training loss since the row before, nats"),
-            _field("learning_rate", pa.float64(), "of the optimiser at this step"),
+            _field("step", pa.int32(), "number of optimiser steps so far"),
+            _field("epoch", pa.float64(), "number of passes over the training images so far"),
+            _field("loss", pa.float64(), "mean training loss since the previous row, nats"),
+            _field("learning_rate", pa.float64(), "learning rate at this step"),
         ]
     ),
     "predictions": pa.schema(
         [
             _ID,
-            _field("split", REPEATED, "test, or what dataset.test_split and validation_split say"),
+            _field("split", REPEATED, "split of the image: dataset.test_split or dataset.validation_split"),
             *_CELL,
-            _field("predicted", pa.int32(), "class of the highest probability"),
-            _field("probabilities", pa.list_(pa.float32()), "of all classes, in their order"),
+            _field("predicted", pa.int32(), "number of the class with the highest probability"),
+            _field(
+                "probabilities", pa.list_(pa.float32()), "probability of every class, in the order of their numbers"
+            ),
         ]
     ),
     "metrics": pa.schema(
         [
             *_NETWORKS,
-            _field("seed", pa.int64(), "training seed"),
+            _field("seed", pa.int64(), "seed of the training"),
             *_FIGURE,
-            _field("value", pa.float64(), "0 to 1"),
+            _field("value", pa.float64(), "value of the metric, 0 to 1"),
             _field("low", pa.float64(), "lower end of the 95 % interval over test images (percentile bootstrap)"),
-            _field("high", pa.float64(), "upper end of that interval"),
+            _field("high", pa.float64(), "upper end of the 95 % interval over test images"),
         ]
     ),
     "selection": pa.schema(
         [
-            _field("method", REPEATED, "recipe of the config, without what follows its last hyphen"),
-            _field("criterion", REPEATED, "figure of the validation images that settings are chosen by"),
-            _field("needs", REPEATED, "what of the validation images it needs: class, or class and group"),
+            _field("method", REPEATED, "method: name of the recipe without its last hyphen and what follows it"),
+            _field("criterion", REPEATED, "metric of the validation images by which the setting is chosen"),
+            _field(
+                "needs", REPEATED, "labels of the validation images that the criterion needs: class, or class and group"
+            ),
             *_NETWORKS,
-            _field("validation", pa.float64(), "the figure, 0 to 1, mean over seeds"),
-            _field("candidates", pa.int32(), "settings of the method that it was chosen from"),
+            _field("validation", pa.float64(), "value of the criterion, 0 to 1, mean over seeds"),
+            _field("candidates", pa.int32(), "number of settings of the method that were compared"),
             _field("seeds", pa.int32(), "number of seeds"),
         ]
     ),
     "differences": pa.schema(
         [
             *_NETWORKS,
-            _field("baseline_recipe", REPEATED, "recipe that it is compared with"),
-            _field("baseline_stage", REPEATED, "stage of that recipe"),
+            _field("baseline_recipe", REPEATED, "recipe to which this recipe is compared"),
+            _field("baseline_stage", REPEATED, "stage of the baseline recipe"),
             *_FIGURE,
-            _field("mean", pa.float64(), "over seeds, of the figure minus that of the baseline with the same seed"),
+            _field("mean", pa.float64(), "mean over seeds of the metric minus that of the baseline with the same seed"),
             *_OVER_SEEDS,
-            _field("low_images", pa.float64(), "lower end of its 95 % interval over test images, with these networks"),
-            _field("high_images", pa.float64(), "upper end of that interval (percentile bootstrap)"),
+            _field(
+                "low_images",
+                pa.float64(),
+                "lower end of the 95 % interval over test images (percentile bootstrap), with these networks",
+            ),
+            _field("high_images", pa.float64(), "upper end of the 95 % interval over test images"),
             _field("seeds", pa.int32(), "number of seeds"),
         ]
     ),
@@ -292,21 +379,29 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             *_NETWORKS,
             *_FIGURE,
-            _field("mean", pa.float64(), "over seeds"),
+            _field("mean", pa.float64(), "mean of the metric over seeds"),
             *_OVER_SEEDS,
             _field("seeds", pa.int32(), "number of seeds"),
-            _field("real_images", pa.int64(), "different real training images"),
-            _field("synthetic_images", pa.int64(), "different synthetic training images"),
-            _field("train_seconds", pa.float64(), "of one device per network; null: not recorded", nullable=True),
+            _field("real_images", pa.int64(), "number of different real training images"),
+            _field("synthetic_images", pa.int64(), "number of different synthetic training images"),
             _field(
-                "generation_seconds", pa.float64(), "of one device for all images, once; null: unknown", nullable=True
+                "train_seconds",
+                pa.float64(),
+                "training time of one network on one device, seconds; null: not recorded",
+                nullable=True,
+            ),
+            _field(
+                "generation_seconds",
+                pa.float64(),
+                "time of one device to generate all images once, seconds; null: not recorded",
+                nullable=True,
             ),
         ]
     ),
 }
 
-# A study has the same tables, of all its variants.
-_VARIANT = _field("variant", REPEATED, "name in the study; the experiment is <study>-<variant>")
+# A study has the same tables as an experiment, with the rows of all its variants.
+_VARIANT = _field("variant", REPEATED, "name of the variant; its experiment is <study>-<variant>")
 SCHEMAS["study"] = SCHEMAS["summary"].insert(0, _VARIANT)
 SCHEMAS["study_selection"] = SCHEMAS["selection"].insert(0, _VARIANT)
 SCHEMAS["study_differences"] = SCHEMAS["differences"].insert(0, _VARIANT)

@@ -1,7 +1,6 @@
-"""The only code that reads and writes the tables between rules; `schemas` declares their columns.
+"""Reading and writing manifests, the Parquet tables between rules. `schemas` declares their columns.
 
-A manifest is a Parquet file, sorted by a stable key and byte-stable: the same rows give the same bytes.
-Writing is atomic.
+No other code writes them. The rows are sorted by SORT_KEYS, so the same rows give the same bytes. Writing is atomic.
 """
 
 import json
@@ -18,6 +17,7 @@ from synaug.manifests.schemas import SCHEMA_VERSION, SCHEMAS
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path
+from synaug.runtime.paths import local_path, results_root
 
 SORT_KEYS = {
     "real": ["split", "label", "image_id"],
@@ -45,9 +45,8 @@ SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]
 def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.PathLike) -> None:
     """Write `rows` as manifest `kind` (a key of SCHEMAS) to `path`: sorted, byte-stable, atomic.
 
-    Columns that the schema does not have raise ValueError; columns that `rows` lacks are filled with their default or
-    null, and a null in a column that may not have one raises ValueError; so do whole numbers that became floats which
-    cannot hold them.
+    A column that `rows` lacks is filled with its default, or with null. Raises ValueError for a column that the schema
+    does not have, for a null in a column that is not nullable, and for integers that were rounded to floats.
     """
     schema = SCHEMAS[kind]
     if isinstance(rows, pd.DataFrame):
@@ -58,9 +57,9 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
     columns = []
     for field in schema:
         if field.name in rows.column_names:
-            plain = pa.string() if pa.types.is_dictionary(field.type) else field.type
-            _check_whole(kind, field, rows.column(field.name))
-            column = pa.chunked_array([], plain) if not rows.num_rows else rows.column(field.name).cast(plain)
+            plain_type = pa.string() if pa.types.is_dictionary(field.type) else field.type
+            _check_integers(kind, field, rows.column(field.name))
+            column = rows.column(field.name).cast(plain_type) if rows.num_rows else pa.chunked_array([], plain_type)
         elif b"default" in field.metadata:
             column = pa.chunked_array([pa.repeat(field.metadata[b"default"].decode(), rows.num_rows)])
         else:
@@ -68,33 +67,38 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
         if column.null_count and not field.nullable:
             raise ValueError(f"manifest {kind!r}: {column.null_count} rows have no {field.name}")
         columns.append(column)
-    # Dictionaries are made after sorting: they hold their values in the order in which they come.
+    # Dictionary columns are encoded after sorting, because a dictionary holds its values in order of appearance.
     table = pa.Table.from_arrays(columns, names=schema.names)
     table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks().cast(schema)
     metadata = {"synaug:manifest": kind, "synaug:schema_version": SCHEMA_VERSION}
     if kind == "shard":
-        # So that `datasets` and the Hub viewer show the column as images.
+        # With this, Hugging Face `datasets` and the Hub's viewer show the column as images.
         metadata["huggingface"] = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
-    # Encoded images do not compress, and PLAIN keeps them readable without a dictionary page.
-    plain = {name: ("NONE" if name == "image.bytes" else "ZSTD") for name in _leaves(table.schema)}
-    dictionary = [f.name for f in schema if pa.types.is_dictionary(f.type)]
+    # Encoded images do not compress further, and plain encoding keeps them readable without a dictionary page.
+    compression = {name: ("NONE" if name == "image.bytes" else "ZSTD") for name in _parquet_columns(table.schema)}
+    dictionary = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     with space_for(path, table.nbytes), atomic_path(path) as temporary:
         pq.write_table(
             table.replace_schema_metadata(metadata),
             temporary,
-            compression=plain,
+            compression=compression,
             use_dictionary=dictionary or False,
             row_group_size=1000 if kind == "shard" else 131072,
             store_schema=True,
         )
 
 
-def _check_whole(kind: str, field: pa.Field, column: pa.ChunkedArray) -> None:
-    """pandas makes floats of whole numbers when columns are joined, and a cast back does not see what it rounded."""
+def _check_integers(kind: str, field: pa.Field, column: pa.ChunkedArray) -> None:
+    """Raise ValueError if integers became floats and are too large to be exact.
+
+    pandas turns integers into floats when it joins tables with missing rows. A cast back cannot detect the rounding.
+    """
     if pa.types.is_integer(field.type) and pa.types.is_floating(column.type):
         largest = pc.max(pc.abs(column)).as_py()
         if largest is not None and largest > 2**53:
-            raise ValueError(f"manifest {kind!r}: {field.name} are floats, and too large for that: they were rounded")
+            raise ValueError(
+                f"manifest {kind!r}: column {field.name} holds floats too large to be exact integers; they were rounded"
+            )
 
 
 def read_manifest(
@@ -102,23 +106,23 @@ def read_manifest(
 ) -> pd.DataFrame:
     """Read manifest `kind` at `path` as a data frame; `columns` and `filters` as in pyarrow.parquet.read_table.
 
-    Raises UserError if the file is not there, is no Parquet, or lacks a column of the schema.
+    Raises UserError if the file is missing, is not Parquet, or lacks a column of the schema.
     """
     return read_table(kind, path, columns, filters).to_pandas(strings_to_categorical=False).pipe(_plain_strings)
 
 
 def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None) -> pa.Table:
-    """As read_manifest, but an Arrow table (for image bytes, which a data frame would copy).
+    """As `read_manifest`, but returns an Arrow table: a data frame would copy the bytes of images.
 
-    A column that has a default and is not in the file, since that is older than the column, holds its default.
+    A column that the file lacks because it was written by an older version gets its default, if it has one.
     """
     path = Path(path)
     try:
         names = pq.read_schema(path).names
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file", advice="run the workflow to make it") from None
+        raise UserError(f"{path}: no such file", advice="run the workflow to create it") from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: is not a readable Parquet file ({error})", advice="delete it and run again") from None
+        raise UserError(f"{path}: cannot be read as Parquet ({error})", advice="delete it and run again") from None
     wanted = list(columns or SCHEMAS[kind].names)
     missing = [name for name in wanted if name not in names]
     defaults = {name: SCHEMAS[kind].field(name).metadata.get(b"default") for name in missing}
@@ -126,8 +130,8 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
         lacking = ", ".join(name for name, default in defaults.items() if default is None)
         raise UserError(f"{path}: has no column {lacking}", advice="delete it and run again")
     try:
-        there = [name for name in wanted if name in names]
-        table = pq.read_table(path, columns=there, filters=filters, partitioning=None)
+        stored = [name for name in wanted if name in names]
+        table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
         for name, default in defaults.items():
             values = pa.repeat(default.decode(), table.num_rows).cast(SCHEMAS[kind].field(name).type)
             table = table.append_column(SCHEMAS[kind].field(name), values)
@@ -136,15 +140,36 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
         raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
 
 
+def read_with_local_paths(
+    kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None
+) -> pd.DataFrame:
+    """As `read_manifest`, with local paths of the images in the column `path`: this job can open them.
+
+    Do not write these rows to another manifest, which must hold logical paths (see `synaug.runtime.paths`).
+    """
+    rows, root = read_manifest(kind, path, columns, filters), results_root(path)
+    local_paths = {logical: local_path(logical, root) for logical in rows["path"].dropna().unique()}
+    return rows.assign(path=rows["path"].map(local_paths))
+
+
 def with_group(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` with a column `group`: empty text if it has none, as in a data set without groups."""
+    """`rows` with a column `group`: an empty string if it is missing, as in a data set without groups."""
     return rows if "group" in rows else rows.assign(group="")
 
 
+def class_names(real: pd.DataFrame) -> list[str]:
+    """The classes of an experiment: name number i is that of `label` i. real: the manifest `real`.
+
+    An image without a class (label -1, an empty name) is never usable, and does not count. No class is lost that way:
+    `index_dataset` refuses a data set in which a class has no usable training image.
+    """
+    return real[real["usable"]].drop_duplicates("label").sort_values("label")["label_name"].tolist()
+
+
 def _plain_strings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Dictionary columns as plain strings: a categorical's group-by and merge surprise."""
-    repeated = [name for name, kind in frame.dtypes.items() if isinstance(kind, pd.CategoricalDtype)]
-    return frame.astype(dict.fromkeys(repeated, "str"))
+    """Dictionary columns as plain strings: pandas groups and merges categoricals differently."""
+    categorical = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
+    return frame.astype(dict.fromkeys(categorical, "str"))
 
 
 def _sort_order(table: pa.Table, keys: list[str]) -> pa.Array:
@@ -155,8 +180,8 @@ def _sort_order(table: pa.Table, keys: list[str]) -> pa.Array:
     return pc.sort_indices(pa.table(plain), sort_keys=[(key, "ascending") for key in keys])
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Names of the Parquet columns: an image struct is two of them."""
+def _parquet_columns(schema: pa.Schema) -> list[str]:
+    """Names of the columns in the Parquet file, where each field of a struct is a column of its own."""
     names = []
     for field in schema:
         if pa.types.is_struct(field.type):

@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 import synaug
 from synaug.config import Config
-from synaug.imbalance import empty_cells, unevenness
-from synaug.manifests import read_manifest
-from synaug.manifests.located import read_located
+from synaug.imbalance import empty_cells, imbalance_measures
+from synaug.manifests import read_manifest, read_with_local_paths
 from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
 from synaug.report.comparison import compared_networks
 
@@ -60,8 +59,8 @@ def read_report_data(
     """
     real = read_manifest("real", manifests.real, ["split", "label", "usable", "reason"])
     imbalance = read_manifest("imbalance", manifests.imbalance)
-    synthetic = read_located("synthetic", manifests.synthetic, SYNTHETIC_COLUMNS)
-    balanced = read_located("balanced", manifests.balanced, BALANCED_COLUMNS)
+    synthetic = read_with_local_paths("synthetic", manifests.synthetic, SYNTHETIC_COLUMNS)
+    balanced = read_with_local_paths("balanced", manifests.balanced, BALANCED_COLUMNS)
     recipes = list(settings.recipes)
     summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
@@ -137,7 +136,7 @@ def data_context(data: ReportData) -> dict:
             "test": len(data.test),
         },
         "imbalance_before": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
-        "imbalance_after": unevenness(tables.cell_sizes(data.imbalance, data.balanced)),
+        "imbalance_after": imbalance_measures(tables.cell_sizes(data.imbalance, data.balanced)),
         "group_count": int((data.imbalance["kind"] == "group").sum()),
         "empty_cells": empty_cells(data.imbalance[data.imbalance["kind"] == "cell"]),
         "score_names": gallery.score_names(data.synthetic),

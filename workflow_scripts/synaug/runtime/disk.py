@@ -1,4 +1,4 @@
-"""What is said when a file cannot be written for want of space."""
+"""The error message when a file cannot be written because there is no space."""
 
 import errno
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from synaug.runtime.errors import UserError
 
-# A full disk, a used-up quota, and a limit on the size of a file.
 _NO_SPACE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the quota is used up",
@@ -19,16 +18,16 @@ _NO_SPACE = {
 
 @contextmanager
 def space_for(path: str | os.PathLike, needed: int) -> Generator[None]:
-    """Write a file of about `needed` bytes at `path` inside the block: for want of space, UserError says how much.
+    """Context manager to write a file of about `needed` bytes at `path`. Raises UserError if there is no space for it.
 
-    Other errors pass as they are. What was finished before is untouched, whoever writes atomically.
+    Other errors pass unchanged.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        folder = next(one for one in Path(os.path.abspath(path)).parents if one.exists())
+        folder = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
         raise UserError(
             f"{path}: cannot be written, {_NO_SPACE[error.errno]}: about {_megabytes(needed)} are needed, "
             f"{_megabytes(shutil.disk_usage(folder).free)} are free; make room and run the workflow again, what is "

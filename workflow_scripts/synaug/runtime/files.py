@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and hashes of their content."""
+"""Atomic writing of files and folders, and hashes."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from synaug.runtime.errors import UserError
 
 
 class atomic_path:
-    """Context manager: a temporary path beside `path` that becomes `path` (fsync, rename) if the block succeeds."""
+    """Context manager: a temporary path that replaces `path` (fsync, rename) if the block succeeds."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
@@ -23,8 +23,8 @@ class atomic_path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self.temporary
 
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is None:
+    def __exit__(self, error_type, error, trace) -> None:
+        if error_type is None:
             with self.temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(self.temporary, self.path)
@@ -46,23 +46,23 @@ def file_hash(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# Made once: a plan has millions of hashes.
+# Created once, because a plan has millions of hashes.
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def text_hash(*parts: Iterable) -> str:
-    """SHA-256 (hexadecimal) of values that JSON can write; another order, type or number gives another hash."""
+    """SHA-256 (hexadecimal) of values as JSON. It depends on their order, types and number."""
     return hashlib.sha256(_compact(parts).encode()).hexdigest()
 
 
 @contextmanager
 def new_folder(path: Path) -> Generator[Path]:
-    """Yield an empty folder beside `path`, which becomes `path` if the block succeeds and goes if it does not.
+    """Yield an empty temporary folder, which becomes `path` if the block succeeds, and is deleted if it does not.
 
-    Raises UserError if there is something at `path` already, other than an empty folder.
+    Raises UserError if `path` exists and is not an empty folder.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path}: is there already and not empty; name a new folder, or delete it")
+        raise UserError(f"{path}: exists already and is not empty; name a new folder, or delete it")
     path = Path(os.path.abspath(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

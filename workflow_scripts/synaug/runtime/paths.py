@@ -1,23 +1,24 @@
-"""Paths in manifests and configs, and where a job finds these files.
+"""Logical paths, which stand in manifests and configs, and local paths, at which a job can open the same files.
 
-The paths are relative to the folder that holds results/. That is the working directory of a job, unless the results are
-in a storage: then a job gets copies of its inputs in a folder below, which holds results/ and whatever else is stored.
+A logical path is relative to the folder that holds results/. Without a storage that folder is the working directory of
+every job, and the two are the same. With results in a storage, Snakemake copies the inputs of a job into a local folder
+that again holds results/, and everything else that is stored.
 """
 
 import os
 from pathlib import Path
 
 
-def root_of(manifest: str | os.PathLike) -> Path:
-    """The folder that holds results/. manifest: results/<experiment>/<file>, the place of a job's input or output."""
+def results_root(manifest: str | os.PathLike) -> Path:
+    """The folder that holds results/. manifest: local path of results/<experiment>/<file>."""
     return Path(manifest).parents[2]
 
 
-def place_of(path: str, root: Path) -> str:
-    """Where a job finds `path`: below `root` if it is there, else where it says (a file that is in no storage)."""
+def local_path(path: str, root: Path) -> str:
+    """Where a job can open the logical `path`: below `root` if that exists, else at `path` (the file is not stored)."""
     return str(root / path) if (root / path).exists() else path
 
 
-def name_of(place: str, root: Path) -> str:
-    """The path to record for a file at `place`, the other way round."""
-    return str(Path(place).relative_to(root)) if Path(place).is_relative_to(root) else place
+def logical_path(path: str, root: Path) -> str:
+    """The path to record for a file at the local `path`; the inverse of `local_path`."""
+    return str(Path(path).relative_to(root)) if Path(path).is_relative_to(root) else path

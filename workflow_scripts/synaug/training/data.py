@@ -9,8 +9,7 @@ import torch
 from synaug.balance import rows_of_recipe
 from synaug.config import Stage1, Stage2
 from synaug.images.store import load_pixels
-from synaug.manifests import read_manifest, with_group
-from synaug.manifests.located import read_located
+from synaug.manifests import read_manifest, read_with_local_paths, with_group
 from synaug.training.augmentation import augment
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
@@ -100,7 +99,7 @@ def load_recipe_images(
     table: the manifest `balanced`, whose images are decoded now; or, if the file `packed` is given, the manifest
     `packed`, whose images `threads` threads decode during the training. settings: image_size and color.
     """
-    rows = rows_of_recipe(read_manifest("packed", table) if packed else read_located("balanced", table), data)
+    rows = rows_of_recipe(read_manifest("packed", table) if packed else read_with_local_paths("balanced", table), data)
     size, color = settings["image_size"], settings["color"]
     if packed:
         return open_packed_training_set(rows, packed, size, color, device, threads)

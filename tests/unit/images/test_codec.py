@@ -1,22 +1,15 @@
-"""Encoded images: what is wrong with them, and how they become pixels."""
-
-from pathlib import Path
+"""Encoding, decoding and checking images."""
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from synaug.images.codec import decode_image, encode_image, inspect_image
-from synaug.images.store import load_pixels
-from synaug.runtime.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
 
 
-def test_a_fine_image_has_its_size_and_no_reason(encode):
+def test_a_usable_image_has_a_size_and_no_reason(encode):
     for kind in ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF"):
         assert inspect_image(encode(NOISE, kind), 1) == (60, 40, None)
 
@@ -25,18 +18,18 @@ def test_a_fine_image_has_its_size_and_no_reason(encode):
     ("data", "reason"),
     [(b"", "empty"), (b"once upon a time", "not an image"), (b"<svg xmlns='x'></svg>", "not an image")],
 )
-def test_what_is_no_image_says_so(data, reason):
+def test_data_that_are_not_an_image_have_a_reason(data, reason):
     assert reason in inspect_image(data, 1)[2]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-def test_a_file_cut_short_is_damaged(encode, kind, share):
+def test_a_truncated_file_is_damaged(encode, kind, share):
     data = encode(NOISE, kind)
     assert inspect_image(data[: int(len(data) * share)], 1)[2] is not None
 
 
-def test_too_many_pixels_are_not_decoded(encode):
+def test_an_image_with_too_many_pixels_is_not_decoded(encode):
     large = encode(Image.new("L", (2000, 1001)))
     assert "2 megapixels" in inspect_image(large, 2)[2]
     assert inspect_image(large, 2.1)[2] is None
@@ -51,7 +44,7 @@ def as_mode(mode: str) -> Image.Image:
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
-def test_any_kind_of_image_decodes_to_the_wanted_shape(encode, mode, color):
+def test_every_mode_decodes_to_the_wanted_shape(encode, mode, color):
     data = encode(as_mode(mode), "JPEG" if mode == "CMYK" else "PNG")
     pixels = decode_image(data, 28, color)
     assert pixels.shape == (28, 28, {"grey": 1, "rgb": 3}[color])
@@ -74,7 +67,7 @@ def test_encoding_loses_nothing(color):
     assert encode_image(pixels) == data
 
 
-def test_a_photograph_is_turned_upright(encode):
+def test_a_photograph_is_rotated_upright(encode):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held with its right side up
     stored = encode(NOISE, exif=exif)
@@ -95,7 +88,7 @@ def transparent(mode: str) -> tuple[Image.Image, dict]:
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
-def test_what_is_transparent_becomes_white(encode, mode, color):
+def test_transparent_pixels_become_white(encode, mode, color):
     image, settings = transparent(mode)
     pixels = decode_image(encode(image, **settings), 40, color)
     assert (pixels[:, :20] == 0).all()
@@ -103,7 +96,7 @@ def test_what_is_transparent_becomes_white(encode, mode, color):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_an_animation_the_first_picture_counts(encode, kind):
+def test_an_animation_decodes_to_its_first_frame(encode, kind):
     frames = [Image.new("L", (20, 20), 0), Image.new("L", (20, 20), 255)]
     data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
     assert inspect_image(data, 1) == (20, 20, None)
@@ -111,79 +104,18 @@ def test_of_an_animation_the_first_picture_counts(encode, kind):
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_pixels_that_are_not_of_8_or_16_bits_are_a_reason(encode, mode):
+def test_an_image_with_32_bit_pixels_is_not_usable(encode, mode):
     assert "32-bit" in inspect_image(encode(Image.new(mode, (20, 20), 70000), "TIFF"), 1)[2]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
-def test_an_image_of_one_pixel_is_an_image(encode, size):
+def test_an_image_may_have_one_pixel(encode, size):
     data = encode(Image.new("RGB", size, (9, 99, 199)))
     assert inspect_image(data, 1) == (*size, None)
     assert np.abs(decode_image(data, 32, "rgb").astype(int) - (9, 99, 199)).max() <= 1
 
 
-def test_the_middle_is_cut_out_undistorted(encode):
+def test_the_centre_is_cropped_without_distortion(encode):
     wide = np.zeros((28, 84, 3), np.uint8)
     wide[:, 28:56] = 200
     assert (decode_image(encode(wide), 28, "rgb") == 200).all()
-
-
-@pytest.fixture
-def mixed_manifest(tmp_path, pngs) -> pd.DataFrame:
-    """Twelve images, in turn in two tables and in files, with the number of the image in column `n`."""
-    rows = []
-    tables = {"a": pngs[0:12:3], "b": pngs[1:12:3]}
-    for name, images in tables.items():
-        image = pa.array([{"bytes": data, "path": None} for data in images])
-        pq.write_table(pa.table({"image": image}), tmp_path / f"{name}.parquet")
-    for n in range(12):
-        file = [tmp_path / "a.parquet", tmp_path / "b.parquet", tmp_path / f"{n}.png"][n % 3]
-        if n % 3 == 2:
-            file.write_bytes(pngs[n])
-        rows.append({"n": n, "path": str(file), "row": None if n % 3 == 2 else n // 3})
-    return pd.DataFrame(rows).astype({"row": "Int64"})
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_pixels_come_in_the_order_of_the_manifest(mixed_manifest, pngs, seed):
-    shuffled = mixed_manifest.sample(frac=1, random_state=seed)
-    pixels = load_pixels(shuffled, 28, "grey")
-    for n, loaded in zip(shuffled["n"], pixels, strict=True):
-        assert np.array_equal(loaded, decode_image(pngs[n], 28, "grey"))
-
-
-def test_the_same_image_may_be_wanted_twice(mixed_manifest):
-    twice = pd.concat([mixed_manifest, mixed_manifest])
-    pixels = load_pixels(twice, 28, "grey")
-    assert np.array_equal(pixels[:12], pixels[12:])
-
-
-def test_files_of_a_manifest_whose_texts_are_categories(mixed_manifest, pngs):
-    """As pyarrow reads it; of a data set of files no row names a column."""
-    files = mixed_manifest[mixed_manifest["row"].isna()].reset_index(drop=True)
-    files = files.assign(column=pd.Categorical([None] * len(files), categories=[]))
-    pixels = load_pixels(files, 28, "grey")
-    assert np.array_equal(pixels, np.stack([decode_image(pngs[n], 28, "grey") for n in files["n"]]))
-
-
-def test_no_images_are_no_pixels(mixed_manifest):
-    assert load_pixels(mixed_manifest[:0], 28, "rgb").shape == (0, 28, 28, 3)
-
-
-@pytest.mark.parametrize("lost", ["table", "row", "file", "pixels"])
-def test_an_image_that_is_gone_is_named(mixed_manifest, lost):
-    rows = mixed_manifest
-    if lost == "row":
-        rows.loc[0, "row"] = 99
-    else:
-        position = {"table": 0, "file": 2, "pixels": 2}[lost]
-        path = rows.loc[position, "path"]
-        with open(path, "wb") as file:
-            file.write(b"nothing")
-        if lost != "pixels":
-            Path(path).unlink()
-    named = rows.loc[2 if lost in ("file", "pixels") else 0, "path"]
-    with pytest.raises(UserError) as caught:
-        load_pixels(rows, 28, "grey")
-    assert named in str(caught.value)
-    assert "\n" not in str(caught.value)

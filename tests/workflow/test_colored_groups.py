@@ -1,23 +1,23 @@
-"""Groups through the real Snakefile: a painted data set, its cells filled, methods for groups, and their figures."""
+"""Groups through the real Snakefile: a coloured data set, its cells filled, methods for groups, and their metrics."""
+
+import runpy
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from workdir import Workdir
+from workdir import ROOT, Workdir
 
 from synaug.manifests import read_manifest
 
 
-def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Workdir):
-    test = pq.read_table(work.path / "data" / "test.parquet")
-    validation = pa.array(["validation"] * test.num_rows)
-    pq.write_table(test.set_column(2, "split", validation), work.path / "data" / "validation.parquet")
+def test_a_colored_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Workdir):
+    train, test = (pq.read_table(work.path / "data" / f"{split}.parquet") for split in ("train", "test"))
+    validation = test.set_column(2, "split", pa.array(["validation"] * test.num_rows))
+    color_table = runpy.run_path(str(ROOT / "resources" / "fashion_mnist_colored" / "make.py"))["color_table"]
+    (work.path / "colored").mkdir()
+    colored = color_table(pa.concat_tables([test, train, validation]), strength=0.7, size=16)
+    pq.write_table(colored, work.path / "colored" / "images.parquet")
     work.change(
-        dataset={
-            "color": "rgb",
-            "group_columns": ["color"],
-            "painted": {"strength": 0.7},
-            "validation_split": "validation",
-        },
+        dataset={"path": "colored", "color": "rgb", "group_columns": ["color"], "validation_split": "validation"},
         prompts={"templates": ["a {group} {label}"], "names": {"red": "crimson"}},
         training={"sampling": "group_balanced"},
         recipes={
@@ -29,7 +29,6 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
     )
     done = work.run()
     assert done.status == 0, done.text
-    assert done.jobs.count("paint_dataset") == 1
     cells = read_manifest("imbalance", work.results / "imbalance.parquet")
     cells = cells[cells["kind"] == "cell"].set_index(["label_name", "group"])["count"]
     plan = read_manifest("plan", work.results / "plan.parquet")
@@ -42,25 +41,25 @@ def test_a_painted_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
     summary = read_manifest("summary", work.results / "summary.parquet")
     assert {"worst_cell", "worst_group", "group:red", "groups:color"} <= set(summary["subset"])
     assert {"dfr-1", "subg"} <= set(summary["recipe"])
-    # Images that are only there to measure with: five of each of the eight cells, none of which is planned.
-    unseen = read_manifest("shard", work.results / "probe_images.parquet", ["image_id", "label_name", "group"])
-    assert set(unseen.groupby(["label_name", "group"]).size()) == {5} and len(unseen) == 40
-    assert not set(unseen["image_id"]) & set(plan["image_id"])
+    # Images that are only evaluated on: five of each of the eight cells, and not in the plan.
+    probe_images = read_manifest("shard", work.results / "probe_images.parquet", ["image_id", "label_name", "group"])
+    assert set(probe_images.groupby(["label_name", "group"]).size()) == {5} and len(probe_images) == 40
+    assert not set(probe_images["image_id"]) & set(plan["image_id"])
     probes = summary[summary["metric"].isin(["pair_probe", "swap_drop"])]
     assert set(probes["recipe"]) == set(summary["recipe"]) and probes["mean"].between(-1, 1).all()
-    # Predictions of the validation images choose, and count nowhere else.
+    # The settings are chosen by the predictions of the validation images, which count nowhere else.
     chosen = read_manifest("selection", work.results / "selection.parquet").set_index(["method", "criterion"])
     assert chosen.loc[("dfr", "worst_cell"), "candidates"] == 2
     assert chosen.loc[("dfr", "worst_cell"), "recipe"] in ("dfr-1", "dfr-2")
-    asked = read_manifest("predictions", work.results / "train" / "real" / "0" / "predictions.parquet")
-    assert asked.groupby("split").size().to_dict() == {"test": 16, "validation": 16}
+    predictions = read_manifest("predictions", work.results / "train" / "real" / "0" / "predictions.parquet")
+    assert predictions.groupby("split").size().to_dict() == {"test": 16, "validation": 16}
     page = (work.results / "report.html").read_text()
     assert '<h2 id="groups">Groups</h2>' in page and "demographic parity" in page
     assert "4 classes and 2 groups" in page and "swap drop" in page and "Chosen settings</h2>" in page
     assert work.run().jobs == []
 
 
-def test_a_group_column_that_is_not_there_is_one_line(work: Workdir):
+def test_a_missing_group_column_is_named(work: Workdir):
     work.change(dataset={"group_columns": ["sex"]}, prompts={"templates": ["a {group} {label}"]})
     done = work.run()
     assert done.status == 1

@@ -1,4 +1,4 @@
-"""Manifests: same rows same bytes, all or nothing, and readable by others."""
+"""Manifests: byte-stable, written atomically, and readable by other tools."""
 
 import json
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path, text_hash
@@ -67,7 +67,7 @@ def test_read_and_written_again_gives_the_same_bytes(tmp_path):
         (real_rows().assign(label_name=None), "label_name"),
     ],
 )
-def test_refused_rows_leave_the_old_file_alone(tmp_path, rows, message):
+def test_refused_rows_leave_the_old_file_unchanged(tmp_path, rows, message):
     write_manifest("real", real_rows(), tmp_path / "real.parquet")
     before = (tmp_path / "real.parquet").read_bytes()
     with pytest.raises(ValueError, match=message):
@@ -76,15 +76,15 @@ def test_refused_rows_leave_the_old_file_alone(tmp_path, rows, message):
     assert [path.name for path in tmp_path.iterdir()] == ["real.parquet"]
 
 
-def test_whole_numbers_that_became_floats_are_refused(tmp_path):
+def test_integers_that_were_rounded_to_floats_are_refused(tmp_path):
     rows = real_rows()
     write_manifest("real", rows.assign(row=rows["row"].astype("float64")), tmp_path / "real.parquet")  # small: exact
-    with pytest.raises(ValueError, match="row are floats, and too large for that: they were rounded"):
+    with pytest.raises(ValueError, match="row holds floats too large to be exact integers; they were rounded"):
         write_manifest("real", rows.assign(row=2.0**60), tmp_path / "other.parquet")
     assert not (tmp_path / "other.parquet").exists()
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_other(tmp_path):
+def test_an_interrupted_write_leaves_only_the_old_file(tmp_path):
     target = tmp_path / "table.parquet"
     target.write_text("old")
     with pytest.raises(OSError, match="disk full"), atomic_path(target) as temporary:
@@ -95,7 +95,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 but not really", "folder", "other table"])
-def test_unreadable_manifest_is_one_line_that_names_the_file(tmp_path, content):
+def test_an_unreadable_manifest_is_named_in_one_line(tmp_path, content):
     path = tmp_path / "real.parquet"
     if content == "folder":
         path.mkdir()
@@ -109,7 +109,7 @@ def test_unreadable_manifest_is_one_line_that_names_the_file(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_manifest_cut_short_is_a_user_error(tmp_path):
+def test_a_truncated_manifest_is_a_user_error(tmp_path):
     path = tmp_path / "real.parquet"
     write_manifest("real", real_rows(), path)
     path.write_bytes(path.read_bytes()[:-100])
@@ -129,7 +129,7 @@ def test_a_manifest_damaged_in_the_middle_is_a_user_error(tmp_path, damage):
 
 
 @pytest.mark.parametrize("kind", SCHEMAS)
-def test_every_column_says_what_it_is(kind):
+def test_every_column_is_described(kind):
     assert all((field.metadata or {}).get(b"about") for field in SCHEMAS[kind])
 
 
@@ -139,7 +139,7 @@ def test_a_manifest_without_rows_can_be_written_and_read(tmp_path, kind):
     assert len(read_manifest(kind, tmp_path / "empty.parquet")) == 0
 
 
-def test_shard_stores_images_plain_and_says_to_others_that_they_are_images(tmp_path, shard_rows):
+def test_a_shard_stores_images_uncompressed_and_declares_them_to_other_tools(tmp_path, shard_rows):
     write_manifest("shard", shard_rows, tmp_path / "shard.parquet")
     file = pq.ParquetFile(tmp_path / "shard.parquet")
     group = file.metadata.row_group(0)
@@ -150,7 +150,7 @@ def test_shard_stores_images_plain_and_says_to_others_that_they_are_images(tmp_p
     assert not chunks["image.bytes"].has_dictionary_page
     features = json.loads(file.schema_arrow.metadata[b"huggingface"])["info"]["features"]
     assert features["image"] == {"_type": "Image"}
-    # Uncompressed also means that the encoded images stand in the file as they are.
+    # The bytes of an encoded image are in the file unchanged.
     assert shard_rows["image"][0]["bytes"] in (tmp_path / "shard.parquet").read_bytes()
 
 
@@ -160,3 +160,26 @@ def shard_rows(pngs) -> pd.DataFrame:
     fixed = dict.fromkeys(SCHEMAS["shard"].names[1:], "x") | {"source_image": None}
     numbers = {f.name: 1 for f in SCHEMAS["shard"] if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)}
     return rows.assign(**(fixed | numbers))
+
+
+def test_the_classes_are_those_of_usable_images():
+    real = pd.DataFrame(
+        {
+            "label": [1, -1, 0, 1, 0],
+            "label_name": ["dog", "", "cat", "dog", "cat"],
+            "usable": [True, False, False, False, True],
+        }
+    )
+    assert class_names(real) == ["cat", "dog"]
+
+
+def test_local_paths_of_stored_images_and_logical_paths_of_the_others(tmp_path):
+    """With a storage, the job's copies are below the folder that holds the copy of results/."""
+    for name in ("results/test/a.parquet", "data/b.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    rows = real_rows(3).assign(path=["results/test/a.parquet", "data/b.parquet", "elsewhere/c.parquet"])
+    write_manifest("real", rows, tmp_path / "results/test/real.parquet")
+    local = read_with_local_paths("real", tmp_path / "results/test/real.parquet")
+    expected = {f"{tmp_path}/results/test/a.parquet", f"{tmp_path}/data/b.parquet", "elsewhere/c.parquet"}
+    assert set(local["path"]) == expected

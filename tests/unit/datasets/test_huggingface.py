@@ -1,0 +1,87 @@
+"""Hugging Face data sets on disk become a table."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from layouts import arrow_table, converted, write_arrow
+
+from synaug.config import Dataset
+from synaug.datasets import input_files
+from synaug.images.store import read_encoded
+from synaug.runtime.errors import UserError
+
+LABELS = ["cat", "dog"] * 6
+
+
+def block(path: Path, **settings) -> Dataset:
+    return Dataset(source="huggingface", path=str(path), image_size=28, **settings)
+
+
+def error(dataset: Dataset, folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        input_files(dataset)
+        converted(dataset, folder)
+    assert not list(folder.glob("*dataset.parquet*"))  # no partial file
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(params=["arrow", "parquet"])
+def on_disk(request, tmp_path, pngs) -> Path:
+    """Six rows of train and six of test, as `save_to_disk` or the Hub lays them out."""
+    for start, split in enumerate(("train", "test")):
+        table = arrow_table(pngs, LABELS[:6], 6 * start)
+        if request.param == "arrow":
+            write_arrow(tmp_path / "set" / split / "data-00000-of-00001.arrow", table)
+        else:
+            (tmp_path / "set" / "data").mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
+    return tmp_path / "set"
+
+
+def test_a_hugging_face_data_set_on_disk(on_disk, tmp_path, pngs):
+    rows = converted(block(on_disk, group_columns=["place"]), tmp_path)
+    assert rows.groupby(["split", "label_name"]).size().to_dict() == {
+        ("train", "cat"): 3, ("train", "dog"): 3, ("test", "cat"): 3, ("test", "dog"): 3,
+    }  # fmt: skip
+    assert set(rows["group"]) == {"in", "out"}
+    (_, images), *_ = read_encoded(rows.sort_values("row"))
+    assert sorted(images) == sorted(pngs[:12])
+
+
+def test_a_data_set_without_splits_is_divided(tmp_path, pngs):
+    write_arrow(tmp_path / "set" / "data-00000-of-00001.arrow", arrow_table(pngs, LABELS))
+    rows = converted(block(tmp_path / "set", make_splits={"test": 0.5}), tmp_path)
+    assert rows["split"].value_counts().to_dict() == {"train": 6, "test": 6}
+
+
+def test_a_missing_split_column_or_folder_is_named(on_disk, tmp_path, pngs):
+    assert "has no split 'validation' (its splits: test, train)" in error(
+        block(on_disk, validation_split="validation"), tmp_path
+    )
+    message = error(block(on_disk, label_column="fine_label"), tmp_path)
+    assert "'fine_label' (its columns: image, label, place); set dataset.label_column" in message
+    assert "save_to_disk" in error(block(tmp_path / "nowhere"), tmp_path)
+
+
+def test_a_row_without_a_class_is_named(tmp_path, pngs):
+    write_arrow(tmp_path / "set" / "data-00000-of-00001.arrow", arrow_table(pngs, ["cat", "dog", None]))
+    message = error(block(tmp_path / "set", make_splits={"test": 0.5}), tmp_path)
+    assert "row 2 has no label" in message
+
+
+def test_files_written_by_the_library_are_read(tmp_path, pngs):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    files = []
+    for number in range(12):
+        files.append(str(tmp_path / f"{number}.png"))
+        Path(files[-1]).write_bytes(pngs[number])
+    one = datasets.Dataset.from_dict({"image": files, "label": [0, 1] * 6}, features=features)
+    datasets.DatasetDict({"train": one.select(range(8)), "test": one.select(range(8, 12))}).save_to_disk(
+        tmp_path / "set"
+    )
+    rows = converted(block(tmp_path / "set"), tmp_path)
+    assert rows["usable"].all()
+    assert rows.groupby(["split", "label_name"]).size().tolist() == [2, 2, 4, 4]

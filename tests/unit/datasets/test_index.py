@@ -1,0 +1,98 @@
+"""The rows of every source: classes, ids, and what is refused."""
+
+import pandas as pd
+import pytest
+from layouts import one_line_error, write_csv, write_parquet
+
+from synaug.config import Dataset
+from synaug.datasets import index_dataset
+from synaug.manifests import read_manifest, write_manifest
+
+SMALL = {"train/shirt": 3, "train/bag": 1, "test/shirt": 2, "test/bag": 2}
+
+
+def index(path, source="folder") -> pd.DataFrame:
+    return index_dataset(Dataset(source=source, path=str(path), image_size=28, color="grey"))
+
+
+def error(path) -> str:
+    return one_line_error(index, path)
+
+
+def test_a_class_of_the_test_split_alone_is_named(image_folder):
+    message = error(image_folder({**SMALL, "test/coat": 2}))
+    assert "'coat'" in message
+    assert "2 images" in message
+
+
+def test_one_class_is_not_enough(image_folder):
+    assert "'shirt'" in error(image_folder({"train/shirt": 2, "test/shirt": 1}))
+
+
+def test_a_class_may_have_one_image(image_folder):
+    rows = index(image_folder(SMALL))
+    assert ((rows["split"] == "train") & (rows["label_name"] == "bag")).sum() == 1
+
+
+def test_a_class_without_a_usable_training_image_is_named(image_folder):
+    path = image_folder(SMALL)
+    (path / "train/bag/0.png").write_bytes(b"")
+    assert "'bag'" in error(path)
+
+
+def test_a_split_without_a_usable_image_is_named_with_the_reason(image_folder, tmp_path):
+    path = image_folder(SMALL)
+    (path / "test").rename(tmp_path / "elsewhere")
+    (path / "test").symlink_to(tmp_path / "elsewhere")
+    assert "4: lies out of the data set's folder" in error(path)
+
+
+NAMES = ["two words", 'the "best"', "it's", "Äpfel 苹果", "a,b", "%20", "{label}", "null", "NA"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["folder", "parquet", "csv"])
+def test_any_class_name_is_kept(image_folder, tmp_path, pngs, name, kind):
+    labels, splits = [name, "z", name, "z"], ["train", "train", "test", "test"]
+    if kind == "folder":
+        rows = index(image_folder({f"{split}/{label}": 1 for split, label in zip(splits, labels, strict=True)}))
+    elif kind == "csv":
+        rows = index(write_csv(tmp_path, pngs, labels, splits), "table")
+    else:
+        rows = index(write_parquet(tmp_path / "t.parquet", pngs, labels, splits), "table")
+    write_manifest("real", rows, tmp_path / "real.parquet")
+    assert set(read_manifest("real", tmp_path / "real.parquet")["label_name"]) == {name, "z"}
+
+
+def test_numeric_labels_are_sorted_by_value(tmp_path, pngs):
+    labels = [10, 9, 2, 10, 9, 2]
+    rows = index(write_parquet(tmp_path / "t.parquet", pngs, labels), "table")
+    assert dict(zip(rows["label_name"], rows["label"], strict=True)) == {"2": 0, "9": 1, "10": 2}
+
+
+def test_images_of_other_splits_are_skipped(tmp_path, pngs):
+    path = write_parquet(
+        tmp_path / "t.parquet", pngs, ["a", "b", "a", "b", "c"], ["train"] * 2 + ["test"] * 2 + ["extra"]
+    )
+    assert set(index(path, "table")["label_name"]) == {"a", "b"}
+
+
+def test_copies_of_an_image_get_different_ids(image_folder):
+    path = image_folder(SMALL)
+    (path / "train/shirt/copy.png").write_bytes((path / "train/shirt/0.png").read_bytes())
+    rows = index(path)
+    assert rows["image_id"].is_unique
+    assert rows["sha256"].duplicated().sum() == 1
+
+
+def test_a_renamed_file_keeps_its_id(image_folder):
+    path = image_folder(SMALL)
+    before = set(index(path)["image_id"])
+    (path / "train/shirt/0.png").rename(path / "train/shirt/new name.png")
+    assert set(index(path)["image_id"]) == before
+
+
+def test_files_of_the_same_name_in_several_classes_are_different_images(image_folder):
+    rows = index(image_folder(SMALL))
+    assert (rows["path"].str.rsplit("/", n=1).str[-1] == "0.png").sum() == 4
+    assert rows["image_id"].is_unique and rows["sha256"].is_unique

@@ -1,0 +1,56 @@
+"""Data sets of torchvision become a table."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import converted, one_line_error, write_mnist
+
+from synaug.config import Dataset
+from synaug.datasets import input_files
+from synaug.images.codec import decode_image
+from synaug.images.store import load_pixels
+
+
+def block(path: Path, **settings) -> Dataset:
+    return Dataset(source="torchvision", path=str(path), image_size=28, **settings)
+
+
+@pytest.fixture
+def mnist(tmp_path, pngs) -> Path:
+    return write_mnist(tmp_path / "root", pngs)
+
+
+def test_a_data_set_of_torchvision(mnist, tmp_path, pngs):
+    rows = converted(block(mnist, name="MNIST"), tmp_path)
+    assert rows.groupby(["split", "label_name"]).size().to_dict() == {
+        ("train", "3 - three"): 4, ("train", "7 - seven"): 4, ("test", "3 - three"): 2, ("test", "7 - seven"): 2,
+    }  # fmt: skip
+    expected = np.stack([decode_image(png, 28, "grey") for png in pngs[:12]])
+    assert np.array_equal(load_pixels(rows.sort_values("row"), 28, "grey"), expected)
+
+
+def test_a_validation_split_can_be_made(mnist, tmp_path):
+    settings = {"validation_split": "validation", "make_splits": {"validation": 0.25}}
+    rows = converted(block(mnist, name="MNIST", **settings), tmp_path)
+    assert rows["split"].value_counts().to_dict() == {"train": 6, "validation": 2, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("MNSIT", {}, "torchvision has no 'MNSIT'; the closest: MNIST"),
+        ("SVHN", {}, "SVHN cannot be read from"),
+        ("EuroSAT", {}, "EuroSAT has no splits; have them made"),
+        ("MNIST", {"validation_split": "val"}, "MNIST has no validation split; have one made"),
+        ("DTD", {"test_split": "tset"}, "DTD cannot be read from"),
+    ],
+)
+def test_an_unknown_data_set_or_split_is_named(mnist, tmp_path, name, settings, message):
+    assert message in one_line_error(converted, block(mnist, name=name, **settings), tmp_path)
+    assert not list(tmp_path.glob("*dataset.parquet*"))  # no partial file
+
+
+def test_the_folder_must_exist(tmp_path):
+    message = one_line_error(input_files, block(tmp_path / "nowhere", name="MNIST"))
+    assert "nowhere is not a folder" in message and "dataset.download" in message
