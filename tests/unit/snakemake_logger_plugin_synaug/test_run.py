@@ -69,7 +69,7 @@ def test_a_job_without_a_message_is_called_by_its_rule_and_wildcards():
     ],
 )  # fmt: skip
 def test_the_progress_of_a_job_is_in_its_log(tmp_path, line, text, done, total):
-    (tmp_path / "1.log").write_text(f"10:00:00 going on after step 3\n10:00:01 {line}\n10:00:02 something else\n")
+    (tmp_path / "1.log").write_text(f"10:00:00 continuing after step 3\n10:00:01 {line}\n10:00:02 something else\n")
     run = run_of(started(1, at=time.time()), folder=tmp_path, train=1)
     progress = run.progress(run.jobs[1])
     assert (progress.text, progress.done, progress.total) == (text, done, total)

@@ -43,7 +43,7 @@ def train(checkpoint=None, stop_at=None, nan_from=None, after_step=None, steps=S
 
     sampler = Sampler(np.arange(40) % 3, 8, settings.pop("sampling", "uniform"), rng)
     optimizer = make_optimizer(model.parameters(), settings.pop("optimizer", "sgd"), 0.05, 5e-4)
-    _, history = training_loop(
+    history = training_loop(
         model,
         optimizer,
         sampler,

@@ -40,14 +40,15 @@ def training_loop(
     after_step: Callable[[], None] | None = None,
     checkpoint: Checkpoint | None = None,
     loss_state: torch.Tensor | None = None,
-) -> tuple[nn.Module, pd.DataFrame]:
-    """Train `model` for `steps` steps. Returns it, and rows of the manifest `history`.
+) -> pd.DataFrame:
+    """Train `model` in place for `steps` steps. Returns rows of the manifest `history`.
 
     optimizer: its learning rate is the peak of the schedule, see `scheduled_rate`. compute_loss: maps the positions of
     a batch and the share of the steps that are done (0 to 1) to the loss. rng: the random numbers of `compute_loss`.
-    precision: of the forward pass. ema: decay per step of averaged weights; with it the averaged weights are returned.
-    after_step: called after every step. loss_state: a tensor that `compute_loss` changes from step to step.
-    If it is interrupted and called again with the same `checkpoint`, it ends with the same weights.
+    warm_up: share of the steps. precision: of the forward pass. ema: decay per step of the averaged weights, which the
+    model gets at the end; None: no averaging. after_step: called after every step. loss_state: a tensor that
+    `compute_loss` changes from step to step.
+    If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
     """
     device = optimizer.param_groups[0]["params"][0].device
@@ -67,7 +68,7 @@ def training_loop(
     loss_sum = torch.zeros((), device=device)
     started = last_saved = time.monotonic()
 
-    def seconds_left() -> float:
+    def seconds_left(step: int) -> float:
         return (steps - step) * (time.monotonic() - started) / (step - first_step + 1)
 
     for step in range(first_step, steps + 1):
@@ -87,7 +88,7 @@ def training_loop(
         loss_sum += loss.detach().float()
 
         if step - first_step + 1 == FIRST_ESTIMATE:
-            log.info("step %d/%d, loss %.4f, %.0f s left", step, steps, loss.item(), seconds_left())
+            log.info("step %d/%d, loss %.4f, %.0f s left", step, steps, loss.item(), seconds_left(step))
         if step % LOG_EVERY == 0 or step == steps:
             mean_loss = loss_sum.item() / (step % LOG_EVERY or LOG_EVERY)
             loss_sum.zero_()
@@ -97,7 +98,7 @@ def training_loop(
             epoch = step * sampler.batch_size / sampler.image_count
             history.append({"step": step, "epoch": epoch, "loss": mean_loss, "learning_rate": rate})
             line = "step %d/%d, loss %.4f, learning rate %.4f, %.0f s left"
-            log.info(line, step, steps, mean_loss, rate, seconds_left())
+            log.info(line, step, steps, mean_loss, rate, seconds_left(step))
             # Only here: the losses up to this step are known to be finite, and no partial sum has to be saved.
             if checkpoint and step < steps and time.monotonic() - last_saved >= CHECKPOINT_EVERY:
                 saved = state.state_dict(step, history)
@@ -105,7 +106,7 @@ def training_loop(
                 last_saved = time.monotonic()
     if averaged:
         model.load_state_dict(averaged.module.state_dict())
-    return model, pd.DataFrame(history)
+    return pd.DataFrame(history)
 
 
 def scheduled_rate(peak: float, step: int, steps: int, warm_up_steps: float) -> float:

@@ -80,7 +80,7 @@ def train_stage1(
             return group_dro(losses, data.cells[positions])
         return losses.sum() / weights.sum()
 
-    _, history = training_loop(
+    history = training_loop(
         model,
         make_optimizer(model.parameters(), settings.optimizer, settings.learning_rate, settings.weight_decay),
         data.make_sampler(settings, settings.crop_area, seed, rng, process),

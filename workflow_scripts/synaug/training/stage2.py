@@ -99,7 +99,7 @@ def train_head(
         norms = head.weight.norm(dim=1, keepdim=True)
         head.weight.mul_((settings.max_norm / norms).clamp_max(1))
 
-    _, history = training_loop(
+    history = training_loop(
         model,
         make_optimizer(trained, "sgd", settings.learning_rate, settings.weight_decay),
         data.make_sampler(settings, stage1_settings.crop_area, seed, rng),
