@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from synaug.generation.cost import Cost
 
 from synaug.generation import batch_size
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
+from synaug.generation.usage import UsageMeter
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
 
@@ -60,7 +60,7 @@ def test_an_interrupted_job_keeps_the_batch_size_of_its_trial(plan, tmp_path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
-        interrupted.setattr(Cost, "sampled", stop)
+        interrupted.setattr(UsageMeter, "batch_sampled", stop)
         generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1)
     monkeypatch.setattr(batch_size, "find_batch_size", lambda *_: 5)
     generate_shard(plan, 0, tmp_path / "shard.parquet", work, [], 1)

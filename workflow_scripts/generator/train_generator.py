@@ -54,7 +54,7 @@ def main(
             autoencoder_steps=settings["autoencoder_steps"],
             denoiser_steps=settings["denoiser_steps"],
             batch_size=settings["batch_size"],
-            image_shares=image_probabilities(labels, settings["sampling"]),
+            image_probabilities=image_probabilities(labels, settings["sampling"]),
             seed=seed,
             device=device,
         )

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def train_generator(
     images: np.ndarray, labels: np.ndarray, prompts: list[list[str]], out: Path, work: Path, *, size: int,
-    autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, image_shares: torch.Tensor | None = None,
+    autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, image_probabilities: torch.Tensor | None = None,
     seed: int = 0, autoencoder_width: int = 16, denoiser_width: int = 96, latent_channels: int = 8,
     autoencoder_learning_rate: float = 2e-3, denoiser_learning_rate: float = 1e-3,
     device: str = "cpu", save_every_s: float = 60,
@@ -35,8 +35,8 @@ def train_generator(
     labels: int, N. prompts: for each label, its captions in several wordings.
     work: folder for the state of an interrupted training, saved every `save_every_s` seconds. The same call with the
     same folder continues from there and ends in the same weights as an uninterrupted training.
-    image_shares: N, the probability with which the denoiser's batches draw each image; None: all alike. A class that
-    is drawn more often is learnt better, and its training images are repeated more.
+    image_probabilities: N, how likely each image is drawn for a batch of the denoiser; None: uniform. A class that is
+    drawn more often is learnt better, and its training images are repeated more.
     Steps are batches of `batch_size` images; widths are channels (denoiser: a multiple of 32).
 
     The same arguments on the same machine with the same number of threads give the same weights.
@@ -81,9 +81,9 @@ def train_generator(
     targets = torch.as_tensor(labels, dtype=torch.long)
     loop = TrainingLoop(
         "denoiser", denoiser_steps, learning_rate=denoiser_learning_rate, file=work / "denoiser.pt",
-        fingerprint=_fingerprint(fingerprint, targets, prompts, image_shares, *settings), **common,
+        fingerprint=_fingerprint(fingerprint, targets, prompts, image_probabilities, *settings), **common,
     )  # fmt: skip
-    trained = train_denoiser(model, latents, targets, tokens, caption_rows, image_shares, loop)
+    trained = train_denoiser(model, latents, targets, tokens, caption_rows, image_probabilities, loop)
     # Half precision: half the size and no visible difference; loaders choose the precision that they compute with.
     text_encoder, autoencoder, denoiser = (
         part.to("cpu", torch.float16) for part in (trained.text_encoder, autoencoder, trained.denoiser)

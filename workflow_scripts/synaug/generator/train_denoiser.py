@@ -35,14 +35,14 @@ def train_denoiser(
     labels: torch.Tensor,
     captions: torch.Tensor,
     caption_rows: list[torch.Tensor],
-    image_shares: torch.Tensor | None,
+    image_probabilities: torch.Tensor | None,
     loop: TrainingLoop,
 ) -> torch.nn.Module:
     """Train `model` and return its running average, which samples better than its last state.
 
     latents: means and standard deviations, each N x C x s x s. labels: N. captions: token ids, one caption per row,
-    the empty prompt first. caption_rows: for each label, the rows of `captions` that describe it. image_shares: N, the
-    probability with which each image is drawn; None: all alike.
+    the empty prompt first. caption_rows: for each label, the rows of `captions` that describe it.
+    image_probabilities: N, how likely each image is drawn; None: uniform.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
@@ -54,10 +54,10 @@ def train_denoiser(
     size = loop.batch_size
 
     def train_step(step: int, random: torch.Generator) -> torch.Tensor:
-        if image_shares is None:
+        if image_probabilities is None:
             batch = torch.randint(len(labels), (size,), generator=random)
         else:
-            batch = torch.multinomial(image_shares, size, replacement=True, generator=random)
+            batch = torch.multinomial(image_probabilities, size, replacement=True, generator=random)
         means, stds = latents[0][batch], latents[1][batch]
         clean = means + stds * torch.randn(means.shape, generator=random)
         noise = torch.randn(means.shape, generator=random)
