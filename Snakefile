@@ -86,4 +86,4 @@ onstart:
 onerror:
     for name in STUDY or [CONFIG.experiment]:
         for line in last_errors(f"logs/{name}", STARTED):
-            print(line, file=sys.stderr)
+            sys.stderr.write(f"{line}\n")  # in one piece: the logger writes to the same stream

@@ -54,7 +54,7 @@ def finished(tmp_path_factory) -> Workdir:
         "dataset": {"source": "table", "path": "data", "image_size": 16, "color": "grey", "label_column": "label_name"},
         "prompts": {"names": {"Stövel <b>": "boot"}},
         "generation": {"model": "model", "steps": 2, "guidance": 2.0, "size": 16, "batch_size": 4}
-        | {"images_per_shard": 8},
+        | {"images_per_shard": 14},
         "training": {"steps": 4, "width": 4, "batch_size": 8},
         "recipes": {
             "real": {"data": "real"},

@@ -8,12 +8,13 @@ from workdir import CLASSES
 
 from synaug.manifests import read_manifest
 
+SCORES = "results/test/scores.parquet"  # behind all shards
 FILL = sum(max(CLASSES.values()) - count for count in CLASSES.values())
 
 
 def test_image_to_image_follows_its_real_images(work):
     work.change(generation={"pipeline": "image-to-image", "strength": 0.5, "steps": 4})
-    done = work.run()
+    done = work.run(SCORES)
     assert done.status == 0, done.text
     real = read_manifest("real", work.results / "real.parquet").set_index("image_id")
     plan = read_manifest("plan", work.results / "plan.parquet")
@@ -28,7 +29,7 @@ def test_image_to_image_follows_its_real_images(work):
         work.path / "data" / "train.parquet",
     )
     work.forget_logs()
-    done = work.run()
+    done = work.run(SCORES)
     assert done.status == 0, done.text
     # The new image may start from one of the two that are left; the others of the class keep theirs.
     assert work.sampled() == (plan["source_image"] == victim).sum() + 1
@@ -36,7 +37,7 @@ def test_image_to_image_follows_its_real_images(work):
 
 def test_storing_as_webp_with_a_batch_size_by_trial(work):
     work.change(generation={"format": "webp", "batch_size": None})
-    done = work.run()
+    done = work.run(SCORES)
     assert done.status == 0, done.text
     assert work.sampled() == FILL
     sizes = set()

@@ -46,7 +46,7 @@ def test_from_a_folder_to_the_report_in_two_commands(work: Workdir):
     run = work.run()
     assert run.status == 0, run.text
     assert (work.path / "results/mine/report.html").is_file()
-    assert work.run().jobs == []
+    assert work.run("-n").jobs == []
     real = read_manifest("real", work.path / "results/mine/real.parquet")
     there = real.groupby(["label_name", "split"]).size()
     assert set(there.xs("test", level="split").index) == set(real["label_name"])
@@ -59,7 +59,7 @@ def test_splits_that_are_made_stay_when_an_image_is_added(work: Workdir):
     assert work.run(target).status == 0
     before = read_manifest("real", work.path / target).set_index("image_id")["split"]
     assert before.value_counts().to_dict().keys() == {"train", "test"}
-    assert work.run(target).jobs == []
+    assert work.run("-n", target).jobs == []
     table = pq.read_table(ROOT / "resources" / "fashion_mnist_lt" / "test.parquet", columns=["image"])
     new = table.slice(table.num_rows - 1).to_pylist()[0]["image"]["bytes"]
     (work.path / "mine" / "Bag" / "new.png").write_bytes(new)
@@ -89,7 +89,7 @@ def test_tars_become_a_table_and_are_read_again_when_they_change(work: Workdir):
     assert done.status == 0, done.text
     assert done.jobs == ["convert_dataset", "index_dataset"]
     assert len(read_manifest("real", work.path / target)) == len(images)
-    assert work.run(target).jobs == []
+    assert work.run("-n", target).jobs == []
     write("train", 1, images[1:2])
     assert work.run(target).jobs == ["convert_dataset", "index_dataset"]
     assert len(read_manifest("real", work.path / target)) == len(images) + 1

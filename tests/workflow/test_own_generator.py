@@ -24,7 +24,7 @@ def test_train_generator_writes_a_checkpoint_that_the_workflow_then_uses(work):
     assert (work.results / "generator_training" / "denoiser.pt").is_file()  # what an interrupted training goes on from
     assert not list(work.path.glob("<*"))
     work.change(generator=None, generation={"model": "own_model"})
-    assert work.run().status == 0
+    assert work.run("results/test/scores.parquet").status == 0
     shard = sorted((work.results / "shards").glob("*.parquet"))[0]
     assert pq.read_table(shard, columns=["image_id"]).num_rows > 0
     assert set(read_manifest("plan", work.results / "plan.parquet")["model"]) == {"own_model"}
@@ -33,7 +33,7 @@ def test_train_generator_writes_a_checkpoint_that_the_workflow_then_uses(work):
 def test_a_model_that_is_still_to_be_trained_is_part_of_the_run(work):
     images = {"images": "results/test/real.parquet"}  # made by this workflow, test images included
     work.change(generator=TRAINING | images, generation={"model": "own_model"})
-    done = work.run()
+    done = work.run("results/test/scores.parquet")
     assert done.status == 0, done.text
     assert done.jobs.count("train_generator") == 1
-    assert work.run().jobs == []
+    assert work.run("-n", "results/test/scores.parquet").jobs == []

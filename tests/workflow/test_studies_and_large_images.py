@@ -40,7 +40,7 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     assert names.count("gain.svg") == 2 and names.count("study.png") == 1
     # The network of stage 1 is shared, and nothing is left to do.
     assert not (work.path / "results" / "test-factor_9" / "train" / "half").exists()
-    assert work.run().jobs == []
+    assert work.run("-n").jobs == []
 
 
 def test_large_images_are_packed_once_and_streamed(work: Workdir):
@@ -53,10 +53,10 @@ def test_large_images_are_packed_once_and_streamed(work: Workdir):
     assert done.status == 0, done.text
     assert done.jobs.count("pack_images") == 1
     assert not (work.results / "packed" / "images.bin").exists()
-    assert work.run().jobs == []
+    assert work.run("-n").jobs == []
     # Another training key packs again, and makes no image.
     work.change(training={"steps": 5})
-    jobs = work.run().jobs
+    jobs = work.run("-n").jobs
     assert jobs.count("pack_images") == 1 and "generate_shard" not in jobs and jobs.count("train") == 2
 
 

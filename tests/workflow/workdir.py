@@ -58,8 +58,9 @@ class Workdir:
     def run(self, *arguments: str) -> Run:
         """Call snakemake in the folder as a user would."""
         command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "test.yaml"]
-        # The library of the copy, not the installed one.
+        # The library of the copy, not the installed one. Jobs share its byte code, whatever is set here.
         environment = os.environ | {"PYTHONPATH": str(self.checkout / "workflow_scripts"), "HF_HUB_OFFLINE": "1"}
+        environment |= {"PYTHONDONTWRITEBYTECODE": ""}
         return call(self.path, command, environment, timeout=600)
 
     def change(self, **blocks) -> None:

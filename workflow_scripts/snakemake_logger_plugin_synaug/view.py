@@ -91,8 +91,9 @@ class Lines:
         self.stream = stream
 
     def show(self, text: str, style: str = "") -> None:
-        """Write `text`."""
-        print(text, file=self.stream, flush=True)
+        """Write `text` in one piece: other threads and jobs write to the same stream."""
+        self.stream.write(f"{text}\n")
+        self.stream.flush()
 
     def refresh(self, run: Run) -> None:
         """Nothing: there is nothing that could be changed."""
