@@ -35,7 +35,7 @@ with job_log(snakemake.log[0]):
     if os.environ.get("FAILING") and snakemake.wildcards.get("name") == os.environ["FAILING"]:
         raise UserError("no space")
     time.sleep(2)
-    os.write(1, b"printed by a job\n")
+    os.write(1, b"printed by a job\\n")
     open(snakemake.output[0], "w").close()
 """
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts")}
