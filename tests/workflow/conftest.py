@@ -1,5 +1,8 @@
 """A checkout of the real workflow with small real data and a tiny generator, run once; tests change copies of it."""
 
+import fcntl
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from workdir import CLASSES, NAMES, ROOT, Workdir
+from workdir import CLASSES, NAMES, ROOT, Run, Workdir
 
 
 def make_data(folder: Path) -> None:
@@ -38,9 +41,22 @@ def make_model(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Workdir:
-    """The whole workflow, run to its end. Do not change it: take `work`."""
-    path = tmp_path_factory.mktemp("workflow") / "checkout"
-    path.mkdir()
+    """The whole workflow, run to its end, once for all workers of a test run. Do not change it: take `work`."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        work, first = Workdir(shared / "finished" / "checkout"), shared / "finished" / "first.pickle"
+        if not first.exists():
+            first.write_bytes(pickle.dumps(run_once(work.path)))
+        work.first = pickle.loads(first.read_bytes())
+    return work
+
+
+def run_once(path: Path) -> Run:
+    """Make a checkout with data, generator and config at `path`, and run it to its end."""
+    path.mkdir(parents=True)
     for name in ("Snakefile", "rules", "workflow_scripts", "profiles", "envs", "config.yaml"):
         source = ROOT / name
         if source.is_dir():
@@ -63,11 +79,9 @@ def finished(tmp_path_factory) -> Workdir:
         "seeds": [0],
     }
     (path / "test.yaml").write_text(yaml.safe_dump(config))
-    work = Workdir(path)
-    done = work.run()
+    done = Workdir(path).run()
     assert done.status == 0, done.text
-    work.first = done
-    return work
+    return done
 
 
 @pytest.fixture
