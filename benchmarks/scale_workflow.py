@@ -42,7 +42,7 @@ def _sample_missing(rows, batch_size, work, threads, compile, sources):
     said = {"image_id": rows["image_id"].tolist(), "sha256": [hashlib.sha256(b"stand-in").hexdigest()] * count}
     said |= {"image": [image] * count, "width": [64] * count, "height": [64] * count, "batch_size": [1] * count}
     said |= {"device": ["none"] * count, "threads": [threads] * count, "libraries": [""] * count}
-    kinds = pa.schema([SCHEMAS["shard"].field(name) for name in [*_MADE, "licence"]])
+    kinds = pa.schema([SCHEMAS["shard"].field(name) for name in [*_IMAGE_COLUMNS, "licence"]])
     table = pa.table(said | {"licence": rows["licence"].tolist()}).select(kinds.names).cast(kinds)
     Path(os.environ["SCALE_OWN"], rows["shard"].iloc[0]).write_text(str(time.perf_counter() - start))
     return [table], {}
