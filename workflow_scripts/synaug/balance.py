@@ -81,8 +81,8 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
 def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:
     """The rows of the manifest `balanced` that a recipe trains on.
 
-    data: `real`, the rows with this source; `balanced`, all rows; `subsampled`, equally many real images of every cell,
-    as many as the smallest cell has: the first ones by image_id, which is a hash and so a random choice.
+    data: `real`, the rows with this source; `balanced`, all rows; `subsampled`, as many real images of every cell
+    as the smallest cell has: the first by image_id, which is a hash, so the choice is effectively random.
     """
     if data == "balanced":
         return balanced

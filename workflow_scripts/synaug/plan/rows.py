@@ -22,7 +22,7 @@ from synaug.plan.targets import planned_counts
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import text_hash
 
-# Raise it when a change of the sampling or encoding code changes pixels: it is part of every image_id.
+# Raise it when a change to the sampling or encoding code changes pixels: it is part of every image_id.
 SAMPLER_VERSION = 3
 
 
@@ -65,12 +65,12 @@ def plan_generation(
         "negative_prompt": prompts.negative,
         "sampler_version": SAMPLER_VERSION,
     }
-    # The path of a local model decides no pixel: its contents do, and model_version is their hash.
+    # A local model's path does not affect pixels: its contents do, and model_version is their hash.
     common_hash = text_hash({**same_for_all, "model": None if is_local(version) else generation.model})
     variants = list(product(_as_list(generation.steps), _as_list(generation.guidance)))
     per_shard = generation.images_per_shard
     shared = shared_shards(counts.to_numpy() % per_shard, per_shard)
-    # Lists over all cells: one data frame per cell, and joining them, would take longer than the hashes.
+    # Lists over all cells: building and joining one data frame per cell would take longer than the hashes.
     columns: dict[str, list] = {
         name: [] for name in ("index", "prompt", "seed", "steps", "guidance", "source_image", "image_id", "block")
     }
@@ -87,7 +87,7 @@ def plan_generation(
             source_ids = draw_sources(pd.Series(seeds), sources, cell.label_name, cell.group)
         decides_pixels = [image_prompts, seeds, steps, guidance, source_ids]
         ids = [text_hash(common_hash, *values)[:24] for values in zip(*decides_pixels, strict=True)]
-        # Full blocks of a cell are shards of their own; the rest goes into a shard that it shares with other cells.
+        # Each full block of a cell is its own shard; the remaining images go into a shard shared with other cells.
         full = count - count % per_shard
         blocks = [f"{position}-{i // per_shard}" for i in range(full)] + [f"shared-{shared[position]}"] * (count - full)
         for block, image_id in zip(blocks, ids, strict=True):
@@ -126,7 +126,7 @@ def read_sources(real: str, train_split: str) -> pd.DataFrame:
 
 
 def draw_sources(seeds: pd.Series, sources: pd.DataFrame, label_name: str, group: str = "") -> list[str]:
-    """For each of `seeds` (of images of one cell) the image_id of the real image of this cell that it starts from.
+    """For each of `seeds` (one per image of a cell), the image_id of the real image in that cell to start from.
 
     Every pair of seed and real image has a hash, and the lowest hash wins (rendezvous hashing): if a real image is
     removed, only the synthetic images that started from it change.
@@ -152,7 +152,7 @@ def draw_sources(seeds: pd.Series, sources: pd.DataFrame, label_name: str, group
 def image_seeds(base: int, label_name: str, indices: Iterable[int], group: str = "") -> list[int]:
     """Seeds, 0 to 2^63 - 1, of the images `indices` of a cell: hashes of [base, label_name, group, index] as JSON.
 
-    Without a group its entry is left out. Hashes, so that no two cells or base seeds share a seed.
+    Without a group, its entry is omitted. Hashed so that no two cells or base seeds share a seed.
     """
     start = json.dumps([base, label_name, group] if group else [base, label_name])[:-1]
     digests = (hashlib.sha256(f"{start}, {index}]".encode()).digest() for index in indices)

@@ -18,14 +18,14 @@ def apply_filters(scores: pd.DataFrame, screening: Screening) -> pd.DataFrame:
     reasons = pd.Series([None] * len(rows), dtype=object)
 
     def reject(name: str, failed: pd.Series, reason: str) -> None:
-        """Reject the images that `failed` the filter `name` and none before it. reason: with columns in braces."""
+        """Reject images that `failed` the filter `name` but none before it. reason: text with columns in braces."""
         for i in np.flatnonzero(failed & reasons.isna()):
             rejected_by[i], reasons[i] = name, reason.format(**rows.iloc[i])
 
     reject("file", rows["fault"].notna(), "{fault}")
     low = screening.min_contrast
     reject("contrast", rows["contrast"] < low, f"is blank (contrast {{contrast:.2f}} < {low:g})")
-    # A score of a network that is not a number fails its filter: hence not (score <= maximum), not score > maximum.
+    # A network score that is NaN fails its filter: hence `not (score <= maximum)` instead of `score > maximum`.
     if screening.safety and (high := screening.safety.max_score) is not None:
         reason = f"is unsafe (score {{safety_score:.3f}} > {high:g})"
         reject("safety", ~(rows["safety_score"] <= high), reason)
@@ -65,13 +65,13 @@ def _too_similar(
 
 
 def _kept_duplicate(rows: pd.DataFrame, passed: pd.Series, thresholds: SimilarityThresholds) -> pd.Series:
-    """For each image the id of the image that is kept of its group of near-duplicates; null if none is.
+    """For each image, the id of the image kept from its group of near-duplicates; null if none is kept.
 
     A group is a connected component of the graph in which each image is linked to its nearest earlier image, if that is
     too similar. The image that is kept is the first in the order of the plan that `passed` all other filters. So one
     image of a series of repeats is kept, even if the first of them fails another filter.
     """
-    # Imported here, because the rules import this package, and every call of Snakemake would wait for scipy.
+    # Imported here because the rules import this package: else every Snakemake call would wait for scipy.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
