@@ -45,3 +45,12 @@ def test_no_rule_of_the_page_is_missing_in_the_rules(repository, sections):
     for step in sections.keys() - {"Outside the steps"}:
         for rule in re.findall(r"^\| `(\w+)`", sections[step], re.MULTILINE):
             assert re.search(rf"^ *(?:rule|checkpoint) {rule}:$", rules, re.MULTILINE), f"{step}: {rule}"
+
+
+def test_the_modules_that_the_page_names_exist(repository):
+    page = (repository / "docs/reference/steps.md").read_text()
+    listed = re.findall(r"\*\*Modules\*\* in `(synaug/\w+)/`:(.*?)(?=\n\n|\n- )", page, re.DOTALL)
+    assert listed
+    for package, names in listed:
+        for name in re.findall(r"`(\w+)`", names):
+            assert (repository / "workflow_scripts" / package / f"{name}.py").is_file(), f"{package}: {name}"
