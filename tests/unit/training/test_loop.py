@@ -31,9 +31,9 @@ def train(checkpoint=None, stop_at=None, nan_from=None, after_step=None, steps=S
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3)).train()
     steps_done = 0
 
-    def compute_loss(positions, progress):
+    def compute_loss(positions, steps_before):
         nonlocal steps_done
-        step = round(progress * steps) + 1
+        step = steps_before + 1
         steps_done += 1
         if step == stop_at:
             raise Stop
@@ -111,10 +111,11 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(checkpoint):
 
 def test_averaged_weights_by_hand():
     biases = []
-    averaged, _, _ = train(steps=5, ema=0.75, after_step=lambda model: biases.append(model[3].bias.detach().clone()))
+    averaged, _, _ = train(steps=5, ema=0.35, after_step=lambda model: biases.append(model[3].bias.detach().clone()))
     expected = biases[0]
-    for bias in biases[1:]:
-        expected = 0.75 * expected + 0.25 * bias
+    # The decay is (1 + n) / (10 + n) after n updates until that exceeds `ema`.
+    for decay, bias in zip((2 / 11, 3 / 12, 4 / 13, 0.35), biases[1:], strict=True):
+        expected = decay * expected + (1 - decay) * bias
     assert torch.allclose(averaged["3.bias"], expected, atol=1e-6)
     assert not torch.allclose(expected, biases[-1], atol=1e-4)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from synaug.runtime.errors import UserError
 from synaug.training.sampling import Sampler, TwoPhaseSampler, image_probabilities, subsample_per_class
 
 LABELS = np.repeat([0, 1, 3], [64, 16, 4])  # class 2 has no image
@@ -79,6 +80,32 @@ def test_images_of_rare_classes_are_more_probable():
 @pytest.mark.parametrize(("count", "drawn"), [(None, 6), (6, 6), (2, 2)])
 def test_a_subsample_has_the_same_number_of_images_of_every_class(count, drawn):
     labels = np.repeat(np.arange(3), (30, 20, 6))
-    positions = subsample_per_class(labels, ["a", "b", "c"], count, np.random.default_rng(0))
+    positions = subsample_per_class(labels, np.arange(3), ["a", "b", "c"], count, np.random.default_rng(0))
     assert np.bincount(labels[positions]).tolist() == [drawn] * 3
     assert len(set(positions.tolist())) == len(positions)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "drawn"),
+    [
+        # Cells of two classes in two groups. Class b has no image in the second group.
+        ((9, 9, 9, 9), None, (9, 9, 9, 9)),
+        ((30, 6, 20, 0), None, (6, 6, 12, 0)),
+        ((30, 6, 7, 0), None, (4, 3, 7, 0)),
+        ((30, 6, 20, 0), 3, (3, 3, 6, 0)),
+    ],
+)
+def test_classes_are_equal_even_if_a_class_has_no_image_in_a_group(sizes, count, drawn):
+    cells_with_images = [cell for cell, size in enumerate(sizes) if size]
+    cells = np.repeat(np.arange(len(cells_with_images)), [sizes[cell] for cell in cells_with_images])
+    class_of_cell = np.array([cell // 2 for cell in cells_with_images])
+    names = [f"cell {cell}" for cell in cells_with_images]
+    positions = subsample_per_class(cells, class_of_cell, names, count, np.random.default_rng(0))
+    assert np.bincount(cells[positions]).tolist() == [number for number in drawn if number]
+    assert len(set(positions.tolist())) == len(positions)
+
+
+def test_a_class_that_cannot_replace_the_images_of_a_missing_group_is_named():
+    cells, names = np.repeat(np.arange(3), (9, 9, 5)), ["a, left", "a, right", "b, left"]
+    with pytest.raises(UserError, match=r"6 real images of class 'b, left' are wanted, but it has 5"):
+        subsample_per_class(cells, np.array([0, 0, 1]), names, 3, np.random.default_rng(0))

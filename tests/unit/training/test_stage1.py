@@ -86,25 +86,57 @@ def test_a_network_with_a_cosine_head_and_ldam_is_trained_and_saved(tmp_path):
     assert np.array_equal(loaded.probabilities(images), model.probabilities(images))
 
 
+def overlapping_classes(counts, seed: int, synthetic=(0, 0, 0)) -> TrainingSet:
+    """Classes that only brightness tells apart, and not always. counts, synthetic: images of each class."""
+    rng = np.random.default_rng(seed)
+    data = brightness_classes(np.add(counts, synthetic), side=8, seed=seed)
+    images = data.images.float() / 3 + torch.from_numpy(rng.normal(0, 40, (len(data), 1, 1, 1))) + 60
+    number_in_class = torch.cat([torch.arange(real + fill) for real, fill in zip(counts, synthetic, strict=True)])
+    is_synthetic = number_in_class >= torch.tensor(counts)[data.labels]
+    return TrainingSet(images.clamp(0, 255).to(torch.uint8), data.labels, is_synthetic, data.weights)
+
+
+def rare_class_recall(data: TrainingSet, **change) -> float:
+    """Share of images of class 2 that a network trained on `data` recognises."""
+    settings = SETTINGS.model_copy(update={"steps": 60, **change})
+    test = overlapping_classes((40, 40, 40), seed=1)
+    predicted = train_stage1(data, CLASSES, settings, seed=0)[0].probabilities(test.images).argmax(1)
+    return float((predicted[80:] == 2).mean())
+
+
 def test_methods_for_imbalance_find_the_rare_class():
     """Overlapping classes of 200 to 4 images: plain cross-entropy hardly ever predicts the rare one."""
-    rng = np.random.default_rng(0)
-
-    def overlapping(counts) -> TrainingSet:
-        data = brightness_classes(counts, side=8)
-        images = data.images.float() / 3 + torch.from_numpy(rng.normal(0, 40, (len(data), 1, 1, 1))) + 60
-        return TrainingSet(images.clamp(0, 255).to(torch.uint8), data.labels, data.synthetic, data.weights)
-
-    data, test = overlapping((200, 60, 4)), overlapping((40, 40, 40))
-
-    def rare_class_recall(**change) -> float:
-        settings = SETTINGS.model_copy(update={"steps": 60, **change})
-        predicted = train_stage1(data, CLASSES, settings, seed=0)[0].probabilities(test.images).argmax(1)
-        return float((predicted[80:] == 2).mean())
-
-    plain = rare_class_recall()
+    data = overlapping_classes((200, 60, 4), seed=0)
+    plain = rare_class_recall(data)
     for change in ({"loss": Loss(name="balanced_softmax")}, {"sampling": "class_balanced"}):
-        assert rare_class_recall(**change) > plain + 0.2, change
+        assert rare_class_recall(data, **change) > plain + 0.2, change
+
+
+BALANCED_SOFTMAX, INVERSE_WEIGHTS = {"loss": Loss(name="balanced_softmax")}, {"class_weights": "inverse"}
+PAIRS = {"mixup": Mixup(alpha=0.1, pairing="real_synthetic"), "synthetic_weight": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("change", "rebalancing"),
+    [
+        ({"synthetic_weight": 0.02}, BALANCED_SOFTMAX),
+        ({"synthetic_weight": 0.02}, INVERSE_WEIGHTS),
+        ({"synthetic_first": 0.3}, BALANCED_SOFTMAX),
+        (PAIRS, BALANCED_SOFTMAX),
+        (PAIRS, INVERSE_WEIGHTS),
+    ],
+)
+def test_rebalancing_follows_what_is_really_trained_on(change, rebalancing):
+    """Every class has 200 images, but most of the loss falls on the class with 200 real ones."""
+    data = overlapping_classes((200, 60, 4), seed=0, synthetic=(0, 140, 196))
+    assert rare_class_recall(data, **change, **rebalancing) > rare_class_recall(data, **change) + 0.2
+
+
+def test_an_average_of_the_weights_forgets_the_first_weights():
+    data = brightness_classes()
+    averaged, _ = train_stage1(data, CLASSES, SETTINGS.model_copy(update={"steps": 60, "ema": 0.999}), seed=0)
+    test = brightness_classes(counts=(10, 10, 10), seed=1)
+    assert (averaged.probabilities(test.images).argmax(1) == test.labels.numpy()).mean() > 0.9
 
 
 def test_plain_cross_entropy_learns_the_spurious_brightness(spurious_model):

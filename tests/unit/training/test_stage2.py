@@ -47,7 +47,7 @@ def test_a_few_images_are_enough_for_both_stages(counts):
 
 
 def test_a_class_with_too_few_images_is_named(trained):
-    with pytest.raises(UserError, match=r"images_per_class.*'light' has 6"):
+    with pytest.raises(UserError, match=r"images_per_class: 7 .*'light'.* has 6"):
         finetune(trained, Stage2(images_per_class=7))
 
 

@@ -111,8 +111,9 @@ class Stage1(Block):
     loss: Loss = Loss()
     class_weights: ClassWeights = Field(
         "none",
-        description="Weight of an image in the loss by the size n of its class. inverse: 1 / n; effective: 1 / "
-        "effective number (Cui et al. 2019).",
+        description="Weight of an image in the loss by the label mass n of its class: its number of images, if all "
+        "are drawn equally often, weigh the same and are not mixed. inverse: 1 / n; effective: 1 / effective number "
+        "(Cui et al. 2019).",
     )
     deferred: float = Field(
         0.0,
@@ -153,8 +154,8 @@ class Stage1(Block):
         None,
         gt=0,
         lt=1,
-        description="Decay per step of a moving average of the weights. The average is the result; null: the last "
-        "weights are the result.",
+        description="Largest decay per step of a moving average of the weights; the first steps decay faster. The "
+        "average is the result; null: the last weights are the result.",
     )
 
     @model_validator(mode="after")
@@ -190,7 +191,8 @@ class Stage2(Block):
     images_per_class: Annotated[int, Field(ge=1)] | Literal["all"] | None = Field(
         None,
         description="retrain, scale, dfr only: real images of each class, or class in a group, that are used; null: as "
-        "many as the smallest one has; all: all of them.",
+        "many as the smallest one has; all: all of them. A class that lacks a group gets more images of its other "
+        "groups, so that all classes have equally many.",
     )
     sampling: Sampling = Field("uniform", description="As in stage 1; for images_per_class: all only.")
     class_weights: ClassWeights = Field("none", description="As in stage 1; for images_per_class: all only.")
@@ -244,6 +246,8 @@ class Recipe(Block):
     def _stages_fit_each_other(self):
         if self.stage1.synthetic_first and self.data != "balanced":
             raise ValueError(f"stage1.synthetic_first needs data: balanced; data: {self.data} has no synthetic images")
+        if self.stage1.jtt and self.stage2 and self.stage2.method == "logit_adjustment":
+            raise ValueError("stage2.method: logit_adjustment excludes stage1.jtt, which changes the class prior")
         if self.stage1.head == "cosine" and self.stage2 and self.stage2.method != "retrain":
             raise ValueError(
                 f"stage2.method: {self.stage2.method} needs head: linear; a cosine head has no norms and no bias"

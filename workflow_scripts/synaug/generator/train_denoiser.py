@@ -8,6 +8,7 @@ from transformers import CLIPTextModel
 
 from synaug.generator.architecture import build_scheduler
 from synaug.generator.loop import TrainingLoop
+from synaug.networks.ema import ema_with_warm_up
 
 # Share of images trained with the empty prompt, which classifier-free guidance needs.
 PROMPT_DROPOUT = 0.1
@@ -46,7 +47,7 @@ def train_denoiser(
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    average = AveragedModel(model, multi_avg_fn=_running_average)
+    average = AveragedModel(model, multi_avg_fn=ema_with_warm_up(EMA_DECAY))
     captions_per_label = torch.tensor([len(rows) for rows in caption_rows])
     padded_rows = torch.nn.utils.rnn.pad_sequence(caption_rows, batch_first=True)
     # The noise schedule that the model will be sampled with.
@@ -78,10 +79,3 @@ def train_denoiser(
     model.train()
     loop.run({"model": model, "average": average, "optimizer": optimizer}, train_step)
     return average.module.eval()
-
-
-@torch.no_grad()
-def _running_average(averaged: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
-    # A young average forgets faster: otherwise it would remember the random start of a short training.
-    decay = min(EMA_DECAY, (1 + updates.item()) / (10 + updates.item()))
-    torch._foreach_lerp_(averaged, current, 1 - decay)

@@ -13,7 +13,7 @@ from synaug.manifests import read_manifest, read_with_local_paths, with_group
 from synaug.training.augmentation import augment
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
-from synaug.training.sampling import Sampler, TwoPhaseSampler
+from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_class
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,20 @@ class TrainingSet:
         labels, synthetic, weights = (values[on_device] for values in (self.labels, self.synthetic, self.weights))
         return TrainingSet(images, labels, synthetic, weights, cells, self.cell_names)
 
-    def cells_or_classes(self, classes: list[str]) -> tuple[np.ndarray, list[str]]:
-        """Cell of each image (int64, N) and names of the cells; without groups, its class and `classes`."""
+    def strata(self, sampling: str) -> np.ndarray:
+        """What `sampling` balances: the cell of each image for group_balanced, else its class; int64, N."""
+        by_cell = sampling == "group_balanced" and self.cells is not None
+        return (self.cells if by_cell else self.labels).cpu().numpy()
+
+    def few_of_every_class(self, classes: list[str], count: int | str | None, rng: np.random.Generator) -> np.ndarray:
+        """Positions of real images for stage 2: see `subsample_per_class`. count: `stage2.images_per_class`."""
+        labels = self.labels.cpu().numpy()
         if self.cells is None:
-            return self.labels.cpu().numpy(), classes
-        assert self.cell_names is not None  # cells and cell_names are given together
-        return self.cells.cpu().numpy(), self.cell_names
+            return subsample_per_class(labels, np.arange(len(classes)), classes, count, rng)
+        cells = self.cells.cpu().numpy()
+        class_of_cell = np.zeros(len(self.cell_names), np.int64)
+        class_of_cell[cells] = labels
+        return subsample_per_class(cells, class_of_cell, self.cell_names, count, rng)
 
     def images_for_statistics(self) -> torch.Tensor:
         """Evenly spaced images, from which mean and standard deviation are estimated: uint8, n x C x H x W."""
@@ -73,17 +81,16 @@ class TrainingSet:
         packed = isinstance(self.images, PackedImages)
         if packed or process.world_size > 1:
             rng = np.random.default_rng([seed, len(self)])
-        by_cell = settings.sampling == "group_balanced" and self.cells is not None
-        classes = (self.cells if by_cell else self.labels).cpu().numpy()
+        strata = self.strata(settings.sampling)
         if isinstance(settings, Stage1) and settings.synthetic_first:
             synthetic = self.synthetic.cpu().numpy()
             phases = [
-                (Sampler(classes[positions], settings.batch_size, settings.sampling, rng), positions)
+                (Sampler(strata[positions], settings.batch_size, settings.sampling, rng), positions)
                 for positions in (np.flatnonzero(synthetic), np.flatnonzero(~synthetic))
             ]
             sampler = TwoPhaseSampler(*phases, round(settings.synthetic_first * settings.steps))
         else:
-            sampler = Sampler(classes, settings.batch_size, settings.sampling, rng)
+            sampler = Sampler(strata, settings.batch_size, settings.sampling, rng)
         return Prefetcher(sampler, self.images, crop_area, process.part_of) if packed else sampler
 
     def augmented(self, positions: torch.Tensor, settings: Stage1, rng: np.random.Generator) -> torch.Tensor:
@@ -110,7 +117,7 @@ def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str
     """Decode the images of (rows of) the manifest `balanced` on to the device. Raises UserError if one is gone."""
     rows = _training_order(balanced)
     images = torch.from_numpy(load_pixels(rows, size, color)).permute(0, 3, 1, 2).contiguous().to(device)
-    return _training_set(images, rows, device)
+    return training_set(images, rows, device)
 
 
 def open_packed_training_set(
@@ -119,7 +126,7 @@ def open_packed_training_set(
     """The images of (rows of) the manifest `packed` in the file `path`, decoded by threads during the training."""
     rows = _training_order(packed)
     offsets, lengths = rows["offset"].to_numpy(), rows["length"].to_numpy()
-    return _training_set(PackedImages(path, offsets, lengths, size, color, device, threads), rows, device)
+    return training_set(PackedImages(path, offsets, lengths, size, color, device, threads), rows, device)
 
 
 def _training_order(rows: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +134,9 @@ def _training_order(rows: pd.DataFrame) -> pd.DataFrame:
     return with_group(rows).sort_values(["image_id", "label"], ignore_index=True)
 
 
-def _training_set(images: torch.Tensor | PackedImages, rows: pd.DataFrame, device: str) -> TrainingSet:
+def training_set(images: torch.Tensor | PackedImages, rows: pd.DataFrame, device: str) -> TrainingSet:
+    """`images` with what `rows`, of the manifest `balanced` or `packed`, say of them."""
+    rows = with_group(rows)
     cells = cell_names = None
     if (rows["group"] != "").any():
         codes, names = pd.factorize(rows["label_name"] + ", " + rows["group"], sort=True)

@@ -8,19 +8,17 @@ from sklearn.preprocessing import StandardScaler
 from synaug.config import Stage2
 from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
-from synaug.training.sampling import subsample_per_class
 
 
 @torch.no_grad()
 def fit_dfr_head(model: Classifier, data: TrainingSet, settings: Stage2, seed: int) -> None:
     """Replace the last layer of `model`: the mean of L1-penalised logistic regressions on its features.
 
-    There are `settings.draws` regressions, each on a new draw of real images: `settings.images_per_class` of every
-    class (or cell), without augmentation. The features are standardised by mean and deviation of all of `data`.
+    There are `settings.draws` regressions, each on a new draw of real images (see `TrainingSet.few_of_every_class`),
+    without augmentation. The features are standardised by mean and deviation of all of `data`.
     Raises UserError if a class has fewer images than `settings.images_per_class`.
     """
     rng = np.random.default_rng(seed)
-    cells, cell_names = data.cells_or_classes(model.config["classes"])
     batches = torch.arange(len(data)).split(500)
     features = np.concatenate([model.features(data.images[batch]).float().cpu().numpy() for batch in batches])
     labels = data.labels.cpu().numpy()
@@ -28,7 +26,7 @@ def fit_dfr_head(model: Classifier, data: TrainingSet, settings: Stage2, seed: i
     features = scaler.transform(features)
     weight, bias = 0, 0  # of the standardised features: C x D, C
     for _ in range(settings.draws):
-        drawn = subsample_per_class(cells, cell_names, settings.images_per_class, rng)
+        drawn = data.few_of_every_class(model.config["classes"], settings.images_per_class, rng)
         # saga: with more than two classes it fits one softmax over all. Its own steps are drawn from `random_state`.
         regression = LogisticRegression(
             l1_ratio=1.0, C=settings.inverse_l1, solver="saga", tol=1e-3, max_iter=5000, random_state=0

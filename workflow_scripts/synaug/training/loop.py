@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
+from synaug.networks.ema import ema_with_warm_up
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint, TrainingState
 from synaug.training.packed import Prefetcher
@@ -30,7 +31,7 @@ def training_loop(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     sampler: Sampler | TwoPhaseSampler | Prefetcher,
-    compute_loss: Callable[[torch.Tensor, float], torch.Tensor],
+    compute_loss: Callable[[torch.Tensor, int], torch.Tensor],
     rng: np.random.Generator,
     *,
     steps: int,
@@ -44,17 +45,17 @@ def training_loop(
     """Train `model` in place for `steps` steps. Returns rows of the manifest `history`.
 
     optimizer: its learning rate is the peak of the schedule, see `scheduled_rate`. compute_loss: maps the positions of
-    a batch and the share of the steps that are done (0 to 1) to the loss. rng: the random numbers of `compute_loss`.
-    warm_up: share of the steps. precision: of the forward pass. ema: decay per step of the averaged weights, which the
-    model gets at the end; None: no averaging. after_step: called after every step. loss_state: a tensor that
-    `compute_loss` changes from step to step.
+    a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
+    the steps. precision: of the forward pass. ema: largest decay per step of the averaged weights, which the model gets
+    at the end (see `ema_with_warm_up`); None: no averaging. after_step: called after every step. loss_state: a tensor
+    that `compute_loss` changes from step to step.
     If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
     """
     device = optimizer.param_groups[0]["params"][0].device
     peak_rate = optimizer.defaults["lr"]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True) if ema else None
+    averaged = AveragedModel(model, multi_avg_fn=ema_with_warm_up(ema), use_buffers=True) if ema else None
     state = TrainingState(model, averaged, optimizer, scaler, sampler, rng, loss_state)
     history: list[dict] = []
     first_step = 1
@@ -76,7 +77,7 @@ def training_loop(
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-            loss = compute_loss(sampler.draw(), (step - 1) / steps)
+            loss = compute_loss(sampler.draw(), step - 1)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
         scaler.step(optimizer)

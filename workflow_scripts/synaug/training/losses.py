@@ -1,8 +1,8 @@
 """Losses for imbalanced data, and class weights.
 
-Each loss is per image, so that images and mixed pairs can be weighted. class_counts: training images per class, float,
-C. They are the counts of the images that the network is trained on: on balanced data they are all equal, and the losses
-that depend on them are then plain cross-entropy.
+Each loss is per image, so that images and mixed pairs can be weighted. label_mass: share of the loss that falls on each
+class, as a number of images (float, C; see `synaug.training.label_mass`). If all classes have the same mass, the losses
+with a class prior are plain cross-entropy.
 """
 
 from collections.abc import Callable
@@ -17,27 +17,32 @@ from synaug.networks.classifier import COSINE_SCALE
 # Cui et al. 2019 try 0.9, 0.99, 0.999 and 0.9999; the last is the value of the LDAM-DRW code.
 EFFECTIVE_BETA = 0.9999
 
+# Smallest prior of a class. A class without mass (in a phase that uses synthetic images only) would have log 0.
+MIN_PRIOR = 1e-6
+
 LossPerImage = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_loss(settings: Loss, class_counts: torch.Tensor) -> LossPerImage:
+def make_loss(settings: Loss, label_mass: torch.Tensor) -> LossPerImage:
     """A function of logits (N x C) and labels (int64, N) that returns the loss of each image (N).
 
     cross_entropy: -log softmax(z)_y.
     focal: see `focal_loss`. ldam: see `ldam_loss`.
-    balanced_softmax (Ren et al. 2020): cross-entropy of z + log n.
+    balanced_softmax (Ren et al. 2020): cross-entropy of z + log n, n = label_mass.
     logit_adjustment (Menon et al. 2021, eq. 10): cross-entropy of z + tau log pi, pi = n / sum n.
     """
     if settings.name == "focal":
         return partial(focal_loss, gamma=settings.gamma)
     if settings.name == "ldam":
-        margins = COSINE_SCALE * settings.margin * (class_counts.min() / class_counts) ** 0.25
+        smallest = label_mass[label_mass > 0].min()
+        margins = COSINE_SCALE * settings.margin * (smallest / label_mass.clamp_min(smallest)) ** 0.25
         return partial(ldam_loss, margins=margins)
-    offset = torch.zeros_like(class_counts)
+    label_mass = label_mass.clamp_min(MIN_PRIOR * label_mass.sum())
+    offset = torch.zeros_like(label_mass)
     if settings.name == "balanced_softmax":
-        offset = class_counts.log()
+        offset = label_mass.log()
     elif settings.name == "logit_adjustment":
-        offset = settings.tau * (class_counts / class_counts.sum()).log()
+        offset = settings.tau * (label_mass / label_mass.sum()).log()
     return lambda logits, labels: F.cross_entropy(
         logits + offset, labels, reduction="none", label_smoothing=settings.label_smoothing
     )
@@ -59,19 +64,23 @@ def ldam_loss(logits: torch.Tensor, labels: torch.Tensor, margins: torch.Tensor)
     return F.cross_entropy(logits - margins * F.one_hot(labels, len(margins)), labels, reduction="none")
 
 
-def class_weights(weighting: str, class_counts: torch.Tensor) -> torch.Tensor:
-    """Weight of each class in the loss, with mean 1 (float, C).
+def class_weights(weighting: str, label_mass: torch.Tensor) -> torch.Tensor:
+    """Weight of each class in the loss, with mean 1 over the classes that have mass; 1 for a class without (float, C).
 
-    none: 1. inverse: 1 / n. effective (Cui et al. 2019): (1 - b) / (1 - b^n), the inverse of the effective number.
+    none: 1. inverse: 1 / n, n = label_mass. effective (Cui et al. 2019): (1 - b) / (1 - b^n), the inverse of the
+    effective number.
     """
+    weights, present = torch.ones_like(label_mass), label_mass > 0
     if weighting == "none":
-        return torch.ones_like(class_counts)
+        return weights
+    counts = label_mass[present]
     if weighting == "inverse":
-        weights = 1 / class_counts
+        inverse_size = 1 / counts
     else:
         log_beta = torch.tensor(EFFECTIVE_BETA).double().log()
-        weights = (1 - EFFECTIVE_BETA) / -torch.expm1(class_counts.double() * log_beta)
-    return (weights / weights.mean()).to(class_counts.dtype)
+        inverse_size = (1 - EFFECTIVE_BETA) / -torch.expm1(counts.double() * log_beta)
+    weights[present] = (inverse_size / inverse_size.mean()).to(weights.dtype)
+    return weights
 
 
 class GroupDROLoss:

@@ -1,5 +1,6 @@
 """Mixup and CutMix, within a domain or between the two domains (real and synthetic)."""
 
+from math import gamma
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,24 @@ def cutmix(images: torch.Tensor, synthetic: torch.Tensor, settings: CutMix, rng:
     partners = torch.from_numpy(draw_partners(synthetic.cpu().numpy(), settings.pairing, rng)).to(images.device)
     mixed = torch.where(pasted[:, None], images[partners], images).float()
     return MixedBatch(mixed, partners, 1 - pasted.float().mean((1, 2)))
+
+
+def mean_partner_share(settings: Mixup | CutMix) -> float:
+    """Expected share of the partner in a mixture.
+
+    Mixup: 1/2, since Beta(alpha, alpha) is symmetric. CutMix: a span of length l with a uniform centre covers l - l^2/4
+    of the unit interval on average, so a rectangle of area u = l^2 covers (l - l^2/4)^2 = u - u^(3/2)/2 + u^2/16, with
+    u ~ Beta(alpha, alpha).
+    """
+    if isinstance(settings, Mixup):
+        return 0.5
+    alpha = settings.alpha
+
+    def moment(power: float) -> float:
+        """E u^power."""
+        return gamma(alpha + power) * gamma(2 * alpha) / (gamma(alpha) * gamma(2 * alpha + power))
+
+    return moment(1) - moment(1.5) / 2 + moment(2) / 16
 
 
 def _draw_spans(length: int, side: np.ndarray, rng: np.random.Generator) -> np.ndarray:

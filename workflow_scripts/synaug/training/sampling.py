@@ -99,24 +99,39 @@ class TwoPhaseSampler:
 
 
 def subsample_per_class(
-    labels: np.ndarray, names: list[str], count: int | str | None, rng: np.random.Generator
+    cells: np.ndarray,
+    class_of_cell: np.ndarray,
+    names: list[str],
+    count: int | str | None,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Positions of `count` random images of every class (or cell): int64.
+    """Positions of random images, equally many of every class, spread evenly over its cells: int64.
 
-    labels: position of each image's class in `names`, int, N. count: None: as many as the smallest class has; "all":
-    all images. Raises UserError if a class has fewer than `count`.
+    cells: position of each image's cell in `names`, int, N. Without groups the classes are the cells. class_of_cell:
+    int, one per cell. count: images of a cell, in the classes with the most cells; a class without images in a group
+    has more images in its other cells. None: as many as possible; "all": all images.
+    Raises UserError if a cell has fewer images than are wanted of it.
     """
     if count == "all":
-        return np.arange(len(labels))
-    class_counts = np.bincount(labels, minlength=len(names))
-    smallest = int(class_counts.argmin())
-    count = int(class_counts[smallest]) if count is None else count
-    if not 0 < count <= class_counts[smallest]:
+        return np.arange(len(cells))
+    sizes = np.bincount(cells, minlength=len(names))
+    cells_of_class = [np.flatnonzero(class_of_cell == label) for label in range(class_of_cell.max() + 1)]
+    most_cells = max(len(members) for members in cells_of_class)
+    if count is None:
+        of_class = min(len(members) * int(sizes[members].min()) for members in cells_of_class)
+    else:
+        of_class = count * most_cells
+    wanted = np.zeros(len(names), np.int64)
+    for members in cells_of_class:
+        # What cannot be spread evenly comes from the largest cells.
+        largest_first = members[np.argsort(-sizes[members], kind="stable")]
+        wanted[largest_first] = of_class // len(members) + (np.arange(len(members)) < of_class % len(members))
+    lacking = np.flatnonzero((wanted > sizes) | (wanted == 0))
+    if len(lacking):
+        cell = lacking[sizes[lacking].argmin()]
         raise UserError(
-            f"stage2.images_per_class: {count} real images of every class are wanted, but class {names[smallest]!r} "
-            f"has {class_counts[smallest]}",
+            f"stage2.images_per_class: {wanted[cell] or count} real images of class {names[cell]!r} are wanted, but it "
+            f"has {sizes[cell]}",
             advice="lower it, or set null for as many as the smallest class has",
         )
-    return np.concatenate(
-        [rng.choice(np.flatnonzero(labels == label), count, replace=False) for label in range(len(names))]
-    )
+    return np.concatenate([rng.choice(np.flatnonzero(cells == i), wanted[i], replace=False) for i in range(len(names))])

@@ -11,8 +11,9 @@ from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
+from synaug.training.label_mass import image_weights, phase_at, training_phases
 from synaug.training.loop import make_optimizer, training_loop
-from synaug.training.losses import GroupDROLoss, class_weights, make_loss
+from synaug.training.losses import GroupDROLoss
 from synaug.training.mixing import mix
 from synaug.training.parallel import Process
 
@@ -56,18 +57,15 @@ def train_stage1(
     network = process.wrap(model)
     torch.manual_seed(seed + process.rank)  # for dropout and RandAugment, which differ between the processes
 
-    class_counts = torch.bincount(data.labels, minlength=len(classes)).float()
-    loss_per_image = make_loss(settings.loss, class_counts)
-    weight_of_class = class_weights(settings.class_weights, class_counts)
-    weight_of_image = data.weights * torch.where(data.synthetic, settings.synthetic_weight, 1.0)
+    phases = training_phases(data, settings, len(classes))
+    weight_of_image = image_weights(data, settings)
     group_dro = GroupDROLoss(len(data.cell_names), settings.group_dro, device) if settings.group_dro else None
 
-    def compute_loss(positions: torch.Tensor, progress: float) -> torch.Tensor:
+    def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
+        _, loss_per_image, weight_of_class, _ = phase_at(phases, step)
         positions = process.part_of(positions)
         images, labels = data.augmented(positions, settings, rng), data.labels[positions]
-        weights = weight_of_image[positions]
-        if progress >= settings.deferred:
-            weights = weights * weight_of_class[labels]
+        weights = weight_of_image[positions] * weight_of_class[labels]
         if settings.mixup or settings.cutmix:
             images, partners, share = mix(images, data.synthetic[positions], settings.mixup, settings.cutmix, rng)
             logits = network(images).float()

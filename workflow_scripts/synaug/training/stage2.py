@@ -13,8 +13,8 @@ from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
 from synaug.training.dfr import fit_dfr_head
 from synaug.training.loop import EMPTY_HISTORY, make_optimizer, training_loop
-from synaug.training.losses import class_weights
-from synaug.training.sampling import subsample_per_class
+from synaug.training.losses import MIN_PRIOR, class_weights
+from synaug.training.sampling import image_probabilities
 
 
 def finetune_stage2(
@@ -23,13 +23,13 @@ def finetune_stage2(
     settings: Stage2,
     stage1_settings: Stage1,
     seed: int,
-    stage1_counts: np.ndarray,
+    stage1_mass: np.ndarray,
 ) -> tuple[Classifier, pd.DataFrame]:
     """A new network with another last layer, and rows of the manifest `history`.
 
     data: real images only (synthetic ones raise ValueError). Everything before the last layer stays as it is, including
-    the statistics of batch normalisation. stage1_settings: their augmentation is used here too. stage1_counts: images
-    per class that stage 1 was trained on, int, C.
+    the statistics of batch normalisation. stage1_settings: their augmentation is used here too. stage1_mass: label
+    mass of each class in the last phase of stage 1, float, C.
     Raises UserError if a class has fewer images than `settings.images_per_class`.
     """
     if data.synthetic.any():
@@ -39,7 +39,7 @@ def finetune_stage2(
         tau_normalise(model.head, settings.tau)
         return model, EMPTY_HISTORY
     if settings.method == "logit_adjustment":
-        subtract_log_prior(model.head, settings.tau, stage1_counts)
+        subtract_log_prior(model.head, settings.tau, stage1_mass)
         return model, EMPTY_HISTORY
     if settings.method == "dfr":
         fit_dfr_head(model, data, settings, seed)
@@ -55,12 +55,13 @@ def tau_normalise(head: nn.Linear, tau: float) -> None:
 
 
 @torch.no_grad()
-def subtract_log_prior(head: nn.Linear, tau: float, class_counts: np.ndarray) -> None:
+def subtract_log_prior(head: nn.Linear, tau: float, label_mass: np.ndarray) -> None:
     """Post-hoc logit adjustment (Menon et al. 2021, eq. 9): tau log pi_j is subtracted from the bias.
 
-    pi_j: share of class j among the training images, of which there are `class_counts` (int, C).
+    pi_j: share of class j in the `label_mass` of the training (float, C); among the images, if all are drawn equally
+    often, weigh the same and are not mixed.
     """
-    prior = torch.from_numpy(class_counts / class_counts.sum()).to(head.bias)
+    prior = torch.from_numpy(label_mass / label_mass.sum()).to(head.bias).clamp_min(MIN_PRIOR)
     head.bias.sub_(tau * prior.log())
 
 
@@ -73,7 +74,7 @@ def train_head(
     """
     classes, head = model.config["classes"], model.head
     rng = np.random.default_rng(seed)
-    data = data.subset(subsample_per_class(*data.cells_or_classes(classes), settings.images_per_class, rng))
+    data = data.subset(data.few_of_every_class(classes, settings.images_per_class, rng))
     torch.manual_seed(seed)
     if settings.start == "fresh":
         head.reset_parameters()
@@ -82,10 +83,9 @@ def train_head(
     trained = [scales] if settings.method == "scale" else list(head.parameters())
     for parameter in trained:
         parameter.requires_grad_(True)
-    class_counts = torch.bincount(data.labels, minlength=len(classes)).float()
-    weight_of_class = class_weights(settings.class_weights, class_counts)
+    weight_of_class = class_weights(settings.class_weights, _label_mass(data, settings, len(classes)))
 
-    def compute_loss(positions: torch.Tensor, progress: float) -> torch.Tensor:
+    def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
         with torch.no_grad():
             features = model.features(data.augmented(positions, stage1_settings, rng))
         logits, labels = head(features), data.labels[positions]
@@ -114,3 +114,10 @@ def train_head(
             head.bias.mul_(scales)
     model.requires_grad_(True)
     return history
+
+
+def _label_mass(data: TrainingSet, settings: Stage2, classes: int) -> torch.Tensor:
+    """How often images of each class are drawn, if as many are drawn as there are: float32, C."""
+    probabilities = image_probabilities(data.strata(settings.sampling), settings.sampling)
+    draws = None if probabilities is None else probabilities.to(data.labels.device) * len(data)
+    return torch.bincount(data.labels, draws, classes).float()
