@@ -1,7 +1,8 @@
 """Step training: the whole network on the images of a recipe (stage 1), then its last layer on a few real images (stage 2).
 
 Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), and the images they point at.
-Large images are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
+With a frozen backbone, the features of all images are computed once, into <results>/backbone_features/<network>.parquet,
+and only the last layer is trained on them. Large images for other networks are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with
@@ -9,6 +10,7 @@ the same images trains nothing again.
 """
 
 from synaug.images.codec import LARGE
+from synaug.runtime.files import text_hash
 
 # Recipe -> the recipe whose stage-1 networks it takes, which is itself or another.
 STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
@@ -16,8 +18,21 @@ STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.item
 WEIGHTS = {
     name: recipe.stage1.pretrained
     for name, recipe in CONFIG.recipes.items()
-    if isinstance(recipe.stage1.pretrained, str)
+    if isinstance(recipe.stage1.pretrained, str) and recipe.stage1.pretrained != "embedded"
 }
+# Recipe -> name of the features that its networks are trained on, if its backbone is frozen.
+FEATURES = {
+    name: f"{recipe.stage1.backbone.replace('/', '-')}-{text_hash(recipe.stage1.backbone, recipe.stage1.pretrained)[:8]}"
+    for name, recipe in CONFIG.recipes.items()
+    if recipe.stage1.freeze == "backbone"
+}
+
+
+def weights_of(recipe):
+    """The file of the weights that the networks of `recipe` start from, if it has one."""
+    return on_machine([WEIGHTS[recipe]] if recipe in WEIGHTS else [])
+
+
 LIBRARY_NETWORKS = {recipe.stage1.backbone for recipe in CONFIG.recipes.values() if "/" in recipe.stage1.backbone}
 
 if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds to import
@@ -29,9 +44,56 @@ if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds 
     except UserError as error:
         sys.exit(f"{ERROR_PREFIX}{error}")
 
+if FEATURES:
+
+    def recipe_with(network):
+        """A recipe that uses the features `network`; one that also trains on synthetic images, if there is one."""
+        recipes = [name for name, features in FEATURES.items() if features == network]
+        return max(recipes, key=lambda name: CONFIG.recipes[name].data == "balanced")
+
+    def images_with_features(network):
+        """`data` (see rows_of_recipe) of the training images whose features are needed."""
+        return "balanced" if CONFIG.recipes[recipe_with(network)].data == "balanced" else "real"
+
+    rule extract_features:
+        input:
+            balanced=balanced_manifest,
+            pretrained=lambda wildcards: weights_of(recipe_with(wildcards.network)),
+            real=ancient("<results>/real.parquet"),
+            images=all_images,
+        output:
+            features="<results>/backbone_features/{network}.parquet",
+        log:
+            "<logs>/extract_features-{network}.log",
+        benchmark:
+            "<benchmarks>/extract_features-{network}.jsonl"
+        conda:
+            "../envs/torch.yaml"
+        threads: 8
+        resources:
+            gpu=1,
+        params:
+            settings=lambda wildcards: CONFIG.dataset.model_dump(include={"image_size", "color"})
+            | {"held_out": CONFIG.dataset.held_out, "data": images_with_features(wildcards.network)}
+            | CONFIG.recipes[recipe_with(wildcards.network)].stage1.model_dump(include={"backbone", "pretrained"}),
+            images=lambda wildcards: images_of(images_with_features(wildcards.network)),
+            code=code("training/extract_features.py"),
+        message:
+            "Compute the features of all images by {wildcards.network}"
+        script:
+            "../workflow_scripts/training/extract_features.py"
+
+
+def features_of(wildcards):
+    """The features that a recipe trains on, if its backbone is frozen. Ancient: the images count (`images_of`)."""
+    if wildcards.recipe not in FEATURES:
+        return []
+    return ancient(f"<results>/backbone_features/{FEATURES[wildcards.recipe]}.parquet")
+
+
 PACKED = {}
 
-if CONFIG.dataset.image_size > LARGE:
+if CONFIG.dataset.image_size > LARGE and FEATURES.keys() != CONFIG.recipes.keys():
 
     rule pack_images:
         input:
@@ -72,7 +134,8 @@ rule train:
     input:
         **PACKED,
         balanced=balanced_manifest,
-        pretrained=lambda wildcards: on_machine([WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else []),
+        features=features_of,
+        pretrained=lambda wildcards: weights_of(wildcards.recipe),
         real=ancient("<results>/real.parquet"),
         images=real_images if PACKED else all_images,
     output:
@@ -103,6 +166,7 @@ rule finetune:
     input:
         **PACKED,
         balanced=balanced_manifest,
+        features=features_of,
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
         images=real_images,

@@ -4,17 +4,28 @@ import torch
 
 from synaug.balance import rows_of_recipe
 from synaug.config import Recipe
-from synaug.evaluation.predictions import predict
+from synaug.evaluation.predictions import predict, predict_from_features
 from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.training.data import load_recipe_images, training_set
+from synaug.training.data import load_recipe_features, load_recipe_images, training_set
+from synaug.training.features import read_features
 from synaug.training.label_mass import training_phases
 from synaug.training.stage2 import finetune_stage2
 
 
-def main(model: str, table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, out) -> None:
+def main(
+    model: str,
+    table: str,
+    packed: str | None,
+    features: str | None,
+    real: str,
+    settings: dict,
+    seed: int,
+    threads: int,
+    out,
+) -> None:
     """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`. The rest as for `train`."""
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
@@ -24,21 +35,30 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     stage1_data = training_set(torch.empty(0), stage1_rows, "cpu")
     *_, last_phase = training_phases(stage1_data, recipe.stage1, len(class_names(images)))
     with leased_device() as device:
-        data = load_recipe_images(table, packed, "real", settings, threads, device)
+        if features:
+            data = load_recipe_features(table, features, "real", settings, device)
+        else:
+            data = load_recipe_images(table, packed, "real", settings, threads, device)
         tuned, history = finetune_stage2(
             load_classifier(model), data, recipe.stage2, recipe.stage1, seed, last_phase.label_mass.numpy()
         )
-        write_manifest("predictions", predict(tuned, asked, settings["image_size"], settings["color"]), out.predictions)
+        if features:
+            predictions = predict_from_features(tuned, asked, read_features(features, asked["image_id"]))
+        else:
+            predictions = predict(tuned, asked, settings["image_size"], settings["color"])
+        write_manifest("predictions", predictions, out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(tuned, out.model)
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
+        features = snakemake.input.features or None  # an empty list, if the recipe uses none
         main(
             snakemake.input.model,
-            snakemake.input.get("index", snakemake.input.balanced),
-            snakemake.input.get("packed"),
+            snakemake.input.balanced if features else snakemake.input.get("index", snakemake.input.balanced),
+            None if features else snakemake.input.get("packed"),
+            features,
             snakemake.input.real,
             snakemake.params.settings,
             int(snakemake.wildcards.seed),

@@ -1,4 +1,4 @@
-"""Stage 1: train a whole network on the images of a recipe, and let it read the held-out images."""
+"""Stage 1: train a network on the images of a recipe, or on their features, and let it read the held-out images."""
 
 import hashlib
 import json
@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 
 from synaug.config import Recipe
-from synaug.evaluation.predictions import predict
+from synaug.evaluation.predictions import predict, predict_from_features
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import load_recipe_images
+from synaug.training.data import load_recipe_features, load_recipe_images
+from synaug.training.features import read_features
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
@@ -29,9 +30,20 @@ def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkp
 
 
 def main(
-    table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, checkpoint: Checkpoint, out
+    table: str,
+    packed: str | None,
+    features: str | None,
+    real: str,
+    settings: dict,
+    seed: int,
+    threads: int,
+    checkpoint: Checkpoint,
+    out,
 ) -> None:
-    """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
+    """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk.
+
+    features: the manifest `backbone_features`, if the backbone is frozen.
+    """
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
@@ -40,16 +52,21 @@ def main(
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:
         device = run_on(
-            devices, train, table, packed, classes, settings, seed, threads, checkpoint, out.model, out.history
+            devices, train, table, packed, features, classes, settings, seed, threads, checkpoint, out.model, out.history
         )
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
-        write_manifest("predictions", predict(model, asked, settings["image_size"], settings["color"]), out.predictions)
+        if features:
+            predictions = predict_from_features(model, asked, read_features(features, asked["image_id"]))
+        else:
+            predictions = predict(model, asked, settings["image_size"], settings["color"])
+        write_manifest("predictions", predictions, out.predictions)
 
 
 def train(
     process: Process,
     table: str,
     packed: str | None,
+    features: str | None,
     classes: list[str],
     settings: dict,
     seed: int,
@@ -62,7 +79,10 @@ def train(
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
     checkpoint = checkpoint.of_process(process)
-    data = load_recipe_images(table, packed, recipe.data, settings, threads, process.device)
+    if features:
+        data = load_recipe_features(table, features, recipe.data, settings, process.device)
+    else:
+        data = load_recipe_images(table, packed, recipe.data, settings, threads, process.device)
     model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)
@@ -74,9 +94,11 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
         experiment = Path(snakemake.output.model).parents[3]
+        features = snakemake.input.features or None  # an empty list, if the recipe uses none
         main(
-            snakemake.input.get("index", snakemake.input.balanced),
-            snakemake.input.get("packed"),
+            snakemake.input.balanced if features else snakemake.input.get("index", snakemake.input.balanced),
+            None if features else snakemake.input.get("packed"),
+            features,
             snakemake.input.real,
             settings,
             seed,

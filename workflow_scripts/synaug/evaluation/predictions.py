@@ -16,6 +16,15 @@ def predict(model: Classifier, images: pd.DataFrame, size: int, color: str) -> p
     probabilities = np.empty((len(images), len(model.config["classes"])), np.float32)
     for positions, pixels in iterate_pixels(images, size, color):
         probabilities[positions] = model.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    return _predictions(images, probabilities)
+
+
+def predict_from_features(model: Classifier, images: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
+    """As `predict`, from the features of the images by the body of `model`: float32, N x D."""
+    return _predictions(images, model.probabilities(torch.from_numpy(features)))
+
+
+def _predictions(images: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     return images[["image_id", "split", "label", "label_name"]].assign(
         predicted=probabilities.argmax(1), probabilities=list(probabilities)
     )

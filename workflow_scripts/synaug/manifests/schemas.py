@@ -316,6 +316,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("length", pa.int64(), "length of the encoded image, bytes"),
         ]
     ),
+    "backbone_features": pa.schema(
+        [_ID, _field("features", pa.list_(pa.float32()), "output of the frozen backbone, before it is standardised")]
+    ),
     "history": pa.schema(
         [
             _field("step", pa.int32(), "number of optimiser steps so far"),

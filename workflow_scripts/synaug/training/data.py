@@ -1,5 +1,6 @@
 """Training images: small ones decoded in memory on the device, large ones read from a packed file."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 
 from synaug.balance import rows_of_recipe
 from synaug.config import Stage1, Stage2
+from synaug.images.codec import CHANNELS
 from synaug.images.store import load_pixels
 from synaug.manifests import read_manifest, read_with_local_paths, with_group
 from synaug.training.augmentation import augment
+from synaug.training.features import read_features
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_class
@@ -20,7 +23,8 @@ from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_cla
 class TrainingSet:
     """The images that a network is trained on, and what the training needs to know of each.
 
-    images: uint8, N x C x H x W, on the device; or the images of a packed file. labels: class of each image, int64, N.
+    images: uint8, N x C x H x W, on the device; or the images of a packed file; or features of the images by a frozen
+    body, float32, N x D (see `Classifier.body_features`), and image_shape: C, H, W of these images. labels: class of each image, int64, N.
     synthetic: bool, N. weights: weight in the loss, float32, N. cells: class in a group of each image, int64, N, and
     cell_names: their names; both None in a data set without groups.
     """
@@ -31,6 +35,7 @@ class TrainingSet:
     weights: torch.Tensor
     cells: torch.Tensor | None = None
     cell_names: list[str] | None = None
+    image_shape: tuple[int, int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +47,7 @@ class TrainingSet:
         images = self.images.subset(positions) if packed else self.images[on_device]
         cells = None if self.cells is None else self.cells[on_device]
         labels, synthetic, weights = (values[on_device] for values in (self.labels, self.synthetic, self.weights))
-        return TrainingSet(images, labels, synthetic, weights, cells, self.cell_names)
+        return TrainingSet(images, labels, synthetic, weights, cells, self.cell_names, self.image_shape)
 
     def strata(self, sampling: str) -> np.ndarray:
         """What `sampling` balances: the cell of each image for group_balanced, else its class; int64, N."""
@@ -111,6 +116,18 @@ def load_recipe_images(
     if packed:
         return open_packed_training_set(rows, packed, size, color, device, threads)
     return load_training_set(rows, size, color, device)
+
+
+def load_recipe_features(table: str, features: str, data: str, settings: dict, device: str) -> TrainingSet:
+    """The features of the images of a recipe with this value of `data` (see `rows_of_recipe`).
+
+    table: the manifest `balanced`. features: the manifest `backbone_features`. settings: image_size and color.
+    """
+    rows = _training_order(rows_of_recipe(read_manifest("balanced", table), data))
+    features_of_rows = torch.from_numpy(read_features(features, rows["image_id"])).to(device)
+    size = settings["image_size"]
+    shape = (CHANNELS[settings["color"]], size, size)
+    return dataclasses.replace(training_set(features_of_rows, rows, device), image_shape=shape)
 
 
 def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:

@@ -1,4 +1,4 @@
-"""Stage 1: train the whole network on real and synthetic images."""
+"""Stage 1: train a network on real and synthetic images: the whole of it, or what is not frozen."""
 
 import dataclasses
 import logging
@@ -8,6 +8,7 @@ import torch
 
 from synaug.config import Stage1
 from synaug.networks.classifier import Classifier
+from synaug.networks.freezing import freeze
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
@@ -29,9 +30,9 @@ def train_stage1(
     checkpoint: Checkpoint | None = None,
     process: Process | None = None,
 ) -> tuple[Classifier, pd.DataFrame]:
-    """Train a whole network. Returns it, and rows of the manifest `history`.
+    """Train a network. Returns it, and rows of the manifest `history`.
 
-    process: one of several processes that train the network together, each with its own `checkpoint`; None: there is
+    data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that train the network together, each with its own `checkpoint`; None: there is
     only one. The same seed, device, number of devices and number of threads give the same network, whether it was
     interrupted or not.
     Raises UserError if a class has no image, or if the loss is not finite.
@@ -47,13 +48,17 @@ def train_stage1(
     process = process or Process(str(device))
     rng = process.random_generator(seed)
     torch.manual_seed(seed)  # for the initial weights, which are the same in every process
-    _, channels, size, _ = data.images.shape
-    model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head)
+    channels, size, _ = data.image_shape or data.images.shape[1:]
+    frozen = settings.freeze == "backbone"
+    model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head, standardised=frozen)
     if settings.pretrained:
         model.load_pretrained(settings.pretrained)
     else:
         model.set_normalisation(data.images_for_statistics())
+    if frozen:
+        model.set_standardisation(data.images)
     model.to(device, memory_format=torch.channels_last).train()
+    freeze(model, settings.freeze)
     network = process.wrap(model)
     torch.manual_seed(seed + process.rank)  # for dropout and RandAugment, which differ between the processes
 
@@ -80,7 +85,7 @@ def train_stage1(
 
     history = training_loop(
         model,
-        make_optimizer(model.parameters(), settings.optimizer, settings.learning_rate, settings.weight_decay),
+        make_optimizer(trained_parameters(model, settings.backbone_rate), settings.optimizer, settings.learning_rate, settings.weight_decay),
         data.make_sampler(settings, settings.crop_area, seed, rng, process),
         compute_loss,
         rng,
@@ -93,6 +98,13 @@ def train_stage1(
     )
     model.eval()
     return model, history
+
+
+def trained_parameters(model: Classifier, backbone_rate: float) -> list[dict]:
+    """Groups of parameters that are not frozen, for `make_optimizer`: of the body with this factor, and of the head."""
+    parts = [(model.body, backbone_rate), (model.head, 1.0)]
+    groups = [([p for p in part.parameters() if p.requires_grad], factor) for part, factor in parts]
+    return [{"params": parameters, "factor": factor} for parameters, factor in groups if parameters]
 
 
 def upweight_errors(
