@@ -52,7 +52,18 @@ def main(
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:
         device = run_on(
-            devices, train, table, packed, features, classes, settings, seed, threads, checkpoint, out.model, out.history
+            devices,
+            train,
+            table,
+            packed,
+            features,
+            classes,
+            settings,
+            seed,
+            threads,
+            checkpoint,
+            out.model,
+            out.history,
         )
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
         if features:

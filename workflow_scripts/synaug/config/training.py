@@ -51,6 +51,12 @@ class JTT(Block):
     )
 
 
+class LoRA(Block):
+    """LoRA (Hu et al. 2022) on a transformer: small matrices are trained, and added to its weights at the end."""
+
+    rank: int = Field(8, ge=1, description="Rank of the matrices that are added to the projections of the attention.")
+
+
 class Loss(Block):
     """The loss of an image. Formulas and sources are in synaug/training/losses.py."""
 
@@ -94,7 +100,7 @@ class Stage1(Block):
     freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=1)] = Field(
         "none",
         description="Part of a pretrained network that keeps its weights. none: nothing; backbone: everything but the "
-        "last layer, whose input is computed once for each image, standardised, and used by all recipes; a number: "
+        "last layer, whose input is computed once for each image and used by all recipes; a number: "
         "the first stages of a network of timm, of which the first is its stem. backbone needs images without "
         "augmentation: it sets shift to 0 and flip to false.",
     )
@@ -108,6 +114,11 @@ class Stage1(Block):
         0.1,
         gt=0,
         description="Peak learning rate: linear warm-up in the first 10 % of the steps, then cosine to 0.",
+    )
+    lora: LoRA | None = Field(
+        None,
+        description="Pretrained transformers of timm only (vit_...): LoRA on the attention; the other weights before "
+        "the last layer are frozen. null: off.",
     )
     backbone_rate: float = Field(
         1.0,
@@ -195,11 +206,15 @@ class Stage1(Block):
         if self.pretrained and not library:
             raise ValueError(f"pretrained is for torchvision/ and timm/; {self.backbone} has no such weights")
         if self.pretrained == "embedded" and self.backbone != EMBEDDED_BACKBONE:
-            raise ValueError(f"pretrained: embedded is for backbone: {EMBEDDED_BACKBONE}; {self.backbone} is another one")
+            raise ValueError(
+                f"pretrained: embedded is for backbone: {EMBEDDED_BACKBONE}; {self.backbone} is another one"
+            )
         if self.freeze != "none" and not self.pretrained:
             raise ValueError(f"freeze: {self.freeze} needs pretrained weights, since random ones learn nothing")
         if isinstance(self.freeze, int) and not self.backbone.startswith("timm/"):
             raise ValueError(f"freeze: {self.freeze} needs a network of timm; {self.backbone} has no numbered stages")
+        if self.lora and (not self.pretrained or not self.backbone.startswith("timm/") or self.freeze != "none"):
+            raise ValueError("lora needs a pretrained network of timm, and freeze: none")
         if self.freeze == "backbone":
             self._refuse_without_effect(["backbone_rate"], "with freeze: backbone")
             for key, off in _NO_AUGMENTATION.items():

@@ -317,7 +317,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "backbone_features": pa.schema(
-        [_ID, _field("features", pa.list_(pa.float32()), "output of the frozen backbone, before it is standardised")]
+        [_ID, _field("features", pa.list_(pa.float32()), "output of the frozen backbone, the input of the last layer")]
     ),
     "history": pa.schema(
         [

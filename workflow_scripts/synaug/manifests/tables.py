@@ -30,6 +30,7 @@ SORT_KEYS = {
     "quality": ["label_name", "metric"],
     "balanced": ["label", "source", "image_id"],
     "packed": ["label", "source", "image_id"],
+    "backbone_features": ["image_id"],
     "history": ["step"],
     "predictions": ["split", "label", "image_id"],
     "metrics": ["recipe", "stage", "seed", "metric", "subset"],

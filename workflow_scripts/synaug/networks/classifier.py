@@ -39,18 +39,9 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self,
-        backbone: str,
-        width: int | None,
-        classes: list[str],
-        size: int,
-        channels: int,
-        head: str = "linear",
-        standardised: bool = False,
+        self, backbone: str, width: int | None, classes: list[str], size: int, channels: int, head: str = "linear"
     ):
         """width: channels of the first blocks, only for RESNETS; None: the default. size: side of the images, pixels.
-
-        standardised: the head takes standardised features, see `set_standardisation`.
 
         Raises UserError for a network that does not exist or cannot take images of this size.
         """
@@ -64,12 +55,8 @@ class Classifier(nn.Module):
         else:
             self.body, features = build_body(backbone, channels, size)
         self.head = HEADS[head](features, len(classes))
-        if standardised:
-            self.register_buffer("feature_mean", torch.zeros(features))
-            self.register_buffer("feature_std", torch.ones(features))
         self.config = {
             "backbone": backbone, "width": width, "classes": classes, "size": size, "channels": channels, "head": head,
-            "standardised": standardised,
         }  # fmt: skip
 
     def load_pretrained(self, weights: bool | str) -> None:
@@ -89,32 +76,23 @@ class Classifier(nn.Module):
         self.mean = pixels.mean((0, 2, 3), keepdim=True)
         self.std = pixels.std((0, 2, 3), keepdim=True).clamp_min(1.0)
 
-    def set_standardisation(self, features: torch.Tensor) -> None:
-        """Standardise features by the mean and standard deviation of `features`, float, N x D (of `body_features`).
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (0 to 255, any type, N x C x H x W) to features, N x D.
 
-        A feature that hardly varies is not amplified by more than a hundredth of the mean deviation allows.
+        Features that are computed already (N x D) are returned as they are.
         """
-        std = features.std(0, correction=0)
-        self.feature_mean = features.mean(0)
-        self.feature_std = std.clamp_min(0.01 * std.mean())
-
-    def body_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (0 to 255, any type, N x C x H x W) to the output of the body, N x D."""
+        if images.dim() == 2:
+            return images
         x = (images.float() - self.mean) / self.std
         return self.body(x.to(memory_format=torch.channels_last))
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (0 to 255, any type, N x C x H x W), or their `body_features` (N x D), to the head's input, N x D."""
-        features = images if images.dim() == 2 else self.body_features(images)
-        return (features - self.feature_mean) / self.feature_std if self.config["standardised"] else features
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (0 to 255, any type, N x C x H x W), or their `body_features` (N x D), to logits, N x classes."""
+        """Images (0 to 255, any type, N x C x H x W), or their `features` (N x D), to logits, N x classes."""
         return self.head(self.features(images))
 
     @torch.inference_mode()
     def probabilities(self, images: torch.Tensor, batch_size: int = 500) -> np.ndarray:
-        """Images (uint8, N x C x H x W), or their `body_features` (N x D), to probabilities, float32, N x classes."""
+        """Images (uint8, N x C x H x W), or their `features` (N x D), to probabilities, float32, N x classes."""
         self.eval()
         device = self.head.weight.device
         batches = [self(batch.to(device)).softmax(1) for batch in images.split(batch_size)]

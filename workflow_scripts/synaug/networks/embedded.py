@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from synaug.config.training import EMBEDDED_BACKBONE
+from synaug.config import EMBEDDED_BACKBONE
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path, file_hash
 

@@ -31,7 +31,7 @@ def extract_features(
 
     @torch.inference_mode()
     def compute(batch: torch.Tensor) -> np.ndarray:
-        return model.body_features(batch.to(device)).float().cpu().numpy()
+        return model.features(batch.to(device)).float().cpu().numpy()
 
     features = np.empty((len(images), model.head.in_features), np.float32)
     workers = threads if device == "cpu" else 1

@@ -9,6 +9,7 @@ import torch
 from synaug.config import Stage1
 from synaug.networks.classifier import Classifier
 from synaug.networks.freezing import freeze
+from synaug.networks.lora import add_lora, merge_lora
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
@@ -49,14 +50,13 @@ def train_stage1(
     rng = process.random_generator(seed)
     torch.manual_seed(seed)  # for the initial weights, which are the same in every process
     channels, size, _ = data.image_shape or data.images.shape[1:]
-    frozen = settings.freeze == "backbone"
-    model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head, standardised=frozen)
+    model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head)
     if settings.pretrained:
         model.load_pretrained(settings.pretrained)
     else:
         model.set_normalisation(data.images_for_statistics())
-    if frozen:
-        model.set_standardisation(data.images)
+    if settings.lora:
+        add_lora(model, settings.lora.rank)
     model.to(device, memory_format=torch.channels_last).train()
     freeze(model, settings.freeze)
     network = process.wrap(model)
@@ -85,7 +85,12 @@ def train_stage1(
 
     history = training_loop(
         model,
-        make_optimizer(trained_parameters(model, settings.backbone_rate), settings.optimizer, settings.learning_rate, settings.weight_decay),
+        make_optimizer(
+            trained_parameters(model, settings.backbone_rate),
+            settings.optimizer,
+            settings.learning_rate,
+            settings.weight_decay,
+        ),
         data.make_sampler(settings, settings.crop_area, seed, rng, process),
         compute_loss,
         rng,
@@ -96,6 +101,8 @@ def train_stage1(
         checkpoint=checkpoint,
         loss_state=group_dro.group_weights if group_dro else None,
     )
+    if settings.lora:
+        merge_lora(model)
     model.eval()
     return model, history
 
