@@ -76,5 +76,5 @@ def test_a_missing_package_is_named(cache, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="cannot be written .*set XDG_CACHE_HOME"):
+    with pytest.raises(UserError, match=r"cannot be written .*set XDG_CACHE_HOME"):
         embedded_weights()

@@ -93,8 +93,8 @@ class Stage1(Block):
     )
     pretrained: bool | str = Field(
         False,
-        description="torchvision, timm only: the first weights. true: those of the library, downloaded; embedded: those "
-        "of ImageNet that are installed with synaug, for timm/tf_efficientnet_lite0 only; a path: those of a "
+        description="torchvision, timm only: the first weights. true: those of the library, downloaded; embedded: "
+        "ImageNet weights that are installed with synaug, for timm/tf_efficientnet_lite0 only; a path: those of a "
         "safetensors file; false: random.",
     )
     freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=1)] = Field(
@@ -123,8 +123,8 @@ class Stage1(Block):
     backbone_rate: float = Field(
         1.0,
         gt=0,
-        description="Learning rate of the network before its last layer, as a factor of learning_rate; 0.1 is usual for "
-        "pretrained weights.",
+        description="Learning rate of the network before its last layer, as a factor of learning_rate; 0.1 is usual "
+        "for pretrained weights.",
     )
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on all weights.")
     shift: int = Field(2, ge=0, description="Augmentation: largest random translation, in pixels.")
@@ -206,9 +206,7 @@ class Stage1(Block):
         if self.pretrained and not library:
             raise ValueError(f"pretrained is for torchvision/ and timm/; {self.backbone} has no such weights")
         if self.pretrained == "embedded" and self.backbone != EMBEDDED_BACKBONE:
-            raise ValueError(
-                f"pretrained: embedded is for backbone: {EMBEDDED_BACKBONE}; {self.backbone} is another one"
-            )
+            raise ValueError(f"pretrained: embedded is for backbone: {EMBEDDED_BACKBONE}, not {self.backbone}")
         if self.freeze != "none" and not self.pretrained:
             raise ValueError(f"freeze: {self.freeze} needs pretrained weights, since random ones learn nothing")
         if isinstance(self.freeze, int) and not self.backbone.startswith("timm/"):
@@ -220,7 +218,7 @@ class Stage1(Block):
             for key, off in _NO_AUGMENTATION.items():
                 if getattr(self, key) != off:
                     raise ValueError(
-                        f"{key} has no effect with freeze: backbone, which computes the features of an image only once; "
+                        f"{key} has no effect with freeze: backbone, since the features of an image are computed once; "
                         "leave it out"
                     )
         if self.loss.name == "ldam" and self.head != "cosine":

@@ -24,9 +24,9 @@ class TrainingSet:
     """The images that a network is trained on, and what the training needs to know of each.
 
     images: uint8, N x C x H x W, on the device; or the images of a packed file; or features of the images by a frozen
-    body, float32, N x D (see `Classifier.features`), and image_shape: C, H, W of these images. labels: class of each image, int64, N.
-    synthetic: bool, N. weights: weight in the loss, float32, N. cells: class in a group of each image, int64, N, and
-    cell_names: their names; both None in a data set without groups.
+    body, float32, N x D (see `Classifier.features`), and image_shape: C, H, W of these images. labels: class of each
+    image, int64, N. synthetic: bool, N. weights: weight in the loss, float32, N. cells: class in a group of each image,
+    int64, N, and cell_names: their names; both None in a data set without groups.
     """
 
     images: torch.Tensor | PackedImages

@@ -10,9 +10,10 @@ from synaug.config import CutMix, Mixup
 
 
 class MixedBatch(NamedTuple):
-    """images: float32, N x C x H x W (or features, N x D). partners: position in the batch of each image's partner, int64, N.
+    """images: float32, N x C x H x W (or features, N x D).
 
-    share: share of the image itself in its mixture (lambda in the papers), float32, N; the partner has the rest.
+    partners: position in the batch of each image's partner, int64, N. share: share of the image itself in its mixture
+    (lambda in the papers), float32, N; the partner has the rest.
     """
 
     images: torch.Tensor

@@ -33,9 +33,9 @@ def train_stage1(
 ) -> tuple[Classifier, pd.DataFrame]:
     """Train a network. Returns it, and rows of the manifest `history`.
 
-    data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that train the network together, each with its own `checkpoint`; None: there is
-    only one. The same seed, device, number of devices and number of threads give the same network, whether it was
-    interrupted or not.
+    data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that
+    train the network together, each with its own `checkpoint`; None: there is only one. The same seed, device, number
+    of devices and number of threads give the same network, whether it was interrupted or not.
     Raises UserError if a class has no image, or if the loss is not finite.
     """
     if missing := set(range(len(classes))) - set(data.labels.unique().tolist()):
@@ -83,14 +83,10 @@ def train_stage1(
             return group_dro(losses, data.cells[positions])
         return losses.sum() / weights.sum()
 
+    parameters = trained_parameters(model, settings.backbone_rate)
     history = training_loop(
         model,
-        make_optimizer(
-            trained_parameters(model, settings.backbone_rate),
-            settings.optimizer,
-            settings.learning_rate,
-            settings.weight_decay,
-        ),
+        make_optimizer(parameters, settings.optimizer, settings.learning_rate, settings.weight_decay),
         data.make_sampler(settings, settings.crop_area, seed, rng, process),
         compute_loss,
         rng,
