@@ -69,7 +69,7 @@ if FEATURES:
             "<benchmarks>/extract_features-{network}.jsonl"
         conda:
             "../envs/torch.yaml"
-        threads: 8
+        threads: 4
         resources:
             gpu=1,
         params:
