@@ -11,7 +11,8 @@ is the page with expressions in place of the figures. It calls:
     claim(condition)          nothing, if the condition is true; otherwise an error. Place it behind a sentence whose
                               words depend on a figure ("beats all", "indistinguishable")
     number | places(1)        the number with one decimal and thousands separators
-    [mean, low, high] | interval, number_of_mib | gb
+    mib | gb                  MiB as GB
+    [mean, low, high] | interval     a `Figure`; | difference: one with a sign
 
 docs/results/<study>.md is the file study.md that the workflow writes for a study, copied unchanged. It is also a page.
 """
