@@ -76,11 +76,11 @@ def balanced_manifest(wildcards):
         return ancient(balanced)
 
 
-def images_of(data):
-    """Hash of the images that a recipe with this `data` trains on, and of its evaluation images."""
+def images_of(data, fill=None):
+    """Hash of the images that a recipe with these keys trains on, and of its evaluation images."""
     with checkpoints.build_balanced_manifest.get().output.balanced.open("rb") as balanced:
         changed = os.fstat(balanced.fileno()).st_mtime_ns
-        return manifests_hash(balanced.name, data, tuple(CONFIG.dataset.held_out), changed)
+        return manifests_hash(balanced.name, data, fill, tuple(CONFIG.dataset.held_out), changed)
 
 
 def of_networks(networks, file):

@@ -157,6 +157,34 @@ if CONFIG.dataset.validation_split:
     SELECTION = {"selection": "<results>/selection.parquet"}
 
 
+CHOICE = {}
+
+if CONFIG.evaluation.choose_by:
+
+    rule choose_recipe:
+        input:
+            predictions=of_networks(NETWORKS, "predictions.parquet"),
+            real=ancient("<results>/real.parquet"),
+        output:
+            chosen="<results>/chosen.parquet",
+        log:
+            "<logs>/choose_recipe.log",
+        conda:
+            "../envs/data.yaml"
+        params:
+            networks=NETWORKS,
+            split=CONFIG.dataset.validation_split,
+            metric=CONFIG.evaluation.choose_by,
+            with_synthetic=[name for name, recipe in CONFIG.recipes.items() if recipe.data == "balanced"],
+            code=code("evaluation/choose_recipe.py"),
+        message:
+            "Choose the recipe on the validation images"
+        script:
+            "../workflow_scripts/evaluation/choose_recipe.py"
+
+    CHOICE = {"chosen": "<results>/chosen.parquet"}
+
+
 rule summarise:
     # Read although they are not inputs: <results>/benchmarks/ and <results>/costs/. Seconds are never twice the same, so
     # nothing is run again for them.
@@ -172,7 +200,7 @@ rule summarise:
     conda:
         "../envs/data.yaml"
     params:
-        data={name: recipe.data for name, recipe in CONFIG.recipes.items()},
+        images={name: recipe.model_dump(include={"data", "fill"}) for name, recipe in CONFIG.recipes.items()},
         stage1=STAGE1,
         code=code("evaluation/summarise.py"),
     message:

@@ -59,7 +59,7 @@ if CONFIG.dataset.image_size > LARGE:
 SETTINGS = {
     stage: {
         name: CONFIG.dataset.model_dump(include={"image_size", "color"})
-        | {"held_out": CONFIG.dataset.held_out, "recipe": recipe.model_dump(include={"data", *stages})}
+        | {"held_out": CONFIG.dataset.held_out, "recipe": recipe.model_dump(include={"data", "fill", *stages})}
         for name, recipe in CONFIG.recipes.items()
     }
     for stage, stages in (("train", ["stage1"]), ("finetune", ["stage1", "stage2"]))
@@ -91,7 +91,7 @@ rule train:
         gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
-        images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data),
+        images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data, CONFIG.recipes[wildcards.recipe].fill),
         code=code("training/train.py"),
     message:
         "Train {wildcards.recipe}, seed {wildcards.seed}"

@@ -174,8 +174,8 @@ class Experiment:
             metrics=paths.metrics,
             differences=paths.differences,
         )
-        data = {name: recipe.data for name, recipe in self.config.recipes.items()}
-        summarise.main(paths.metrics, paths.balanced, paths.plan, data, stage1, paths.summary)
+        images = {name: recipe.model_dump(include={"data", "fill"}) for name, recipe in self.config.recipes.items()}
+        summarise.main(paths.metrics, paths.balanced, paths.plan, images, stage1, paths.summary)
 
     def write_report(self) -> Path:
         """The page; its path."""

@@ -20,11 +20,11 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     recipe = Recipe.model_validate(settings["recipe"])
     images = read_with_local_paths("real", real)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
-    stage1_rows = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data)
+    stage1_rows = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data, recipe.fill)
     stage1_data = training_set(torch.empty(0), stage1_rows, "cpu")
     *_, last_phase = training_phases(stage1_data, recipe.stage1, len(class_names(images)))
     with leased_device() as device:
-        data = load_recipe_images(table, packed, "real", settings, threads, device)
+        data = load_recipe_images(table, packed, "real", None, settings, threads, device)
         tuned, history = finetune_stage2(
             load_classifier(model), data, recipe.stage2, recipe.stage1, seed, last_phase.label_mass.numpy()
         )

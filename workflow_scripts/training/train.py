@@ -62,7 +62,7 @@ def train(
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
     checkpoint = checkpoint.of_process(process)
-    data = load_recipe_images(table, packed, recipe.data, settings, threads, process.device)
+    data = load_recipe_images(table, packed, recipe.data, recipe.fill, settings, threads, process.device)
     model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)

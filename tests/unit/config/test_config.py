@@ -203,7 +203,10 @@ def test_a_shared_stage_1_is_that_of_the_other_recipe_and_survives_being_written
     assert Config.model_validate(config.model_dump()) == config
     for lws, expected in (
         ({"stage1_of": "none", "stage2": {}}, "'none' must be a recipe with its own stage 1; there are: plain"),
-        ({"stage1_of": "plain", "data": "balanced", "stage2": {}}, "leave these two keys out"),
+        (
+            {"stage1_of": "plain", "data": "balanced", "stage2": {}},
+            "takes data, fill and stage1 from plain; leave these keys out",
+        ),
         ({"stage1_of": "plain"}, "without stage2"),
     ):
         assert expected in complaint({**blocks, "recipes": {**recipes, "lws": lws}})
@@ -235,3 +238,30 @@ def test_old_names_are_accepted_with_one_warning_each(caplog):
     assert "`recipes.subg.data: even` is now called `recipes.subg.data: subsampled`" in values
     assert "generator_training" in old and old["recipes"]["subg"]["data"] == "even"  # the given config is not changed
     assert "generator_training: unknown key" in complaint({**new, "generator_training": generator})
+
+
+def test_recipes_auto_are_a_portfolio_that_inherits_training():
+    config = load_config({**GOOD, "training": {"steps": 7}, "recipes": "auto"})
+    assert [name for name, recipe in config.recipes.items() if recipe.data == "real"] == ["real", "real_rebalanced"]
+    assert {recipe.stage1.steps for recipe in config.recipes.values()} == {7}
+    assert config.recipes["filled_as_many_as_real"].fill.per_real == 1
+    assert Config.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evaluation": {"choose_by": "balanced"}}, "choose_by needs dataset.validation_split"),
+        (
+            {
+                "evaluation": {"choose_by": "worst_cell"},
+                "dataset": {**GOOD["dataset"], "validation_split": "validation"},
+            },
+            "worst_cell needs dataset.group_columns",
+        ),
+        ({"recipes": {"a": {"data": "real", "fill": {"share": 0.5}}}}, "fill needs data: balanced"),
+        ({"recipes": {"a": {"data": "balanced", "fill": {"share": 0}}}}, "share: 0: should be above 0"),
+    ],
+)
+def test_a_choice_or_a_fill_that_cannot_work_is_an_error(change, message):
+    assert message in complaint({**GOOD, **change})

@@ -228,6 +228,18 @@ class Stage2(Block):
         return self
 
 
+class Fill(Block):
+    """Which of the synthetic images of a class (with groups: of a class in a group) a recipe is trained on.
+
+    Smaller amounts are subsets of larger ones: the first images in the order of their ids, which are hashes.
+    """
+
+    share: float = Field(1.0, gt=0, le=1, description="Share of the synthetic images of each class.")
+    per_real: float | None = Field(
+        None, gt=0, description="At most this many synthetic images for each real image of the class; null: no limit."
+    )
+
+
 class Recipe(Block):
     """A way to train: the images, stage 1, and optionally stage 2."""
 
@@ -235,15 +247,21 @@ class Recipe(Block):
         description="Images from balanced.parquet. real: all real images; balanced: real and synthetic images; "
         "subsampled: the same number of real images of each class (and group), as many as the smallest has (SUBG)."
     )
+    fill: Fill | None = Field(
+        None, description="data: balanced only: a part of the synthetic images; null: all of them."
+    )
     stage1: Stage1 = Field(Stage1(), description="Keys of stage 1 that differ from the block `training`.")
     stage1_of: Name | None = Field(
         None,
-        description="Recipe whose data and stage-1 networks are used, in place of `data` and `stage1`; null: none.",
+        description="Recipe whose images and stage-1 networks are used, in place of `data`, `fill` and `stage1`; null: "
+        "none.",
     )
     stage2: Stage2 | None = Field(None, description="Training of the last layer; null: none.")
 
     @model_validator(mode="after")
     def _stages_fit_each_other(self):
+        if self.fill and self.data != "balanced":
+            raise ValueError(f"fill needs data: balanced; data: {self.data} has no synthetic images")
         if self.stage1.synthetic_first and self.data != "balanced":
             raise ValueError(f"stage1.synthetic_first needs data: balanced; data: {self.data} has no synthetic images")
         if self.stage1.jtt and self.stage2 and self.stage2.method == "logit_adjustment":

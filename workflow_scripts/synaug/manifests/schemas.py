@@ -358,6 +358,21 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("seeds", pa.int32(), "number of seeds"),
         ]
     ),
+    "chosen": pa.schema(
+        [
+            *_NETWORKS,
+            _field("synthetic", pa.bool_(), "whether the recipe trains on synthetic images"),
+            _field("metric", REPEATED, "accuracy of the validation images that decides (evaluation.choose_by)"),
+            _field("validation", pa.float64(), "value of the metric, 0 to 1, mean over seeds"),
+            _field("standard_error", pa.float64(), "its standard error over validation images (bootstrap)"),
+            _field("gain", pa.float64(), "value minus that of the best candidate without synthetic images"),
+            _field("gain_standard_error", pa.float64(), "standard error of the gain over validation images, paired"),
+            _field("images", pa.int32(), "number of validation images"),
+            _field("seeds", pa.int32(), "number of seeds"),
+            _field("chosen", pa.bool_(), "whether this candidate was chosen"),
+            _field("reason", REPEATED, "why, the same text in every row"),
+        ]
+    ),
     "differences": pa.schema(
         [
             *_NETWORKS,

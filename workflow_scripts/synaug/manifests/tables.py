@@ -36,6 +36,7 @@ SORT_KEYS = {
     "differences": ["recipe", "stage", "baseline_recipe", "baseline_stage", "metric", "subset"],
     "summary": ["recipe", "stage", "metric", "subset"],
     "selection": ["method", "criterion"],
+    "chosen": ["recipe", "stage"],
 }
 SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]
 SORT_KEYS["study_selection"] = ["variant", *SORT_KEYS["selection"]]

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from synaug.balance import rows_of_recipe
-from synaug.config import Stage1, Stage2
+from synaug.config import Fill, Stage1, Stage2
 from synaug.images.store import load_pixels
 from synaug.manifests import read_manifest, read_with_local_paths, with_group
 from synaug.training.augmentation import augment
@@ -99,14 +99,15 @@ class TrainingSet:
 
 
 def load_recipe_images(
-    table: str, packed: str | None, data: str, settings: dict, threads: int, device: str
+    table: str, packed: str | None, data: str, fill: Fill | None, settings: dict, threads: int, device: str
 ) -> TrainingSet:
-    """The images of a recipe with this value of `data` (see `rows_of_recipe`).
+    """The images of a recipe with these values of `data` and `fill` (see `rows_of_recipe`).
 
     table: the manifest `balanced`, whose images are decoded now; or, if the file `packed` is given, the manifest
     `packed`, whose images `threads` threads decode during the training. settings: image_size and color.
     """
-    rows = rows_of_recipe(read_manifest("packed", table) if packed else read_with_local_paths("balanced", table), data)
+    rows = read_manifest("packed", table) if packed else read_with_local_paths("balanced", table)
+    rows = rows_of_recipe(rows, data, fill)
     size, color = settings["image_size"], settings["color"]
     if packed:
         return open_packed_training_set(rows, packed, size, color, device, threads)
