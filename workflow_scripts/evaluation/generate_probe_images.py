@@ -13,16 +13,16 @@ def main(
     imbalance: str,
     real: str | None,
     settings: dict,
-    images_per_cell: int,
+    images_per_cell: int | None,
     images: str,
     batch_size: int,
     compile: bool,
     threads: int,
 ) -> None:
-    """Write `images_per_cell` images of every class in every group as the manifest `shard` to `images`.
+    """Write `images_per_cell` images of every class (in every group) as the manifest `shard` to `images`.
 
-    images: a file in results/<experiment>/. real: the manifest of this name, for image-to-image.
-    settings: PLAN_SETTINGS of rules/plan.smk.
+    images: a file in results/<experiment>/. images_per_cell: None: see `probe_image_rows`. real: the manifest of this
+    name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     rows = probe_image_rows(read_manifest("imbalance", imbalance), settings, images_per_cell, sources)

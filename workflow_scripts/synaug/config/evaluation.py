@@ -15,7 +15,9 @@ class Evaluation(Block):
     )
     domain_probe: bool = Field(
         False,
-        description="Measure how well a linear classifier tells real from synthetic images by a network's features.",
+        description="Measure how well a linear classifier tells real from synthetic images by a network's features, on "
+        "images that no network is trained on: test images, and about 500 extra synthetic images that are generated "
+        "for this.",
     )
     shortcut_images: int | None = Field(
         None,

@@ -1,19 +1,31 @@
 """Probe images: synthetic images that no network is trained on, used only to measure networks."""
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from synaug.config import Balance
-from synaug.manifests import with_group
+from synaug.manifests import read_table, with_group
 from synaug.plan.rows import plan_from_settings
 from synaug.plan.targets import planned_counts
 
 
-def probe_image_rows(imbalance: pd.DataFrame, settings: dict, count: int, sources: pd.DataFrame | None) -> pd.DataFrame:
+# Probe images of all cells together, unless the config has a number per cell. The interval of the domain probe, over as
+# many real images, is then about 6 points wide.
+TOTAL = 500
+
+
+def probe_image_rows(
+    imbalance: pd.DataFrame, settings: dict, count: int | None, sources: pd.DataFrame | None
+) -> pd.DataFrame:
     """Rows of the manifest `plan`: for every cell, the `count` images that follow those of the experiment's own plan.
 
-    imbalance: the manifest of this name. settings: of rule plan_generation. sources: see `plan_generation`.
+    imbalance: the manifest of this name. settings: of rule plan_generation. count: None: TOTAL over the number of cells,
+    at least 1. sources: see `plan_generation`.
     """
     cells = imbalance["kind"] == "cell"
+    count = count or math.ceil(TOTAL / cells.sum())
     planned = planned_counts(with_group(imbalance[cells]), Balance.model_validate(settings["balance"]))
     # Negative counts make every cell lack its planned images and `count` more.
     lacking = imbalance.assign(count=(-planned).reindex(imbalance.index, fill_value=0))
@@ -21,3 +33,17 @@ def probe_image_rows(imbalance: pd.DataFrame, settings: dict, count: int, source
     key = ["label", "group"]
     first_index = pd.Series(planned.to_numpy(), pd.MultiIndex.from_frame(with_group(imbalance[cells])[key]))
     return plan[plan["index"].to_numpy() >= first_index.loc[pd.MultiIndex.from_frame(plan[key])].to_numpy()]
+
+
+def read_probe_images(path: str, test: pd.DataFrame) -> pd.DataFrame:
+    """image_id, label, label_name, group and location of the probe images in the manifest `shard` at `path`.
+
+    test: test images, rows of the manifest `real`. Probe images of a class without test images are left out.
+    """
+    label_of = test.drop_duplicates("label_name").set_index("label_name")["label"]
+    images = read_table("shard", path, ["image_id", "label_name", "group"]).to_pandas()
+    images = images.astype({"label_name": str, "group": str})
+    images = images.assign(
+        label=images["label_name"].map(label_of), path=path, row=np.arange(len(images)), column="image"
+    )
+    return images[images["label"].notna()].astype({"label": int})
