@@ -23,6 +23,8 @@ def test_probe_images_follow_those_of_the_plan():
         "generation": Generation(model="a/b", revision="0" * 40, steps=1).model_dump(),
     }
     rows = probe_image_rows(imbalance, settings, 4, None)
+    # Without a number per cell: 500 in all.
+    assert set(probe_image_rows(imbalance, settings, None, None).groupby(["label", "group"]).size()) == {125}
     first = rows.groupby(["label_name", "group"])["index"].agg(["min", "size"])
     assert first["size"].tolist() == [4] * 4
     assert first["min"].to_dict() == {

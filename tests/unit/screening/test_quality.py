@@ -111,7 +111,9 @@ def test_images_of_the_groups_are_matched_too():
     matrix = rng.normal(size=(100, 2)) + np.where(both["group"] == "red", 0, 20)[:, None]
     positions = pd.Series(np.arange(100), pd.MultiIndex.from_frame(both[["source", "image_id"]]))
     planned = both[50:].assign(classifier_prediction=None, classifier_confidence=np.nan)
-    imbalance = pd.DataFrame({"kind": "cell", "label": 0, "label_name": "a", "group": ["red", "blue"], "count": [40, 10]})
+    imbalance = pd.DataFrame(
+        {"kind": "cell", "label": 0, "label_name": "a", "group": ["red", "blue"], "count": [40, 10]}
+    )
     features = quality.Features(positions, matrix, "classifier x")
     table = quality.measure_quality(planned, both, imbalance, Balance(), features).set_index(["label_name", "metric"])
     assert table["images_real"]["a", "fd"] == 20
@@ -133,7 +135,9 @@ def test_a_comparison_with_one_possible_draw_has_no_interval():
 
 
 def test_agreement_is_the_share_of_generated_images_that_are_read_as_their_class(cells):
-    rows = pd.DataFrame({"image_id": list("stuv"), "label": 1, "label_name": "b", "accepted": True, "rejected_by": None})
+    rows = pd.DataFrame(
+        {"image_id": list("stuv"), "label": 1, "label_name": "b", "accepted": True, "rejected_by": None}
+    )
     rows = rows.assign(classifier_prediction=["b", "a", "b", None], classifier_confidence=[0.9, 0.2, 0.4, np.nan])
     balanced = rows[["image_id", "label", "label_name"]].assign(source="synthetic", group="")
     table = quality.measure_quality(rows, balanced, cells({"a": 5, "b": 1}), Balance())

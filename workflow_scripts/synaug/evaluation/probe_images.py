@@ -10,7 +10,6 @@ from synaug.manifests import read_table, with_group
 from synaug.plan.rows import plan_from_settings
 from synaug.plan.targets import planned_counts
 
-
 # Probe images of all cells together, unless the config has a number per cell. The interval of the domain probe, over as
 # many real images, is then about 6 points wide.
 TOTAL = 500
@@ -21,8 +20,8 @@ def probe_image_rows(
 ) -> pd.DataFrame:
     """Rows of the manifest `plan`: for every cell, the `count` images that follow those of the experiment's own plan.
 
-    imbalance: the manifest of this name. settings: of rule plan_generation. count: None: TOTAL over the number of cells,
-    at least 1. sources: see `plan_generation`.
+    imbalance: the manifest of this name. settings: of rule plan_generation. count: None: TOTAL divided by the number of
+    cells, rounded up. sources: see `plan_generation`.
     """
     cells = imbalance["kind"] == "cell"
     count = count or math.ceil(TOTAL / cells.sum())

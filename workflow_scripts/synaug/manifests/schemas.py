@@ -139,10 +139,10 @@ _FIGURE = [
         "metric",
         REPEATED,
         "accuracy: share of correct predictions; ece: expected calibration error of the top probability (15 bins, "
-        "0: best); domain_probe: accuracy of a linear classifier that tells real from synthetic images, which no network "
-        "is trained on (0.5: chance); pair_probe, swap_drop: whether a network uses group and source as a shortcut, see "
-        "synaug/evaluation/shortcut.py; with groups also tpr, fpr, selection_rate, demographic_parity_difference and "
-        "_ratio, equal_opportunity_difference, equalized_odds_difference and _ratio",
+        "0: best); domain_probe: accuracy of a linear classifier that tells real from synthetic images, which no "
+        "network is trained on (0.5: chance); pair_probe, swap_drop: whether a network uses group and source as a "
+        "shortcut, see synaug/evaluation/shortcut.py; with groups also tpr, fpr, selection_rate, "
+        "demographic_parity_difference and _ratio, equal_opportunity_difference, equalized_odds_difference and _ratio",
     ),
     _field(
         "subset",
@@ -291,9 +291,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field(
                 "metric",
                 REPEATED,
-                "a number of images (wanted, planned, accepted, kept, shortfall, rejected_<check>); agreement: share of "
-                "the planned images that the screening classifier reads as the intended class; or a comparison of kept "
-                "images with real training images, equally many of every class (with groups: of every class in every "
+                "a number of images (wanted, planned, accepted, kept, shortfall, rejected_<check>); agreement: share "
+                "of the planned images that the screening classifier reads as the intended class; or a comparison of "
+                "kept images with real training images, equally many of every class (with groups: of every class in every "
                 "group): fd, kid (0: best), precision, recall (k = 3), density, coverage (k = 5)",
             ),
             _field(
@@ -310,7 +310,9 @@ SCHEMAS: dict[str, pa.Schema] = {
                 nullable=True,
                 default="",
             ),
-            _field("high", pa.float64(), "97.5 % percentile over the draws; null as for low", nullable=True, default=""),
+            _field(
+                "high", pa.float64(), "97.5 % percentile over the draws; null as for low", nullable=True, default=""
+            ),
             _field("images_real", pa.int64(), "real training images that were compared, in each draw; otherwise all"),
             _field(
                 "images_synthetic", pa.int64(), "kept synthetic images that were compared, in each draw; otherwise all"

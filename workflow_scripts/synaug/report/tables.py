@@ -233,7 +233,9 @@ def quality_table(quality: pd.DataFrame, classes: list[str]) -> list[dict]:
 
     quality: the manifest. compared: number of images of each domain in the comparisons.
     """
-    table, low, high = (quality.pivot(index="label_name", columns="metric", values=end) for end in ("value", "low", "high"))
+    table, low, high = (
+        quality.pivot(index="label_name", columns="metric", values=end) for end in ("value", "low", "high")
+    )
     compared = quality[quality["features"].notna()].groupby("label_name")["images_real"].max()
     rows = []
     for name in ["", *classes]:
