@@ -293,8 +293,8 @@ SCHEMAS: dict[str, pa.Schema] = {
                 REPEATED,
                 "a number of images (wanted, planned, accepted, kept, shortfall, rejected_<check>); agreement: share "
                 "of the planned images that the screening classifier reads as the intended class; or a comparison of "
-                "kept images with real training images, equally many of every class (with groups: of every class in every "
-                "group): fd, kid (0: best), precision, recall (k = 3), density, coverage (k = 5)",
+                "kept images with real training images, equally many of every class (with groups: of every class in "
+                "every group): fd, kid (0: best), precision, recall (k = 3), density, coverage (k = 5)",
             ),
             _field(
                 "value",
