@@ -98,9 +98,9 @@ def _compare(balanced: pd.DataFrame, names: list[str], features: Features) -> It
     available = images.groupby([*_CELL, "source"], observed=True).size().unstack(fill_value=0)
     available = available.reindex(columns=["real", "synthetic"], fill_value=0)
     drawn = {name: _numbers_to_draw(available, name) for name in ["", *names]}
-    # Where the images are all that there are, every draw has the same ones.
+    # Once where both sides are drawn completely: every draw would have the same images.
     draws = {
-        name: 1 if (available.loc[numbers.index].eq(numbers, axis=0)).all(axis=None) else DRAWS
+        name: 1 if available.loc[numbers.index].eq(numbers, axis=0).all(axis=None) else DRAWS
         for name, numbers in drawn.items()
     }
     values, no_rows = {(name, metric): [] for name in drawn for metric in METRICS}, np.empty(0, int)
