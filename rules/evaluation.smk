@@ -27,6 +27,8 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
         input:
             **SOURCES,
             images=real_images if SOURCES else [],
+            # Ancient: only the default number of images depends on it.
+            tested=ancient("<results>/real.parquet"),
             imbalance="<results>/imbalance.parquet",
             model=MODEL_FILES,
             prompts=PROMPT_FILES,
@@ -45,6 +47,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
             compile=int(CONFIG.generation.compile),
         params:
             settings=PLAN_SETTINGS,
+            test_split=CONFIG.dataset.test_split,
             images_per_cell=CONFIG.evaluation.shortcut_images,
         message:
             "Generate the probe images"

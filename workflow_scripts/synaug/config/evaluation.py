@@ -16,7 +16,7 @@ class Evaluation(Block):
     domain_probe: bool = Field(
         False,
         description="Measure how well a linear classifier tells real from synthetic images by a network's features, on "
-        "images that no network is trained on: test images, and about 500 extra synthetic images that are generated "
+        "images that no network is trained on: test images, and up to 500 extra synthetic images that are generated "
         "for this.",
     )
     shortcut_images: int | None = Field(

@@ -15,16 +15,21 @@ from synaug.plan.targets import planned_counts
 TOTAL = 500
 
 
-def probe_image_rows(
-    imbalance: pd.DataFrame, settings: dict, count: int | None, sources: pd.DataFrame | None
-) -> pd.DataFrame:
+def default_images_per_cell(imbalance: pd.DataFrame, test: pd.DataFrame) -> int:
+    """Probe images per cell, so that there are TOTAL in all (rounded up), but not more than test images to compare.
+
+    imbalance: the manifest of this name. test: label and group of the test images.
+    """
+    cells = int((imbalance["kind"] == "cell").sum())
+    return min(math.ceil(TOTAL / cells), int(test.groupby(["label", "group"]).size().max()))
+
+
+def probe_image_rows(imbalance: pd.DataFrame, settings: dict, count: int, sources: pd.DataFrame | None) -> pd.DataFrame:
     """Rows of the manifest `plan`: for every cell, the `count` images that follow those of the experiment's own plan.
 
-    imbalance: the manifest of this name. settings: of rule plan_generation. count: None: TOTAL divided by the number of
-    cells, rounded up. sources: see `plan_generation`.
+    imbalance: the manifest of this name. settings: of rule plan_generation. sources: see `plan_generation`.
     """
     cells = imbalance["kind"] == "cell"
-    count = count or math.ceil(TOTAL / cells.sum())
     planned = planned_counts(with_group(imbalance[cells]), Balance.model_validate(settings["balance"]))
     # Negative counts make every cell lack its planned images and `count` more.
     lacking = imbalance.assign(count=(-planned).reindex(imbalance.index, fill_value=0))
