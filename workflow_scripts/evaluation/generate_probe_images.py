@@ -23,8 +23,9 @@ def main(
 ) -> None:
     """Write `images_per_cell` images of every class (in every group) as the manifest `shard` to `images`.
 
-    images: a file in results/<experiment>/. images_per_cell: None: see `default_images_per_cell`. real: the
-    manifest of this name, for image-to-image. tested: the same manifest, for the test images. settings: PLAN_SETTINGS of rules/plan.smk.
+    images: a file in results/<experiment>/. images_per_cell: None: see `default_images_per_cell`. real: the manifest of
+    this name, for image-to-image. tested: the same manifest, for the number of test images. settings: PLAN_SETTINGS of
+    rules/plan.smk.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     cells = read_manifest("imbalance", imbalance)

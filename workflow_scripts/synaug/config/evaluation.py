@@ -16,8 +16,8 @@ class Evaluation(Block):
     domain_probe: bool = Field(
         False,
         description="Measure how well a linear classifier tells real from synthetic images by a network's features, on "
-        "images that no network is trained on: test images, and up to 500 extra synthetic images that are generated "
-        "for this.",
+        "images that no network is trained on: test images, and extra synthetic images that are generated for this "
+        "(500, or one per class in each group if these are more).",
     )
     shortcut_images: int | None = Field(
         None,
