@@ -4,7 +4,7 @@ Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results
 <results>/{balanced,plan}.parquet, <results>/benchmarks/ and <results>/costs/.
 Outputs: <results>/metrics.parquet, one row per metric and network; <results>/differences.parquet, recipes minus a baseline;
 <results>/summary.parquet, means, intervals and costs. If the config asks for them, <results>/domain_probes.parquet and
-shortcuts.parquet (with probe_images.parquet, images made for it); with a validation split <results>/selection.parquet, the
+shortcuts.parquet (with probe_images.parquet, images made for them); with a validation split <results>/selection.parquet, the
 settings that one would have chosen by it.
 """
 
@@ -20,39 +20,15 @@ STAGE1_NETWORKS = [network for network in NETWORKS if network[0] == "train"]
 
 PROBES = []
 
-if CONFIG.evaluation.domain_probe:
-
-    rule probe_domains:
-        input:
-            models=of_networks(STAGE1_NETWORKS, "model.safetensors"),
-            balanced=balanced_manifest,
-            images=all_images,
-        output:
-            probes="<results>/domain_probes.parquet",
-        log:
-            "<logs>/probe_domains.log",
-        conda:
-            "../envs/torch.yaml"
-        threads: 2
-        params:
-            networks=STAGE1_NETWORKS,
-            form=CONFIG.dataset.model_dump(include={"image_size", "color"}),
-            code=code("evaluation/probe_domains.py"),
-        message:
-            "Probe the networks for the domain gap"
-        script:
-            "../workflow_scripts/evaluation/probe_domains.py"
-
-    PROBES.append("<results>/domain_probes.parquet")
-
-
-if CONFIG.evaluation.shortcut_images:
+if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
 
     rule generate_probe_images:
         # It also reads the shards in results/*/, to copy images that exist. No code, as in generate_shard.
         input:
             **SOURCES,
             images=real_images if SOURCES else [],
+            # Ancient: only the default number of images depends on it.
+            tested=ancient("<results>/real.parquet"),
             imbalance="<results>/imbalance.parquet",
             model=MODEL_FILES,
             prompts=PROMPT_FILES,
@@ -71,11 +47,42 @@ if CONFIG.evaluation.shortcut_images:
             compile=int(CONFIG.generation.compile),
         params:
             settings=PLAN_SETTINGS,
+            test_split=CONFIG.dataset.test_split,
             images_per_cell=CONFIG.evaluation.shortcut_images,
         message:
             "Generate the probe images"
         script:
             "../workflow_scripts/evaluation/generate_probe_images.py"
+
+
+if CONFIG.evaluation.domain_probe:
+
+    rule probe_domains:
+        input:
+            models=of_networks(STAGE1_NETWORKS, "model.safetensors"),
+            probe_images="<results>/probe_images.parquet",
+            real=ancient("<results>/real.parquet"),
+            images=real_images,
+        output:
+            probes="<results>/domain_probes.parquet",
+        log:
+            "<logs>/probe_domains.log",
+        conda:
+            "../envs/torch.yaml"
+        threads: 2
+        params:
+            networks=STAGE1_NETWORKS,
+            form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
+            code=code("evaluation/probe_domains.py"),
+        message:
+            "Probe the networks for the domain gap"
+        script:
+            "../workflow_scripts/evaluation/probe_domains.py"
+
+    PROBES.append("<results>/domain_probes.parquet")
+
+
+if CONFIG.evaluation.shortcut_images:
 
     rule probe_shortcuts:
         input:

@@ -23,6 +23,11 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     recipes = table.groupby("variant")["recipe"].unique().map(sorted).to_dict()
     assert recipes == {"factor_9": ["half", "real", "synaug"], "factor_2": ["synaug"]}
     assert (table["metric"] == "domain_probe").any()
+    probe_images = read_manifest(
+        "shard", work.path / "results" / "test-factor_9" / "probe_images.parquet", ["image_id"]
+    )
+    trained = read_manifest("balanced", work.path / "results" / "test-factor_9" / "balanced.parquet", ["image_id"])
+    assert len(probe_images) == 16 and not set(probe_images["image_id"]) & set(trained["image_id"])
     sizes = {name: set(rows["real_images"]) for name, rows in table.groupby("variant")}
     # int(9 / 9^(c / 3)) of 9, 6, 3 and 1 images; int(2 / 2^(c / 3)).
     assert sizes == {"factor_9": {9 + 4 + 2 + 1}, "factor_2": {2 + 1 + 1 + 1}}

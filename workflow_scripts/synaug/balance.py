@@ -25,7 +25,7 @@ def build_balanced_manifest(
     """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
     real, synthetic, imbalance: the manifests of these names. `wanted_counts` gives the number of synthetic images of a
-    cell, `best_first` their order. Every image has weight 1.
+    cell, `best_first` their order. A real image has weight 1, a synthetic one the weight from the screening.
     A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall` is `error`,
     or if no synthetic image is left in any cell.
     """
@@ -38,7 +38,7 @@ def build_balanced_manifest(
     kept = ranked[ranked.groupby(_CELL).cumcount().to_numpy() < limits]
     _report_shortfall(wanted, kept, synthetic, balance)
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
-    kept = kept.assign(source="synthetic", weight=1.0)
+    kept = kept.assign(source="synthetic")
     return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS)
 
 

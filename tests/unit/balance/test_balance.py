@@ -65,6 +65,14 @@ def test_balanced_manifest_is_usable_training_images_and_accepted_ones(real, imb
     assert (balanced["weight"] == 1).all()
 
 
+def test_the_weight_from_the_screening_is_the_weight_in_training(real, imbalance, tmp_path):
+    rows = synthetic(tmp_path, weight=[0.3, 1, 1, 1, 0.5, 1])
+    table = build_balanced_manifest(real, rows, imbalance, "train", Balance())
+    write_manifest("balanced", table, tmp_path / "balanced.parquet")
+    weights = read_manifest("balanced", tmp_path / "balanced.parquet").set_index("image_id")["weight"]
+    assert weights[["b0", "b1", "c0"]].tolist() == [0.3, 1, 0.5] and weights[["r1", "r2", "r3"]].eq(1).all()
+
+
 def test_spare_images_are_kept_in_the_order_of_the_plan_without_scores(real, imbalance, tmp_path):
     rows = synthetic(tmp_path, b=6, c=3, rejected=("b1",))
     assert kept(real, rows, imbalance, oversample=1.5) == ["b0", "b2", "b3", "b4", "c0", "c1"]

@@ -20,7 +20,9 @@ class Evaluation(Block):
     )
     domain_probe: bool = Field(
         False,
-        description="Measure how well a linear classifier tells real from synthetic images by a network's features.",
+        description="Measure how well a linear classifier tells real from synthetic images by a network's features, on "
+        "images that no network is trained on: test images, and extra synthetic images that are generated for this "
+        "(500, or one per class in each group if these are more).",
     )
     shortcut_images: int | None = Field(
         None,

@@ -145,6 +145,7 @@ def data_context(data: ReportData) -> dict:
         "rejected": list(data.synthetic["rejected_by"].value_counts().items()),
         "unusable": list(unusable.value_counts().items()),
         "quality": tables.quality_table(data.quality, data.classes["label_name"].tolist()),
+        "agreement": bool((data.quality["metric"] == "agreement").any()),
         "features": ", ".join(sorted(data.quality["features"].dropna().unique())),
     }
 

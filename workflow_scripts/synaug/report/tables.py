@@ -270,13 +270,28 @@ def difference_table(differences: pd.DataFrame) -> list[dict]:
 
 
 def quality_table(quality: pd.DataFrame, classes: list[str]) -> list[dict]:
-    """One dict for all images and for each of `classes`: name, and its metrics (manifest `quality`) as numbers."""
-    table = quality.pivot(index="label_name", columns="metric", values="value")
+    """One dict for all images and for each of `classes`: name, its metrics, their intervals, and `compared`.
+
+    quality: the manifest. compared: number of images of each domain in the comparisons.
+    """
+    table, low, high = (
+        quality.pivot(index="label_name", columns="metric", values=end) for end in ("value", "low", "high")
+    )
+    compared = quality[quality["features"].notna()].groupby("label_name")["images_real"].max()
     rows = []
     for name in ["", *classes]:
         if name in table.index:
             values = {metric: value for metric, value in table.loc[name].items() if pd.notna(value)}
-            rows.append({"name": name or "all", "values": values})
+            ends = {metric: (low.at[name, metric], high.at[name, metric]) for metric in values}
+            intervals = {metric: pair for metric, pair in ends.items() if pd.notna(pair[0])}
+            rows.append(
+                {
+                    "name": name or "all",
+                    "values": values,
+                    "intervals": intervals,
+                    "compared": int(compared.get(name, 0)),
+                }
+            )
     return rows
 
 
