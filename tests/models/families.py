@@ -77,7 +77,10 @@ def stable_diffusion_3():
 
 
 def flux(guidance_embeds: bool = False):
-    """FLUX.1-schnell, or with guidance_embeds FLUX.1-dev: returns one set of position ids for the whole batch with the embeddings."""
+    """FLUX.1-schnell, or with guidance_embeds FLUX.1-dev.
+
+    Returns one set of position ids for the whole batch with the embeddings.
+    """
     tokenizer = architecture.build_tokenizer(TEXTS)
     transformer = d.FluxTransformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,

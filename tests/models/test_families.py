@@ -1,6 +1,5 @@
 """All families use the same loading and sampling code, and an image depends only on its row."""
 
-import inspect
 import json
 import shutil
 
@@ -102,7 +101,7 @@ def assert_images_depend_on_their_rows_alone(rows: pd.DataFrame) -> None:
     torch.manual_seed(2)
     again = images(load_pipeline(rows.iloc[0], "cpu"), rows.iloc[[3, 0, 2]])
     assert again == {name: first[name] for name in "dac"}
-    assert len(set(first.values())) == 5
+    assert len(set(first.values())) > 1
 
 
 def test_schedulers_are_found():

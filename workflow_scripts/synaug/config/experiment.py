@@ -76,8 +76,8 @@ class Config(Block):
     def _negative_prompt_needs_a_model_that_reads_texts(self):
         if self.prompts.negative and self.generation.pipeline == "class-conditional":
             raise ValueError(
-                f"prompts.negative: {self.prompts.negative!r} has no effect with generation.pipeline: class-conditional; "
-                "leave it out"
+                f"prompts.negative: {self.prompts.negative!r} has no effect with generation.pipeline: "
+                "class-conditional; leave it out"
             )
         return self
 

@@ -132,7 +132,7 @@ def noise_of_each_image(scheduler, generators: list[torch.Generator]) -> Iterato
     try:
         yield
     finally:
-        del scheduler.step  # only the attribute of this object: the method of its class remains
+        scheduler.step = step
 
 
 def call_settings(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarray] | None = None) -> dict:

@@ -85,7 +85,11 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
             continue
         rows = _columns(file, [*_SPEED_COLUMNS, "device", "batch_size"])
         # A file whose images were all copied has no speed.
-        if measured["images_sampled"] > 0 and measured["seconds_sampling"] > 0 and _speed_settings(rows, family) == settings:
+        if (
+            measured["images_sampled"] > 0
+            and measured["seconds_sampling"] > 0
+            and _speed_settings(rows, family) == settings
+        ):
             # The last batch is padded to full size, which makes a preview of few images slow per image: count the
             # padding, too.
             batch = rows["batch_size"].max()
@@ -202,9 +206,7 @@ def _formatted(row: dict, speed: Speed | None, size: Size) -> list[str]:
     ]
 
 
-def _notes(
-    plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series, shards_to_make: int
-) -> list[str]:
+def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series, shards_to_make: int) -> list[str]:
     work = f"{int(sums['to_make']):,} images in {shards_to_make:,} shard{'s' * (shards_to_make != 1)}"
     if not sums["to_make"]:
         time = "Device hours: 0; all images exist already."
@@ -229,8 +231,8 @@ def _notes(
     notes = [time, disk, shards]
     if _family(plan) is None:
         notes.append(
-            f"The kind of guidance of {plan['model'].iloc[0]} is not known yet, because its config files are not on this "
-            "machine. This estimate assumes classifier-free guidance: values above 1 double the time."
+            f"The kind of guidance of {plan['model'].iloc[0]} is not known, because its config files are not on "
+            "this machine. This estimate assumes classifier-free guidance: values above 1 double the time."
         )
     return [line for note in notes for line in textwrap.wrap(note, 110)]
 
