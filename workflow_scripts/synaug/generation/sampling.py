@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -108,7 +108,7 @@ def sample_batch(
 
 
 @contextmanager
-def noise_of_each_image(scheduler, generators: list[torch.Generator]) -> Iterator[None]:
+def noise_of_each_image(scheduler, generators: list[torch.Generator]) -> Generator[None]:
     """Within this context, the noise that `scheduler` adds to an image comes from the generator of the image.
 
     generators: one for each image of the batch. Some pipelines of diffusers (DiT, SD3, FLUX) give `scheduler.step` no
