@@ -19,6 +19,7 @@ from synaug.config import load_config
 from synaug.datasets import fingerprint
 from synaug.generator.output_folder import check_output_folder
 from synaug.plan.checkpoints import adapter_files, model_files
+from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import prompt_files
 from synaug.plan.shards import shard_names
 from synaug.runtime.code import code_hash, import_from, save_cache
@@ -45,6 +46,7 @@ try:  # a mistake in the config is reported before any job starts, in one line
     else:
         MODEL_FILES = on_machine(model_files(CONFIG.generation.model, CONFIG.generation.revision))
     MODEL_FILES += on_machine([file for adapter in CONFIG.generation.adapters for file in adapter_files(adapter)])
+    check_generation(CONFIG.generation, CONFIG.prompts.negative)
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")

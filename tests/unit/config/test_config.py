@@ -55,10 +55,23 @@ def test_unknown_key_in_a_list_of_blocks_is_named_with_the_allowed_ones():
         ("generation.adapters", [{"kind": "textual_inversion", "model": "m"}], "token is needed with kind"),
         ("prompts.templates", ["a {modifier} {label}"], "modifiers is needed with {modifier}"),
         ("prompts.modifiers", ["old"], "modifiers is for {modifier} in a template; leave it out"),
+        (
+            "generation",
+            {"model": "m", "pipeline": "class-conditional", "original_size": 1024},
+            "original_size has no effect with pipeline: class-conditional; leave it out",
+        ),
     ],
 )
 def test_keys_that_need_each_other(key, value, expected):
     assert expected in complaint(changed(key, value))
+
+
+def test_a_class_conditional_model_has_no_negative_prompt():
+    config = changed("prompts.negative", "blurry")
+    config["generation"]["pipeline"] = "class-conditional"
+    assert complaint(config) == (
+        "config: prompts.negative: 'blurry' has no effect with generation.pipeline: class-conditional; leave it out"
+    )
 
 
 def test_config_of_the_repository_is_valid(repository):

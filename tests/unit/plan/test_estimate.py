@@ -1,14 +1,10 @@
 """The output of `snakemake plan`: counts from the plan and the stored images, time and disk from measurements."""
 
-import hashlib
-import json
 from functools import partial
 
 import numpy as np
 import pytest
 
-from synaug.manifests import write_manifest
-from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_ids, stored_size
 from synaug.plan.shards import files_with_images
 
@@ -19,29 +15,6 @@ COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 def make(make):
     """A function: the plan of COUNTS (105 images, 6 shards) with two prompts and other settings of generation."""
     return partial(make, prompts={"templates": ["a {label}", "one {label}"]})
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A function: store rows of a plan as a shard, with or without its measured cost."""
-
-    def store(rows, name="0" * 16, seconds=None, device="a GPU", batch_size=10, place="shards", image=b"x" * 100):
-        images = rows.assign(
-            image=[{"bytes": image, "path": "x.png"}] * len(rows),
-            sha256=hashlib.sha256(image).hexdigest(), width=28, height=28, batch_size=batch_size, device=device,
-            threads=1, libraries="none",
-        )  # fmt: skip
-        folder = tmp_path / "other"
-        file = folder / place / f"{name}.parquet"
-        write_manifest("shard", images[SCHEMAS["shard"].names], file)
-        if seconds is not None:
-            cost = {"images_sampled": len(rows), "seconds_sampling": seconds, "seconds": seconds + 7, "device": "cpu"}
-            cost_file = (folder / "costs" if place == "shards" else folder) / f"{name}.json"
-            cost_file.parent.mkdir(exist_ok=True)
-            cost_file.write_text(json.dumps(cost))
-        return file
-
-    return store
 
 
 def of_cells(cells):

@@ -79,6 +79,15 @@ class Config(Block):
         return {**config, "recipes": complete}
 
     @model_validator(mode="after")
+    def _negative_prompt_needs_a_model_that_reads_texts(self):
+        if self.prompts.negative and self.generation.pipeline == "class-conditional":
+            raise ValueError(
+                f"prompts.negative: {self.prompts.negative!r} has no effect with generation.pipeline: "
+                "class-conditional; leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _groups_exist_where_they_are_used(self):
         columns = self.dataset.group_columns
         allowed = ["label", "modifier", *(["group", *columns] if columns else [])]

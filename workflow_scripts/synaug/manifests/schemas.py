@@ -48,7 +48,7 @@ PIXEL_COLUMNS = [
     _field("adapters", REPEATED, "LoRA and textual-inversion adapters, as JSON; empty: none"),
     _field("scheduler", REPEATED, "diffusers scheduler class; empty: that of the checkpoint"),
     _field("steps", pa.int32(), "number of denoising steps"),
-    _field("guidance", pa.float64(), "classifier-free guidance scale"),
+    _field("guidance", pa.float64(), "guidance scale"),
     _field(
         "strength",
         pa.float64(),
@@ -56,6 +56,12 @@ PIXEL_COLUMNS = [
         nullable=True,
     ),
     _field("size", pa.int32(), "side of the square image when it is sampled, pixels"),
+    _field(
+        "original_size",
+        pa.int32(),
+        "SDXL: side that it takes the image to have had before scaling, pixels; 0: `size`",
+        default="0",
+    ),
     _field("stored_size", pa.int32(), "side of the square image when it is stored, pixels"),
     _field("color", REPEATED, "colour mode of the stored image: grey or rgb"),
     _field("format", REPEATED, "file format of the stored image: png, webp or jpeg"),

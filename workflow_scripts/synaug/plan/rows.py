@@ -16,6 +16,7 @@ import pandas as pd
 from synaug.config import Balance, Generation, Prompts
 from synaug.manifests import read_manifest, with_group
 from synaug.plan.checkpoints import adapters_json, is_local, model_version
+from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import cell_prompts
 from synaug.plan.shards import shard_name, shared_shards
 from synaug.plan.targets import planned_counts
@@ -66,8 +67,12 @@ def plan_generation(
         "sampler_version": SAMPLER_VERSION,
     }
     # A local model's path does not affect pixels: its contents do, and model_version is their hash.
-    common_hash = text_hash({**same_for_all, "model": None if is_local(version) else generation.model})
-    variants = list(product(_as_list(generation.steps), _as_list(generation.guidance)))
+    decides_all_pixels = same_for_all | {"model": None if is_local(version) else generation.model}
+    # A newer key is part of an id only if it changes pixels, so that the ids of earlier versions remain.
+    if generation.original_size not in (None, generation.size):
+        decides_all_pixels["original_size"] = generation.original_size
+    common_hash = text_hash(decides_all_pixels)
+    variants = list(product(_as_list(generation.steps), generation.guidance_values))
     per_shard = generation.images_per_shard
     shared = shared_shards(counts.to_numpy() % per_shard, per_shard)
     # Lists over all cells: building and joining one data frame per cell would take longer than the hashes.
@@ -80,7 +85,7 @@ def plan_generation(
         # Steps and guidance vary fastest, so that every prompt is used with each pair of them.
         image_prompts = [texts[i // len(variants) % len(texts)] for i in range(count)]
         steps = [variants[i % len(variants)][0] for i in range(count)]
-        guidance = [float(variants[i % len(variants)][1]) for i in range(count)]
+        guidance = [variants[i % len(variants)][1] for i in range(count)]
         seeds = image_seeds(seed, cell.label_name, range(count), cell.group)
         source_ids = [None] * count
         if sources is not None and count:
@@ -98,16 +103,23 @@ def plan_generation(
     columns["shard"] = [shard_of_block[block] for block in columns.pop("block")]
     plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), counts)]
     plan = plan.reset_index(drop=True).assign(**columns)
-    return plan.astype({"label": "int64", "shard": "str"}).assign(**same_for_all, licence=generation.licence)
+    return plan.astype({"label": "int64", "shard": "str"}).assign(
+        **same_for_all, original_size=generation.original_size or 0, licence=generation.licence
+    )
 
 
 def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
-    """`plan_generation` with the `settings` of the rule of that name (see rules/plan.smk): plain dicts."""
+    """`plan_generation` with the `settings` of the rule of that name (see rules/plan.smk): plain dicts.
+
+    Raises UserError also if the settings do not suit the model, see `check_generation`.
+    """
     generation = Generation.model_validate(settings["generation"])
+    prompts = Prompts.model_validate(settings["prompts"])
+    check_generation(generation, prompts.negative)
     return plan_generation(
         imbalance,
         balance=Balance.model_validate(settings["balance"]),
-        prompts=Prompts.model_validate(settings["prompts"]),
+        prompts=prompts,
         generation=generation,
         seed=settings["seed"],
         image_size=settings["image_size"],
