@@ -9,13 +9,7 @@ settings that one would have chosen by it.
 """
 
 # (stage, recipe, seed) of every network. Rules that take files of many networks get the same list as a parameter.
-NETWORKS = [
-    (stage, recipe, seed)
-    for recipe, settings in CONFIG.recipes.items()
-    for stage in ("train", "finetune")
-    if (not settings.stage1_of if stage == "train" else settings.stage2)
-    for seed in CONFIG.seeds
-]
+NETWORKS = networks_of(CONFIG)
 STAGE1_NETWORKS = [network for network in NETWORKS if network[0] == "train"]
 
 PROBES = []
@@ -148,6 +142,7 @@ if CONFIG.dataset.validation_split:
             networks=NETWORKS,
             split=CONFIG.dataset.validation_split,
             recipes=list(CONFIG.recipes),
+            trained_on_split=trained_on_validation(CONFIG),
             code=code("evaluation/select_settings.py"),
         message:
             "Choose settings on the validation images"

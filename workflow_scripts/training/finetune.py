@@ -1,6 +1,7 @@
 """Stage 2: re-train the last layer on a few real images, and let the network read the held-out images again."""
 
 import numpy as np
+import pandas as pd
 import torch
 
 from synaug.balance import rows_of_recipe
@@ -10,7 +11,7 @@ from synaug.manifests import read_manifest, read_with_local_paths, write_manifes
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.training.data import load_recipe_images
+from synaug.training.data import TrainingSet, load_recipe_images, load_training_set
 from synaug.training.stage2 import finetune_stage2
 
 
@@ -23,11 +24,20 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     images = read_with_local_paths("real", real)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_device() as device:
-        data = load_recipe_images(table, packed, "real", settings, threads, device)
+        if recipe.stage2.split in settings["held_out"]:
+            data = load_split(images, recipe.stage2.split, settings, device)
+        else:
+            data = load_recipe_images(table, packed, "real", settings, threads, device)
         tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, counts)
         write_manifest("predictions", predict(tuned, asked, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(tuned, out.model)
+
+
+def load_split(real: pd.DataFrame, split: str, settings: dict, device: str) -> TrainingSet:
+    """The usable images of `split`, decoded into memory. real: the manifest of this name; settings: as for `main`."""
+    rows = real[(real["split"] == split) & real["usable"]].assign(source="real", weight=1.0)
+    return load_training_set(rows, settings["image_size"], settings["color"], device)
 
 
 if __name__ == "__main__":
