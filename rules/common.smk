@@ -94,6 +94,16 @@ def networks_of(settings):
     ]
 
 
+def stage1_owners(settings):
+    """Recipe -> the recipe whose stage-1 networks it takes, which is itself or another."""
+    return {name: recipe.stage1_of or name for name, recipe in settings.recipes.items()}
+
+
+def baselines_of(settings):
+    """The recipes that all others are compared with."""
+    return settings.evaluation.baselines or [next(iter(settings.recipes))]
+
+
 def trained_on_validation(settings):
     """The recipes of the experiment with this config whose stage 2 is trained on validation images."""
     stages = {name: recipe.stage2 for name, recipe in settings.recipes.items() if recipe.stage2}

@@ -115,7 +115,7 @@ rule evaluate:
         networks=NETWORKS,
         test_split=CONFIG.dataset.test_split,
         group_columns=CONFIG.dataset.group_columns,
-        baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
+        baselines=baselines_of(CONFIG),
         stage1=STAGE1,
         code=code("evaluation/evaluate.py"),
     message:

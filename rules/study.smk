@@ -40,96 +40,110 @@ def of_results(file, results):
     return [f"results/{CONFIG.experiment}-{result}/{file}" for result in results]
 
 
-for result, variants in RESULTS.items():
-    if len(variants) == 1:
-        continue
-    homes = [f"results/{CONFIGS[variant].experiment}" for variant in variants]
-    home = f"results/{CONFIG.experiment}-{result}"
-    networks = [network for variant in variants for network in networks_of(CONFIGS[variant])]
-    predictions = [
-        f"{folder}/{stage}/{recipe}/{seed}/predictions.parquet"
-        for folder, variant in zip(homes, variants)
-        for stage, recipe, seed in networks_of(CONFIGS[variant])
-    ]
-    evaluation = FIRST[result].evaluation
-    probes = [
-        f"{folder}/{file}.parquet"
-        for folder in homes
-        for file, measured in (("domain_probes", evaluation.domain_probe), ("shortcuts", evaluation.shortcut_images))
-        if measured
+def of_replicates(file):
+    """A function: wildcards -> the path of `file` of every replicate of a result."""
+    return lambda wildcards: [f"results/{CONFIGS[name].experiment}/{file}" for name in RESULTS[wildcards.result]]
+
+
+def first_of(file):
+    """As `of_replicates`, of the first replicate only: for files that are the same for all of them."""
+    return lambda wildcards: f"results/{FIRST[wildcards.result].experiment}/{file}"
+
+
+def networks_of_replicates(wildcards):
+    """(stage, recipe, seed) of every network of all replicates."""
+    return [network for name in RESULTS[wildcards.result] for network in networks_of(CONFIGS[name])]
+
+
+def predictions_of_replicates(wildcards):
+    """The predictions of these networks, in the same order."""
+    return [
+        f"results/{CONFIGS[name].experiment}/{stage}/{recipe}/{seed}/predictions.parquet"
+        for name in RESULTS[wildcards.result]
+        for stage, recipe, seed in networks_of(CONFIGS[name])
     ]
 
-    rule:
-        name:
-            f"{result}_evaluate_replicates"
+
+def probes_of_replicates(wildcards):
+    """The files with the metrics of the probes, if the config asks for them."""
+    evaluation = FIRST[wildcards.result].evaluation
+    asked = {"domain_probes.parquet": evaluation.domain_probe, "shortcuts.parquet": evaluation.shortcut_images}
+    return [path for file, wanted in asked.items() if wanted for path in of_replicates(file)(wildcards)]
+
+
+REPLICATED = [result for result, variants in RESULTS.items() if len(variants) > 1]
+
+if REPLICATED:
+
+    rule evaluate_replicates:
         input:
-            probes=probes,
-            predictions=predictions,
-            imbalance=f"{homes[0]}/imbalance.parquet",
-            real=ancient(f"{homes[0]}/real.parquet"),
+            probes=probes_of_replicates,
+            predictions=predictions_of_replicates,
+            imbalance=first_of("imbalance.parquet"),
+            real=lambda wildcards: ancient(first_of("real.parquet")(wildcards)),
         output:
-            metrics=f"{home}/metrics.parquet",
-            differences=f"{home}/differences.parquet",
+            metrics=f"results/{CONFIG.experiment}-{{result}}/metrics.parquet",
+            differences=f"results/{CONFIG.experiment}-{{result}}/differences.parquet",
         log:
-            f"<logs>/{result}_evaluate_replicates.log",
+            "<logs>/evaluate_replicates/{result}.log",
+        wildcard_constraints:
+            result="|".join(REPLICATED),
         conda:
             "../envs/data.yaml"
         params:
-            networks=networks,
-            test_split=FIRST[result].dataset.test_split,
-            group_columns=FIRST[result].dataset.group_columns,
-            baselines=evaluation.baselines or [next(iter(FIRST[result].recipes))],
-            stage1={name: recipe.stage1_of or name for name, recipe in FIRST[result].recipes.items()},
-            code=code("evaluation/evaluate.py"),
+            networks=networks_of_replicates,
+            test_split=lambda wildcards: FIRST[wildcards.result].dataset.test_split,
+            group_columns=lambda wildcards: FIRST[wildcards.result].dataset.group_columns,
+            baselines=lambda wildcards: baselines_of(FIRST[wildcards.result]),
+            stage1=lambda wildcards: stage1_owners(FIRST[wildcards.result]),
+            code=[code("study/evaluate_replicates.py"), code("evaluation/evaluate.py")],
         message:
-            f"Evaluate the networks of all replicates of {result}"
+            "Evaluate the networks of all replicates of {wildcards.result}"
         script:
-            "../workflow_scripts/evaluation/evaluate.py"
+            "../workflow_scripts/study/evaluate_replicates.py"
 
-    rule:
-        name:
-            f"{result}_summarise_replicates"
+    rule summarise_replicates:
         input:
-            metrics=f"{home}/metrics.parquet",
-            summaries=[f"{folder}/summary.parquet" for folder in homes],
+            metrics=f"results/{CONFIG.experiment}-{{result}}/metrics.parquet",
+            summaries=of_replicates("summary.parquet"),
         output:
-            summary=f"{home}/summary.parquet",
+            summary=f"results/{CONFIG.experiment}-{{result}}/summary.parquet",
         log:
-            f"<logs>/{result}_summarise_replicates.log",
+            "<logs>/summarise_replicates/{result}.log",
+        wildcard_constraints:
+            result="|".join(REPLICATED),
         conda:
             "../envs/data.yaml"
         params:
-            varied=varied_by_replicates(FIRST[result]),
+            varied=lambda wildcards: varied_by_replicates(FIRST[wildcards.result]),
             code=code("study/summarise_replicates.py"),
         message:
-            f"Average over the replicates of {result}"
+            "Average over the replicates of {wildcards.result}"
         script:
             "../workflow_scripts/study/summarise_replicates.py"
 
-    if FIRST[result].dataset.validation_split:
-
-        rule:
-            name:
-                f"{result}_select_settings"
-            input:
-                predictions=predictions,
-                real=ancient(f"{homes[0]}/real.parquet"),
-            output:
-                selection=f"{home}/selection.parquet",
-            log:
-                f"<logs>/{result}_select_settings.log",
-            conda:
-                "../envs/data.yaml"
-            params:
-                networks=networks,
-                split=FIRST[result].dataset.validation_split,
-                recipes=list(FIRST[result].recipes),
-                trained_on_split=trained_on_validation(FIRST[result]),
-                code=code("evaluation/select_settings.py"),
-            message:
-                f"Choose settings on the validation images of {result}"
-            script:
-                "../workflow_scripts/evaluation/select_settings.py"
+    rule select_settings_of_replicates:
+        input:
+            predictions=predictions_of_replicates,
+            real=lambda wildcards: ancient(first_of("real.parquet")(wildcards)),
+        output:
+            selection=f"results/{CONFIG.experiment}-{{result}}/selection.parquet",
+        log:
+            "<logs>/select_settings_of_replicates/{result}.log",
+        wildcard_constraints:
+            result="|".join(REPLICATED),
+        conda:
+            "../envs/data.yaml"
+        params:
+            networks=networks_of_replicates,
+            split=lambda wildcards: FIRST[wildcards.result].dataset.validation_split,
+            recipes=lambda wildcards: list(FIRST[wildcards.result].recipes),
+            trained_on_split=lambda wildcards: trained_on_validation(FIRST[wildcards.result]),
+            code=[code("study/select_settings_of_replicates.py"), code("evaluation/select_settings.py")],
+        message:
+            "Choose settings on the validation images of all replicates of {wildcards.result}"
+        script:
+            "../workflow_scripts/study/select_settings_of_replicates.py"
 
 
 rule summarise_study:
