@@ -441,7 +441,7 @@ def last_stages(study: pd.DataFrame) -> pd.DataFrame:
 def validation_accuracies(results: Path) -> pd.DataFrame:
     """Recipe x criterion: means over seeds, from the study of a tuning, whose test images are validation images."""
     study = last_stages(read_manifest("study", results / "study.parquet"))
-    study = study[study["metric"] == "accuracy"].set_index(["subset", "weighting", "recipe"])["mean"]
+    study = study[study["metric"] == "accuracy"].set_index(["subset", "weighting", "recipe"])["mean"].sort_index()
     columns = {name: study[key] for name, key in CRITERIA.items() if key in study.index}
     return pd.DataFrame(columns)
 
@@ -661,10 +661,10 @@ def make_quick_data(folder: Path) -> None:
     hold_out_half(folder / "build/colored/data/images.parquet", folder / "build/colored/evidence")
 
 
-# Two methods on real images, two on synthetic ones; in each case one with stage 2. By default only `groups` is run,
+# Methods on real and on synthetic images, with and without stage 2. By default only `groups` is run,
 # which has both criteria and the extra split.
 QUICK_METHODS = {
-    "groups": ["cross_entropy", "dfr_validation", "filled", "filled_fine_tuned"],
+    "groups": ["cross_entropy", "dfr_validation", "filled_fine_tuned"],
     "classes_100": ["cross_entropy", "logit_adjustment", "filled", "synaug"],
 }
 
