@@ -85,6 +85,33 @@ def images_of(data, fill=None):
         return manifests_hash(balanced.name, data, fill, tuple(CONFIG.dataset.held_out), changed)
 
 
+def networks_of(settings):
+    """(stage, recipe, seed) of every network of the experiment with this config."""
+    return [
+        (stage, recipe, seed)
+        for recipe, way in settings.recipes.items()
+        for stage in ("train", "finetune")
+        if (not way.stage1_of if stage == "train" else way.stage2)
+        for seed in settings.seeds
+    ]
+
+
+def stage1_owners(settings):
+    """Recipe -> the recipe whose stage-1 networks it takes, which is itself or another."""
+    return {name: recipe.stage1_of or name for name, recipe in settings.recipes.items()}
+
+
+def baselines_of(settings):
+    """The recipes that all others are compared with."""
+    return settings.evaluation.baselines or [next(iter(settings.recipes))]
+
+
+def trained_on_validation(settings):
+    """The recipes of the experiment with this config whose stage 2 is trained on validation images."""
+    stages = {name: recipe.stage2 for name, recipe in settings.recipes.items() if recipe.stage2}
+    return [name for name, stage2 in stages.items() if stage2.split and stage2.split in settings.dataset.held_out]
+
+
 def of_networks(networks, file):
     """The path of `file` of each of the `networks`, which are (stage, recipe, seed)."""
     return [f"<results>/{stage}/{recipe}/{seed}/{file}" for stage, recipe, seed in networks]

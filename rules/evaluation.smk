@@ -9,13 +9,7 @@ settings that one would have chosen by it.
 """
 
 # (stage, recipe, seed) of every network. Rules that take files of many networks get the same list as a parameter.
-NETWORKS = [
-    (stage, recipe, seed)
-    for recipe, settings in CONFIG.recipes.items()
-    for stage in ("train", "finetune")
-    if (not settings.stage1_of if stage == "train" else settings.stage2)
-    for seed in CONFIG.seeds
-]
+NETWORKS = networks_of(CONFIG)
 STAGE1_NETWORKS = [network for network in NETWORKS if network[0] == "train"]
 
 PROBES = []
@@ -128,7 +122,7 @@ rule evaluate:
         networks=NETWORKS,
         test_split=CONFIG.dataset.test_split,
         group_columns=CONFIG.dataset.group_columns,
-        baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
+        baselines=baselines_of(CONFIG),
         stage1=STAGE1,
         code=code("evaluation/evaluate.py"),
     message:
@@ -155,6 +149,7 @@ if CONFIG.dataset.validation_split:
             networks=NETWORKS,
             split=CONFIG.dataset.validation_split,
             recipes=list(CONFIG.recipes),
+            trained_on_split=trained_on_validation(CONFIG),
             code=code("evaluation/select_settings.py"),
         message:
             "Choose settings on the validation images"
@@ -167,10 +162,12 @@ if CONFIG.dataset.validation_split:
 CHOICE = {}
 
 if CONFIG.evaluation.choose_by:
+    # The validation images say nothing about a network that is trained on them.
+    CANDIDATES = [network for network in NETWORKS if network[1] not in trained_on_validation(CONFIG)]
 
     rule choose_recipe:
         input:
-            predictions=of_networks(NETWORKS, "predictions.parquet"),
+            predictions=of_networks(CANDIDATES, "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
         output:
             chosen="<results>/chosen.parquet",
@@ -179,7 +176,7 @@ if CONFIG.evaluation.choose_by:
         conda:
             "../envs/data.yaml"
         params:
-            networks=NETWORKS,
+            networks=CANDIDATES,
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
             with_synthetic=[name for name, recipe in CONFIG.recipes.items() if recipe.data == "balanced"],

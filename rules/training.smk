@@ -10,8 +10,7 @@ the same images trains nothing again.
 
 from synaug.images.codec import LARGE
 
-# Recipe -> the recipe whose stage-1 networks it takes, which is itself or another.
-STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
+STAGE1 = stage1_owners(CONFIG)
 # Recipe -> file of the weights that it starts from, if it has one.
 WEIGHTS = {
     name: recipe.stage1.pretrained

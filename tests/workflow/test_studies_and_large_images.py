@@ -48,6 +48,32 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     assert work.run("-n").jobs == []
 
 
+def test_replicates_have_their_own_images_and_one_result(work: Workdir):
+    work.change(
+        study={f"fill_seed{seed}": {"seed": seed, "seeds": [seed]} for seed in (0, 1)},
+        dataset={"validation_split": "val", "make_splits": {"val": 0.3}},
+        recipes={"on_val": {"stage1_of": "real", "stage2": {"split": "val", "images_per_class": "all", "steps": 1}}},
+    )
+    done = work.run()
+    assert done.status == 0, done.text
+    blocks = [
+        read_manifest("balanced", work.path / f"results/test-fill_seed{seed}/balanced.parquet") for seed in (0, 1)
+    ]
+    synthetic = [set(block.loc[block["source"] == "synthetic", "image_id"]) for block in blocks]
+    assert all(synthetic) and not synthetic[0] & synthetic[1]
+    table = read_manifest("study", work.results / "study.parquet")
+    assert set(table["variant"]) == {"fill"} and set(table["seeds"]) == {2} and table["low"].notna().any()
+    varied = table.groupby("recipe")["varied"].unique().map(list).to_dict()
+    assert varied["synaug"] == ["training seed, synthetic images"] and varied["real"] == ["training seed"]
+    differences = read_manifest("study_differences", work.results / "study_differences.parquet")
+    assert set(differences["seeds"]) == {2}
+    # A recipe that is trained on validation images is not chosen by them.
+    chosen = read_manifest("study_selection", work.results / "study_selection.parquet")
+    assert "on_val" not in set(chosen["recipe"]) and set(chosen["seeds"]) == {2}
+    assert (work.path / "results/test-fill_seed0/finetune/on_val/0/model.safetensors").exists()
+    assert work.run("-n").jobs == []
+
+
 def test_large_images_are_packed_once_and_streamed(work: Workdir):
     work.change(
         dataset={"image_size": 72, "color": "rgb"},

@@ -1,5 +1,6 @@
 """Stage 2: re-train the last layer on a few real images, and let the network read the held-out images again."""
 
+import pandas as pd
 import torch
 
 from synaug.balance import rows_of_recipe
@@ -9,7 +10,7 @@ from synaug.manifests import class_names, read_manifest, read_with_local_paths, 
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.training.data import load_recipe_images, training_set
+from synaug.training.data import TrainingSet, load_recipe_images, load_training_set, training_set
 from synaug.training.label_mass import training_phases
 from synaug.training.stage2 import finetune_stage2
 
@@ -24,13 +25,22 @@ def main(model: str, table: str, packed: str | None, real: str, settings: dict, 
     stage1_data = training_set(torch.empty(0), stage1_rows, "cpu")
     *_, last_phase = training_phases(stage1_data, recipe.stage1, len(class_names(images)))
     with leased_device() as device:
-        data = load_recipe_images(table, packed, "real", None, settings, threads, device)
+        if recipe.stage2.split in settings["held_out"]:
+            data = load_split(images, recipe.stage2.split, settings, device)
+        else:
+            data = load_recipe_images(table, packed, "real", None, settings, threads, device)
         tuned, history = finetune_stage2(
             load_classifier(model), data, recipe.stage2, recipe.stage1, seed, last_phase.label_mass.numpy()
         )
         write_manifest("predictions", predict(tuned, asked, settings["image_size"], settings["color"]), out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(tuned, out.model)
+
+
+def load_split(real: pd.DataFrame, split: str, settings: dict, device: str) -> TrainingSet:
+    """The usable images of `split`, decoded into memory. real: the manifest of this name; settings: as for `main`."""
+    rows = real[(real["split"] == split) & real["usable"]].assign(source="real", weight=1.0)
+    return load_training_set(rows, settings["image_size"], settings["color"], device)
 
 
 if __name__ == "__main__":

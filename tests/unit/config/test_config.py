@@ -34,6 +34,17 @@ def complaint(config) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_stage_2_is_trained_on_the_training_or_the_validation_split_only(split):
+    config = changed("recipes.plain.stage2", {"method": "dfr", "split": split})
+    assert f"recipes.plain.stage2.split: '{split}' must be the training or the validation split" in complaint(config)
+    config["dataset"] = config["dataset"] | {"validation_split": "val"}
+    if split == "val":
+        assert load_config(config).recipes["plain"].stage2.split == "val"
+    else:
+        assert "(train, val)" in complaint(config)
+
+
 def test_the_smallest_config_has_the_defaults_of_the_paper():
     config = load_config(GOOD)
     assert config.balance.strategy == "largest"

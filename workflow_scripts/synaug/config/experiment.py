@@ -121,6 +121,18 @@ class Config(Block):
             raise ValueError("evaluation.choose_by: worst_cell needs dataset.group_columns; choose another metric")
         return self
 
+    @model_validator(mode="after")
+    def _stage2_uses_no_test_images(self):
+        allowed = [split for split in self.dataset.splits if split != self.dataset.test_split]
+        for name, recipe in self.recipes.items():
+            split = recipe.stage2 and recipe.stage2.split
+            if split and split not in allowed:
+                raise ValueError(
+                    f"recipes.{name}.stage2.split: {split!r} must be the training or the validation split "
+                    f"({', '.join(allowed)}); nothing is trained on test images"
+                )
+        return self
+
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:

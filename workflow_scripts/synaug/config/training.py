@@ -184,6 +184,11 @@ class Stage2(Block):
         "weights of a class by their norm to the power of tau; logit_adjustment, without training: subtract tau "
         "times the log prior from the logits.",
     )
+    split: str | None = Field(
+        None,
+        description="retrain, scale, dfr only: the split whose real images are used, which is the training split or "
+        "dataset.validation_split; null: the training split.",
+    )
     draws: int = Field(10, ge=1, description="dfr only: number of draws that are averaged.")
     inverse_l1: float = Field(
         1.0, gt=0, description="dfr only: inverse of the L1 penalty; smaller values leave fewer weights."
@@ -220,8 +225,8 @@ class Stage2(Block):
         unused = {
             "retrain": {"tau", *dfr},
             "scale": {"tau", "max_norm", "start", *dfr},
-            "tau_norm": {"images_per_class", *sgd, *dfr},
-            "logit_adjustment": {"images_per_class", *sgd, *dfr},
+            "tau_norm": {"images_per_class", "split", *sgd, *dfr},
+            "logit_adjustment": {"images_per_class", "split", *sgd, *dfr},
             "dfr": {"tau", *sgd},
         }
         self._refuse_without_effect(sorted(unused[self.method]), f"with method: {self.method}")

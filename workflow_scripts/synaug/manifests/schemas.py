@@ -434,6 +434,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("mean", pa.float64(), "mean of the metric over seeds"),
             *_OVER_SEEDS,
             _field("seeds", pa.int32(), "number of seeds"),
+            _field(
+                "varied",
+                REPEATED,
+                "what differs between the networks of different seeds, which the interval therefore covers: training "
+                "seed; with replicates of a study also synthetic images, and generator",
+                default="training seed",
+            ),
             _field("real_images", pa.int64(), "number of different real training images"),
             _field("synthetic_images", pa.int64(), "number of different synthetic training images"),
             _field(
