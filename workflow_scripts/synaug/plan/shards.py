@@ -9,6 +9,9 @@ import numpy as np
 from synaug.manifests import read_table
 from synaug.runtime.files import text_hash
 
+# Files of an experiment with synthetic images that are no shards. unseen.parquet is the name of probe_images.parquet in
+# version 0.1.
+EXTRA_FILES = ("preview.parquet", "probe_images.parquet", "unseen.parquet")
 # Images that fill at most this number of shards are not cut into blocks.
 _FEW_SHARDS = 8
 
@@ -21,10 +24,9 @@ def shard_name(image_ids: list[str]) -> str:
 def files_with_images(experiments: Iterable[Path]) -> list[Path]:
     """Sorted paths of the finished files with synthetic images: shards, preview and probe images.
 
-    experiments: folders results/<experiment>; other files and folders among them hold none. unseen.parquet is the name
-    of probe_images.parquet in version 0.1.
+    experiments: folders results/<experiment>; other files and folders among them hold none.
     """
-    names = ("shards/*.parquet", "preview.parquet", "probe_images.parquet", "unseen.parquet")
+    names = ("shards/*.parquet", *EXTRA_FILES)
     return sorted(file for experiment in experiments for name in names for file in experiment.glob(name))
 
 
