@@ -266,13 +266,12 @@ def _add_part(folder: Path, new: dict[str, np.ndarray], listed: _Files, parts: l
 
 def _write_part(folder: Path, keys: dict[str, np.ndarray], listed: _Files) -> None:
     files = [(file, *listed[file], len(keys[file])) for file in sorted(keys)]
-    records = np.empty(sum(file[3] for file in files), _RECORD)
-    records["key"] = np.concatenate([keys[file[0]] for file in files])
-    records["file"] = np.repeat(np.arange(len(files)), [file[3] for file in files])
-    records = records[np.argsort(records["key"], kind="stable")]
-    number = max(2, 1 << (len(records) // _BUCKET).bit_length())
-    ends = np.searchsorted(_buckets(records["key"], number), np.arange(number), side="right")
-    data = records.tobytes()
+    all_keys = np.concatenate([keys[file[0]] for file in files])
+    file_numbers = np.repeat(np.arange(len(files)), [file[3] for file in files])
+    order = np.argsort(all_keys, kind="stable")
+    data = np.rec.fromarrays([all_keys[order], file_numbers[order]], dtype=_RECORD).tobytes()
+    number = max(2, 1 << (len(order) // _BUCKET).bit_length())
+    ends = np.searchsorted(_buckets(all_keys[order], number), np.arange(number), side="right")
     bounds = np.concatenate([[0], ends]) * _RECORD.itemsize
     checksums = [zlib.crc32(data[start:end]) for start, end in pairwise(bounds)]
     head = json.dumps({"files": files, "ends": ends.tolist(), "checksums": checksums}).encode()

@@ -91,7 +91,7 @@ def plan_generation(
         for name, values in zip(columns, [range(count), *decides_pixels, ids], strict=True):
             columns[name] += values
     ids_of_shard = pd.Series(columns["image_id"], dtype="object").groupby(numbers).agg(list)
-    columns["shard"] = ids_of_shard.map(shard_name).reindex(numbers).to_numpy()
+    columns["shard"] = ids_of_shard.map(shard_name).reindex(numbers).tolist()
     plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), counts)]
     plan = plan.reset_index(drop=True).assign(**columns)
     return plan.astype({"label": "int64", "shard": "str"}).assign(**same_for_all, licence=generation.licence)
