@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_ids, stored_size
-from synaug.plan.shards import files_with_images
+from synaug.generation.existing import stored_ids
+from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_size
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 
@@ -25,12 +25,13 @@ def test_counts_per_class_and_images_that_exist_in_other_experiments(make, cells
     plan = make()
     store(plan[plan["label_name"] == "c"].head(10))
     store(plan[plan["label_name"] == "d"].head(4), "preview", place=".")
-    stored = stored_ids(files_with_images(tmp_path.glob("*")))
+    store(plan[plan["label_name"] == "b"].head(3), "batch", place=f"work/{'1' * 16}")
+    stored = stored_ids(plan["image_id"], tmp_path)
     table = cost_table(plan, of_cells(cells), stored, None, stored_size(plan, tmp_path)).set_index("label_name")
     assert table["real"].to_dict() == COUNTS
     assert table["synthetic"].tolist() == [0, 20, 38, 47]
-    assert table["exist"].tolist() == [0, 0, 10, 4]
-    assert table["to_make"].tolist() == [0, 20, 28, 43]
+    assert table["exist"].tolist() == [0, 3, 10, 4]
+    assert table["to_make"].tolist() == [0, 17, 28, 43]
     assert table["shards"].tolist() == [0, 1, 2, 3]
     assert table["prompts"].tolist() == [0, 2, 2, 2]
     assert table.loc["d", "example"] == "a d"

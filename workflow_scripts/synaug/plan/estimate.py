@@ -6,7 +6,6 @@ The time comes from measurements of images that were made with the same settings
 import json
 import logging
 import textwrap
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from synaug.generation.existing import stored_ids
 from synaug.manifests import with_group
 from synaug.plan.model_family import Family, read_family
 from synaug.plan.shards import files_with_images
@@ -55,11 +55,6 @@ class Size:
 
     per_image: float
     images: int
-
-
-def stored_ids(files: Iterable[Path]) -> set[str]:
-    """The image_ids in shards; a file that cannot be read is skipped."""
-    return {image_id for file in files for image_id in _columns(file, ["image_id"])["image_id"]}
 
 
 def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
@@ -161,7 +156,7 @@ def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
     """
     if plan.empty:
         return "No class lacks images: nothing to make."
-    stored = stored_ids(files_with_images(results.glob("*")))
+    stored = stored_ids(plan["image_id"], results)
     speed, size = measured_speed(plan, results), stored_size(plan, results)
     table = cost_table(plan, cells, stored, speed, size)
     # A shard whose images all exist takes almost no time.

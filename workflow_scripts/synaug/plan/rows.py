@@ -18,7 +18,7 @@ from synaug.manifests import read_manifest, with_group
 from synaug.plan.checkpoints import adapters_json, is_local, model_version
 from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import cell_prompts
-from synaug.plan.shards import shard_name, shared_shards
+from synaug.plan.shards import shard_name, shards_of_images
 from synaug.plan.targets import planned_counts
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import text_hash
@@ -73,13 +73,14 @@ def plan_generation(
         decides_all_pixels["original_size"] = generation.original_size
     common_hash = text_hash(decides_all_pixels)
     variants = list(product(_as_list(generation.steps), generation.guidance_values))
-    per_shard = generation.images_per_shard
-    shared = shared_shards(counts.to_numpy() % per_shard, per_shard)
+    # What a cell lacks falls by `factor` with each real image: cells that grow together keep this phase.
+    factor = balance.amount * balance.oversample
+    phases = (cells["count"].to_numpy() * factor).round(6).astype(int)
+    numbers = shards_of_images(counts.to_numpy(), phases, generation.images_per_shard)
     # Lists over all cells: building and joining one data frame per cell would take longer than the hashes.
     columns: dict[str, list] = {
-        name: [] for name in ("index", "prompt", "seed", "steps", "guidance", "source_image", "image_id", "block")
+        name: [] for name in ("index", "prompt", "seed", "steps", "guidance", "source_image", "image_id")
     }
-    ids_of_block: dict[str, list[str]] = {}
     for position, (cell, count) in enumerate(zip(cells.itertuples(), counts, strict=True)):
         texts = prompts_of_cells[position]
         # Steps and guidance vary fastest, so that every prompt is used with each pair of them.
@@ -92,15 +93,10 @@ def plan_generation(
             source_ids = draw_sources(pd.Series(seeds), sources, cell.label_name, cell.group)
         decides_pixels = [image_prompts, seeds, steps, guidance, source_ids]
         ids = [text_hash(common_hash, *values)[:24] for values in zip(*decides_pixels, strict=True)]
-        # Each full block of a cell is its own shard; the remaining images go into a shard shared with other cells.
-        full = count - count % per_shard
-        blocks = [f"{position}-{i // per_shard}" for i in range(full)] + [f"shared-{shared[position]}"] * (count - full)
-        for block, image_id in zip(blocks, ids, strict=True):
-            ids_of_block.setdefault(block, []).append(image_id)
-        for name, values in zip(columns, [range(count), *decides_pixels, ids, blocks], strict=True):
+        for name, values in zip(columns, [range(count), *decides_pixels, ids], strict=True):
             columns[name] += values
-    shard_of_block = {block: shard_name(ids) for block, ids in ids_of_block.items()}
-    columns["shard"] = [shard_of_block[block] for block in columns.pop("block")]
+    ids_of_shard = pd.Series(columns["image_id"], dtype="object").groupby(numbers).agg(list)
+    columns["shard"] = ids_of_shard.map(shard_name).reindex(numbers).tolist()
     plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), counts)]
     plan = plan.reset_index(drop=True).assign(**columns)
     return plan.astype({"label": "int64", "shard": "str"}).assign(
