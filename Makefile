@@ -35,7 +35,7 @@ test-fast: setup
 	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
 test: setup lint
-	$(BIN)/pytest tests -n 2 --dist worksteal
+	$(BIN)/pytest tests -n 4 --dist worksteal
 
 # Every program in benchmarks/ runs to its end, with as little work as possible: it shows that they work, and measures nothing.
 bench-quick: setup

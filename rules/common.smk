@@ -19,6 +19,7 @@ from synaug.config import load_config
 from synaug.datasets import fingerprint
 from synaug.generator.output_folder import check_output_folder
 from synaug.plan.checkpoints import adapter_files, model_files
+from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import prompt_files
 from synaug.plan.shards import shard_names
 from synaug.runtime.code import code_hash, import_from, save_cache
@@ -45,6 +46,7 @@ try:  # a mistake in the config is reported before any job starts, in one line
     else:
         MODEL_FILES = on_machine(model_files(CONFIG.generation.model, CONFIG.generation.revision))
     MODEL_FILES += on_machine([file for adapter in CONFIG.generation.adapters for file in adapter_files(adapter)])
+    check_generation(CONFIG.generation, CONFIG.prompts.negative)
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
@@ -76,11 +78,38 @@ def balanced_manifest(wildcards):
         return ancient(balanced)
 
 
-def images_of(data):
-    """Hash of the images that a recipe with this `data` trains on, and of its evaluation images."""
+def images_of(data, fill=None):
+    """Hash of the images that a recipe with these keys trains on, and of its evaluation images."""
     with checkpoints.build_balanced_manifest.get().output.balanced.open("rb") as balanced:
         changed = os.fstat(balanced.fileno()).st_mtime_ns
-        return manifests_hash(balanced.name, data, tuple(CONFIG.dataset.held_out), changed)
+        return manifests_hash(balanced.name, data, fill, tuple(CONFIG.dataset.held_out), changed)
+
+
+def networks_of(settings):
+    """(stage, recipe, seed) of every network of the experiment with this config."""
+    return [
+        (stage, recipe, seed)
+        for recipe, way in settings.recipes.items()
+        for stage in ("train", "finetune")
+        if (not way.stage1_of if stage == "train" else way.stage2)
+        for seed in settings.seeds
+    ]
+
+
+def stage1_owners(settings):
+    """Recipe -> the recipe whose stage-1 networks it takes, which is itself or another."""
+    return {name: recipe.stage1_of or name for name, recipe in settings.recipes.items()}
+
+
+def baselines_of(settings):
+    """The recipes that all others are compared with."""
+    return settings.evaluation.baselines or [next(iter(settings.recipes))]
+
+
+def trained_on_validation(settings):
+    """The recipes of the experiment with this config whose stage 2 is trained on validation images."""
+    stages = {name: recipe.stage2 for name, recipe in settings.recipes.items() if recipe.stage2}
+    return [name for name, stage2 in stages.items() if stage2.split and stage2.split in settings.dataset.held_out]
 
 
 def of_networks(networks, file):

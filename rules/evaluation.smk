@@ -4,55 +4,25 @@ Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results
 <results>/{balanced,plan}.parquet, <results>/benchmarks/ and <results>/costs/.
 Outputs: <results>/metrics.parquet, one row per metric and network; <results>/differences.parquet, recipes minus a baseline;
 <results>/summary.parquet, means, intervals and costs. If the config asks for them, <results>/domain_probes.parquet and
-shortcuts.parquet (with probe_images.parquet, images made for it); with a validation split <results>/selection.parquet, the
+shortcuts.parquet (with probe_images.parquet, images made for them); with a validation split <results>/selection.parquet, the
 settings that one would have chosen by it.
 """
 
 # (stage, recipe, seed) of every network. Rules that take files of many networks get the same list as a parameter.
-NETWORKS = [
-    (stage, recipe, seed)
-    for recipe, settings in CONFIG.recipes.items()
-    for stage in ("train", "finetune")
-    if (not settings.stage1_of if stage == "train" else settings.stage2)
-    for seed in CONFIG.seeds
-]
+NETWORKS = networks_of(CONFIG)
 STAGE1_NETWORKS = [network for network in NETWORKS if network[0] == "train"]
 
 PROBES = []
 
-if CONFIG.evaluation.domain_probe:
-
-    rule probe_domains:
-        input:
-            models=of_networks(STAGE1_NETWORKS, "model.safetensors"),
-            balanced=balanced_manifest,
-            images=all_images,
-        output:
-            probes="<results>/domain_probes.parquet",
-        log:
-            "<logs>/probe_domains.log",
-        conda:
-            "../envs/torch.yaml"
-        threads: 2
-        params:
-            networks=STAGE1_NETWORKS,
-            form=CONFIG.dataset.model_dump(include={"image_size", "color"}),
-            code=code("evaluation/probe_domains.py"),
-        message:
-            "Probe the networks for the domain gap"
-        script:
-            "../workflow_scripts/evaluation/probe_domains.py"
-
-    PROBES.append("<results>/domain_probes.parquet")
-
-
-if CONFIG.evaluation.shortcut_images:
+if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
 
     rule generate_probe_images:
         # It also reads the shards in results/*/, to copy images that exist. No code, as in generate_shard.
         input:
             **SOURCES,
             images=real_images if SOURCES else [],
+            # Ancient: only the default number of images depends on it.
+            tested=ancient("<results>/real.parquet"),
             imbalance="<results>/imbalance.parquet",
             model=MODEL_FILES,
             prompts=PROMPT_FILES,
@@ -71,11 +41,42 @@ if CONFIG.evaluation.shortcut_images:
             compile=int(CONFIG.generation.compile),
         params:
             settings=PLAN_SETTINGS,
+            test_split=CONFIG.dataset.test_split,
             images_per_cell=CONFIG.evaluation.shortcut_images,
         message:
             "Generate the probe images"
         script:
             "../workflow_scripts/evaluation/generate_probe_images.py"
+
+
+if CONFIG.evaluation.domain_probe:
+
+    rule probe_domains:
+        input:
+            models=of_networks(STAGE1_NETWORKS, "model.safetensors"),
+            probe_images="<results>/probe_images.parquet",
+            real=ancient("<results>/real.parquet"),
+            images=real_images,
+        output:
+            probes="<results>/domain_probes.parquet",
+        log:
+            "<logs>/probe_domains.log",
+        conda:
+            "../envs/torch.yaml"
+        threads: 2
+        params:
+            networks=STAGE1_NETWORKS,
+            form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
+            code=code("evaluation/probe_domains.py"),
+        message:
+            "Probe the networks for the domain gap"
+        script:
+            "../workflow_scripts/evaluation/probe_domains.py"
+
+    PROBES.append("<results>/domain_probes.parquet")
+
+
+if CONFIG.evaluation.shortcut_images:
 
     rule probe_shortcuts:
         input:
@@ -121,7 +122,7 @@ rule evaluate:
         networks=NETWORKS,
         test_split=CONFIG.dataset.test_split,
         group_columns=CONFIG.dataset.group_columns,
-        baselines=CONFIG.evaluation.baselines or [next(iter(CONFIG.recipes))],
+        baselines=baselines_of(CONFIG),
         stage1=STAGE1,
         code=code("evaluation/evaluate.py"),
     message:
@@ -148,6 +149,7 @@ if CONFIG.dataset.validation_split:
             networks=NETWORKS,
             split=CONFIG.dataset.validation_split,
             recipes=list(CONFIG.recipes),
+            trained_on_split=trained_on_validation(CONFIG),
             code=code("evaluation/select_settings.py"),
         message:
             "Choose settings on the validation images"
@@ -155,6 +157,36 @@ if CONFIG.dataset.validation_split:
             "../workflow_scripts/evaluation/select_settings.py"
 
     SELECTION = {"selection": "<results>/selection.parquet"}
+
+
+CHOICE = {}
+
+if CONFIG.evaluation.choose_by:
+    # The validation images say nothing about a network that is trained on them.
+    CANDIDATES = [network for network in NETWORKS if network[1] not in trained_on_validation(CONFIG)]
+
+    rule choose_recipe:
+        input:
+            predictions=of_networks(CANDIDATES, "predictions.parquet"),
+            real=ancient("<results>/real.parquet"),
+        output:
+            chosen="<results>/chosen.parquet",
+        log:
+            "<logs>/choose_recipe.log",
+        conda:
+            "../envs/data.yaml"
+        params:
+            networks=CANDIDATES,
+            split=CONFIG.dataset.validation_split,
+            metric=CONFIG.evaluation.choose_by,
+            with_synthetic=[name for name, recipe in CONFIG.recipes.items() if recipe.data == "balanced"],
+            code=code("evaluation/choose_recipe.py"),
+        message:
+            "Choose the recipe on the validation images"
+        script:
+            "../workflow_scripts/evaluation/choose_recipe.py"
+
+    CHOICE = {"chosen": "<results>/chosen.parquet"}
 
 
 rule summarise:
@@ -172,7 +204,7 @@ rule summarise:
     conda:
         "../envs/data.yaml"
     params:
-        data={name: recipe.data for name, recipe in CONFIG.recipes.items()},
+        images={name: recipe.model_dump(include={"data", "fill"}) for name, recipe in CONFIG.recipes.items()},
         stage1=STAGE1,
         code=code("evaluation/summarise.py"),
     message:

@@ -10,7 +10,8 @@ the code is not a parameter: SAMPLER_VERSION is part of the ids, and a changed c
 
 
 rule generate_shard:
-    # Read although it is not an input: existing images in results/*/, which are copied instead of sampled. None have to exist.
+    # Read although it is not an input: existing images in results/*/, which are copied instead of sampled, and the index of
+    # their ids, results/.index/. None have to exist.
     # Written although it is not an output: <results>/work/<shard>/, finished batches (Snakemake would delete an output when
     # the job is killed), and <results>/costs/<shard>.json, seconds and energy, which are never twice the same.
     input:

@@ -31,6 +31,7 @@ if CONFIG.dataset.group_columns:
 rule report:
     input:
         **SELECTION,
+        **CHOICE,
         real="<results>/real.parquet",
         images=all_images,
         imbalance="<results>/imbalance.parquet",

@@ -12,8 +12,7 @@ the same images trains nothing again.
 from synaug.images.codec import LARGE
 from synaug.runtime.files import text_hash
 
-# Recipe -> the recipe whose stage-1 networks it takes, which is itself or another.
-STAGE1 = {name: recipe.stage1_of or name for name, recipe in CONFIG.recipes.items()}
+STAGE1 = stage1_owners(CONFIG)
 # Recipe -> file of the weights that it starts from, if it has one.
 WEIGHTS = {
     name: recipe.stage1.pretrained
@@ -121,7 +120,7 @@ if CONFIG.dataset.image_size > LARGE and FEATURES.keys() != CONFIG.recipes.keys(
 SETTINGS = {
     stage: {
         name: CONFIG.dataset.model_dump(include={"image_size", "color"})
-        | {"held_out": CONFIG.dataset.held_out, "recipe": recipe.model_dump(include={"data", *stages})}
+        | {"held_out": CONFIG.dataset.held_out, "recipe": recipe.model_dump(include={"data", "fill", *stages})}
         for name, recipe in CONFIG.recipes.items()
     }
     for stage, stages in (("train", ["stage1"]), ("finetune", ["stage1", "stage2"]))
@@ -154,7 +153,7 @@ rule train:
         gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
-        images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data),
+        images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data, CONFIG.recipes[wildcards.recipe].fill),
         code=code("training/train.py"),
     message:
         "Train {wildcards.recipe}, seed {wildcards.seed}"

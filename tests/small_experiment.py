@@ -133,7 +133,9 @@ class Experiment:
         rng = np.random.default_rng(0)
         scores = rows.assign(contrast=rng.uniform(10, 90, len(rows)))
         scores = scores.assign(classifier_confidence=rng.uniform(0.1, 1, len(rows)), fault=None)
+        scores["classifier_prediction"] = rows["label_name"].where(scores["classifier_confidence"] > 0.3, "boot")
         scores.loc[scores.index[-1], ["contrast", "classifier_confidence", "fault"]] = [np.nan, np.nan, "is damaged"]
+        scores.loc[scores.index[-1], "classifier_prediction"] = None
         write_manifest("scores", scores, self.paths.scores)
         screen_synthetic.main(self.paths.scores, self.config.screening.model_dump(), self.paths.synthetic)
 
@@ -174,8 +176,8 @@ class Experiment:
             metrics=paths.metrics,
             differences=paths.differences,
         )
-        data = {name: recipe.data for name, recipe in self.config.recipes.items()}
-        summarise.main(paths.metrics, paths.balanced, paths.plan, data, stage1, paths.summary)
+        images = {name: recipe.model_dump(include={"data", "fill"}) for name, recipe in self.config.recipes.items()}
+        summarise.main(paths.metrics, paths.balanced, paths.plan, images, stage1, paths.summary)
 
     def write_report(self) -> Path:
         """The page; its path."""

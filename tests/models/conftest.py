@@ -34,10 +34,11 @@ def planned(checkpoint):
         texts = ["1", "tabby"] if family == "dit" else ["a photo of a cat", "a photo of a dog"]
         columns = {
             "image_id": list("abcde"), "prompt": [*texts, *texts, texts[0]], "seed": range(5), "size": size,
-            "stored_size": 12, "color": "rgb", "format": "png", "steps": 2, "guidance": 2.0, "strength": None,
-            "negative_prompt": "", "pipeline": "class-conditional" if family == "dit" else "text-to-image",
-            "model": str(folder), "model_version": model_version(str(folder), None), "adapters": "", "scheduler": "",
-            "dtype": "float32", "source_image": None,
+            "original_size": 0, "stored_size": 12, "color": "rgb", "format": "png", "steps": 2, "guidance": 2.0,
+            "strength": None, "negative_prompt": "", "model": str(folder),
+            "pipeline": "class-conditional" if family == "dit" else "text-to-image",
+            "model_version": model_version(str(folder), None), "adapters": "", "scheduler": "", "dtype": "float32",
+            "source_image": None,
         }  # fmt: skip
         return pd.DataFrame(columns | settings)
 

@@ -1,6 +1,7 @@
 """Tiny checkpoints with random weights of common model families, in the layout of the published ones."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import diffusers as d
@@ -75,12 +76,16 @@ def stable_diffusion_3():
     )  # fmt: skip
 
 
-def flux():
-    """FLUX: returns one set of position ids for the whole batch with the embeddings."""
+def flux(guidance_embeds: bool = False):
+    """FLUX.1-schnell, or with guidance_embeds FLUX.1-dev.
+
+    Returns one set of position ids for the whole batch with the embeddings.
+    """
     tokenizer = architecture.build_tokenizer(TEXTS)
     transformer = d.FluxTransformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=32, pooled_projection_dim=16, axes_dims_rope=[4, 4, 8],
+        guidance_embeds=guidance_embeds,
     )  # fmt: skip
     return d.FluxPipeline(
         vae=_autoencoder(shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
@@ -148,6 +153,7 @@ FAMILIES = {
     "lcm": latent_consistency,
     "sd3": stable_diffusion_3,
     "flux": flux,
+    "flux dev": partial(flux, guidance_embeds=True),
     "pixart": pixart,
     "sana": sana,
     "dit": class_conditional,

@@ -1,7 +1,9 @@
 """All families use the same loading and sampling code, and an image depends only on its row."""
 
 import json
+import shutil
 
+import diffusers
 import families
 import numpy as np
 import pandas as pd
@@ -11,9 +13,11 @@ import torch
 from synaug.config import Adapter
 from synaug.generation import sampling
 from synaug.generation.batch_size import find_batch_size
-from synaug.generation.pipelines import load_pipeline
+from synaug.generation.pipelines import check_rows, load_pipeline
 from synaug.generation.sampling import sample
-from synaug.plan.checkpoints import adapters_json
+from synaug.generation.shards import generate_shard
+from synaug.plan.checkpoints import adapters_json, model_version
+from synaug.plan.model_family import read_family
 from synaug.runtime.errors import UserError
 
 
@@ -83,6 +87,163 @@ def test_half_precision_makes_almost_the_same_images(planned, dtype):
     for name in exact:
         full, rounded = (np.frombuffer(data, np.uint8).astype(float) for data in (exact[name], close[name]))
         assert np.abs(full - rounded).mean() < 12
+
+
+# ---------------------------------------------------------------------------------------------- noise of schedulers
+
+SCHEDULERS = sorted(name for name in dir(diffusers) if name.endswith("Scheduler"))
+
+
+def assert_images_depend_on_their_rows_alone(rows: pd.DataFrame) -> None:
+    """Sample `rows` twice: with another global random state, another order and other neighbours."""
+    torch.manual_seed(1)
+    first = images(load_pipeline(rows.iloc[0], "cpu"), rows)
+    torch.manual_seed(2)
+    again = images(load_pipeline(rows.iloc[0], "cpu"), rows.iloc[[3, 0, 2]])
+    assert again == {name: first[name] for name in "dac"}
+    assert len(set(first.values())) > 1
+
+
+def test_schedulers_are_found():
+    assert {"DDPMScheduler", "EulerAncestralDiscreteScheduler", "LCMScheduler", "TCDScheduler"} <= set(SCHEDULERS)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_with_every_scheduler_an_image_of_dit_depends_on_its_row_alone_or_is_refused(planned, scheduler, guidance):
+    rows = planned("dit", scheduler=scheduler, guidance=guidance, steps=5)  # PNDMScheduler needs more than three
+    try:
+        assert_images_depend_on_their_rows_alone(rows)
+    except UserError as error:
+        assert "generation" in str(error) and "\n" not in str(error)
+        assert scheduler not in NOISY
+
+
+# Schedulers that add noise in DiT: they work, and are not refused.
+NOISY = [
+    "CMStochasticIterativeScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "LCMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "scheduler"),
+    [
+        ("dit", {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}),
+        ("stable diffusion", {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}),
+        ("stable diffusion", {"_class_name": "EulerAncestralDiscreteScheduler"}),
+        ("pixart", {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}),
+        ("sana", {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}),
+        ("sd3", {"_class_name": "FlowMatchEulerDiscreteScheduler", "stochastic_sampling": True}),
+        ("flux", {"_class_name": "FlowMatchEulerDiscreteScheduler", "stochastic_sampling": True}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(map(str, value.values())),
+)
+def test_with_a_noisy_scheduler_of_the_checkpoint_an_image_depends_on_its_row_alone(
+    planned, checkpoint, tmp_path, family, scheduler
+):
+    folder = shutil.copytree(checkpoint(family), tmp_path / "model")
+    config = folder / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | scheduler))
+    index = folder / "model_index.json"
+    parts = json.loads(index.read_text()) | {"scheduler": ["diffusers", scheduler["_class_name"]]}
+    index.write_text(json.dumps(parts))
+    rows = planned(family, model=str(folder), model_version=model_version(str(folder), None), steps=4)
+    assert_images_depend_on_their_rows_alone(rows)
+
+
+@pytest.mark.parametrize("family", ["stable diffusion", "dit"])
+def test_the_brownian_motions_of_dpm_solver_sde_belong_to_their_images(planned, family):
+    pytest.importorskip("torchsde")
+    assert_images_depend_on_their_rows_alone(planned(family, scheduler="DPMSolverSDEScheduler", steps=4))
+
+
+# ------------------------------------------------------------------------------------ settings without the usual effect
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "complaint"),
+    [
+        ("stable diffusion", {"guidance": [2.0, 2.0, 1.0, 2.0, 2.0]}, r"'blurry' has no effect at .*guidance 1;"),
+        ("sdxl", {"guidance": 0.0, "size": 32}, r"'blurry' has no effect at generation\.guidance 0;"),
+        ("pixart", {"guidance": 1.0}, r"'blurry' has no effect at generation\.guidance 1;"),
+        ("sana", {"guidance": 1.0}, r"'blurry' has no effect at generation\.guidance 1;"),
+        ("sd3", {"guidance": 1.0}, r"'blurry' has no effect at generation\.guidance 1;"),
+        ("flux", {"guidance": 3.5}, r"'blurry' has no effect: this model has no classifier-free guidance"),
+        ("flux dev", {"guidance": 3.5}, r"'blurry' has no effect: this model has no classifier-free guidance"),
+        ("lcm", {"guidance": 8.5}, r"'blurry' has no effect: this model has no classifier-free guidance"),
+    ],
+)
+def test_a_negative_prompt_without_effect_is_refused_before_sampling(planned, family, settings, complaint):
+    rows = planned(family, **{"negative_prompt": "blurry"} | settings)
+    with pytest.raises(UserError, match=complaint):
+        check_rows(load_pipeline(rows.iloc[0], "cpu"), rows)
+
+
+def test_a_shard_with_such_a_negative_prompt_is_not_sampled(plan, tmp_path):
+    with pytest.raises(UserError, match="'blur' has no effect"):
+        generate_shard(plan.assign(guidance=1.0), 4, tmp_path / "shard.parquet", tmp_path / "work", [], 1)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_the_config_files_and_the_loaded_pipeline_give_the_same_family(planned, checkpoint, family):
+    """Guidance changes the number of evaluations as the family says."""
+    known = read_family(str(checkpoint(family)), None)
+    rows = planned(family, guidance=1.0)
+    pipeline = load_pipeline(rows.iloc[0], "cpu")
+    check_rows(pipeline, rows.assign(size=64))
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    evaluated = []
+    denoiser.register_forward_hook(lambda module, args, output: evaluated.append(len(output[0])))
+    plain = images(pipeline, rows)
+    without = sum(evaluated)
+    evaluated.clear()
+    guided = images(pipeline, rows.assign(guidance=3.0))
+    assert sum(evaluated) == without * (2 if known.guidance == "classifier-free" else 1)
+    assert (guided == plain) == (known.guidance == "none")
+
+
+def test_guidance_2_of_a_model_that_takes_it_as_an_input_is_logged(planned, caplog):
+    rows = planned("lcm")
+    check_rows(load_pipeline(rows.iloc[0], "cpu"), rows)
+    assert "an input of this model" in caplog.text
+
+
+@pytest.mark.parametrize("pipeline_kind", ["text-to-image", "image-to-image"])
+@pytest.mark.parametrize(("original_size", "told"), [(0, 16), (16, 16), (32, 32)])
+def test_sdxl_is_told_the_original_size(planned, sources, pipeline_kind, original_size, told):
+    rows = planned("sdxl", original_size=original_size, pipeline=pipeline_kind, steps=4)
+    if pipeline_kind == "image-to-image":
+        rows = rows.assign(strength=0.5, source_image="s")
+    pipeline = load_pipeline(rows.iloc[0], "cpu")
+    conditions = []
+    pipeline.unet.register_forward_pre_hook(
+        lambda module, args, kwargs: conditions.append(kwargs["added_cond_kwargs"]["time_ids"]), with_kwargs=True
+    )
+    images(pipeline, rows, sources=sources)
+    # original height and width, top and left of the crop, target height and width: with and without the prompt
+    assert {tuple(row) for row in torch.cat(conditions).tolist()} == {(told, told, 0, 0, 16, 16)}
+
+
+def test_sdxl_below_the_size_of_its_training_needs_the_original_size(planned):
+    rows = planned("sdxl")
+    pipeline = load_pipeline(rows.iloc[0], "cpu")
+    with pytest.raises(UserError, match=r"16 is less than the 32 pixels .*add generation\.original_size: 32 \(or 16"):
+        check_rows(pipeline, rows)
+    for settings in ({"original_size": 32}, {"original_size": 16}, {"size": 32}, {"size": 64}):
+        check_rows(pipeline, rows.assign(**settings))
+
+
+def test_an_original_size_for_a_model_without_one_is_one_line(planned):
+    rows = planned("stable diffusion", original_size=32)
+    with pytest.raises(UserError, match=r"generation\.original_size: StableDiffusionPipeline has no such input"):
+        images(load_pipeline(rows.iloc[0], "cpu"), rows)
 
 
 # ---------------------------------------------------------------------------------------------- image-to-image
@@ -200,10 +361,6 @@ def test_a_hub_model_without_a_network_is_one_line(planned):
 
 
 def test_pickled_weights_are_refused(checkpoint, planned, tmp_path):
-    import shutil
-
-    from synaug.plan.checkpoints import model_version
-
     folder = shutil.copytree(checkpoint("stable diffusion"), tmp_path / "pickled")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save({}, weights.with_suffix(".bin"))

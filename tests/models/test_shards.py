@@ -71,6 +71,8 @@ def test_every_batch_has_the_same_shape(plan):
     prompts = []
 
     class Pipeline:
+        scheduler = SimpleNamespace(step=lambda model_output, timestep, sample: None)
+
         def __call__(self, prompt, negative_prompt, **settings):
             prompts.append(prompt)
             return SimpleNamespace(images=torch.rand(len(prompt), 1, 16, 16))

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from workdir import ROOT, Workdir
 
+from synaug.commands.predict import find_weights
 from synaug.manifests import read_manifest
 
 
@@ -26,7 +27,7 @@ def test_a_colored_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
             "dfr-1": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2}},
             "dfr-2": {"stage1_of": "real", "stage2": {"method": "dfr", "draws": 2, "inverse_l1": 0.1}},
         },
-        evaluation={"shortcut_images": 5},
+        evaluation={"shortcut_images": 5, "choose_by": "worst_cell"},
     )
     done = work.run()
     assert done.status == 0, done.text
@@ -52,11 +53,19 @@ def test_a_colored_data_set_is_filled_cell_by_cell_and_scored_by_group(work: Wor
     chosen = read_manifest("selection", work.results / "selection.parquet").set_index(["method", "criterion"])
     assert chosen.loc[("dfr", "worst_cell"), "candidates"] == 2
     assert chosen.loc[("dfr", "worst_cell"), "recipe"] in ("dfr-1", "dfr-2")
+    # One recipe is chosen of all, also by the validation images; the report says which and why.
+    candidates = read_manifest("chosen", work.results / "chosen.parquet")
+    assert set(zip(candidates["recipe"], candidates["stage"], strict=True)) == {
+        ("real", "train"), ("synaug", "train"), ("subg", "train"), ("dfr-1", "finetune"), ("dfr-2", "finetune"),
+    }  # fmt: skip
+    assert candidates["chosen"].sum() == 1 and set(candidates["images"]) == {16}
+    assert find_weights(work.results).is_file()
     predictions = read_manifest("predictions", work.results / "train" / "real" / "0" / "predictions.parquet")
     assert predictions.groupby("split").size().to_dict() == {"test": 16, "validation": 16}
     page = (work.results / "report.html").read_text()
     assert '<h2 id="groups">Groups</h2>' in page and "demographic parity" in page
     assert "4 classes and 2 groups" in page and "swap drop" in page and "Chosen settings</h2>" in page
+    assert "<strong>Chosen: " in page and "Chosen recipe</h2>" in page
     assert work.run("-n").jobs == []
 
 

@@ -173,3 +173,13 @@ def test_a_threshold_scores_nothing_again(work):
     quality = read_manifest("quality", work.results / "quality.parquet")
     assert (quality["features"].dropna().str.startswith("classifier sha256:")).all()
     assert quality.set_index(["label_name", "metric"])["value"]["", "kept"] == FILL
+    work.change(screening={"classifier": {"disagreement_weight": 0.5}})
+    jobs = set(work.run("-n", "results/test/quality.parquet").jobs)
+    assert "screen_synthetic" in jobs and not {"fit_screener", "score_synthetic"} & jobs
+
+
+def test_the_domain_probe_needs_probe_images_and_no_other_network(work):
+    work.change(evaluation={"domain_probe": True})
+    jobs = set(work.run("-n").jobs)
+    assert {"generate_probe_images", "probe_domains", "evaluate"} <= jobs
+    assert not {"generate_shard", "train", "finetune"} & jobs

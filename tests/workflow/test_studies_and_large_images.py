@@ -23,6 +23,11 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     recipes = table.groupby("variant")["recipe"].unique().map(sorted).to_dict()
     assert recipes == {"factor_9": ["half", "real", "synaug"], "factor_2": ["synaug"]}
     assert (table["metric"] == "domain_probe").any()
+    probe_images = read_manifest(
+        "shard", work.path / "results" / "test-factor_9" / "probe_images.parquet", ["image_id"]
+    )
+    trained = read_manifest("balanced", work.path / "results" / "test-factor_9" / "balanced.parquet", ["image_id"])
+    assert len(probe_images) == 16 and not set(probe_images["image_id"]) & set(trained["image_id"])
     sizes = {name: set(rows["real_images"]) for name, rows in table.groupby("variant")}
     # int(9 / 9^(c / 3)) of 9, 6, 3 and 1 images; int(2 / 2^(c / 3)).
     assert sizes == {"factor_9": {9 + 4 + 2 + 1}, "factor_2": {2 + 1 + 1 + 1}}
@@ -40,6 +45,32 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     assert names.count("gain.svg") == 2 and names.count("study.png") == 1
     # The network of stage 1 is shared, and nothing is left to do.
     assert not (work.path / "results" / "test-factor_9" / "train" / "half").exists()
+    assert work.run("-n").jobs == []
+
+
+def test_replicates_have_their_own_images_and_one_result(work: Workdir):
+    work.change(
+        study={f"fill_seed{seed}": {"seed": seed, "seeds": [seed]} for seed in (0, 1)},
+        dataset={"validation_split": "val", "make_splits": {"val": 0.3}},
+        recipes={"on_val": {"stage1_of": "real", "stage2": {"split": "val", "images_per_class": "all", "steps": 1}}},
+    )
+    done = work.run()
+    assert done.status == 0, done.text
+    blocks = [
+        read_manifest("balanced", work.path / f"results/test-fill_seed{seed}/balanced.parquet") for seed in (0, 1)
+    ]
+    synthetic = [set(block.loc[block["source"] == "synthetic", "image_id"]) for block in blocks]
+    assert all(synthetic) and not synthetic[0] & synthetic[1]
+    table = read_manifest("study", work.results / "study.parquet")
+    assert set(table["variant"]) == {"fill"} and set(table["seeds"]) == {2} and table["low"].notna().any()
+    varied = table.groupby("recipe")["varied"].unique().map(list).to_dict()
+    assert varied["synaug"] == ["training seed, synthetic images"] and varied["real"] == ["training seed"]
+    differences = read_manifest("study_differences", work.results / "study_differences.parquet")
+    assert set(differences["seeds"]) == {2}
+    # A recipe that is trained on validation images is not chosen by them.
+    chosen = read_manifest("study_selection", work.results / "study_selection.parquet")
+    assert "on_val" not in set(chosen["recipe"]) and set(chosen["seeds"]) == {2}
+    assert (work.path / "results/test-fill_seed0/finetune/on_val/0/model.safetensors").exists()
     assert work.run("-n").jobs == []
 
 

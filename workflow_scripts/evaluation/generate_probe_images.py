@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from synaug.evaluation.probe_images import probe_image_rows
+from synaug.evaluation.probe_images import default_images_per_cell, probe_image_rows
 from synaug.generation.extra import generate_extra_images
 from synaug.manifests import read_manifest
 from synaug.plan.rows import read_sources
@@ -12,20 +12,27 @@ from synaug.runtime.logs import job_log
 def main(
     imbalance: str,
     real: str | None,
+    tested: str,
+    test_split: str,
     settings: dict,
-    images_per_cell: int,
+    images_per_cell: int | None,
     images: str,
     batch_size: int,
     compile: bool,
     threads: int,
 ) -> None:
-    """Write `images_per_cell` images of every class in every group as the manifest `shard` to `images`.
+    """Write `images_per_cell` images of every class (in every group) as the manifest `shard` to `images`.
 
-    images: a file in results/<experiment>/. real: the manifest of this name, for image-to-image.
-    settings: PLAN_SETTINGS of rules/plan.smk.
+    images: a file in results/<experiment>/. images_per_cell: None: see `default_images_per_cell`. real: the manifest of
+    this name, for image-to-image. tested: the same manifest, for the number of test images. settings: PLAN_SETTINGS of
+    rules/plan.smk.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
-    rows = probe_image_rows(read_manifest("imbalance", imbalance), settings, images_per_cell, sources)
+    cells = read_manifest("imbalance", imbalance)
+    if images_per_cell is None:
+        test = read_manifest("real", tested, ["split", "usable", "label", "group"])
+        images_per_cell = default_images_per_cell(cells, test[(test["split"] == test_split) & test["usable"]])
+    rows = probe_image_rows(cells, settings, images_per_cell, sources)
     generate_extra_images(rows, real, Path(images), batch_size, compile, threads)
 
 
@@ -34,6 +41,8 @@ if __name__ == "__main__":
         main(
             snakemake.input.imbalance,
             snakemake.input.get("real"),
+            snakemake.input.tested,
+            snakemake.params.test_split,
             snakemake.params.settings,
             snakemake.params.images_per_cell,
             snakemake.output.images,

@@ -1,11 +1,11 @@
 """Measure whether networks use the group and source (real or synthetic) of an image as a shortcut to its class."""
 
-import numpy as np
 import pandas as pd
 import torch
 
+from synaug.evaluation.probe_images import read_probe_images
 from synaug.evaluation.shortcut import balanced_probe_images, shortcut_metrics
-from synaug.manifests import read_manifest, read_table, read_with_local_paths, write_manifest
+from synaug.manifests import read_manifest, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.logs import job_log
 
@@ -28,12 +28,7 @@ def main(
     torch.set_num_threads(threads)
     test = read_with_local_paths("real", real)
     test = test[(test["split"] == form["test_split"]) & test["usable"]]
-    label_of = test.drop_duplicates("label_name").set_index("label_name")["label"]
-    synthetic = read_table("shard", probe_images, ["image_id", "label_name", "group"]).to_pandas()
-    synthetic = synthetic.assign(
-        label=synthetic["label_name"].map(label_of), path=probe_images, row=np.arange(len(synthetic)), column="image"
-    )
-    images = balanced_probe_images(synthetic[synthetic["label"].notna()], test)
+    images = balanced_probe_images(read_probe_images(probe_images, test), test)
     trained = read_manifest("balanced", balanced, ["label", "group", "source"])
     trained = trained[trained["source"] == "synthetic"]
     table = []

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+from synaug.config import Recipe
 from synaug.evaluation.costs import add_costs
 from synaug.evaluation.intervals import summarise
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.logs import job_log
 
 
-def main(metrics: str, balanced: str, plan: str, data: dict[str, str], stage1: dict[str, str], summary: str) -> None:
+def main(metrics: str, balanced: str, plan: str, images: dict[str, dict], stage1: dict[str, str], summary: str) -> None:
     """Summarise the manifest `metrics` into the manifest `summary`.
 
-    data: recipe -> its training data (config key `data`). stage1: recipe -> the recipe whose stage-1 networks it uses.
+    images: recipe -> its keys `data` and `fill`. stage1: recipe -> the recipe whose stage-1 networks it uses.
     Seconds come from benchmarks/ and costs/ in the folder of `metrics`. No rule depends on these files, because seconds
     differ from run to run.
     """
@@ -19,7 +20,7 @@ def main(metrics: str, balanced: str, plan: str, data: dict[str, str], stage1: d
     table = add_costs(
         summarise(rows),
         sorted(rows["seed"].unique()),
-        data,
+        {recipe: Recipe.model_validate(keys) for recipe, keys in images.items()},
         stage1,
         read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source"]),
         read_manifest("plan", plan, ["shard"])["shard"].unique().tolist(),
@@ -34,7 +35,7 @@ if __name__ == "__main__":
             snakemake.input.metrics,
             snakemake.input.balanced,
             snakemake.input.plan,
-            snakemake.params.data,
+            snakemake.params.images,
             snakemake.params.stage1,
             snakemake.output.summary,
         )

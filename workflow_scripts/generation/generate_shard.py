@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from synaug.generation.existing import files_with
 from synaug.generation.locks import shard_lock
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
-from synaug.plan.shards import files_with_images
 from synaug.runtime.logs import job_log
 
 
@@ -20,14 +20,13 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
     experiment, results = out.parents[1], out.parents[2]
     rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
     with shard_lock(results, out.stem):
-        # Only now: what another run made while this one waited is there. Also what it began.
-        existing = [*files_with_images(results.glob("*")), *sorted(results.glob(f"*/work/{out.stem}/*.parquet"))]
         generate_shard(
             rows,
             batch_size,
             out,
             experiment / "work" / out.stem,
-            existing,
+            # Looked up inside the lock: what another run made while this one waited is there.
+            files_with(rows["image_id"], results),
             threads,
             compile=compile,
             sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,

@@ -12,14 +12,15 @@ def main(
     differences: list[str],
     selections: dict[str, str],
     variants: dict[str, list[str]],
+    replicates: dict[str, list[str]],
     name: str,
     out,
 ) -> None:
     """Join manifests into the files `out.summary`, `out.differences`, `out.text`, `out.page` and `out.picture`.
 
-    summaries, differences: one file per variant, in the order of `variants` (variant -> its recipes). selections:
-    variant -> the settings chosen on its validation images; if there are none, `out.selection` is not written. name: of
-    the study.
+    summaries, differences: one file per variant, in the order of `variants` (variant -> its recipes). Replicates count
+    as one variant here; replicates: variant -> its replicates, or itself. selections: variant -> the settings chosen on
+    its validation images; if there are none, `out.selection` is not written. name: of the study.
     """
     summary = concatenate_variants(variants, [read_manifest("summary", path) for path in summaries])
     deltas = concatenate_variants(variants, [read_manifest("differences", path) for path in differences])
@@ -31,7 +32,7 @@ def main(
     with atomic_path(out.text) as temporary:
         temporary.write_text(markdown(summary, deltas, variants, name, chosen))
     with atomic_path(out.page) as temporary:
-        temporary.write_text(study_page(summary, deltas, variants, name, chosen))
+        temporary.write_text(study_page(summary, deltas, variants, name, chosen, replicates))
     with atomic_path(out.picture) as temporary:
         study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150)
 
@@ -43,6 +44,7 @@ if __name__ == "__main__":
             snakemake.input.differences,
             dict(zip(snakemake.params.selected, snakemake.input.selections, strict=True)),
             snakemake.params.variants,
+            snakemake.params.replicates,
             snakemake.params.name,
             snakemake.output,
         )

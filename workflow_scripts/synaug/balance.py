@@ -5,9 +5,10 @@ import logging
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from synaug.config import Balance
+from synaug.config import Balance, Fill
 from synaug.manifests import read_manifest, with_group
 from synaug.plan.targets import wanted_counts
 from synaug.runtime.errors import UserError
@@ -24,7 +25,7 @@ def build_balanced_manifest(
     """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
     real, synthetic, imbalance: the manifests of these names. `wanted_counts` gives the number of synthetic images of a
-    cell, `best_first` their order. Every image has weight 1.
+    cell, `best_first` their order. A real image has weight 1, a synthetic one the weight from the screening.
     A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall` is `error`,
     or if no synthetic image is left in any cell.
     """
@@ -37,7 +38,7 @@ def build_balanced_manifest(
     kept = ranked[ranked.groupby(_CELL).cumcount().to_numpy() < limits]
     _report_shortfall(wanted, kept, synthetic, balance)
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
-    kept = kept.assign(source="synthetic", weight=1.0)
+    kept = kept.assign(source="synthetic")
     return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS)
 
 
@@ -78,19 +79,33 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
         log.warning("%s", line)
 
 
-def rows_of_recipe(balanced: pd.DataFrame, data: str) -> pd.DataFrame:
+def rows_of_recipe(balanced: pd.DataFrame, data: str, fill: Fill | None = None) -> pd.DataFrame:
     """The rows of the manifest `balanced` that a recipe trains on.
 
     data: `real`, the rows with this source; `balanced`, all rows; `subsampled`, as many real images of every cell
-    as the smallest cell has: the first by image_id, which is a hash, so the choice is effectively random.
+    as the smallest cell has: the first by image_id, which is a hash, so the choice is effectively random. fill: the
+    synthetic images of each cell that are used, the first by image_id; None: all.
     """
     if data == "balanced":
-        return balanced
+        return balanced if fill is None else _part_of_fill(with_group(balanced), fill)
     real = with_group(balanced[balanced["source"] == "real"])
     if data == "real":
         return real
     sizes = real.groupby(_CELL).size()
     return real.sort_values("image_id").groupby(_CELL).head(sizes.min()).sort_index()
+
+
+def _part_of_fill(balanced: pd.DataFrame, fill: Fill) -> pd.DataFrame:
+    """All real rows of `balanced`, and the part of the synthetic ones that `fill` describes."""
+    is_synthetic = balanced["source"] == "synthetic"
+    synthetic = balanced[is_synthetic].sort_values("image_id")
+    cells = pd.MultiIndex.from_frame(synthetic[_CELL])
+    limits = np.ceil(fill.share * synthetic.groupby(_CELL).size().reindex(cells)).to_numpy()
+    if fill.per_real is not None:
+        real_images = balanced[~is_synthetic].groupby(_CELL).size().reindex(cells, fill_value=0)
+        limits = np.minimum(limits, np.ceil(fill.per_real * real_images.to_numpy()))
+    used = synthetic.index[synthetic.groupby(_CELL).cumcount().to_numpy() < limits]
+    return balanced[~is_synthetic | balanced.index.isin(used)]
 
 
 def images_digest(rows: pd.DataFrame) -> str:
@@ -104,12 +119,14 @@ def images_digest(rows: pd.DataFrame) -> str:
 
 
 @lru_cache
-def manifests_hash(balanced: str, data: str, held_out: tuple[str, ...], changed_ns: int) -> list[str]:
+def manifests_hash(
+    balanced: str, data: str, fill: Fill | None, held_out: tuple[str, ...], changed_ns: int
+) -> list[str]:
     """Digests of the training images of a recipe, and of its evaluation images: those of the splits `held_out`.
 
-    balanced: path of this manifest; the manifest `real` is in the same folder. data: see `rows_of_recipe`. changed_ns:
-    modification time of `balanced`, so that the cache notices a change.
+    balanced: path of this manifest; the manifest `real` is in the same folder. data, fill: see `rows_of_recipe`.
+    changed_ns: modification time of `balanced`, so that the cache notices a change.
     """
     real = read_manifest("real", Path(balanced).with_name("real.parquet"))
     evaluated = real[real["split"].isin(held_out) & real["usable"]]
-    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data)), images_digest(evaluated)]
+    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data, fill)), images_digest(evaluated)]

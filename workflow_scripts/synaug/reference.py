@@ -78,6 +78,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "summary": ("recipe, stage and metric", [("{results}/summary.parquet", "summarise")]),
     "selection": ("method and criterion", [("{results}/selection.parquet", "select_settings")]),
+    "chosen": ("candidate: recipe and stage", [("{results}/chosen.parquet", "choose_recipe")]),
     "study": ("row of `summary` of a variant", [("{results}/study.parquet", "summarise_study")]),
     "study_differences": (
         "row of `differences` of a variant",

@@ -1,11 +1,13 @@
 """A study: one config that describes several experiments, its variants."""
 
 import copy
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from synaug.config import Config
 from synaug.runtime.errors import UserError
 
 
@@ -27,6 +29,58 @@ def variant_configs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             base = _with_recipes(base, changes.pop("recipes"), variant)
         configs[variant] = _merge(base, changes) | {"experiment": f"{config['experiment']}-{variant}"}
     return configs
+
+
+def group_replicates(configs: dict[str, Config]) -> dict[str, list[str]]:
+    """Name of a result -> its variants, in the order of `configs` (variant -> its config).
+
+    Two or more variants called <name>_seed<number> are replicates: one experiment that is done again with other seeds,
+    of the synthetic images too. Their result is called <name>. Every other variant is a result of its own.
+    Raises UserError if replicates differ in more than their seeds (and the folder of a generator that each of them
+    trains), if they share a seed, if one has several training seeds (networks with the same images are not
+    independent, so that an interval over all of them would be too narrow), or if a variant has the name of the result.
+    """
+    results: dict[str, list[str]] = {}
+    for variant in configs:
+        results.setdefault(re.sub(r"_seed\d+$", "", variant), []).append(variant)
+    for name, variants in list(results.items()):
+        if len(variants) == 1:
+            results = {variants[0] if key == name else key: value for key, value in results.items()}
+            continue
+        if name in variants:
+            raise UserError(f"config: study.{name}: is the name of the result of {name}_seed<number> too; rename it")
+        members = [configs[variant] for variant in variants]
+        where = f"config: study.{name}_seed<number>"
+        for variant, member in zip(variants, members, strict=True):
+            if _without_seeds(member) != _without_seeds(members[0]):
+                raise UserError(f"{where}: {variant} and {variants[0]} may differ in seed and seeds only; rename one")
+            if len(member.seeds) != 1:
+                raise UserError(f"{where}: {variant} has the seeds {member.seeds}; give it one training seed")
+        for key in ("seed", "seeds"):
+            values = [str(getattr(member, key)) for member in members]
+            if len(set(values)) < len(values):
+                raise UserError(f"{where}: {key} is {', '.join(values)}; each of them needs another {key}")
+    return results
+
+
+def _trains_generator(config: Config) -> bool:
+    """Whether the images of an experiment come from a generator that it trains itself."""
+    return config.generator is not None and config.generator.output == config.generation.model
+
+
+def _without_seeds(config: Config) -> dict[str, Any]:
+    """`config` without what replicates may differ in."""
+    values = config.model_dump(exclude={"experiment", "seed", "seeds", "study"})
+    if _trains_generator(config):
+        own = config.experiment
+        values["generator"] |= {"output": None, "images": values["generator"]["images"].replace(own, "<experiment>")}
+        values["generation"] |= {"model": None}
+    return values
+
+
+def varied_by_replicates(config: Config) -> str:
+    """What differs between the replicates of `config`, as in the column `varied` of the manifest `summary`."""
+    return "training seed, synthetic images" + (", generator" if _trains_generator(config) else "")
 
 
 def concatenate_variants(variants: Iterable[str], tables: list[pd.DataFrame]) -> pd.DataFrame | None:

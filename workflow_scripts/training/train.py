@@ -6,14 +6,15 @@ from pathlib import Path
 
 import torch
 
+from synaug.balance import rows_of_recipe
 from synaug.config import Recipe
 from synaug.evaluation.predictions import predict, predict_from_features
-from synaug.manifests import class_names, read_with_local_paths, write_manifest
+from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import load_recipe_features, load_recipe_images
+from synaug.training.data import load_features, load_recipe_images
 from synaug.training.features import read_features
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
@@ -91,9 +92,10 @@ def train(
     recipe = Recipe.model_validate(settings["recipe"])
     checkpoint = checkpoint.of_process(process)
     if features:
-        data = load_recipe_features(table, features, recipe.data, settings, process.device)
+        rows = rows_of_recipe(read_manifest("balanced", table), recipe.data, recipe.fill)
+        data = load_features(rows, features, settings["image_size"], settings["color"], process.device)
     else:
-        data = load_recipe_images(table, packed, recipe.data, settings, threads, process.device)
+        data = load_recipe_images(table, packed, recipe.data, recipe.fill, settings, threads, process.device)
     model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from synaug.balance import best_first, build_balanced_manifest, images_digest, rows_of_recipe
-from synaug.config import Balance
+from synaug.config import Balance, Fill
 from synaug.manifests import read_manifest, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.errors import UserError
@@ -63,6 +63,14 @@ def test_balanced_manifest_is_usable_training_images_and_accepted_ones(real, imb
     assert set(rows_of_recipe(balanced, "real")["image_id"]) == {"r1", "r2", "r3"}
     assert len(rows_of_recipe(balanced, "balanced")) == len(balanced)
     assert (balanced["weight"] == 1).all()
+
+
+def test_the_weight_from_the_screening_is_the_weight_in_training(real, imbalance, tmp_path):
+    rows = synthetic(tmp_path, weight=[0.3, 1, 1, 1, 0.5, 1])
+    table = build_balanced_manifest(real, rows, imbalance, "train", Balance())
+    write_manifest("balanced", table, tmp_path / "balanced.parquet")
+    weights = read_manifest("balanced", tmp_path / "balanced.parquet").set_index("image_id")["weight"]
+    assert weights[["b0", "b1", "c0"]].tolist() == [0.3, 1, 0.5] and weights[["r1", "r2", "r3"]].eq(1).all()
 
 
 def test_spare_images_are_kept_in_the_order_of_the_plan_without_scores(real, imbalance, tmp_path):
@@ -122,3 +130,29 @@ def test_the_digest_depends_on_the_images_and_not_on_their_location(real, cells,
 def test_all_columns_of_the_schema_are_present(real, imbalance, tmp_path):
     table = build_balanced_manifest(real, synthetic(tmp_path), imbalance, "train", Balance())
     assert set(table.columns) == set(SCHEMAS["balanced"].names)
+
+
+def fill_rows() -> pd.DataFrame:
+    """Two cells: a with 2 real and 8 synthetic images, b with 4 and 6."""
+    rows = [
+        {"image_id": f"{source}{name}{i}", "label_name": name, "group": "", "source": source}
+        for name, real, synthetic in (("a", 2, 8), ("b", 4, 6))
+        for source, count in (("real", real), ("synthetic", synthetic))
+        for i in range(count)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("fill", "counts"),
+    [({}, [8, 6]), ({"share": 0.25}, [2, 2]), ({"per_real": 1.0}, [2, 4]), ({"per_real": 1.5, "share": 0.5}, [3, 3])],
+)
+def test_a_recipe_can_use_a_part_of_the_fill(fill, counts):
+    rows = rows_of_recipe(fill_rows(), "balanced", Fill(**fill))
+    assert (rows["source"] == "real").sum() == 6
+    assert rows[rows["source"] == "synthetic"].groupby("label_name").size().tolist() == counts
+
+
+def test_a_smaller_fill_is_part_of_a_larger_one():
+    small, large = (rows_of_recipe(fill_rows(), "balanced", Fill(share=share)) for share in (0.25, 0.5))
+    assert set(small["image_id"]) < set(large["image_id"])

@@ -3,6 +3,7 @@
 import pytest
 
 from synaug.commands.prune import find_orphans
+from synaug.generation.locks import shard_lock
 from synaug.manifests import write_manifest
 
 
@@ -27,6 +28,17 @@ def files(home) -> list[str]:
 
 def test_only_shards_that_no_plan_names_are_orphans(home):
     assert find_orphans(home.parent) == [home / "shards/old.parquet", home / "work/old", home / "costs/old.json"]
+
+
+def test_the_work_folder_of_a_running_job_and_that_of_a_preview_are_kept(synaug, home):
+    for name in ("work/preview/x.parquet", "work/killed/x.parquet"):
+        (home / name).parent.mkdir()
+        (home / name).touch()
+    with shard_lock(home.parent, "old"):
+        synaug("prune", home.parent, "--delete")
+        assert [path.name for path in sorted(home.glob("work/*"))] == ["old", "preview"]
+    synaug("prune", home.parent, "--delete")
+    assert [path.name for path in sorted(home.glob("work/*"))] == ["preview"]
 
 
 def test_orphans_are_listed_with_their_size_and_kept(synaug, home):

@@ -34,6 +34,17 @@ def complaint(config) -> str:
     return str(error.value)
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_stage_2_is_trained_on_the_training_or_the_validation_split_only(split):
+    config = changed("recipes.plain.stage2", {"method": "dfr", "split": split})
+    assert f"recipes.plain.stage2.split: '{split}' must be the training or the validation split" in complaint(config)
+    config["dataset"] = config["dataset"] | {"validation_split": "val"}
+    if split == "val":
+        assert load_config(config).recipes["plain"].stage2.split == "val"
+    else:
+        assert "(train, val)" in complaint(config)
+
+
 def test_the_smallest_config_has_the_defaults_of_the_paper():
     config = load_config(GOOD)
     assert config.balance.strategy == "largest"
@@ -55,10 +66,23 @@ def test_unknown_key_in_a_list_of_blocks_is_named_with_the_allowed_ones():
         ("generation.adapters", [{"kind": "textual_inversion", "model": "m"}], "token is needed with kind"),
         ("prompts.templates", ["a {modifier} {label}"], "modifiers is needed with {modifier}"),
         ("prompts.modifiers", ["old"], "modifiers is for {modifier} in a template; leave it out"),
+        (
+            "generation",
+            {"model": "m", "pipeline": "class-conditional", "original_size": 1024},
+            "original_size has no effect with pipeline: class-conditional; leave it out",
+        ),
     ],
 )
 def test_keys_that_need_each_other(key, value, expected):
     assert expected in complaint(changed(key, value))
+
+
+def test_a_class_conditional_model_has_no_negative_prompt():
+    config = changed("prompts.negative", "blurry")
+    config["generation"]["pipeline"] = "class-conditional"
+    assert complaint(config) == (
+        "config: prompts.negative: 'blurry' has no effect with generation.pipeline: class-conditional; leave it out"
+    )
 
 
 def test_config_of_the_repository_is_valid(repository):
@@ -203,7 +227,10 @@ def test_a_shared_stage_1_is_that_of_the_other_recipe_and_survives_being_written
     assert Config.model_validate(config.model_dump()) == config
     for lws, expected in (
         ({"stage1_of": "none", "stage2": {}}, "'none' must be a recipe with its own stage 1; there are: plain"),
-        ({"stage1_of": "plain", "data": "balanced", "stage2": {}}, "leave these two keys out"),
+        (
+            {"stage1_of": "plain", "data": "balanced", "stage2": {}},
+            "takes data, fill and stage1 from plain; leave these keys out",
+        ),
         ({"stage1_of": "plain"}, "without stage2"),
     ):
         assert expected in complaint({**blocks, "recipes": {**recipes, "lws": lws}})
@@ -235,3 +262,30 @@ def test_old_names_are_accepted_with_one_warning_each(caplog):
     assert "`recipes.subg.data: even` is now called `recipes.subg.data: subsampled`" in values
     assert "generator_training" in old and old["recipes"]["subg"]["data"] == "even"  # the given config is not changed
     assert "generator_training: unknown key" in complaint({**new, "generator_training": generator})
+
+
+def test_recipes_auto_are_a_portfolio_that_inherits_training():
+    config = load_config({**GOOD, "training": {"steps": 7}, "recipes": "auto"})
+    assert [name for name, recipe in config.recipes.items() if recipe.data == "real"] == ["real", "real_rebalanced"]
+    assert {recipe.stage1.steps for recipe in config.recipes.values()} == {7}
+    assert config.recipes["filled_as_many_as_real"].fill.per_real == 1
+    assert Config.model_validate(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evaluation": {"choose_by": "balanced"}}, "choose_by needs dataset.validation_split"),
+        (
+            {
+                "evaluation": {"choose_by": "worst_cell"},
+                "dataset": {**GOOD["dataset"], "validation_split": "validation"},
+            },
+            "worst_cell needs dataset.group_columns",
+        ),
+        ({"recipes": {"a": {"data": "real", "fill": {"share": 0.5}}}}, "fill needs data: balanced"),
+        ({"recipes": {"a": {"data": "balanced", "fill": {"share": 0}}}}, "share: 0: should be above 0"),
+    ],
+)
+def test_a_choice_or_a_fill_that_cannot_work_is_an_error(change, message):
+    assert message in complaint({**GOOD, **change})

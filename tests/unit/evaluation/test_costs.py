@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from synaug.config import Recipe
 from synaug.evaluation.costs import add_costs, generation_seconds
 
 
@@ -17,8 +18,9 @@ def test_costs_are_images_and_recorded_seconds(tmp_path):
     (tmp_path / "costs" / "abc.json").write_text(json.dumps({"seconds": 30.0}))
     balanced = pd.DataFrame({"image_id": list("abcd"), "source": ["real", "real", "synthetic", "synthetic"]})
     summary = pd.DataFrame({"recipe": ["real", "real", "filled"], "stage": ["train", "finetune", "train"]})
-    data, stage1 = {"real": "real", "filled": "balanced"}, {"real": "real", "filled": "filled"}
-    rows = add_costs(summary, [0, 1], data, stage1, balanced, ["abc"], tmp_path)
+    recipes = {"real": Recipe(data="real"), "filled": Recipe(data="balanced")}
+    stage1 = {"real": "real", "filled": "filled"}
+    rows = add_costs(summary, [0, 1], recipes, stage1, balanced, ["abc"], tmp_path)
     assert rows["real_images"].tolist() == [2, 2, 2]
     assert rows["synthetic_images"].tolist() == [0, 0, 2]
     assert rows["train_seconds"].iloc[:2].tolist() == [15, 16.5]

@@ -1,4 +1,6 @@
-"""The domain probe: chance if the domains look alike, certain if they differ, and independent of the class."""
+"""The domain probe: chance if the domains look alike, certain if they differ, and independent of class and group."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -7,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from evaluation import probe_domains
 from synaug.evaluation.domain_probe import domain_probe, paired_images
 from synaug.images.codec import encode_image
+from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import Classifier
 
 
@@ -22,6 +26,7 @@ def manifest(path, gap: int) -> pd.DataFrame:
         {
             "image_id": [f"{i:03}" for i in range(100)],
             "label": (np.arange(100) % 5 == 0).astype(int),
+            "group": "",
             "source": np.where(synthetic, "synthetic", "real"),
             "path": str(path),
             "row": range(100),
@@ -47,3 +52,60 @@ def test_without_synthetic_images_the_result_is_chance(tmp_path):
     rows = manifest(tmp_path / "x", 0)
     model = Classifier("resnet8", 4, ["a", "b"], 16, 1)
     assert domain_probe(model, paired_images(rows[rows["source"] == "real"]), 16, "grey") == pytest.approx((0.5, 0, 1))
+
+
+def test_every_group_of_a_class_has_equally_many_images_of_both_domains():
+    """Real images are mostly red, synthetic ones equally often red and blue: the colour must not predict the domain."""
+    cells = [("real", "red", 30), ("real", "blue", 5), ("synthetic", "red", 20), ("synthetic", "blue", 20)]
+    rows = pd.DataFrame([cell[:2] for cell in cells for _ in range(cell[2])], columns=["source", "group"])
+    rows = rows.assign(label=0, image_id=[f"{i:03}" for i in range(len(rows))])
+    counts = paired_images(rows).groupby(["group", "source"]).size()
+    assert counts["red"].tolist() == [20, 20] and counts["blue"].tolist() == [5, 5]
+
+
+class Memory:
+    """A network whose features know the domain of its training images, and nothing of other images."""
+
+    head = SimpleNamespace(in_features=1)
+
+    def __init__(self, images: np.ndarray, synthetic: np.ndarray):
+        self.domain = {image.tobytes(): float(domain) for image, domain in zip(images, synthetic, strict=True)}
+        self.rng = np.random.default_rng(1)
+
+    def eval(self):
+        return self
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        values = [self.domain.get(image.numpy().tobytes(), self.rng.random()) for image in images]
+        return torch.tensor(values)[:, None]
+
+
+def test_a_network_that_knows_its_training_images_by_heart_is_not_taken_for_a_domain_gap(tmp_path, monkeypatch):
+    """200 training images, 100 test images and 100 probe images, all noise: no image shows its domain."""
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 16, 16, 1), np.uint8)
+    ids = [f"{i:03}" for i in range(400)]
+    images = [{"bytes": encode_image(image)} for image in pixels]
+    pq.write_table(pa.table({"image": images}), tmp_path / "images.parquet")
+    rows = pd.DataFrame(
+        {"image_id": ids, "label": np.arange(400) % 2, "sha256": "h", "usable": True, "row": range(400)}
+    )
+    rows = rows.assign(
+        label_name=np.where(rows["label"], "b", "a"), column="image", path=str(tmp_path / "images.parquet")
+    )
+    rows["split"] = ["train"] * 200 + ["test"] * 200
+    write_manifest("real", rows[:300], tmp_path / "real.parquet")
+    probe_images = {"image": images[300:], "image_id": ids[300:], "group": [""] * 100}
+    probe_images["label_name"] = rows["label_name"][300:].tolist()
+    pq.write_table(pa.table(probe_images), tmp_path / "probe_images.parquet")
+    synthetic = np.arange(200) % 4 > 1  # half of each class
+    network = Memory(pixels[:200], synthetic)
+    training = rows[:200].assign(source=np.where(synthetic, "synthetic", "real"), group="")
+    assert domain_probe(network, paired_images(training), 16, "grey")[0] > 0.99
+
+    monkeypatch.setattr(probe_domains, "load_classifier", lambda path: network)
+    form = {"image_size": 16, "color": "grey", "test_split": "test"}
+    paths = [str(tmp_path / name) for name in ("probe_images.parquet", "real.parquet")]
+    probe_domains.main(["m"], [("train", "real", 0)], *paths, form, 1, str(tmp_path / "metrics.parquet"))
+    measured = read_manifest("metrics", tmp_path / "metrics.parquet").iloc[0]
+    assert measured["metric"] == "domain_probe"
+    assert abs(measured["value"] - 0.5) < 0.1 and measured["low"] < 0.5 < measured["high"]

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from synaug.config import Balance, Generation, Imbalance, Prompts
-from synaug.evaluation.probe_images import probe_image_rows
+from synaug.evaluation.probe_images import default_images_per_cell, probe_image_rows
 from synaug.imbalance import measure_imbalance
 
 
@@ -31,3 +31,10 @@ def test_probe_images_follow_those_of_the_plan():
         ("shirt", "red"): 3,
         ("shirt", "green"): 1,
     }
+
+
+def test_there_are_500_probe_images_or_as_many_per_cell_as_test_images(cells):
+    imbalance = cells({"a": 5, "b": 2, "c": 1})
+    test = pd.DataFrame({"label": [0] * 300 + [1] * 200 + [2] * 100, "group": ""})
+    assert default_images_per_cell(imbalance, test) == 167
+    assert default_images_per_cell(imbalance, test[::10]) == 30

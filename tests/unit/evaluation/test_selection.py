@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from evaluation import select_settings as script
 from synaug.evaluation.selection import method_name, select_settings, validation_metrics
 from synaug.manifests import read_manifest, write_manifest
 
@@ -49,6 +50,28 @@ def test_only_the_last_stage_of_a_recipe_is_a_candidate():
 def test_the_first_of_equal_recipes_is_chosen():
     rows = table(("focal-1", "train", 0, "average", 0.5), ("focal-0.5", "train", 0, "average", 0.5))
     assert select_settings(rows, RECIPES)["recipe"].tolist() == ["focal-0.5"]
+
+
+@pytest.mark.parametrize("left_out", [["dfr"], ["dfr", "real"]])
+def test_a_recipe_that_is_trained_on_the_validation_images_is_not_chosen_by_them(tmp_path, caplog, left_out):
+    rows = [("test", "t", 0, 0), ("validation", "a", 0, 0), ("validation", "b", 1, 1)]
+    columns = ["split", "image_id", "label", "predicted"]
+    images = pd.DataFrame(rows, columns=columns).assign(label_name="x", probabilities=[[0.5, 0.5]] * 3)
+    write_manifest("predictions", images, tmp_path / "predictions.parquet")
+    real = images[["split", "image_id", "label", "label_name"]].assign(usable=True, sha256="0" * 64, path="x.png")
+    write_manifest("real", real, tmp_path / "real.parquet")
+    script.main(
+        [str(tmp_path / "predictions.parquet")] * 2,
+        [("train", "real", 0), ("finetune", "dfr", 0)],
+        str(tmp_path / "real.parquet"),
+        "validation",
+        ["real", "dfr"],
+        left_out,
+        str(tmp_path / "selection.parquet"),
+    )
+    chosen = read_manifest("selection", tmp_path / "selection.parquet")
+    assert set(chosen["recipe"]) == {"real", "dfr"} - set(left_out)
+    assert "dfr is not among the settings" in caplog.text
 
 
 def test_the_last_hyphen_separates_method_and_setting():

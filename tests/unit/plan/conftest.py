@@ -1,11 +1,15 @@
-"""Plans of a small data set, and a folder in the layout of a checkpoint."""
+"""Plans of a small data set, stored images of a plan, and a folder in the layout of a checkpoint."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from synaug.config import Balance, Generation, Prompts
+from synaug.manifests import write_manifest
+from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import plan_generation
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
@@ -46,3 +50,26 @@ def checkpoint():
         return folder
 
     return checkpoint
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A function: store rows of a plan as a shard, with or without its measured cost."""
+
+    def store(rows, name="0" * 16, seconds=None, device="a GPU", batch_size=10, place="shards", image=b"x" * 100):
+        images = rows.assign(
+            image=[{"bytes": image, "path": "x.png"}] * len(rows),
+            sha256=hashlib.sha256(image).hexdigest(), width=28, height=28, batch_size=batch_size, device=device,
+            threads=1, libraries="none",
+        )  # fmt: skip
+        folder = tmp_path / "other"
+        file = folder / place / f"{name}.parquet"
+        write_manifest("shard", images[SCHEMAS["shard"].names], file)
+        if seconds is not None:
+            cost = {"images_sampled": len(rows), "seconds_sampling": seconds, "seconds": seconds + 7, "device": "cpu"}
+            cost_file = (folder / "costs" if place == "shards" else folder) / f"{name}.json"
+            cost_file.parent.mkdir(exist_ok=True)
+            cost_file.write_text(json.dumps(cost))
+        return file
+
+    return store

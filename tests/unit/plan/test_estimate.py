@@ -1,16 +1,12 @@
 """The output of `snakemake plan`: counts from the plan and the stored images, time and disk from measurements."""
 
-import hashlib
-import json
 from functools import partial
 
 import numpy as np
 import pytest
 
-from synaug.manifests import write_manifest
-from synaug.manifests.schemas import SCHEMAS
-from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_ids, stored_size
-from synaug.plan.shards import files_with_images
+from synaug.generation.existing import stored_ids
+from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_size
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
 
@@ -21,29 +17,6 @@ def make(make):
     return partial(make, prompts={"templates": ["a {label}", "one {label}"]})
 
 
-@pytest.fixture
-def store(tmp_path):
-    """A function: store rows of a plan as a shard, with or without its measured cost."""
-
-    def store(rows, name="0" * 16, seconds=None, device="a GPU", batch_size=10, place="shards", image=b"x" * 100):
-        images = rows.assign(
-            image=[{"bytes": image, "path": "x.png"}] * len(rows),
-            sha256=hashlib.sha256(image).hexdigest(), width=28, height=28, batch_size=batch_size, device=device,
-            threads=1, libraries="none",
-        )  # fmt: skip
-        folder = tmp_path / "other"
-        file = folder / place / f"{name}.parquet"
-        write_manifest("shard", images[SCHEMAS["shard"].names], file)
-        if seconds is not None:
-            cost = {"images_sampled": len(rows), "seconds_sampling": seconds, "seconds": seconds + 7, "device": "cpu"}
-            cost_file = (folder / "costs" if place == "shards" else folder) / f"{name}.json"
-            cost_file.parent.mkdir(exist_ok=True)
-            cost_file.write_text(json.dumps(cost))
-        return file
-
-    return store
-
-
 def of_cells(cells):
     return cells(COUNTS).query("kind == 'cell'")
 
@@ -52,12 +25,13 @@ def test_counts_per_class_and_images_that_exist_in_other_experiments(make, cells
     plan = make()
     store(plan[plan["label_name"] == "c"].head(10))
     store(plan[plan["label_name"] == "d"].head(4), "preview", place=".")
-    stored = stored_ids(files_with_images(tmp_path.glob("*")))
+    store(plan[plan["label_name"] == "b"].head(3), "batch", place=f"work/{'1' * 16}")
+    stored = stored_ids(plan["image_id"], tmp_path)
     table = cost_table(plan, of_cells(cells), stored, None, stored_size(plan, tmp_path)).set_index("label_name")
     assert table["real"].to_dict() == COUNTS
     assert table["synthetic"].tolist() == [0, 20, 38, 47]
-    assert table["exist"].tolist() == [0, 0, 10, 4]
-    assert table["to_make"].tolist() == [0, 20, 28, 43]
+    assert table["exist"].tolist() == [0, 3, 10, 4]
+    assert table["to_make"].tolist() == [0, 17, 28, 43]
     assert table["shards"].tolist() == [0, 1, 2, 3]
     assert table["prompts"].tolist() == [0, 2, 2, 2]
     assert table.loc["d", "example"] == "a d"

@@ -201,6 +201,26 @@ def test_what_decides_pixels_changes_every_id_and_changes_it_back(make, change):
 
 
 @pytest.mark.parametrize(
+    ("change", "first_id"),
+    [
+        ({}, "e364b03d65a30880a2795227"),
+        ({"guidance": 2.0}, "e364b03d65a30880a2795227"),
+        ({"original_size": 512}, "e364b03d65a30880a2795227"),
+        ({"size": 1024, "guidance": 3.0, "steps": 30}, "76c8ace449ff95a5704db210"),
+        ({"pipeline": "class-conditional", "size": 256}, "b611c1519dad72c53200bfa6"),
+    ],
+)
+def test_newer_keys_at_their_defaults_keep_the_ids_of_earlier_versions(make, change, first_id):
+    assert ids(make(**change))[0] == first_id
+
+
+def test_the_original_size_is_part_of_the_id_if_it_differs_from_the_size(make):
+    before, after = make(), make(original_size=1024)
+    assert not set(ids(before)) & set(ids(after))
+    assert set(before["original_size"]) == {0} and set(after["original_size"]) == {1024}
+
+
+@pytest.mark.parametrize(
     "change", [{"batch_size": 3}, {"licence": "MIT"}, {"note": "n"}, {"images_per_shard": 7}, {"compile": True}]
 )
 def test_what_does_not_decide_pixels_changes_no_id(make, change):

@@ -22,6 +22,7 @@ from synaug.report.confusion import (
 from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg
+from synaug.report.tables import quality_table
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,16 @@ def test_advice_lists_losses_and_what_one_amount_cannot_show():
     assert "it cannot tell. Accuracy rose in 1 of the 1 classes" in texts[1]
     assert "+40.0 points" in texts[1] and "30 %" in texts[1]
     assert "from 2.0 to 8.0 %" in texts[2] and "one seed only" in texts[3] and "± 22 points" in texts[4]
+
+
+def test_quality_has_intervals_and_the_number_of_compared_images():
+    rows = [("", "kid", 0.1, 0.05, 0.2, 30, "f"), ("", "planned", 9.0, None, None, 40, None)]
+    rows += [("a", "kid", 0.3, None, None, 8, "f"), ("a", "fd", None, None, None, 8, "f")]
+    names = ["label_name", "metric", "value", "low", "high", "images_real", "features"]
+    all_classes, of_a = quality_table(pd.DataFrame(rows, columns=names), ["a"])
+    assert all_classes["values"] == {"kid": 0.1, "planned": 9} and all_classes["compared"] == 30
+    assert all_classes["intervals"] == {"kid": (0.05, 0.2)}
+    assert of_a["values"] == {"kid": 0.3} and of_a["intervals"] == {} and of_a["compared"] == 8
 
 
 def test_inline_figures_use_the_text_colour_and_unique_ids():

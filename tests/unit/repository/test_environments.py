@@ -37,7 +37,7 @@ def packages(script, root):
             else:
                 continue
             for parts in (name.split(".") for name in names):
-                if parts[0] == "synaug":
+                if (root / parts[0]).is_dir():  # the library, or the script of another rule
                     modules = [root.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
                     files = [file for one in modules for file in (one.with_suffix(".py"), one / "__init__.py")]
                     waiting += [file for file in files if file.exists()]

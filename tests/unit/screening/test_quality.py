@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synaug.balance import build_balanced_manifest
@@ -23,6 +24,7 @@ def measured(cells, tmp_path):
         rows = pd.DataFrame({"image_id": [f"s{i}" for i in range(8)], "label": 1, "label_name": "b", "index": range(8)})
         rows = rows.assign(accepted=[False] * 3 + [True] * 5, rejected_by=["contrast"] * 2 + ["safety"] + [None] * 5)
         rows = rows.assign(text_image_score=np.nan, classifier_confidence=np.nan, reason="x", sha256="h")
+        rows = rows.assign(classifier_prediction=None, weight=1.0)
         imbalance, balance = cells({"a": 10, "b": 4}), Balance(oversample=1.3)
         balanced = build_balanced_manifest(real, rows, imbalance, "train", balance)
         images = pd.concat([real.assign(source="real"), rows.assign(source="synthetic")])
@@ -54,22 +56,110 @@ def test_metrics_are_of_the_kept_images_and_name_their_features(measured):
     rows = table[table["metric"].isin(METRICS)].set_index(["label_name", "metric"])
     assert set(rows.index) == {(name, metric) for name in ("", "a", "b") for metric in METRICS}
     assert (rows["features"] == "classifier x").all()
-    assert rows.loc["b", "images_synthetic"].eq(5).all() and rows.loc["b", "images_real"].eq(4).all()
-    assert rows.loc["a", "value"].isna().all()  # it has no synthetic images
+    # Class b has 4 real and 5 kept images; a has no synthetic images, so it is in no comparison.
+    for name in ("b", ""):
+        assert rows.loc[name, "images_synthetic"].eq(4).all() and rows.loc[name, "images_real"].eq(4).all()
+    assert rows.loc["a", "value"].isna().all() and rows.loc["a", "images_real"].eq(0).all()
     rng = np.random.default_rng(0)
     features = rng.normal(size=(22, 2)).astype(np.float32)
     for metric, compute in METRICS.items():
-        expected = [compute(features[:14], features[17:]), compute(features[10:14], features[17:])]
-        assert rows.loc["", "value"][metric] == pytest.approx(expected[0])
-        if expected[1] is None:
-            assert np.isnan(rows.loc["b", "value"][metric])
-        else:
-            assert rows.loc["b", "value"][metric] == pytest.approx(expected[1])
+        draws = [compute(features[10:14], features[17:][np.arange(5) != i]) for i in range(5)]
+        for name in ("b", ""):
+            value, low, high = rows.loc[(name, metric), ["value", "low", "high"]]
+            if draws[0] is None:
+                assert np.isnan([value, low, high]).all()
+            else:
+                assert min(draws) - 1e-9 <= low <= value <= high <= max(draws) + 1e-9
+
+
+def test_the_same_images_of_a_class_are_near_whatever_the_shares_of_the_classes(cells):
+    """Ten classes, each with one distribution for both domains; 500 to 5 real images, 5 to 500 synthetic ones."""
+    rng = np.random.default_rng(0)
+    sizes = np.geomspace(500, 5, 10).astype(int)
+    centres = rng.normal(0, 4, (10, 8))
+
+    def images(source: str, sizes: np.ndarray) -> pd.DataFrame:
+        label = np.repeat(np.arange(10), sizes)
+        ids = [f"{source}{i}" for i in range(len(label))]
+        return pd.DataFrame({"image_id": ids, "label": label, "source": source}).assign(
+            label_name=[f"class {i}" for i in label], group="", accepted=True, rejected_by=None
+        )
+
+    both = pd.concat([images("real", sizes), images("synthetic", sizes[::-1])], ignore_index=True)
+    matrix = centres[both["label"]] + rng.normal(size=(len(both), 8))
+    positions = pd.Series(np.arange(len(both)), pd.MultiIndex.from_frame(both[["source", "image_id"]]))
+    features = quality.Features(positions, matrix, "classifier x")
+    imbalance = cells({f"class {i}": int(size) for i, size in enumerate(sizes)})
+    planned = both[both["source"] == "synthetic"].assign(classifier_prediction=None, classifier_confidence=np.nan)
+    table = quality.measure_quality(planned, both, imbalance, Balance(), features)
+    pooled = table[table["label_name"] == ""].set_index("metric")
+    real, synthetic = (matrix[both["source"] == source] for source in ("real", "synthetic"))
+    assert METRICS["fd"](real, synthetic) > 50  # with all images, the classes are compared
+    assert pooled["value"]["fd"] < 3 and pooled["value"]["coverage"] > 0.9
+    assert pooled["images_real"]["fd"] == pooled["images_synthetic"]["fd"] == np.minimum(sizes, sizes[::-1]).sum()
+    assert pooled["low"]["fd"] < pooled["value"]["fd"] < pooled["high"]["fd"]
+    shuffled = quality.measure_quality(planned, both.sample(frac=1, random_state=1), imbalance, Balance(), features)
+    pd.testing.assert_frame_equal(table, shuffled)
+
+
+def test_images_of_the_groups_are_matched_too():
+    """One class in two groups far apart, 40 real images in the first and 40 synthetic images in the second."""
+    rng = np.random.default_rng(0)
+    both = pd.DataFrame({"source": ["real"] * 50 + ["synthetic"] * 50})
+    both["group"] = ["red"] * 40 + ["blue"] * 10 + ["red"] * 10 + ["blue"] * 40
+    both = both.assign(image_id=[f"{i}" for i in range(100)], label=0, label_name="a", accepted=True, rejected_by=None)
+    matrix = rng.normal(size=(100, 2)) + np.where(both["group"] == "red", 0, 20)[:, None]
+    positions = pd.Series(np.arange(100), pd.MultiIndex.from_frame(both[["source", "image_id"]]))
+    planned = both[50:].assign(classifier_prediction=None, classifier_confidence=np.nan)
+    imbalance = pd.DataFrame(
+        {"kind": "cell", "label": 0, "label_name": "a", "group": ["red", "blue"], "count": [40, 10]}
+    )
+    features = quality.Features(positions, matrix, "classifier x")
+    table = quality.measure_quality(planned, both, imbalance, Balance(), features).set_index(["label_name", "metric"])
+    assert table["images_real"]["a", "fd"] == 20
+    assert table["value"]["a", "fd"] < 10 < METRICS["fd"](matrix[:50], matrix[50:])
+
+
+def test_a_comparison_with_one_possible_draw_has_no_interval():
+    """All 4 real and 4 synthetic images of a class are compared."""
+    both = pd.DataFrame({"source": ["real"] * 4 + ["synthetic"] * 4, "image_id": list("abcdefgh"), "label_name": "a"})
+    both = both.assign(label=0, group="", accepted=True, rejected_by=None)
+    positions = pd.Series(range(8), pd.MultiIndex.from_frame(both[["source", "image_id"]]))
+    matrix = np.random.default_rng(0).normal(size=(8, 2))
+    planned = both[4:].assign(classifier_prediction=None, classifier_confidence=np.nan)
+    imbalance = pd.DataFrame({"kind": ["cell"], "label": 0, "label_name": "a", "count": 4})
+    table = quality.measure_quality(planned, both, imbalance, Balance(), quality.Features(positions, matrix, "x"))
+    row = table[(table["label_name"] == "a") & (table["metric"] == "kid")].iloc[0]
+    assert row["value"] == pytest.approx(METRICS["kid"](matrix[:4], matrix[4:]))
+    assert pd.isna(row["low"]) and pd.isna(row["high"])
+
+
+def test_agreement_is_the_share_of_generated_images_that_are_read_as_their_class(cells):
+    rows = pd.DataFrame(
+        {"image_id": list("stuv"), "label": 1, "label_name": "b", "accepted": True, "rejected_by": None}
+    )
+    rows = rows.assign(classifier_prediction=["b", "a", "b", None], classifier_confidence=[0.9, 0.2, 0.4, np.nan])
+    balanced = rows[["image_id", "label", "label_name"]].assign(source="synthetic", group="")
+    table = quality.measure_quality(rows, balanced, cells({"a": 5, "b": 1}), Balance())
+    agreement = table[table["metric"] == "agreement"].set_index("label_name")["value"]
+    assert agreement["b"] == agreement[""] == 0.5 and np.isnan(agreement["a"])
+    without = quality.measure_quality(
+        rows.assign(classifier_prediction=None), balanced, cells({"a": 5, "b": 1}), Balance()
+    )
+    assert "agreement" not in set(without["metric"])
+
+
+def test_quality_of_an_older_version_is_read_without_intervals(measured, tmp_path):
+    measured()
+    table = pq.read_table(tmp_path / "quality.parquet").drop_columns(["low", "high"])
+    pq.write_table(table, tmp_path / "old.parquet")
+    old = read_manifest("quality", tmp_path / "old.parquet")
+    assert old["low"].isna().all() and old["high"].isna().all() and old["value"].notna().any()
 
 
 def test_many_images_are_compared_by_a_fixed_sample(measured, monkeypatch):
-    monkeypatch.setattr(quality, "MAX_IMAGES", 4)
+    monkeypatch.setattr(quality, "MAX_IMAGES", 3)
     first, second = measured(), measured()
     pd.testing.assert_frame_equal(first, second)
     rows = first[first["metric"].isin(METRICS)]
-    assert rows["images_real"].max() == rows["images_synthetic"].max() == 4
+    assert rows["images_real"].max() == rows["images_synthetic"].max() == 3

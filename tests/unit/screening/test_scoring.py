@@ -198,7 +198,13 @@ def test_all_scores_are_columns_and_features_are_kept(
     scores, features = score_images(*planned_images, screening, SMALL_SPEC, scorers)
     write_manifest("scores", scores, tmp_path / "scores.parquet")
     table = read_manifest("scores", tmp_path / "scores.parquet").set_index("image_id")
-    for name in ("text_image_score", "classifier_confidence", "safety_score", "nearest_train_similarity"):
+    for name in (
+        "text_image_score",
+        "classifier_confidence",
+        "classifier_prediction",
+        "safety_score",
+        "nearest_train_similarity",
+    ):
         assert table.loc[["s0", "s1"], name].notna().all(), name
         assert pd.isna(table.loc["s2", name]), name
     assert table.loc["s0", ["nearest_train", "hash_nearest_train"]].tolist() == ["r0", "r0"]  # the same pixels

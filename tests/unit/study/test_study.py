@@ -8,7 +8,7 @@ from synaug.config import load_config
 from synaug.manifests import read_manifest, write_manifest
 from synaug.report.study_page import markdown, study_figure, study_page
 from synaug.runtime.errors import UserError
-from synaug.study import concatenate_variants, variant_configs
+from synaug.study import concatenate_variants, group_replicates, variant_configs, varied_by_replicates
 
 CONFIG = """
 experiment: probe
@@ -61,6 +61,64 @@ def test_a_variant_without_a_data_set_says_so():
         load_config(variant_configs(config)["short"], where="study.short")
 
 
+def study_of(**variants) -> dict:
+    config = yaml.safe_load(CONFIG) | {"study": variants}
+    return {name: load_config(changed, where=name) for name, changed in variant_configs(config).items()}
+
+
+def test_variants_that_differ_in_their_seeds_are_one_result():
+    configs = study_of(
+        a_seed0={"seed": 0, "seeds": [0]}, base=None, a_seed1={"seed": 1, "seeds": [1]}, b_seed0={"recipes": ["real"]}
+    )
+    assert group_replicates(configs) == {"a": ["a_seed0", "a_seed1"], "base": ["base"], "b_seed0": ["b_seed0"]}
+    assert varied_by_replicates(configs["a_seed0"]) == "training seed, synthetic images"
+
+
+def test_replicates_may_each_train_a_generator():
+    def replicate(seed: int, steps: int = 5) -> dict:
+        folder = f"results/probe-a_seed{seed}"
+        images = {"images": f"{folder}/real.parquet", "output": f"{folder}/generator", "size": 16}
+        generator = images | {"autoencoder_steps": steps}
+        return {"seed": seed, "seeds": [seed], "generator": generator, "generation": {"model": f"{folder}/generator"}}
+
+    configs = study_of(a_seed0=replicate(0), a_seed1=replicate(1))
+    assert list(group_replicates(configs)) == ["a"]
+    assert varied_by_replicates(configs["a_seed1"]) == "training seed, synthetic images, generator"
+    with pytest.raises(UserError, match="differ in seed and seeds only"):
+        group_replicates(study_of(a_seed0=replicate(0), a_seed1=replicate(1, steps=6)))
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"seed": 1, "seeds": [1], "training": {"steps": 5}}, "differ in seed and seeds only"),
+        ({"seed": 1, "seeds": [1, 2]}, r"a_seed1 has the seeds \[1, 2\]; give it one"),
+        ({"seed": 0, "seeds": [1]}, "seed is 0, 0; each of them needs another seed"),
+        ({"seed": 1, "seeds": [0]}, "seeds is"),
+    ],
+)
+def test_replicates_are_independent(second, message):
+    with pytest.raises(UserError, match=message):
+        group_replicates(study_of(a_seed0={"seed": 0, "seeds": [0]}, a_seed1=second))
+
+
+def test_a_variant_may_not_be_called_like_the_result_of_replicates():
+    seeds = {f"a_seed{seed}": {"seed": seed, "seeds": [seed]} for seed in (0, 1)}
+    with pytest.raises(UserError, match=r"study\.a: is the name of the result"):
+        group_replicates(study_of(a=None, **seeds))
+
+
+def test_text_and_page_say_what_the_intervals_are_over(tables):
+    summary, deltas, variants = tables
+    text = markdown(summary, deltas, variants, "probe")
+    assert text.count("over training seeds; the synthetic images are the same for all seeds.") == 2
+    of_a = (summary["variant"] == "a") & (summary["synthetic_images"] > 0)
+    summary.loc[of_a, "varied"] = "training seed, synthetic images"
+    page = study_page(summary, deltas, variants, "probe", replicates={"a": ["a_seed0", "a_seed1"], "b": ["b"]})
+    assert "every seed has its own images. Those of the other networks are over training seeds." in page
+    assert all(f'href="../probe-{name}/report.html"' in page for name in ("a_seed0", "a_seed1", "b"))
+
+
 @pytest.fixture
 def tables() -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     rows = [
@@ -70,8 +128,9 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     ]
     names = ["recipe", "stage", "metric", "subset", "weighting", "mean", "low", "high"]
     summary = pd.DataFrame(rows, columns=names).assign(
-        seeds=3, real_images=10, synthetic_images=20, train_seconds=4.0, generation_seconds=None
+        seeds=3, varied="training seed", real_images=10, synthetic_images=20, train_seconds=4.0, generation_seconds=None
     )
+    summary.loc[summary["recipe"] == "real", "synthetic_images"] = 0
     deltas = pd.DataFrame(
         [("synaug", "finetune", "real", "train", "accuracy", "few", "classes", 0.25, 0.2, 0.3, 0.1, 0.4, 3)],
         columns=[*names[:2], "baseline_recipe", "baseline_stage", *names[2:], "low_images", "high_images", "seeds"],

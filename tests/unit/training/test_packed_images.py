@@ -145,6 +145,8 @@ def test_a_recipe_is_loaded_from_either_storage(balanced, tmp_path):
     write_manifest("packed", pack_images(balanced, tmp_path / "images.bin"), tmp_path / "index.parquet")
     write_manifest("balanced", balanced, tmp_path / "balanced.parquet")
     settings = {"image_size": 64, "color": "rgb"}
-    decoded = load_recipe_images(tmp_path / "balanced.parquet", None, "real", settings, 1, "cpu")
-    packed = load_recipe_images(tmp_path / "index.parquet", str(tmp_path / "images.bin"), "real", settings, 1, "cpu")
+    decoded = load_recipe_images(tmp_path / "balanced.parquet", None, "real", None, settings, 1, "cpu")
+    packed = load_recipe_images(
+        tmp_path / "index.parquet", str(tmp_path / "images.bin"), "real", None, settings, 1, "cpu"
+    )
     assert torch.equal(decoded.images, packed.images[torch.arange(12)])

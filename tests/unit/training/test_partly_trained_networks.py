@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from synaug.config import Mixup, Stage1, Stage2
 from synaug.evaluation.predictions import predict, predict_from_features
-from synaug.manifests import write_manifest
+from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import Classifier, load_classifier, save_classifier
 from synaug.runtime.errors import UserError
-from synaug.training.data import TrainingSet, load_recipe_features
+from synaug.training.data import TrainingSet, load_features
 from synaug.training.features import extract_features, read_features
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
@@ -107,10 +107,10 @@ def test_both_stages_train_the_last_layer_on_features_and_save_the_whole_network
 ):
     table, rows = experiment
     settings = stage1(weights, freeze="backbone", mixup=mixup)
-    form = {"image_size": SIZE, "color": "grey"}
-    data = load_recipe_features(table, features, "balanced", form, "cpu")
+    balanced = read_manifest("balanced", table)
+    data = load_features(balanced, features, SIZE, "grey", "cpu")
     first, _ = train_stage1(data, CLASSES, settings, 0)
-    real = load_recipe_features(table, features, "real", form, "cpu")
+    real = load_features(balanced[balanced["source"] == "real"], features, SIZE, "grey", "cpu")
     second_settings = Stage2.model_validate(
         {"method": method} | ({"steps": 3} if method == "retrain" else {"draws": 1})
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import pandas as pd
 import typer
 
 from synaug.commands.terminal import number_of, progress
@@ -59,7 +60,7 @@ def find_images(paths: list[Path]) -> list[Path]:
 
 
 def find_weights(model: Path | None) -> Path:
-    """The file model.safetensors: `model` itself, or in the folder `model`.
+    """The file model.safetensors: `model` itself, or in the folder `model`; of an experiment, its chosen network.
 
     Raises UserError if there is none. None: raises UserError with an example of a folder, if results/ holds one.
     """
@@ -71,6 +72,9 @@ def find_weights(model: Path | None) -> Path:
             "no network given: add --model results/<experiment>/finetune/<recipe>/<seed>",
             advice=f"for example --model {examples[0].parent}" if examples else "the workflow trains networks",
         )
+    if (model / "chosen.parquet").is_file():  # an experiment with a choice
+        chosen = pd.read_parquet(model / "chosen.parquet").query("chosen").iloc[0]
+        model = min((model / chosen["stage"] / chosen["recipe"]).iterdir(), key=lambda seed: int(seed.name))
     path = model / "model.safetensors" if model.is_dir() else model
     if not path.is_file():
         raise UserError(f"{path}: no such file", advice="name a folder such as results/mine/finetune/synaug/0")

@@ -7,21 +7,29 @@ from typing import Annotated
 import typer
 
 from synaug.commands.terminal import number_of
+from synaug.generation.locks import is_locked
 from synaug.manifests import read_table
+from synaug.plan.shards import EXTRA_FILES
 from synaug.runtime.errors import UserError
 
 
 def find_orphans(results: Path) -> list[Path]:
     """Shards below `results` that no plan names, with their work folders and cost files.
 
-    An experiment without a plan keeps its shards: they may be all that is left of it.
+    An experiment without a plan keeps its shards: they may be all that is left of it. Kept are also the work folders of
+    jobs that are running, and those of extra files (`EXTRA_FILES`), which no plan names.
     """
+    extra = {Path(name).stem for name in EXTRA_FILES}
     orphans = []
     for plan in sorted(results.glob("*/plan.parquet")):
         planned = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
         for pattern in ("shards/*.parquet", "work/*", "costs/*.json"):
             orphans += [path for path in sorted(plan.parent.glob(pattern)) if path.stem not in planned]
-    return orphans
+    return [
+        path
+        for path in orphans
+        if path.parent.name != "work" or not (path.name in extra or is_locked(results, path.name))
+    ]
 
 
 def size_of(path: Path) -> int:
@@ -46,7 +54,8 @@ def prune(
 
     Such shards are left over from earlier settings. They are kept so that returning to these settings is free. This
     command lists them with their size, and deletes them if you add --delete. Nothing depends on them: other
-    experiments have copies of the images that they share.
+    experiments have copies of the images that they share. It also lists the work folders of such shards, with the
+    finished images of jobs that were interrupted, unless a job is using them.
 
     \b
     Example:

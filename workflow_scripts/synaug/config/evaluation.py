@@ -1,6 +1,6 @@
 """Config block `evaluation`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,9 +13,16 @@ class Evaluation(Block):
     baseline: Name | Annotated[list[Name], Field(min_length=1)] | None = Field(
         None, description="Recipe, or list of recipes, that all others are compared with; null: the first recipe."
     )
+    choose_by: Literal["balanced", "average", "worst_class", "worst_cell"] | None = Field(
+        None,
+        description="Choose one recipe by this accuracy on the validation images. A recipe with synthetic images is "
+        "chosen only if it is better than the best one without by more than one standard error; null: none is chosen.",
+    )
     domain_probe: bool = Field(
         False,
-        description="Measure how well a linear classifier tells real from synthetic images by a network's features.",
+        description="Measure how well a linear classifier tells real from synthetic images by a network's features, on "
+        "images that no network is trained on: test images, and extra synthetic images that are generated for this "
+        "(500, or one per class in each group if these are more).",
     )
     shortcut_images: int | None = Field(
         None,

@@ -16,6 +16,7 @@ from synaug.config.evaluation import Evaluation
 from synaug.config.generation import Generation
 from synaug.config.generator import Generator
 from synaug.config.imbalance import Imbalance
+from synaug.config.portfolio import PORTFOLIO
 from synaug.config.prompts import Prompts
 from synaug.config.screening import Screening
 from synaug.config.training import Recipe, Stage1
@@ -39,7 +40,10 @@ class Config(Block):
     generation: Generation
     screening: Screening = Screening()
     training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe. The `stage1` of a recipe overrides it.")
-    recipes: dict[Name, Recipe] = Field(min_length=1, description="Recipe name -> a way to train.")
+    recipes: dict[Name, Recipe] = Field(
+        min_length=1,
+        description="Recipe name -> a way to train; or auto: six recipes, two of them without synthetic images.",
+    )
     seeds: list[Seed] = Field(
         [0, 1, 2], min_length=1, description="Random seeds of training. Each recipe is trained once with each seed."
     )
@@ -55,9 +59,11 @@ class Config(Block):
     def _recipes_inherit_training(cls, config: Any) -> Any:
         """Fill the `stage1` of each recipe with the keys of `training` that the recipe does not set.
 
-        A recipe with `stage1_of` gets the data and the stage 1 of that recipe instead.
+        A recipe with `stage1_of` gets the images and the stage 1 of that recipe instead. `auto` stands for PORTFOLIO.
         """
         training, recipes = config.get("training") or {}, config.get("recipes")
+        if recipes == "auto":
+            recipes = PORTFOLIO
         if not isinstance(training, dict) or not isinstance(recipes, dict):
             return config
         complete = {}
@@ -71,6 +77,15 @@ class Config(Block):
             if source is not None:
                 complete[name] = _with_stage1_of(name, recipes[name], source, complete)
         return {**config, "recipes": complete}
+
+    @model_validator(mode="after")
+    def _negative_prompt_needs_a_model_that_reads_texts(self):
+        if self.prompts.negative and self.generation.pipeline == "class-conditional":
+            raise ValueError(
+                f"prompts.negative: {self.prompts.negative!r} has no effect with generation.pipeline: "
+                "class-conditional; leave it out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _groups_exist_where_they_are_used(self):
@@ -96,6 +111,26 @@ class Config(Block):
         for user, used in users.items():
             if used:
                 raise ValueError(f"{user} needs dataset.group_columns; set it to the columns that define the groups")
+        return self
+
+    @model_validator(mode="after")
+    def _a_choice_has_validation_images(self):
+        if self.evaluation.choose_by and not self.dataset.validation_split:
+            raise ValueError("evaluation.choose_by needs dataset.validation_split; add it, or set choose_by to null")
+        if self.evaluation.choose_by == "worst_cell" and not self.dataset.group_columns:
+            raise ValueError("evaluation.choose_by: worst_cell needs dataset.group_columns; choose another metric")
+        return self
+
+    @model_validator(mode="after")
+    def _stage2_uses_no_test_images(self):
+        allowed = [split for split in self.dataset.splits if split != self.dataset.test_split]
+        for name, recipe in self.recipes.items():
+            split = recipe.stage2 and recipe.stage2.split
+            if split and split not in allowed:
+                raise ValueError(
+                    f"recipes.{name}.stage2.split: {split!r} must be the training or the validation split "
+                    f"({', '.join(allowed)}); nothing is trained on test images"
+                )
         return self
 
     @field_validator("seeds")
@@ -131,11 +166,11 @@ def _with_stage1_of(name: str, recipe: dict, source: str, recipes: dict) -> dict
             f"{', '.join(possible)}"
         )
     # A config that was written out in full has these keys, with equal values.
-    if any(key in recipe and recipe[key] != recipes[source].get(key) for key in ("data", "stage1")):
-        raise ValueError(f"recipes.{name}: stage1_of takes data and stage1 from {source}; leave these two keys out")
+    if any(key in recipe and recipe[key] != recipes[source].get(key) for key in ("data", "fill", "stage1")):
+        raise ValueError(f"recipes.{name}: stage1_of takes data, fill and stage1 from {source}; leave these keys out")
     if recipe.get("stage2") is None:
         raise ValueError(f"recipes.{name}: without stage2 it is identical to {source}; add stage2 or remove the recipe")
-    return {**recipe, "data": recipes[source].get("data"), "stage1": recipes[source].get("stage1")}
+    return {**recipe, **{key: recipes[source].get(key) for key in ("data", "fill", "stage1")}}
 
 
 def load_config(config: dict[str, Any], where: str = "config") -> Config:
@@ -160,7 +195,7 @@ def _is_inherited(fault: Mapping[str, Any], faults_of_training: set[tuple], conf
     match fault["loc"]:
         case ("recipes", _, "stage1", *location) if tuple(location) in faults_of_training:
             return True
-        case ("recipes", name, "stage1" | "data", *_):
+        case ("recipes", name, "stage1" | "data" | "fill", *_):
             return bool(config["recipes"][name].get("stage1_of"))
     return False
 

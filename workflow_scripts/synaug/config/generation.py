@@ -6,6 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from synaug.config.base import Block
 
+# Guidance of a config that states none, for models with classifier-free guidance.
+DEFAULT_GUIDANCE = 2.0
+
 
 class Adapter(Block):
     """Additional weights for the model."""
@@ -57,10 +60,12 @@ class Generation(Block):
     steps: int | list[int] = Field(
         20, description="Denoising steps per image, 1 to 1000. The images of a class take the values of a list in turn."
     )
-    guidance: float | list[float] = Field(
-        2.0,
-        description="Scale of classifier-free guidance, 0 to 100; 1 or less turns it off. The images of a class take "
-        "the values of a list in turn.",
+    guidance: float | list[float] | None = Field(
+        None,
+        description="Guidance scale, 0 to 100. Models with classifier-free guidance (most): 1 or less turns it off and "
+        "halves the time; null: 2. Models with embedded guidance (LCM, FLUX.1-dev): an input of the model at every "
+        "value, which costs no time; required. FLUX.1-schnell: no effect. The images of a class take the values of a "
+        "list in turn.",
     )
     strength: float | None = Field(
         None,
@@ -70,6 +75,12 @@ class Generation(Block):
     )
     size: int = Field(
         512, ge=8, multiple_of=8, description="Side of the square images that the model makes, in pixels."
+    )
+    original_size: int | None = Field(
+        None,
+        ge=8,
+        description="SDXL only: side, in pixels, that a training image like the wanted ones had before it was scaled. "
+        "Required if `size` is smaller than the size that the model was trained at; null: `size`.",
     )
     dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Floating-point type of the model.")
     format: Literal["png", "webp", "jpeg"] = Field(
@@ -97,13 +108,25 @@ class Generation(Block):
 
     @field_validator("guidance")
     @classmethod
-    def _guidance_is_in_range(cls, guidance: float | list[float]) -> float | list[float]:
-        return _in_range(guidance, 0, 100)
+    def _guidance_is_in_range(cls, guidance: float | list[float] | None) -> float | list[float] | None:
+        return None if guidance is None else _in_range(guidance, 0, 100)
 
     @model_validator(mode="after")
     def _strength_belongs_to_image_to_image(self):
         self._require_exactly_with("strength", "pipeline: image-to-image", self.pipeline == "image-to-image")
         return self
+
+    @model_validator(mode="after")
+    def _original_size_belongs_to_a_text(self):
+        if self.pipeline == "class-conditional":
+            self._refuse_without_effect(["original_size"], "with pipeline: class-conditional")
+        return self
+
+    @property
+    def guidance_values(self) -> list[float]:
+        """The values that the images of a class take in turn."""
+        guidance = DEFAULT_GUIDANCE if self.guidance is None else self.guidance
+        return [float(value) for value in (guidance if isinstance(guidance, list) else [guidance])]
 
 
 def _in_range(value, low: float, high: float):

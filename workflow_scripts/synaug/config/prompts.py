@@ -31,7 +31,11 @@ class Prompts(Block):
         description="Table (Parquet or CSV) of finished prompts with the columns label and prompt. It replaces the "
         "templates for the classes that it names.",
     )
-    negative: str = Field("", description="Negative prompt: what the images must not show; empty: none.")
+    negative: str = Field(
+        "",
+        description="Negative prompt: what the images must not show; empty: none. It needs classifier-free guidance "
+        "above 1.",
+    )
 
     @field_validator("templates")
     @classmethod

@@ -35,6 +35,28 @@ class ScreeningClassifier(Block):
     min_confidence: float | None = Field(
         None, ge=0, le=1, description="Smallest probability of the intended class; null: no limit."
     )
+    must_agree: bool = Field(
+        False,
+        description="Reject an image if the class with the highest probability is not the intended class.",
+    )
+    disagreement_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Weight in the loss of an image whose class with the highest probability is not the intended "
+        "class; 1: the weight of all others.",
+    )
+
+    @model_validator(mode="after")
+    def _rejected_images_have_no_weight(self):
+        if self.must_agree and self.disagreement_weight < 1:
+            raise ValueError("must_agree rejects the images that disagreement_weight is for; set one of the two")
+        return self
+
+    @property
+    def uses_prediction(self) -> bool:
+        """Whether the predicted class decides over an image."""
+        return self.must_agree or self.disagreement_weight < 1
 
 
 class SimilarityThresholds(Block):
@@ -115,10 +137,11 @@ class Screening(Block):
         return self.features if getattr(self, self.features) else None
 
     def scoring(self) -> dict[str, Any]:
-        """The settings that scores depend on, as plain values: all but the thresholds and `classifier.steps`.
+        """The settings that scores depend on, as plain values: without those of the verdict and `classifier.steps`.
 
         `Screening` accepts them again and then has the default thresholds.
         """
         other = {"min_score", "min_confidence", "max_hash_distance", "min_similarity", "max_score", "steps"}
+        other |= {"must_agree", "disagreement_weight"}
         blocks = ("text_image", "classifier", "duplicates", "leakage", "safety")
         return self.model_dump(exclude={"min_contrast": True, **dict.fromkeys(blocks, other)})

@@ -236,6 +236,11 @@ class Stage2(Block):
         "weights of a class by their norm to the power of tau; logit_adjustment, without training: subtract tau "
         "times the log prior from the logits.",
     )
+    split: str | None = Field(
+        None,
+        description="retrain, scale, dfr only: the split whose real images are used, which is the training split or "
+        "dataset.validation_split; null: the training split.",
+    )
     draws: int = Field(10, ge=1, description="dfr only: number of draws that are averaged.")
     inverse_l1: float = Field(
         1.0, gt=0, description="dfr only: inverse of the L1 penalty; smaller values leave fewer weights."
@@ -272,12 +277,24 @@ class Stage2(Block):
         unused = {
             "retrain": {"tau", *dfr},
             "scale": {"tau", "max_norm", "start", *dfr},
-            "tau_norm": {"images_per_class", *sgd, *dfr},
-            "logit_adjustment": {"images_per_class", *sgd, *dfr},
+            "tau_norm": {"images_per_class", "split", *sgd, *dfr},
+            "logit_adjustment": {"images_per_class", "split", *sgd, *dfr},
             "dfr": {"tau", *sgd},
         }
         self._refuse_without_effect(sorted(unused[self.method]), f"with method: {self.method}")
         return self
+
+
+class Fill(Block):
+    """Which of the synthetic images of a class (with groups: of a class in a group) a recipe is trained on.
+
+    Smaller amounts are subsets of larger ones: the first images in the order of their ids, which are hashes.
+    """
+
+    share: float = Field(1.0, gt=0, le=1, description="Share of the synthetic images of each class.")
+    per_real: float | None = Field(
+        None, gt=0, description="At most this many synthetic images for each real image of the class; null: no limit."
+    )
 
 
 class Recipe(Block):
@@ -287,15 +304,21 @@ class Recipe(Block):
         description="Images from balanced.parquet. real: all real images; balanced: real and synthetic images; "
         "subsampled: the same number of real images of each class (and group), as many as the smallest has (SUBG)."
     )
+    fill: Fill | None = Field(
+        None, description="data: balanced only: a part of the synthetic images; null: all of them."
+    )
     stage1: Stage1 = Field(Stage1(), description="Keys of stage 1 that differ from the block `training`.")
     stage1_of: Name | None = Field(
         None,
-        description="Recipe whose data and stage-1 networks are used, in place of `data` and `stage1`; null: none.",
+        description="Recipe whose images and stage-1 networks are used, in place of `data`, `fill` and `stage1`; null: "
+        "none.",
     )
     stage2: Stage2 | None = Field(None, description="Training of the last layer; null: none.")
 
     @model_validator(mode="after")
     def _stages_fit_each_other(self):
+        if self.fill and self.data != "balanced":
+            raise ValueError(f"fill needs data: balanced; data: {self.data} has no synthetic images")
         if self.stage1.synthetic_first and self.data != "balanced":
             raise ValueError(f"stage1.synthetic_first needs data: balanced; data: {self.data} has no synthetic images")
         if self.stage1.jtt and self.stage2 and self.stage2.method == "logit_adjustment":

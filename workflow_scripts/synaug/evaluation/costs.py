@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from synaug.balance import rows_of_recipe
+from synaug.config import Recipe
 
 
 def add_costs(
     summary: pd.DataFrame,
     seeds: list[int],
-    data: dict[str, str],
+    recipes: dict[str, Recipe],
     stage1: dict[str, str],
     balanced: pd.DataFrame,
     shards: list[str],
@@ -20,7 +21,7 @@ def add_costs(
 ) -> pd.DataFrame:
     """The manifest `summary` with its cost columns.
 
-    data: recipe -> its training data (config key `data`). stage1: recipe -> the recipe whose stage-1 networks it uses.
+    recipes: name -> recipe. stage1: recipe -> the recipe whose stage-1 networks it uses.
     balanced: the manifest of this name. shards: names of all planned shards. results: folder of the experiment, with
     benchmarks/ and costs/.
     """
@@ -28,7 +29,9 @@ def add_costs(
     sampling = generation_seconds(results, shards)
     rows = []
     for recipe, stage in networks.itertuples(index=False):
-        images = rows_of_recipe(balanced, data[recipe]).groupby("source")["image_id"].nunique()
+        images = (
+            rows_of_recipe(balanced, recipes[recipe].data, recipes[recipe].fill).groupby("source")["image_id"].nunique()
+        )
         synthetic = int(images.get("synthetic", 0))
         seconds = training_seconds(results / "benchmarks", recipe, stage, stage1[recipe], seeds)
         rows.append((recipe, stage, int(images.get("real", 0)), synthetic, seconds, sampling if synthetic else 0.0))

@@ -1,4 +1,8 @@
-"""The domain gap in the features of a network: how well they separate real from synthetic images."""
+"""The domain gap in the features of a network: how well they separate real from synthetic images.
+
+It is measured on images that no network is trained on. A network may know its training images by heart; their features
+then differ between the domains even if new images of both domains look alike.
+"""
 
 import numpy as np
 import pandas as pd
@@ -9,18 +13,19 @@ from synaug.evaluation.linear_probe import FOLDS, probe_correct
 from synaug.images.store import iterate_pixels
 from synaug.networks.classifier import Classifier
 
-PER_CLASS = 100  # images of each domain at most
+_CELL = ["label", "group"]
 
 
-def paired_images(balanced: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the manifest `balanced`: equally many real and synthetic images per class, at most PER_CLASS of each.
+def paired_images(images: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `images` (label, group, source, image_id): in every cell equally many real and synthetic ones.
 
-    Equal numbers ensure that the class does not predict the domain. Images are chosen by id, which is a hash.
+    Equal numbers ensure that neither class nor group predicts the domain. Images are chosen by id, which is a hash.
     """
-    counts = balanced.groupby(["label", "source"]).size().unstack(fill_value=0)
-    limit = counts.reindex(columns=["real", "synthetic"], fill_value=0).min(axis=1).clip(upper=PER_CLASS)
-    rows = balanced.sort_values(["label", "source", "image_id"])
-    return rows[rows.groupby(["label", "source"]).cumcount() < rows["label"].map(limit)].reset_index(drop=True)
+    counts = images.groupby([*_CELL, "source"]).size().unstack(fill_value=0)
+    limits = counts.reindex(columns=["real", "synthetic"], fill_value=0).min(axis=1)
+    rows = images.sort_values([*_CELL, "source", "image_id"], ignore_index=True)
+    limit = limits.reindex(pd.MultiIndex.from_frame(rows[_CELL])).to_numpy()
+    return rows[rows.groupby([*_CELL, "source"]).cumcount().to_numpy() < limit].reset_index(drop=True)
 
 
 def domain_probe(model: Classifier, rows: pd.DataFrame, size: int, color: str) -> tuple[float, float, float]:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from synaug.generation.existing import files_with
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
-from synaug.plan.shards import files_with_images
 
 
 def generate_extra_images(
@@ -23,7 +23,7 @@ def generate_extra_images(
         batch_size,
         out,
         out.parent / "work" / out.stem,
-        [path for path in files_with_images(out.parents[1].glob("*")) if path != out],
+        (file for file in files_with(rows["image_id"], out.parents[1]) if file != out),
         threads,
         compile=compile,
         sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,

@@ -39,6 +39,18 @@ def shard_lock(results: Path, shard: str) -> Generator[None]:
             lock.close()
 
 
+def is_locked(results: Path, shard: str) -> bool:
+    """Whether a process is in the block of `shard_lock`. False if the file system has no locks."""
+    try:
+        with open(results / ".locks" / shard) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file: nobody makes this shard
+        return False
+    return False
+
+
 def _acquire(path: Path, shard: str) -> TextIO:
     """The locked file at `path`; waits until no other process holds its lock."""
     while True:

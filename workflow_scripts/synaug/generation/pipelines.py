@@ -2,17 +2,23 @@
 
 import inspect
 import json
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from synaug.config import Adapter
+from synaug.config.generation import DEFAULT_GUIDANCE
 from synaug.plan.checkpoints import adapter_files, adapter_version, is_local, model_version
+from synaug.plan.model_family import check_settings, family_of
 from synaug.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def load_pipeline(row: Mapping, device: str, compile: bool = False):
@@ -23,7 +29,7 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
     Only safetensors are loaded, and no code from the checkpoint. Safety checkers of a checkpoint are not loaded: they
     silently turn images black, while `screening.safety` rejects images with a recorded reason.
     Raises UserError if the model or an adapter cannot be loaded or differs from the planned one, and if the scheduler
-    does not exist.
+    does not exist or cannot be built from the config of the checkpoint's scheduler.
     """
     import diffusers
     from diffusers.utils import logging
@@ -58,7 +64,7 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
         where = "" if local else f" (revision {version}; is there a network, and are its weights safetensors?)"
         raise UserError(f"generation.model: {model}{where} cannot be loaded: {_first_line(error)}") from error
     if row["scheduler"]:
-        pipeline.scheduler = _scheduler(row["scheduler"]).from_config(pipeline.scheduler.config)
+        pipeline.scheduler = _scheduler(row["scheduler"], pipeline.scheduler.config)
     _load_adapters(pipeline, json.loads(row["adapters"] or "[]"))
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
@@ -116,13 +122,39 @@ class _EncodeOnce:
         return self.embeddings[key]
 
 
-def _scheduler(name: str):
+def check_rows(pipeline, rows: pd.DataFrame) -> None:
+    """Raise UserError if a setting of `rows` (of the manifest `plan`) has no effect on `pipeline`, or another one.
+
+    The same checks as those of the plan, which knows the family of a hub model only once it was downloaded.
+    """
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    family = family_of(type(denoiser).__name__, denoiser.config, pipeline.vae.config)
+    if family is None:
+        return
+    if family.guidance == "embedded" and (rows["guidance"] == DEFAULT_GUIDANCE).any():
+        log.warning(
+            "generation.guidance: %g is a good start for classifier-free guidance, but an input of this model; see its "
+            "model card",
+            DEFAULT_GUIDANCE,
+        )
+    for settings, alike in rows.groupby(["negative_prompt", "size", "original_size"]):
+        negative_prompt, size, original_size = settings
+        check_settings(family, negative_prompt, alike["guidance"], size, original_size)
+
+
+def _scheduler(name: str, config: Mapping):
     import diffusers
 
     scheduler = getattr(diffusers, name, None)
     if not (inspect.isclass(scheduler) and issubclass(scheduler, diffusers.SchedulerMixin)):
         raise UserError(f"generation.scheduler: diffusers has no scheduler {name!r}; see diffusers.schedulers")
-    return scheduler
+    try:
+        return scheduler.from_config(config)
+    except (TypeError, ValueError) as error:  # a scheduler of another kind of model
+        raise UserError(
+            f"generation.scheduler: {name} does not work with this checkpoint ({_first_line(error)})",
+            advice="choose another one, or null for the scheduler of the checkpoint",
+        ) from error
 
 
 def _load_adapters(pipeline, planned: list[dict]) -> None:

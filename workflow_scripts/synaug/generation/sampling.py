@@ -1,20 +1,32 @@
 """The sampling loop: from rows of the plan to pixels."""
 
+import functools
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, one_line
 
 log = logging.getLogger(__name__)
 
 # The rows of one batch agree in these columns.
-_BATCH_COLUMNS = ["size", "stored_size", "color", "format", "steps", "guidance", "strength", "negative_prompt"]
+_BATCH_COLUMNS = [
+    "size",
+    "original_size",
+    "stored_size",
+    "color",
+    "format",
+    "steps",
+    "guidance",
+    "strength",
+    "negative_prompt",
+]
 
 
 def sample(
@@ -25,9 +37,9 @@ def sample(
     rows: of the plan, all of one model. sources: for image-to-image, image_id -> uint8, size x size x 3.
     The rows that are yielded have a column `batch_size` with the size that was used: it is halved when memory runs out.
 
-    Every image has its own random generator, on the CPU; every prompt is encoded on its own; and every batch has the
-    same shape (the last one is padded with copies that are discarded). So an image depends neither on the random
-    numbers of the device nor on the other images of its batch.
+    Every image has its own random generator, on the CPU, also for the noise of the scheduler; every prompt is encoded
+    on its own; and every batch has the same shape (the last one is padded with copies that are discarded). So an image
+    depends neither on the random numbers of the device nor on the other images of its batch.
     Raises UserError if the model cannot sample with the settings of the rows.
     """
     for _, alike in rows.groupby(_BATCH_COLUMNS, sort=True, dropna=False):
@@ -73,9 +85,19 @@ def sample_batch(
     padded = batch.iloc[np.minimum(np.arange(batch_size), len(batch) - 1)]
     settings = call_settings(pipeline, padded, sources)
     try:
-        images = pipeline(**settings).images
+        with noise_of_each_image(pipeline.scheduler, settings["generator"]):
+            images = pipeline(**settings).images
     except ValueError as error:  # raised by the pipeline's checks of its arguments
         raise UserError(f"generation: {type(pipeline).__name__}: {' '.join(str(error).split())}") from error
+    except (AttributeError, LookupError, TypeError) as error:
+        if not batch["scheduler"].iloc[0]:
+            raise
+        # A scheduler of another kind of model: its methods are missing, or take other arguments.
+        raise UserError(
+            f"generation.scheduler: {batch['scheduler'].iloc[0]} does not work with {type(pipeline).__name__} "
+            f"({one_line(error)})",
+            advice="choose another one, or null for the scheduler of the checkpoint",
+        ) from error
     first, size = batch.iloc[0], batch["size"].iloc[0]
     if tuple(images.shape[-2:]) != (size, size):
         width, height = images.shape[-1], images.shape[-2]
@@ -83,6 +105,34 @@ def sample_batch(
             f"generation.size: the model makes {width} x {height} pixels instead of {size} x {size}; set size to that"
         )
     return to_uint8(images, int(first["stored_size"]), first["color"])[: len(batch)]
+
+
+@contextmanager
+def noise_of_each_image(scheduler, generators: list[torch.Generator]) -> Generator[None]:
+    """Within this context, the noise that `scheduler` adds to an image comes from the generator of the image.
+
+    generators: one for each image of the batch. Some pipelines of diffusers (DiT, SD3, FLUX) give `scheduler.step` no
+    generator, and DPMSolverSDEScheduler accepts none. Their noise would come from the global random state.
+    """
+    step = scheduler.step
+    signature = inspect.signature(step)
+
+    @functools.wraps(step)  # pipelines inspect the signature
+    def step_with_generators(*args, **kwargs):
+        call = signature.bind(*args, **kwargs)
+        # With guidance, DiT steps its batch twice: each image in the first half, and its copy in the second half.
+        copies = len(call.arguments["sample"]) // len(generators)
+        if "generator" in signature.parameters and call.arguments.get("generator") is None:
+            call.arguments["generator"] = generators * copies
+        if hasattr(scheduler, "noise_sampler_seed"):  # DPMSolverSDEScheduler: seeds of the Brownian motions
+            scheduler.noise_sampler_seed = [generator.initial_seed() for generator in generators] * copies
+        return step(*call.args, **call.kwargs)
+
+    scheduler.step = step_with_generators
+    try:
+        yield
+    finally:
+        scheduler.step = step
 
 
 def call_settings(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarray] | None = None) -> dict:
@@ -110,6 +160,10 @@ def call_settings(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarray
         settings |= {"image": images, "strength": float(first["strength"])}
     if "height" in parameters:
         settings |= {"height": int(first["size"]), "width": int(first["size"])}
+    if first["original_size"]:
+        if "original_size" not in parameters:
+            raise UserError(f"generation.original_size: {type(pipeline).__name__} has no such input; leave it out")
+        settings["original_size"] = (int(first["original_size"]), int(first["original_size"]))
     if first["negative_prompt"]:
         if "negative_prompt" not in parameters:
             raise UserError(f"prompts.negative: {type(pipeline).__name__} has no negative prompt; leave it empty")

@@ -126,7 +126,7 @@ def _sample_missing(
     """Sample `rows` and write every finished batch to `work`. Returns the batches, and what sampling used."""
     import torch
 
-    from synaug.generation.pipelines import load_pipeline
+    from synaug.generation.pipelines import check_rows, load_pipeline
     from synaug.generation.sampling import sample
     from synaug.generation.usage import UsageMeter
     from synaug.runtime.devices import device_name, leased_device
@@ -141,6 +141,7 @@ def _sample_missing(
         being_written = None
         for _, alike in rows.groupby(_MODEL_COLUMNS, sort=True):
             pipeline = load_pipeline(alike.iloc[0], device, compile)
+            check_rows(pipeline, alike)
             size = batch_size or _batch_size_of_trial(pipeline, alike, sources, work)
             meter.model_loaded()
             log.info(

@@ -13,7 +13,11 @@ REPEATED = pa.dictionary(pa.int32(), pa.string())
 def _field(
     name: str, data_type: pa.DataType, about: str, nullable: bool = False, default: str | None = None
 ) -> pa.Field:
-    """A column. about: its description. default: its value in rows that are written without it."""
+    """A column. about: its description.
+
+    default: its value in rows that are written without it, and in files of older versions; "" means null if the column
+    is nullable.
+    """
     metadata = {"about": about} if default is None else {"about": about, "default": default}
     return pa.field(name, data_type, nullable=nullable, metadata=metadata)
 
@@ -44,7 +48,7 @@ PIXEL_COLUMNS = [
     _field("adapters", REPEATED, "LoRA and textual-inversion adapters, as JSON; empty: none"),
     _field("scheduler", REPEATED, "diffusers scheduler class; empty: that of the checkpoint"),
     _field("steps", pa.int32(), "number of denoising steps"),
-    _field("guidance", pa.float64(), "classifier-free guidance scale"),
+    _field("guidance", pa.float64(), "guidance scale"),
     _field(
         "strength",
         pa.float64(),
@@ -52,6 +56,12 @@ PIXEL_COLUMNS = [
         nullable=True,
     ),
     _field("size", pa.int32(), "side of the square image when it is sampled, pixels"),
+    _field(
+        "original_size",
+        pa.int32(),
+        "SDXL: side that it takes the image to have had before scaling, pixels; 0: `size`",
+        default="0",
+    ),
     _field("stored_size", pa.int32(), "side of the square image when it is stored, pixels"),
     _field("color", REPEATED, "colour mode of the stored image: grey or rgb"),
     _field("format", REPEATED, "file format of the stored image: png, webp or jpeg"),
@@ -85,6 +95,13 @@ SCORE_COLUMNS = [
         pa.float32(),
         "probability that the classifier gives to the image's class, 0 to 1",
         nullable=True,
+    ),
+    _field(
+        "classifier_prediction",
+        REPEATED,
+        "class to which the classifier gives the highest probability; null: none, or a file of an older version",
+        nullable=True,
+        default="",
     ),
     _field("safety_score", pa.float32(), "summed probability of the unsafe labels, 0 to 1", nullable=True),
     *[
@@ -128,10 +145,10 @@ _FIGURE = [
         "metric",
         REPEATED,
         "accuracy: share of correct predictions; ece: expected calibration error of the top probability (15 bins, "
-        "0: best); domain_probe: accuracy of a linear classifier that tells real from synthetic training images (0.5: "
-        "chance); pair_probe, swap_drop: whether a network uses group and source as a shortcut, see "
-        "synaug/evaluation/shortcut.py; with groups also tpr, fpr, selection_rate, demographic_parity_difference and "
-        "_ratio, equal_opportunity_difference, equalized_odds_difference and _ratio",
+        "0: best); domain_probe: accuracy of a linear classifier that tells real from synthetic images, which no "
+        "network is trained on (0.5: chance); pair_probe, swap_drop: whether a network uses group and source as a "
+        "shortcut, see synaug/evaluation/shortcut.py; with groups also tpr, fpr, selection_rate, "
+        "demographic_parity_difference and _ratio, equal_opportunity_difference, equalized_odds_difference and _ratio",
     ),
     _field(
         "subset",
@@ -271,6 +288,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("accepted", pa.bool_(), "whether the image may be used for training"),
             _field("rejected_by", REPEATED, "first check that the image failed; null: it is accepted", nullable=True),
             _field("reason", pa.string(), "why the image is rejected; null: it is accepted", nullable=True),
+            _field("weight", pa.float64(), "weight of the image in the loss if it is trained on", default="1"),
         ]
     ),
     "quality": pa.schema(
@@ -279,17 +297,36 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field(
                 "metric",
                 REPEATED,
-                "a number of images (wanted, planned, accepted, kept, shortfall, rejected_<check>), or a comparison of "
-                "the kept images with the real training images: fd, kid (0: best), precision, recall (k = 3), density, "
-                "coverage (k = 5)",
+                "a number of images (wanted, planned, accepted, kept, shortfall, rejected_<check>); agreement: share "
+                "of the planned images that the screening classifier reads as the intended class; or a comparison of "
+                "kept images with real training images, equally many of every class (with groups: of every class in "
+                "every group): fd, kid (0: best), precision, recall (k = 3), density, coverage (k = 5)",
             ),
-            _field("value", pa.float64(), "value of the metric; null: too few images for it", nullable=True),
-            _field("images_real", pa.int64(), "number of real training images that were compared"),
-            _field("images_synthetic", pa.int64(), "number of kept synthetic images that were compared"),
+            _field(
+                "value",
+                pa.float64(),
+                "value of the metric; of a comparison the mean over 10 random draws of the images; null: too few "
+                "images for it",
+                nullable=True,
+            ),
+            _field(
+                "low",
+                pa.float64(),
+                "2.5 % percentile over the draws; null: not a comparison, or there is only one possible draw",
+                nullable=True,
+                default="",
+            ),
+            _field(
+                "high", pa.float64(), "97.5 % percentile over the draws; null as for low", nullable=True, default=""
+            ),
+            _field("images_real", pa.int64(), "real training images that were compared, in each draw; otherwise all"),
+            _field(
+                "images_synthetic", pa.int64(), "kept synthetic images that were compared, in each draw; otherwise all"
+            ),
             _field(
                 "features",
                 REPEATED,
-                "network that computed the features, and its version; null: a number of images",
+                "network that computed the features, and its version; null: not a comparison",
                 nullable=True,
             ),
         ]
@@ -361,6 +398,21 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("seeds", pa.int32(), "number of seeds"),
         ]
     ),
+    "chosen": pa.schema(
+        [
+            *_NETWORKS,
+            _field("synthetic", pa.bool_(), "whether the recipe trains on synthetic images"),
+            _field("metric", REPEATED, "accuracy of the validation images that decides (evaluation.choose_by)"),
+            _field("validation", pa.float64(), "value of the metric, 0 to 1, mean over seeds"),
+            _field("standard_error", pa.float64(), "its standard error over validation images (bootstrap)"),
+            _field("gain", pa.float64(), "value minus that of the best candidate without synthetic images"),
+            _field("gain_standard_error", pa.float64(), "standard error of the gain over validation images, paired"),
+            _field("images", pa.int32(), "number of validation images"),
+            _field("seeds", pa.int32(), "number of seeds"),
+            _field("chosen", pa.bool_(), "whether this candidate was chosen"),
+            _field("reason", REPEATED, "why, the same text in every row"),
+        ]
+    ),
     "differences": pa.schema(
         [
             *_NETWORKS,
@@ -385,6 +437,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("mean", pa.float64(), "mean of the metric over seeds"),
             *_OVER_SEEDS,
             _field("seeds", pa.int32(), "number of seeds"),
+            _field(
+                "varied",
+                REPEATED,
+                "what differs between the networks of different seeds, which the interval therefore covers: training "
+                "seed; with replicates of a study also synthetic images, and generator",
+                default="training seed",
+            ),
             _field("real_images", pa.int64(), "number of different real training images"),
             _field("synthetic_images", pa.int64(), "number of different synthetic training images"),
             _field(

@@ -37,6 +37,7 @@ SORT_KEYS = {
     "differences": ["recipe", "stage", "baseline_recipe", "baseline_stage", "metric", "subset"],
     "summary": ["recipe", "stage", "metric", "subset"],
     "selection": ["method", "criterion"],
+    "chosen": ["recipe", "stage"],
 }
 SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]
 SORT_KEYS["study_selection"] = ["variant", *SORT_KEYS["selection"]]
@@ -62,7 +63,7 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
             _check_integers(kind, field, rows.column(field.name))
             column = rows.column(field.name).cast(plain_type) if rows.num_rows else pa.chunked_array([], plain_type)
         elif b"default" in field.metadata:
-            column = pa.chunked_array([pa.repeat(field.metadata[b"default"].decode(), rows.num_rows)])
+            column = pa.chunked_array([_default_values(field, rows.num_rows)])
         else:
             column = pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
         if column.null_count and not field.nullable:
@@ -133,12 +134,20 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
     try:
         stored = [name for name in wanted if name in names]
         table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
-        for name, default in defaults.items():
-            values = pa.repeat(default.decode(), table.num_rows).cast(SCHEMAS[kind].field(name).type)
-            table = table.append_column(SCHEMAS[kind].field(name), values)
+        for name in missing:
+            field = SCHEMAS[kind].field(name)
+            table = table.append_column(field, _default_values(field, table.num_rows))
         return table.select(wanted) if defaults else table
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
+
+
+def _default_values(field: pa.Field, count: int) -> pa.Array:
+    """The default of a column that has one, `count` times."""
+    default = field.metadata[b"default"].decode()
+    if field.nullable and not default:
+        return pa.nulls(count, field.type)
+    return pa.repeat(default, count).cast(field.type)
 
 
 def read_with_local_paths(

@@ -6,7 +6,6 @@ The time comes from measurements of images that were made with the same settings
 import json
 import logging
 import textwrap
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -15,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from synaug.generation.existing import stored_ids
 from synaug.manifests import with_group
+from synaug.plan.model_family import Family, read_family
 from synaug.plan.shards import files_with_images
 
 log = logging.getLogger(__name__)
@@ -56,19 +57,15 @@ class Size:
     images: int
 
 
-def stored_ids(files: Iterable[Path]) -> set[str]:
-    """The image_ids in shards; a file that cannot be read is skipped."""
-    return {image_id for file in files for image_id in _columns(file, ["image_id"])["image_id"]}
-
-
 def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
     """How fast images like those of `plan` were made on the device that was used last; None: no measurement.
 
     Read from results/*/costs/<shard>.json (preview: results/*/preview.json; keys images_sampled, seconds_sampling,
     seconds) of images with the same model, adapters, scheduler, steps, size and dtype, and equally with or without
-    guidance.
+    classifier-free guidance.
     """
-    settings, measurements = _speed_settings(plan), []
+    family, measurements = _family(plan), []
+    settings = _speed_settings(plan, family)
     for file in files_with_images(results.glob("*")):
         is_shard = file.parent.name == "shards"
         cost_file = file.parent.parent / "costs" / f"{file.stem}.json" if is_shard else file.with_suffix(".json")
@@ -83,7 +80,11 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
             continue
         rows = _columns(file, [*_SPEED_COLUMNS, "device", "batch_size"])
         # A file whose images were all copied has no speed.
-        if measured["images_sampled"] > 0 and measured["seconds_sampling"] > 0 and _speed_settings(rows) == settings:
+        if (
+            measured["images_sampled"] > 0
+            and measured["seconds_sampling"] > 0
+            and _speed_settings(rows, family) == settings
+        ):
             # The last batch is padded to full size, which makes a preview of few images slow per image: count the
             # padding, too.
             batch = rows["batch_size"].max()
@@ -155,7 +156,7 @@ def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
     """
     if plan.empty:
         return "No class lacks images: nothing to make."
-    stored = stored_ids(files_with_images(results.glob("*")))
+    stored = stored_ids(plan["image_id"], results)
     speed, size = measured_speed(plan, results), stored_size(plan, results)
     table = cost_table(plan, cells, stored, speed, size)
     # A shard whose images all exist takes almost no time.
@@ -173,7 +174,7 @@ def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
     rows = [_formatted(row, speed, size) for row in [*table.to_dict("records"), total]]
     header = ["class", "real", "synthetic", "exist", "to make", "shards", "device time", "disk", "prompts", "example"]
     return "\n".join(
-        [_settings_line(plan), "", *_aligned([header, *rows]), "", *_notes(speed, size, sums, shards_to_make)]
+        [_settings_line(plan), "", *_aligned([header, *rows]), "", *_notes(plan, speed, size, sums, shards_to_make)]
     )
 
 
@@ -200,7 +201,7 @@ def _formatted(row: dict, speed: Speed | None, size: Size) -> list[str]:
     ]
 
 
-def _notes(speed: Speed | None, size: Size, sums: pd.Series, shards_to_make: int) -> list[str]:
+def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series, shards_to_make: int) -> list[str]:
     work = f"{int(sums['to_make']):,} images in {shards_to_make:,} shard{'s' * (shards_to_make != 1)}"
     if not sums["to_make"]:
         time = "Device hours: 0; all images exist already."
@@ -222,7 +223,13 @@ def _notes(speed: Speed | None, size: Size, sums: pd.Series, shards_to_make: int
             "and format is stored yet."
         )
     shards = "Classes that lack few images share shards. The example is the first prompt of a class."
-    return [line for note in (time, disk, shards) for line in textwrap.wrap(note, 110)]
+    notes = [time, disk, shards]
+    if _family(plan) is None:
+        notes.append(
+            f"The kind of guidance of {plan['model'].iloc[0]} is not known, because its config files are not on "
+            "this machine. This estimate assumes classifier-free guidance: values above 1 double the time."
+        )
+    return [line for note in notes for line in textwrap.wrap(note, 110)]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
@@ -252,14 +259,21 @@ def _bytes(count: float) -> str:
     return f"{count:.0f} B"
 
 
-def _speed_settings(rows: pd.DataFrame) -> set[tuple]:
-    """The different settings in `rows` that decide how long an image takes.
+def _family(plan: pd.DataFrame) -> Family | None:
+    """The family of the model of `plan`."""
+    return read_family(plan["model"].iloc[0], plan["model_version"].iloc[0])
 
-    Guidance above 1 doubles the work, whatever its value; without a strength (image-to-image) every step is done.
+
+def _speed_settings(rows: pd.DataFrame, family: Family | None) -> set[tuple]:
+    """The different settings in `rows` that decide how long an image takes. family: of the model, if it is known.
+
+    Classifier-free guidance above 1 doubles the work, whatever its value; other guidance costs nothing. Without a
+    strength (image-to-image) every step is done.
     """
     settings = rows[_SPEED_COLUMNS].drop_duplicates()
+    doubles = family is None or family.guidance == "classifier-free"
     settings = settings.assign(
-        guidance=settings["guidance"] > 1, strength=settings["strength"].fillna(1.0).astype(float)
+        guidance=(settings["guidance"] > 1) & doubles, strength=settings["strength"].fillna(1.0).astype(float)
     )
     return set(settings.itertuples(index=False, name=None))
 

@@ -16,8 +16,9 @@ import pandas as pd
 from synaug.config import Balance, Generation, Prompts
 from synaug.manifests import read_manifest, with_group
 from synaug.plan.checkpoints import adapters_json, is_local, model_version
+from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import cell_prompts
-from synaug.plan.shards import shard_name, shared_shards
+from synaug.plan.shards import shard_name, shards_of_images
 from synaug.plan.targets import planned_counts
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import text_hash
@@ -66,48 +67,55 @@ def plan_generation(
         "sampler_version": SAMPLER_VERSION,
     }
     # A local model's path does not affect pixels: its contents do, and model_version is their hash.
-    common_hash = text_hash({**same_for_all, "model": None if is_local(version) else generation.model})
-    variants = list(product(_as_list(generation.steps), _as_list(generation.guidance)))
-    per_shard = generation.images_per_shard
-    shared = shared_shards(counts.to_numpy() % per_shard, per_shard)
+    decides_all_pixels = same_for_all | {"model": None if is_local(version) else generation.model}
+    # A newer key is part of an id only if it changes pixels, so that the ids of earlier versions remain.
+    if generation.original_size not in (None, generation.size):
+        decides_all_pixels["original_size"] = generation.original_size
+    common_hash = text_hash(decides_all_pixels)
+    variants = list(product(_as_list(generation.steps), generation.guidance_values))
+    # What a cell lacks falls by `factor` with each real image: cells that grow together keep this phase.
+    factor = balance.amount * balance.oversample
+    phases = (cells["count"].to_numpy() * factor).round(6).astype(int)
+    numbers = shards_of_images(counts.to_numpy(), phases, generation.images_per_shard)
     # Lists over all cells: building and joining one data frame per cell would take longer than the hashes.
     columns: dict[str, list] = {
-        name: [] for name in ("index", "prompt", "seed", "steps", "guidance", "source_image", "image_id", "block")
+        name: [] for name in ("index", "prompt", "seed", "steps", "guidance", "source_image", "image_id")
     }
-    ids_of_block: dict[str, list[str]] = {}
     for position, (cell, count) in enumerate(zip(cells.itertuples(), counts, strict=True)):
         texts = prompts_of_cells[position]
         # Steps and guidance vary fastest, so that every prompt is used with each pair of them.
         image_prompts = [texts[i // len(variants) % len(texts)] for i in range(count)]
         steps = [variants[i % len(variants)][0] for i in range(count)]
-        guidance = [float(variants[i % len(variants)][1]) for i in range(count)]
+        guidance = [variants[i % len(variants)][1] for i in range(count)]
         seeds = image_seeds(seed, cell.label_name, range(count), cell.group)
         source_ids = [None] * count
         if sources is not None and count:
             source_ids = draw_sources(pd.Series(seeds), sources, cell.label_name, cell.group)
         decides_pixels = [image_prompts, seeds, steps, guidance, source_ids]
         ids = [text_hash(common_hash, *values)[:24] for values in zip(*decides_pixels, strict=True)]
-        # Each full block of a cell is its own shard; the remaining images go into a shard shared with other cells.
-        full = count - count % per_shard
-        blocks = [f"{position}-{i // per_shard}" for i in range(full)] + [f"shared-{shared[position]}"] * (count - full)
-        for block, image_id in zip(blocks, ids, strict=True):
-            ids_of_block.setdefault(block, []).append(image_id)
-        for name, values in zip(columns, [range(count), *decides_pixels, ids, blocks], strict=True):
+        for name, values in zip(columns, [range(count), *decides_pixels, ids], strict=True):
             columns[name] += values
-    shard_of_block = {block: shard_name(ids) for block, ids in ids_of_block.items()}
-    columns["shard"] = [shard_of_block[block] for block in columns.pop("block")]
+    ids_of_shard = pd.Series(columns["image_id"], dtype="object").groupby(numbers).agg(list)
+    columns["shard"] = ids_of_shard.map(shard_name).reindex(numbers).tolist()
     plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), counts)]
     plan = plan.reset_index(drop=True).assign(**columns)
-    return plan.astype({"label": "int64", "shard": "str"}).assign(**same_for_all, licence=generation.licence)
+    return plan.astype({"label": "int64", "shard": "str"}).assign(
+        **same_for_all, original_size=generation.original_size or 0, licence=generation.licence
+    )
 
 
 def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
-    """`plan_generation` with the `settings` of the rule of that name (see rules/plan.smk): plain dicts."""
+    """`plan_generation` with the `settings` of the rule of that name (see rules/plan.smk): plain dicts.
+
+    Raises UserError also if the settings do not suit the model, see `check_generation`.
+    """
     generation = Generation.model_validate(settings["generation"])
+    prompts = Prompts.model_validate(settings["prompts"])
+    check_generation(generation, prompts.negative)
     return plan_generation(
         imbalance,
         balance=Balance.model_validate(settings["balance"]),
-        prompts=Prompts.model_validate(settings["prompts"]),
+        prompts=prompts,
         generation=generation,
         seed=settings["seed"],
         image_size=settings["image_size"],

@@ -9,6 +9,12 @@ import numpy as np
 from synaug.manifests import read_table
 from synaug.runtime.files import text_hash
 
+# Files of an experiment with synthetic images that are no shards. unseen.parquet is the name of probe_images.parquet in
+# version 0.1.
+EXTRA_FILES = ("preview.parquet", "probe_images.parquet", "unseen.parquet")
+# Images that fill at most this number of shards are not cut into blocks.
+_FEW_SHARDS = 8
+
 
 def shard_name(image_ids: list[str]) -> str:
     """Name of the shard that holds these images: the hash of their ids, in any order."""
@@ -18,10 +24,9 @@ def shard_name(image_ids: list[str]) -> str:
 def files_with_images(experiments: Iterable[Path]) -> list[Path]:
     """Sorted paths of the finished files with synthetic images: shards, preview and probe images.
 
-    experiments: folders results/<experiment>; other files and folders among them hold none. unseen.parquet is the name
-    of probe_images.parquet in version 0.1.
+    experiments: folders results/<experiment>; other files and folders among them hold none.
     """
-    names = ("shards/*.parquet", "preview.parquet", "probe_images.parquet", "unseen.parquet")
+    names = ("shards/*.parquet", *EXTRA_FILES)
     return sorted(file for experiment in experiments for name in names for file in experiment.glob(name))
 
 
@@ -31,17 +36,83 @@ def shard_names(plan: str, changed_ns: int) -> list[str]:
     return sorted(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
 
 
-def shared_shards(remainders: np.ndarray, per_shard: int) -> np.ndarray:
-    """Which of the shared shards holds the remainder of each cell: int, one number per cell, not decreasing.
+def shards_of_images(counts: np.ndarray, phases: np.ndarray, per_shard: int) -> np.ndarray:
+    """The number of the shard that holds each image: int, image by image, cell by cell.
 
-    remainders: images per cell that do not fill a shard of their own, each less than `per_shard`. The cells are cut
-    into equal runs of neighbours, one shared shard per run. Their number is the smallest power of two at which no run
-    has more than `per_shard` images: a power of two changes rarely when cells grow. The run depends on the position of
-    a cell only, not on a running sum, so a cell that grows does not move the others.
+    counts: images of each cell. phases: of each cell, a number that falls by as much as its count rises if all cells
+    grow together (a cell's real images). per_shard: the largest size of a shard.
+
+    Each full block of a cell, images k * per_shard to (k + 1) * per_shard - 1, is a shard of its own. What is left of
+    the cells shares shards: as it is, if that takes few shards. Otherwise it is cut into blocks of about a fifth of
+    `per_shard`, what is left of these into blocks of a fifth of that, and so on. Smaller blocks become a larger one
+    when a cell grows over a multiple of the larger size, and cells with the same phase do so together. Therefore the
+    cells whose phases are neighbours form a group that shares shards with nobody else: one more image in every cell
+    changes one group of every size of block.
     """
-    cells, runs = len(remainders), 1
+    block, rest = per_shard, counts % per_shard
+    images, groups = [counts - rest], [np.arange(len(counts))]  # per size of block: of each cell
+    while (run := _shared_by_position(rest, per_shard)).max(initial=0) >= _FEW_SHARDS and block > 1:
+        block = _smaller_block(block)
+        images.append(rest - rest % block)
+        groups.append(_groups(images[-1], phases % block, block, per_shard) + groups[-1].max() + 1)
+        rest = rest % block
+    images.append(rest)
+    groups.append(run + groups[-1].max(initial=-1) + 1)
+    images, groups = np.stack(images), np.stack(groups)
+    # In a group the images lie one after the other, ordered by cell. Every `per_shard` of them are a shard, but the
+    # last two shards are equally large: a job for a handful of images would load a model for them.
+    order = np.argsort(groups, axis=None, kind="stable")
+    in_order = images.ravel()[order]
+    of_group = np.bincount(groups.ravel(), images.ravel()).astype(int)
+    start = np.empty(images.size, int)
+    start[order] = np.cumsum(in_order) - in_order
+    start = start.reshape(images.shape) - (np.cumsum(of_group) - of_group)[groups]
+    shards = -(-of_group // per_shard)
+    last_two = np.maximum(0, shards - 2) * per_shard
+    middle = last_two + -(-(of_group - last_two) // 2)
+    # From here on per image, in the order of the plan: all blocks of the first cell, then of the second.
+    images, groups, start = (array.T.ravel() for array in (images, groups, start))
+    group = np.repeat(groups, images)
+    place = np.arange(len(group)) + np.repeat(start - (np.cumsum(images) - images), images)
+    number = np.where(place < last_two[group], place // per_shard, np.maximum(0, shards[group] - 2))
+    number += (place >= middle[group]) & (shards[group] > 1)
+    return number + (np.cumsum(shards) - shards)[group]
+
+
+def _shared_by_position(rests: np.ndarray, per_shard: int) -> np.ndarray:
+    """Which of the shared shards holds the images that are left of each cell: int, one number per cell, not decreasing.
+
+    rests: images of each cell, less than `per_shard` each. The cells are cut into equal runs of neighbours, one shared
+    shard per run. Their number is the smallest power of two at which no run has more than `per_shard` images: a power
+    of two changes rarely when cells grow. The run depends on the position of a cell only, not on a running sum, so a
+    cell that grows does not move the others.
+    """
+    cells, runs = len(rests), 1
     while True:
         run_of_cell = np.arange(cells) * min(runs, cells) // cells
-        if runs >= cells or np.bincount(run_of_cell, remainders).max() <= per_shard:
+        if runs >= cells or np.bincount(run_of_cell, rests).max() <= per_shard:
             return run_of_cell
         runs *= 2
+
+
+def _smaller_block(block: int) -> int:
+    """About a fifth of `block`; if possible a divisor of it, so that all sizes of blocks fill up together."""
+    divisors = [size for size in range(max(1, block // 8), block // 4 + 1) if block % size == 0]
+    return divisors[-1] if divisors else max(1, block // 5)
+
+
+def _groups(images: np.ndarray, phases: np.ndarray, block: int, per_shard: int) -> np.ndarray:
+    """The group of each cell, from 0 on: cells with neighbouring phases, and of these, if there are many, neighbours.
+
+    images: of each cell, in blocks of the size `block`. phases: less than `block`. A group fills about four to eight
+    shards: with more, a cell that changes would move more images; with fewer, the last shards of the groups, which are
+    not full, would be too many. All bounds are powers of two, which a few images more seldom change.
+    """
+    width = 1  # phases in a group
+    while width < block and images.sum() * width < _FEW_SHARDS / 2 * per_shard * block:
+        width *= 2
+    phases = phases // width
+    parts = np.bincount(phases, images) / (_FEW_SHARDS * per_shard)
+    parts = 2 ** np.ceil(np.log2(np.maximum(1, parts))).astype(int)
+    part = np.arange(len(images)) * parts[phases] // len(images)
+    return np.unique(np.stack([phases, part]), axis=1, return_inverse=True)[1].ravel()

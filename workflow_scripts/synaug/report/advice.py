@@ -134,8 +134,8 @@ def experiment_advice(
     probe = _value(summary, names[-1], DOMAIN_PROBE)
     if probe is not None and probe > DOMAINS_APART:
         advice.append(
-            f"A linear classifier on the features of {names[-1]} recognises {100 * probe:.0f} % of the training images "
-            "as real or synthetic: the domain gap is wide. Three measures reduce it: Mixup of real with synthetic "
+            f"A linear classifier on the features of {names[-1]} recognises {100 * probe:.0f} % of the images as real "
+            "or synthetic: the domain gap is wide. Three measures reduce it: Mixup of real with synthetic "
             "images, the fine-tune on real images, and synthetic images closer to the real ones (image-to-image, or a "
             "fine-tuned generator)."
         )

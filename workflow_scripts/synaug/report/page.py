@@ -12,6 +12,7 @@ from synaug.report.plots import inline_svg
 from synaug.report.tables import column_title, percent
 
 SECTIONS = {  # id -> heading
+    "choice": "Chosen recipe",
     "results": "Results",
     "classes": "Results per class",
     "confusion": "Confusion",
@@ -42,8 +43,8 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 
 def contents(context: Mapping[str, Any]) -> dict[str, str]:
-    """id -> heading of the sections of this page. Groups and chosen settings are there only if the context has them."""
-    needs = {"groups": "group_columns", "selection": "selection"}
+    """id -> heading of the sections of this page. Some are there only if the context has them."""
+    needs = {"choice": "choice", "groups": "group_columns", "selection": "selection"}
     return {key: title for key, title in SECTIONS.items() if key not in needs or context[needs[key]]}
 
 

@@ -39,6 +39,7 @@ class ReportData:
     balanced: pd.DataFrame
     quality: pd.DataFrame
     selection: pd.DataFrame | None
+    chosen: pd.DataFrame | None
     summary: pd.DataFrame
     differences: pd.DataFrame
     names: list[str]
@@ -81,6 +82,7 @@ def read_report_data(
         balanced=balanced,
         quality=read_manifest("quality", manifests.quality),
         selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
+        chosen=read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None,
         summary=summary,
         differences=differences,
         names=names,
@@ -143,6 +145,7 @@ def data_context(data: ReportData) -> dict:
         "rejected": list(data.synthetic["rejected_by"].value_counts().items()),
         "unusable": list(unusable.value_counts().items()),
         "quality": tables.quality_table(data.quality, data.classes["label_name"].tolist()),
+        "agreement": bool((data.quality["metric"] == "agreement").any()),
         "features": ", ".join(sorted(data.quality["features"].dropna().unique())),
     }
 
@@ -168,6 +171,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
         "cells": cells[: tables.MOST_CELLS],
         "cells_omitted": max(0, len(cells) - tables.MOST_CELLS),
         "selection": tables.selection_table(data.selection, data.summary),
+        "choice": tables.choice_table(data.chosen, data.summary),
         "weak_classes": weak_classes,
         "weak_count": weak_count,
         "advice": advice.experiment_advice(

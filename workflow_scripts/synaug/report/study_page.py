@@ -43,6 +43,12 @@ RESULT_TITLES = {  # columns of the table of results -> their titles
 DIFFERENCE_KEYS = [BALANCED, *SHOT_KEYS, WORST_CELL, AS_IN_TRAINING]
 SELECTION_KEYS = [BALANCED, WORST_CLASS, WORST_CELL, AS_IN_TRAINING]
 FIGURE_KEYS = [BALANCED, WORST_CELL, *SHOT_KEYS[::-1]]  # the figure shows the first two that exist
+INTERVALS = {  # column `varied` of the manifest `summary` -> what the intervals are over
+    "training seed": "over training seeds; the synthetic images are the same for all seeds",
+    "training seed, synthetic images": "over training seeds and synthetic images: every seed has its own images",
+    "training seed, synthetic images, generator": "over training seeds, synthetic images and generators: every seed "
+    "has its own generator and images from it",
+}
 LINE_HEIGHT = 0.19  # inches per network in the figure
 
 
@@ -117,14 +123,22 @@ def study_page(
     variants: dict[str, list[str]],
     name: str,
     selection: pd.DataFrame | None = None,
+    replicates: dict[str, list[str]] | None = None,
 ) -> str:
-    """The tables and the figure of all variants on one page, with links to the reports of the variants."""
+    """The tables and the figure of all variants on one page, with links to the reports of the variants.
+
+    replicates: variant -> the experiments of the study that it consists of; None: each is one.
+    """
+    members = replicates or {variant: [variant] for variant in variants}
     tables = variant_tables(summary, differences, variants, selection)
     context = {
         "title": name,
         "explanation": explanation(summary),
         "figure_svg": svg_figure(study_figure(summary, variants, selection), "study"),
-        "variants": [(variant, f"../{name}-{variant}/report.html", tables[variant]) for variant in tables],
+        "variants": [
+            (variant, [(member, f"../{name}-{member}/report.html") for member in members[variant]], tables[variant])
+            for variant in tables
+        ],
         "contents": {"figure": "All variants"} | {f"variant-{variant}": variant for variant in tables},
     }
     return render("study.html.j2", context)
@@ -187,7 +201,19 @@ def _result_table(summary: pd.DataFrame) -> Table:
         seconds = " + ".join(seconds_text(first[column]) for column in ("train_seconds", "generation_seconds"))
         images = f"{first['real_images']} + {first['synthetic_images']}"
         rows.append([series, *cells, images, seconds, str(first["seeds"])])
-    return Table("", ["", *_titles(keys), "real + synthetic images", "seconds", "seeds"], rows)
+    return Table(_interval_text(summary), ["", *_titles(keys), "real + synthetic images", "seconds", "seeds"], rows)
+
+
+def _interval_text(summary: pd.DataFrame) -> str:
+    """A sentence that says what the intervals of a variant cover, or nothing if there are none."""
+    if summary["seeds"].max() < 2:
+        return ""
+    filled = summary[summary["synthetic_images"] > 0]
+    if filled.empty:
+        return "Intervals are over training seeds."
+    text = f"Intervals of networks with synthetic images are {INTERVALS[filled['varied'].iloc[0]]}."
+    only_real = len(filled) < len(summary) and filled["varied"].iloc[0] != "training seed"
+    return text + (" Those of the other networks are over training seeds." if only_real else "")
 
 
 def _selection_tables(selection: pd.DataFrame, summary: pd.DataFrame) -> list[Table]:

@@ -210,6 +210,47 @@ def selection_table(selection: pd.DataFrame | None, summary: pd.DataFrame) -> di
     return {"columns": [("accuracy on the test images, %", keys)], "rows": rows}
 
 
+def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame) -> dict | None:
+    """What the choice of a recipe says (manifest `chosen`), with accuracies on the test images. None without a choice.
+
+    summary: with `series`. name, reason: of the chosen recipe. synthetic: whether it uses synthetic images. test,
+    test_without: balanced accuracy on the test images of it and of `without`, the best recipe without synthetic images.
+    rows: all candidates, the best on the validation images first.
+    """
+    if chosen is None:
+        return None
+    accuracies = summary[(summary["metric"] == "accuracy") & (summary["subset"] == "balanced")].set_index("series")
+    named = name_series(chosen, summary["recipe"].drop_duplicates().tolist())
+    named = named.sort_values("validation", ascending=False, kind="stable")
+
+    def test_accuracy(series: str) -> list[str]:
+        row = accuracies.loc[series]
+        return [percent(row["mean"]), *interval(row["low"], row["high"])]
+
+    [best] = named[named["chosen"]].itertuples()
+    without = named.loc[~named["synthetic"], "series"].head(1).tolist()
+    return {
+        "name": best.series,
+        "reason": best.reason,
+        "synthetic": best.synthetic,
+        "metric": best.metric.replace("_", " "),
+        "images": best.images,
+        "test": " ".join(test_accuracy(best.series)),
+        "without": without[0] if without else None,
+        "test_without": " ".join(test_accuracy(without[0])) if without else None,
+        "rows": [
+            {
+                "name": row.series,
+                "chosen": row.chosen,
+                "validation": f"{percent(row.validation)} ± {percent(row.standard_error)}",
+                "gain": f"{percent(row.gain, '+')} ± {percent(row.gain_standard_error)}",
+                "test": " ".join(test_accuracy(row.series)),
+            }
+            for row in named.itertuples()
+        ],
+    }
+
+
 def difference_table(differences: pd.DataFrame) -> list[dict]:
     """One dict per comparison: name, values and seeds as in `result_table`. values in percentage points."""
     table = []
@@ -229,13 +270,28 @@ def difference_table(differences: pd.DataFrame) -> list[dict]:
 
 
 def quality_table(quality: pd.DataFrame, classes: list[str]) -> list[dict]:
-    """One dict for all images and for each of `classes`: name, and its metrics (manifest `quality`) as numbers."""
-    table = quality.pivot(index="label_name", columns="metric", values="value")
+    """One dict for all images and for each of `classes`: name, its metrics, their intervals, and `compared`.
+
+    quality: the manifest. compared: number of images of each domain in the comparisons.
+    """
+    table, low, high = (
+        quality.pivot(index="label_name", columns="metric", values=end) for end in ("value", "low", "high")
+    )
+    compared = quality[quality["features"].notna()].groupby("label_name")["images_real"].max()
     rows = []
     for name in ["", *classes]:
         if name in table.index:
             values = {metric: value for metric, value in table.loc[name].items() if pd.notna(value)}
-            rows.append({"name": name or "all", "values": values})
+            ends = {metric: (low.at[name, metric], high.at[name, metric]) for metric in values}
+            intervals = {metric: pair for metric, pair in ends.items() if pd.notna(pair[0])}
+            rows.append(
+                {
+                    "name": name or "all",
+                    "values": values,
+                    "intervals": intervals,
+                    "compared": int(compared.get(name, 0)),
+                }
+            )
     return rows
 
 

@@ -6,13 +6,17 @@ import numpy as np
 import pandas as pd
 
 from synaug.config.screening import Screening, SimilarityThresholds
+from synaug.runtime.errors import UserError
 
 # In this order. An image that fails several filters is rejected by the first of them.
 FILTERS = ("file", "contrast", "safety", "text_image", "classifier", "leakage_test", "leakage_train", "duplicates")
 
 
 def apply_filters(scores: pd.DataFrame, screening: Screening) -> pd.DataFrame:
-    """Rows of the manifest `synthetic`: those of the manifest `scores` with accepted, rejected_by and reason."""
+    """Rows of the manifest `synthetic`: those of the manifest `scores` with accepted, rejected_by, reason and weight.
+
+    Raises UserError if a check of the predicted class is set, and the scores do not have it.
+    """
     rows = scores.sort_values(["label", "index"], ignore_index=True)
     rejected_by = pd.Series([None] * len(rows), dtype=object)
     reasons = pd.Series([None] * len(rows), dtype=object)
@@ -35,6 +39,20 @@ def apply_filters(scores: pd.DataFrame, screening: Screening) -> pd.DataFrame:
     if screening.classifier and (low := screening.classifier.min_confidence) is not None:
         reason = f"is not taken for its class (confidence {{classifier_confidence:.3f}} < {low:g})"
         reject("classifier", ~(rows["classifier_confidence"] >= low), reason)
+    weight = 1.0
+    if screening.classifier and screening.classifier.uses_prediction:
+        scored = rows["classifier_confidence"].notna()
+        if scored.any() and rows["classifier_prediction"].isna().all():
+            raise UserError(
+                "scores.parquet: has no predicted classes, because an older version wrote it",
+                advice="delete it and run again",
+            )
+        agrees = read_as_its_class(rows)
+        if screening.classifier.must_agree:
+            reject("classifier", ~scored, "has no predicted class (its probabilities are not numbers)")
+            reason = "is taken for {classifier_prediction} (confidence in its own class {classifier_confidence:.3f})"
+            reject("classifier", ~agrees, reason)
+        weight = np.where(agrees, 1.0, screening.classifier.disagreement_weight)
     if screening.leakage:
         for split, image in (("test", "test image"), ("train", "real training image")):
             for neighbour, similarity, failed in _too_similar(rows, split, screening.leakage):
@@ -45,7 +63,17 @@ def apply_filters(scores: pd.DataFrame, screening: Screening) -> pd.DataFrame:
         repeats = rows["kept"].notna() & (rows["kept"] != rows["image_id"])
         reject("duplicates", repeats, "repeats the earlier image {kept}")
         rows = rows.drop(columns="kept")
-    return rows.drop(columns="fault").assign(accepted=reasons.isna(), rejected_by=rejected_by, reason=reasons)
+    verdict = {"accepted": reasons.isna(), "rejected_by": rejected_by, "reason": reasons, "weight": weight}
+    return rows.drop(columns="fault").assign(**verdict)
+
+
+def read_as_its_class(rows: pd.DataFrame) -> pd.Series:
+    """Whether the screening classifier predicts the class that an image was generated for: bool, aligned with `rows`.
+
+    rows: of the manifests `scores` or `synthetic`. An image without a confidence (it cannot be read, or the classifier
+    gave NaN) is not read as its class.
+    """
+    return (rows["classifier_prediction"] == rows["label_name"]) & rows["classifier_confidence"].notna()
 
 
 def _too_similar(

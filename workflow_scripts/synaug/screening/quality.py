@@ -4,6 +4,7 @@ They describe the images. Nothing is chosen or trained by them.
 """
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,14 @@ import pandas as pd
 from synaug.config import Balance
 from synaug.manifests import read_table, with_group
 from synaug.plan.targets import wanted_counts
-from synaug.screening.filters import FILTERS
+from synaug.screening.filters import FILTERS, read_as_its_class
 from synaug.screening.metrics import METRICS
 
 # Images of each set that are compared. More would take hours and change the third digit.
 MAX_IMAGES = 10_000
+# How often the images to compare are drawn.
+DRAWS = 10
+_CELL = ["label_name", "group"]
 
 
 class Features(NamedTuple):
@@ -45,48 +49,101 @@ def measure_quality(
     balance: Balance,
     features: Features | None = None,
 ) -> pd.DataFrame:
-    """Rows of the manifest `quality`: counts and, with `features`, the metrics of `synaug.screening.metrics`.
+    """Rows of the manifest `quality`: counts, `agreement`, and, with `features`, the metrics of `METRICS`.
 
     synthetic, balanced, imbalance: the manifests of these names. A label_name of "" stands for all classes together.
+    agreement: share of the generated images that `read_as_its_class`, if there is a screening classifier.
     """
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values("label")
     wanted = wanted_counts(cells, balance).groupby(cells["label_name"], sort=False).sum()
-    balanced = balanced.drop_duplicates(["source", "image_id", "label_name"])
-    if features is not None:
-        keys = pd.MultiIndex.from_frame(balanced[["source", "image_id"]])
-        balanced = balanced.assign(features_row=features.positions.reindex(keys, fill_value=-1).to_numpy())
+    balanced = with_group(balanced).drop_duplicates(["source", "image_id", "label_name"])
+    classified = synthetic["classifier_prediction"].notna().any()
+    agrees = read_as_its_class(synthetic).to_numpy()
     # Once for all classes: comparing all rows with each of a thousand class names would take minutes.
     synthetic_rows, balanced_rows = (
         table.groupby("label_name", observed=True).indices for table in (synthetic, balanced)
     )
     rows = []
     for name in ["", *wanted.index]:
-        planned = synthetic.iloc[synthetic_rows.get(name, [])] if name else synthetic
+        of_class = synthetic_rows.get(name, np.empty(0, int)) if name else np.arange(len(synthetic))
+        planned = synthetic.iloc[of_class]
         trained_on = balanced.iloc[balanced_rows.get(name, [])] if name else balanced
-        real, kept = (trained_on[trained_on["source"] == source] for source in ("real", "synthetic"))
-        counts = {
+        real, kept = ((trained_on["source"] == source).sum() for source in ("real", "synthetic"))
+        values = {
             "wanted": wanted[name] if name else wanted.sum(),
             "planned": len(planned),
             "accepted": planned["accepted"].sum(),
-            "kept": len(kept),
+            "kept": kept,
             **{f"rejected_{filter_name}": (planned["rejected_by"] == filter_name).sum() for filter_name in FILTERS},
         }
-        counts["shortfall"] = counts["wanted"] - counts["kept"]
-        common = {"label_name": name, "images_real": len(real), "images_synthetic": len(kept)}
-        rows += [common | {"metric": metric, "value": float(value)} for metric, value in counts.items()]
-        if features is not None:
-            real_features, fake_features = (features.matrix[_sampled_rows(images)] for images in (real, kept))
-            common |= {"images_real": len(real_features), "images_synthetic": len(fake_features)}
-            common |= {"features": features.extractor}
-            for metric, compute in METRICS.items():
-                rows.append(common | {"metric": metric, "value": compute(real_features, fake_features)})
+        values["shortfall"] = values["wanted"] - kept
+        if classified:
+            values["agreement"] = agrees[of_class].mean() if len(planned) else np.nan
+        common = {"label_name": name, "images_real": real, "images_synthetic": kept}
+        rows += [common | {"metric": metric, "value": float(value)} for metric, value in values.items()]
+    if features is not None:
+        rows += _compare(balanced, list(wanted.index), features)
     return pd.DataFrame(rows)
 
 
-def _sampled_rows(images: pd.DataFrame) -> np.ndarray:
-    """Rows of the features of at most MAX_IMAGES images: those whose ids have the lowest hashes, so always the same."""
-    images = images[images["features_row"] >= 0]
-    if len(images) <= MAX_IMAGES:
-        return images["features_row"].to_numpy()
-    hashes = pd.util.hash_pandas_object(images["image_id"].astype(object), index=False)
-    return images.loc[hashes.sort_values(kind="stable").index[:MAX_IMAGES], "features_row"].to_numpy()
+def _compare(balanced: pd.DataFrame, names: list[str], features: Features) -> Iterator[dict]:
+    """Rows of the manifest `quality` with the metrics of `METRICS`, for all classes ("") and for each of `names`.
+
+    Both sets have equally many images of every cell: otherwise the metrics would measure that real and synthetic images
+    are of different classes. Images are drawn DRAWS times, without replacement within a draw.
+    """
+    keys = pd.MultiIndex.from_frame(balanced[["source", "image_id"]])
+    images = balanced.assign(position=features.positions.reindex(keys, fill_value=-1).to_numpy())
+    images = images.loc[images["position"] >= 0, [*_CELL, "source", "image_id", "position"]].reset_index(drop=True)
+    available = images.groupby([*_CELL, "source"], observed=True).size().unstack(fill_value=0)
+    available = available.reindex(columns=["real", "synthetic"], fill_value=0)
+    drawn = {name: _numbers_to_draw(available, name) for name in ["", *names]}
+    # Once where both sides are drawn completely: every draw would have the same images.
+    draws = {
+        name: 1 if available.loc[numbers.index].eq(numbers, axis=0).all(axis=None) else DRAWS
+        for name, numbers in drawn.items()
+    }
+    values, no_rows = {(name, metric): [] for name in drawn for metric in METRICS}, np.empty(0, int)
+    for draw in range(DRAWS):
+        ordered = _ordered_at_random(images, draw)
+        rows_of_cell = ordered.groupby([*_CELL, "source"], observed=True).indices
+        positions = ordered["position"].to_numpy()
+        for name, numbers in drawn.items():
+            if draw >= draws[name]:
+                continue
+            chosen = {
+                source: [positions[rows_of_cell[*cell, source][:count]] for cell, count in numbers.items()]
+                for source in ("real", "synthetic")
+            }
+            real, synthetic = (features.matrix[np.concatenate([no_rows, *rows])] for rows in chosen.values())
+            for metric, compute in METRICS.items():
+                values[name, metric].append(compute(real, synthetic))
+    for (name, metric), results in values.items():
+        count = int(drawn[name].sum())
+        row = {"label_name": name, "metric": metric, "images_real": count, "images_synthetic": count}
+        row |= {"features": features.extractor, "value": None, "low": None, "high": None}
+        if None not in results:
+            row["value"] = np.mean(results)
+            if len(results) > 1:
+                row["low"], row["high"] = np.quantile(results, [0.025, 0.975])
+        yield row
+
+
+def _numbers_to_draw(available: pd.DataFrame, name: str) -> pd.Series:
+    """Images to draw from each side of each cell: index label_name and group, without cells that lack one side.
+
+    available: index label_name and group, columns real and synthetic. name: a class, or "" for all. In all at most
+    MAX_IMAGES, in the proportions of the cells.
+    """
+    if name:
+        available = available[available.index.get_level_values("label_name") == name]
+    numbers = available.min(axis=1)
+    if numbers.sum() > MAX_IMAGES:
+        numbers[:] = np.diff(numbers.cumsum() * MAX_IMAGES // numbers.sum(), prepend=0)
+    return numbers[numbers > 0]
+
+
+def _ordered_at_random(images: pd.DataFrame, draw: int) -> pd.DataFrame:
+    """`images` in an order that depends on their ids and the number of the draw only, not on the order of the rows."""
+    hashes = pd.util.hash_pandas_object(images["image_id"].astype(object), index=False, hash_key=f"{draw:016}")
+    return images.assign(order=hashes).sort_values(["order", "image_id"], ignore_index=True)

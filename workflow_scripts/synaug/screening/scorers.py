@@ -19,7 +19,7 @@ CLASSIFIER_BATCH = 256
 
 
 class ClassifierScorer:
-    """Probability that an image belongs to its class, from a classifier of real images."""
+    """The class of an image, and the probability of the intended class, from a classifier of real images."""
 
     def __init__(self, path: str, size: int, channels: int, classes: list[str], device: str):
         """path: written by `save_classifier`. classes: class names of the experiment.
@@ -35,23 +35,27 @@ class ClassifierScorer:
         if unknown := [name for name in classes if name not in config["classes"]]:
             problem = f"{path}: does not know the class {unknown[0]!r}"
             raise UserError(problem, advice="give one trained on these classes")
+        self.classes = np.array(config["classes"], object)
         self.label_of_class = {name: label for label, name in enumerate(config["classes"])}
         self.device = device
 
     @torch.inference_mode()
-    def score(self, pixels: np.ndarray, label_names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Features (float32, N x D) and the probability of each image's class (float32, N).
+    def score(self, pixels: np.ndarray, label_names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features (float32, N x D), the probability of each image's class (float32, N) and the predicted class.
 
-        pixels: uint8, N x S x S x C.
+        pixels: uint8, N x S x S x C. The predicted class is a name (object, N) of the classes of the classifier, which
+        may be more than those of the experiment; None if the probabilities are NaN.
         """
         labels = torch.tensor([self.label_of_class[name] for name in label_names], device=self.device)
-        features, confidences = [], []
+        features, confidences, predicted = [], [], []
         for images, batch_labels in zip(self._batches(pixels), labels.split(CLASSIFIER_BATCH), strict=True):
             batch_features = self.model.features(images)
             probabilities = self.model.head(batch_features).softmax(1)
             features.append(batch_features.float().cpu().numpy())
             confidences.append(probabilities.gather(1, batch_labels[:, None])[:, 0].float().cpu().numpy())
-        return np.concatenate(features), np.concatenate(confidences)
+            predicted.append(self.classes[probabilities.argmax(1).cpu().numpy()])
+        confidence = np.concatenate(confidences)
+        return np.concatenate(features), confidence, np.where(np.isnan(confidence), None, np.concatenate(predicted))
 
     @torch.inference_mode()
     def features(self, pixels: np.ndarray) -> np.ndarray:

@@ -62,14 +62,16 @@ class Scorers:
     safety: object = None
 
     def score(self, pixels: np.ndarray, rows: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-        """Scores (column -> float32, N) and features (float32, N x D) of synthetic images.
+        """Scores (column -> N values) and features (float32, N x D) of synthetic images.
 
         pixels: uint8, N x S x S x C. rows: columns label_name and prompt of these images.
         """
         scores, features = {}, {}
         if self.classifier:
             label_names = rows["label_name"].tolist()
-            features["classifier"], scores["classifier_confidence"] = self.classifier.score(pixels, label_names)
+            features["classifier"], scores["classifier_confidence"], scores["classifier_prediction"] = (
+                self.classifier.score(pixels, label_names)
+            )
         if self.text_image:
             features["text_image"], scores["text_image_score"] = self.text_image.score(pixels, rows["prompt"].tolist())
         if self.safety:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from synaug.balance import rows_of_recipe
-from synaug.config import Stage1, Stage2
+from synaug.config import Fill, Stage1, Stage2
 from synaug.images.codec import CHANNELS
 from synaug.images.store import load_pixels
 from synaug.manifests import read_manifest, read_with_local_paths, with_group
@@ -104,30 +104,29 @@ class TrainingSet:
 
 
 def load_recipe_images(
-    table: str, packed: str | None, data: str, settings: dict, threads: int, device: str
+    table: str, packed: str | None, data: str, fill: Fill | None, settings: dict, threads: int, device: str
 ) -> TrainingSet:
-    """The images of a recipe with this value of `data` (see `rows_of_recipe`).
+    """The images of a recipe with these values of `data` and `fill` (see `rows_of_recipe`).
 
     table: the manifest `balanced`, whose images are decoded now; or, if the file `packed` is given, the manifest
     `packed`, whose images `threads` threads decode during the training. settings: image_size and color.
     """
-    rows = rows_of_recipe(read_manifest("packed", table) if packed else read_with_local_paths("balanced", table), data)
+    rows = read_manifest("packed", table) if packed else read_with_local_paths("balanced", table)
+    rows = rows_of_recipe(rows, data, fill)
     size, color = settings["image_size"], settings["color"]
     if packed:
         return open_packed_training_set(rows, packed, size, color, device, threads)
     return load_training_set(rows, size, color, device)
 
 
-def load_recipe_features(table: str, features: str, data: str, settings: dict, device: str) -> TrainingSet:
-    """The features of the images of a recipe with this value of `data` (see `rows_of_recipe`).
+def load_features(balanced: pd.DataFrame, features: str, size: int, color: str, device: str) -> TrainingSet:
+    """The features of the images of (rows of) the manifest `balanced`, on the device. Raises UserError if one lacks.
 
-    table: the manifest `balanced`. features: the manifest `backbone_features`. settings: image_size and color.
+    features: the manifest `backbone_features`. size, color: form of the images that they were computed from.
     """
-    rows = _training_order(rows_of_recipe(read_manifest("balanced", table), data))
-    features_of_rows = torch.from_numpy(read_features(features, rows["image_id"])).to(device)
-    size = settings["image_size"]
-    shape = (CHANNELS[settings["color"]], size, size)
-    return dataclasses.replace(training_set(features_of_rows, rows, device), image_shape=shape)
+    rows = _training_order(balanced)
+    of_rows = torch.from_numpy(read_features(features, rows["image_id"])).to(device)
+    return dataclasses.replace(training_set(of_rows, rows, device), image_shape=(CHANNELS[color], size, size))
 
 
 def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:

@@ -1,0 +1,191 @@
+"""Write the pages with results from their templates, so that every figure comes from a committed result.
+
+    python docs/render.py            # write the pages
+    python docs/render.py --check    # write nothing; exit status 1 if a page is not what its template gives
+
+docs/templates/<page>.j2 is the template of <page>: docs/templates/docs/results.md.j2 gives docs/results.md. A template
+is the page with expressions in place of the figures. It calls:
+
+    variant(study, name)      the tables of one variant of a study (class `Variant`), from docs/results/<study>.md
+    benchmark(name)           the object in benchmarks/results/<name>.json
+    claim(condition)          nothing, if the condition is true; otherwise an error. Place it behind a sentence whose
+                              words depend on a figure ("beats all", "indistinguishable")
+    number | places(1)        the number with one decimal and thousands separators
+    mib | gb                  MiB as GB
+    [mean, low, high] | interval     a `Figure`; | difference: one with a sign
+
+docs/results/<study>.md is the file study.md that the workflow writes for a study, copied unchanged. It is also a page.
+"""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATES = ROOT / "docs/templates"
+INTERVAL = re.compile(r"([+-]?\d+\.\d) \[(-?\d+\.\d), (-?\d+\.\d)\]")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean with its 95 % interval, in % or points. As text: "83.2 [82.7, 83.6]", a difference "+1.7 [0.9, 2.6]"."""
+
+    number: float
+    low: float
+    high: float
+    is_difference: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.mean} [{one_decimal(self.low)}, {one_decimal(self.high)}]"
+
+    @property
+    def mean(self) -> str:
+        """The mean alone, a difference with its sign."""
+        return f"{one_decimal(self.number):+}" if self.is_difference else str(one_decimal(self.number))
+
+    @property
+    def size(self) -> str:
+        """The mean without its sign."""
+        return str(abs(one_decimal(self.number)))
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether the interval of a difference contains 0."""
+        return self.low <= 0 <= self.high
+
+    def __neg__(self) -> "Figure":
+        return Figure(-self.number, -self.high, -self.low, self.is_difference)
+
+
+def one_decimal(number: float) -> float:
+    """Rounded to one decimal, never -0.0."""
+    return round(number, 1) + 0.0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The tables of one variant of a study. A table is: row -> title of the column -> text of the cell."""
+
+    name: str
+    results: dict[str, dict[str, str]]
+    differences: dict[str, dict[str, str]]
+    choices: list[dict[str, str]]
+
+    def cell(self, row: str, column: str) -> str:
+        """A cell of the table of results, as text."""
+        return look_up(self.results, row, column, self.name)
+
+    def value(self, row: str, column: str) -> Figure:
+        """A cell of the table of results with a mean and an interval."""
+        return read_figure(self.cell(row, column))
+
+    def difference(self, row: str, other: str, column: str) -> Figure:
+        """`row` minus `other`, paired by seed. The table may contain it the other way round."""
+        if f"{row} minus {other}" not in self.differences and f"{other} minus {row}" in self.differences:
+            return -self.difference(other, row, column)
+        return read_figure(look_up(self.differences, f"{row} minus {other}", column, self.name), is_difference=True)
+
+    def chosen(self, criterion: str, method: str) -> str:
+        """The row of the setting that `criterion` chooses for `method`, whose settings are called <method>-<value>."""
+        rows = [row[""] for row in self.choices if row["chosen by"] == criterion]
+        (row,) = [row for row in rows if row.removesuffix(" + fine-tune").rsplit("-", 1)[0] == method]
+        return row
+
+    def best(self, column: str, without: tuple[str, ...] = ()) -> str:
+        """The row with the highest mean, of those whose name begins with none of `without`."""
+        rows = [row for row in self.results if not row.startswith(tuple(without))]
+        return max(rows, key=lambda row: self.value(row, column).number)
+
+
+def look_up(table: dict[str, dict[str, str]], row: str, column: str, place: str) -> str:
+    """A cell. Raises KeyError with the names that exist."""
+    if row not in table:
+        raise KeyError(f"{place}: no row {row!r}; there are: {', '.join(table)}")
+    if column not in table[row]:
+        raise KeyError(f"{place}: no column {column!r}; there are: {', '.join(table[row])}")
+    return table[row][column]
+
+
+def read_figure(text: str, is_difference: bool = False) -> Figure:
+    """The figure in a cell such as "83.2 [82.7, 83.6]". Raises ValueError if the cell contains something else."""
+    match = INTERVAL.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is not a mean with an interval")
+    return Figure(*map(float, match.groups()), is_difference)
+
+
+def variant(study: str, name: str) -> Variant:
+    """The tables of variant `name` in docs/results/<study>.md."""
+    page = (ROOT / "docs/results" / f"{study}.md").read_text()
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    if name not in sections:
+        raise KeyError(f"docs/results/{study}.md: no variant {name!r}; there are: {', '.join(sections)}")
+    results, differences, choices = {}, {}, []
+    for block in re.findall(r"(?:^\|.*\n)+", sections[name], re.MULTILINE):
+        heads, _, *lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in block.splitlines()]
+        rows = [dict(zip(heads, line, strict=True)) for line in lines]
+        if heads[0] == "chosen by":
+            choices = rows
+        elif " minus " in rows[0][""]:
+            differences = {row[""]: row for row in rows}
+        else:
+            results = {row[""]: row for row in rows}
+    return Variant(f"docs/results/{study}.md, {name}", results, differences, choices)
+
+
+def benchmark(name: str) -> dict:
+    """The results of a benchmark."""
+    return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
+
+
+def claim(condition: bool) -> str:
+    """Nothing. Raises ValueError if the results no longer support the sentence before it."""
+    if not condition:
+        raise ValueError("the results do not support the sentence before this claim(): rewrite the sentence")
+    return ""
+
+
+def render(template: Path) -> tuple[Path, str]:
+    """The page of a template, and its text."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.globals |= {"variant": variant, "benchmark": benchmark, "claim": claim}
+    environment.filters |= {
+        "places": lambda number, places=0: f"{number:,.{places}f}",
+        "interval": lambda numbers: Figure(*numbers),
+        "difference": lambda numbers: Figure(*numbers, is_difference=True),
+        "gb": lambda mib: mib * 2**20 / 1e9,
+    }
+    page = template.relative_to(TEMPLATES).with_suffix("")
+    note = f"<!-- Written by docs/render.py from {template.relative_to(ROOT)}: edit that file. -->\n"
+    return ROOT / page, note + environment.from_string(template.read_text()).render()
+
+
+def templates() -> list[Path]:
+    """All templates."""
+    return sorted(TEMPLATES.rglob("*.md.j2"))
+
+
+def main(check: bool) -> int:
+    """Write the pages, or compare them. Returns the exit status."""
+    stale = 0
+    for template in templates():
+        page, text = render(template)
+        if check and page.read_text() != text:
+            print(f"{page.relative_to(ROOT)} is not what its template gives; run: python docs/render.py")
+            stale = 1
+        elif not check:
+            page.write_text(text)
+    return stale
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a page is stale")
+    sys.exit(main(parser.parse_args().check))

@@ -1,0 +1,65 @@
+"""The choice of a recipe: synthetic images have to be better than the noise of the validation images."""
+
+import numpy as np
+import pytest
+
+from synaug.evaluation.choice import Candidate, choose
+
+LABELS = np.repeat(np.arange(4), (200, 100, 40, 20))
+
+
+def candidate(name: str, synthetic: bool, accuracies, stage: str = "train") -> Candidate:
+    """A candidate that predicts the first images of each class correctly."""
+    rank = np.concatenate([np.arange(size) / size for size in np.bincount(LABELS)])
+    return Candidate(name, stage, synthetic, (rank < np.asarray(accuracies)[LABELS]).astype(float), 3)
+
+
+REAL = candidate("real", False, (0.9, 0.8, 0.5, 0.2))
+REBALANCED = candidate("rebalanced", False, (0.85, 0.8, 0.6, 0.4))
+
+
+def chosen(candidates, metric: str = "balanced", cells=LABELS) -> str:
+    table = choose(candidates, LABELS, cells, metric)
+    [row] = table[table["chosen"]].itertuples()
+    assert set(table["reason"]) == {row.reason} and row.recipe in row.reason
+    return row.recipe
+
+
+def test_the_best_recipe_without_synthetic_images_stays_unless_the_gain_is_clear():
+    slightly_better = candidate("filled", True, (0.85, 0.8, 0.6, 0.45))
+    clearly_better = candidate("filled", True, (0.85, 0.8, 0.8, 0.7))
+    assert chosen([REAL, REBALANCED]) == "rebalanced"
+    assert chosen([REAL, REBALANCED, candidate("filled", True, (0.9, 0.8, 0.5, 0.3))]) == "rebalanced"
+    assert chosen([REAL, REBALANCED, clearly_better]) == "filled"
+    table = choose([REAL, REBALANCED, slightly_better], LABELS, LABELS, "balanced")
+    row = table.set_index("recipe").loc["filled"]
+    assert row["gain"] == pytest.approx(0.05 / 4) and row["gain_standard_error"] > 0
+    # One image of twenty: sqrt(0.05 * 0.95 / 20) / 4.
+    assert row["gain_standard_error"] == pytest.approx((0.05 * 0.95 / 20) ** 0.5 / 4, rel=0.1)
+    assert row["chosen"] == (row["gain"] > row["gain_standard_error"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"), [("balanced", "rebalanced"), ("average", "real"), ("worst_class", "rebalanced")]
+)
+def test_the_metric_decides(metric, name):
+    average = candidate("real", False, (0.95, 0.8, 0.5, 0.2))
+    assert chosen([average, REBALANCED], metric) == name
+
+
+def test_the_worst_cell_counts_if_it_is_asked_for():
+    cells = 2 * LABELS + np.arange(len(LABELS)) % 2
+    wrong_in_odd_cells = Candidate("real", "train", False, (np.arange(len(LABELS)) % 2 == 0).astype(float), 3)
+    assert chosen([wrong_in_odd_cells, REBALANCED], "worst_cell", cells) == "rebalanced"
+
+
+def test_candidates_are_sorted_by_their_validation_accuracy_and_both_stages_count():
+    fine_tuned = candidate("rebalanced", False, (0.9, 0.9, 0.9, 0.9), "finetune")
+    table = choose([REAL, REBALANCED, fine_tuned], LABELS, LABELS, "balanced")
+    assert table[["recipe", "stage"]].to_numpy().tolist()[0] == ["rebalanced", "finetune"]
+    assert table["chosen"].tolist() == [True, False, False]
+    assert table["validation"].is_monotonic_decreasing
+
+
+def test_only_recipes_with_synthetic_images_can_be_compared_too():
+    assert chosen([candidate("filled", True, (0.9, 0.8, 0.5, 0.2))]) == "filled"

@@ -1,0 +1,92 @@
+"""Choice of the recipe that is used in the end, by the validation images.
+
+The candidates with synthetic images have to earn their place: the best candidate without synthetic images stays unless
+the best one with them is better by more than the noise of the validation images.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from synaug.evaluation.bootstrap import group_sums, resample
+
+# Gain, in standard errors, that candidates with synthetic images must have.
+MARGIN = 1.0
+
+
+class Candidate(NamedTuple):
+    """A recipe after its last stage. correct: share of the seeds that predict an image correctly, float, N."""
+
+    recipe: str
+    stage: str
+    synthetic: bool
+    correct: np.ndarray
+    seeds: int
+
+
+def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, metric: str) -> pd.DataFrame:
+    """Rows of the manifest `chosen`, the best first; one has chosen = True.
+
+    candidates: in the order of the config; of equal ones the first is better. labels, cells: class of each validation
+    image and its class in a group, int, N. metric: `evaluation.choose_by`.
+    A standard error is the standard deviation over resamples of the validation images, within cells; all candidates are
+    compared on the same resamples.
+    """
+    counts = resample(cells)
+    values = [_metric(candidate.correct, labels, cells, metric, counts) for candidate in candidates]
+    best = {
+        synthetic: max(
+            (i for i, candidate in enumerate(candidates) if candidate.synthetic == synthetic),
+            key=lambda i: values[i][0],
+            default=None,
+        )
+        for synthetic in (False, True)
+    }
+    reference = best[False] if best[False] is not None else best[True]
+    rows = []
+    for candidate, value in zip(candidates, values, strict=True):
+        gain = value - values[reference]
+        rows.append(
+            {
+                "recipe": candidate.recipe,
+                "stage": candidate.stage,
+                "synthetic": candidate.synthetic,
+                "metric": metric,
+                "validation": value[0],
+                "standard_error": value[1:].std(),
+                "gain": gain[0],
+                "gain_standard_error": gain[1:].std(),
+                "images": len(labels),
+                "seeds": candidate.seeds,
+            }
+        )
+    table = pd.DataFrame(rows)
+    chosen, challenger = reference, best[True]
+    if challenger is not None and table["gain"][challenger] > MARGIN * table["gain_standard_error"][challenger]:
+        chosen = challenger
+    table["chosen"] = np.arange(len(table)) == chosen
+    table["reason"] = _reason(table, chosen, challenger, reference)
+    return table.sort_values("validation", ascending=False, kind="stable", ignore_index=True)
+
+
+def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference: int) -> str:
+    """Why this recipe was chosen, in one sentence for the report."""
+    if challenger is None or reference == challenger:
+        return f"{table['recipe'][chosen]} has the best {table['metric'][chosen]} accuracy on the validation images."
+    gain, error = 100 * table["gain"][challenger], 100 * table["gain_standard_error"][challenger]
+    comparison = (
+        f"The best recipe with synthetic images, {table['recipe'][challenger]}, differs from the best one without, "
+        f"{table['recipe'][reference]}, by {gain:+.1f} points on the validation images (standard error {error:.1f})"
+    )
+    verdict = "more" if chosen == challenger else "not more"
+    return f"{comparison}: {verdict} than {MARGIN:g} standard error."
+
+
+def _metric(correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, counts: np.ndarray) -> np.ndarray:
+    """The metric on the validation images, and on each resample of them: float, 1 + draws."""
+    units = {"balanced": labels, "worst_class": labels, "worst_cell": cells}.get(metric, np.zeros_like(labels))
+    _, units = np.unique(units, return_inverse=True)
+    number = units.max() + 1
+    accuracies = group_sums(counts, units, correct, number) / group_sums(counts, units, np.ones(len(units)), number)
+    return accuracies.min(1) if metric.startswith("worst") else accuracies.mean(1)
