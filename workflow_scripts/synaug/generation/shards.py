@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synaug.generation.encoding import encode, update_licences
-from synaug.images.store import encoded_images
+from synaug.images.tables import encoded_images
 from synaug.manifests import read_table, with_group, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.files import atomic_path, text_hash
@@ -155,7 +155,8 @@ def _sample_missing(
                 seconds_left = (len(rows) - sampled) / rate
                 log.info("%d/%d images, %.1f images/s, %.0f s left", sampled, len(rows), rate, seconds_left)
         tables.append(being_written.result())
-        encoded_bytes = sum(len(image) for table in tables for image in encoded_images(table.column("image")))
+        chunks = [chunk for table in tables for chunk in table.column("image").chunks]
+        encoded_bytes = sum(len(image) for chunk in chunks for image in encoded_images(chunk))
         return tables, meter.total(rows, encoded_bytes)
 
 

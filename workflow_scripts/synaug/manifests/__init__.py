@@ -6,6 +6,7 @@ from synaug.manifests.tables import (
     read_manifest,
     read_table,
     read_with_local_paths,
+    stored_columns,
     with_group,
     write_manifest,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "read_manifest",
     "read_table",
     "read_with_local_paths",
+    "stored_columns",
     "with_group",
     "write_manifest",
 ]

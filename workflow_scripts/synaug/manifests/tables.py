@@ -116,28 +116,35 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
 
     A column that the file lacks because it was written by an older version gets its default, if it has one.
     """
-    path = Path(path)
+    path, wanted = Path(path), list(columns or SCHEMAS[kind].names)
+    stored, defaults = stored_columns(kind, path, wanted)
+    try:
+        table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
+        for name, default in defaults.items():
+            values = pa.repeat(default, table.num_rows).cast(SCHEMAS[kind].field(name).type)
+            table = table.append_column(SCHEMAS[kind].field(name), values)
+        return table.select(wanted) if defaults else table
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
+
+
+def stored_columns(kind: str, path: str | os.PathLike, wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Those of the columns `wanted` of manifest `kind` that the file at `path` has, and the defaults of the others.
+
+    Raises UserError if the file is missing, is not Parquet, or lacks a column without a default.
+    """
     try:
         names = pq.read_schema(path).names
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", advice="run the workflow to create it") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({error})", advice="delete it and run again") from None
-    wanted = list(columns or SCHEMAS[kind].names)
     missing = [name for name in wanted if name not in names]
     defaults = {name: SCHEMAS[kind].field(name).metadata.get(b"default") for name in missing}
     if None in defaults.values():
         lacking = ", ".join(name for name, default in defaults.items() if default is None)
         raise UserError(f"{path}: has no column {lacking}", advice="delete it and run again")
-    try:
-        stored = [name for name in wanted if name in names]
-        table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
-        for name, default in defaults.items():
-            values = pa.repeat(default.decode(), table.num_rows).cast(SCHEMAS[kind].field(name).type)
-            table = table.append_column(SCHEMAS[kind].field(name), values)
-        return table.select(wanted) if defaults else table
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
+    return [name for name in wanted if name in names], {name: text.decode() for name, text in defaults.items()}
 
 
 def read_with_local_paths(
