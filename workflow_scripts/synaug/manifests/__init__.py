@@ -9,6 +9,7 @@ from synaug.manifests.tables import (
     stored_columns,
     with_group,
     write_manifest,
+    write_shard,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "stored_columns",
     "with_group",
     "write_manifest",
+    "write_shard",
 ]
