@@ -1,7 +1,8 @@
 """Step training: the whole network on the images of a recipe (stage 1), then its last layer on a few real images (stage 2).
 
 Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), and the images they point at.
-Large images are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
+All images are first put into one file, <results>/packed/images.bin: images of up to 64 pixels decoded, once for all
+networks; larger ones encoded, and then the file is deleted when all networks are trained.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with
@@ -29,30 +30,31 @@ if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds 
     except UserError as error:
         sys.exit(f"{ERROR_PREFIX}{error}")
 
-PACKED = {}
+LARGE_IMAGES = CONFIG.dataset.image_size > LARGE
+PACKED = {"images": "<results>/packed/images.bin", "index": "<results>/packed/index.parquet"}
 
-if CONFIG.dataset.image_size > LARGE:
 
-    rule pack_images:
-        input:
-            balanced=balanced_manifest,
-            images=all_images,
-        output:
-            images=temp("<results>/packed/images.bin"),
-            index=temp("<results>/packed/index.parquet"),
-        log:
-            "<logs>/pack_images.log",
-        conda:
-            "../envs/torch.yaml"
-        params:
-            images=lambda wildcards: images_of("balanced"),
-            code=code("training/pack_images.py"),
-        message:
-            "Pack the training images into one file"
-        script:
-            "../workflow_scripts/training/pack_images.py"
-
-    PACKED = {"index": ancient("<results>/packed/index.parquet"), "packed": ancient("<results>/packed/images.bin")}
+rule pack_images:
+    input:
+        balanced=balanced_manifest,
+        real=ancient("<results>/real.parquet"),
+        images=all_images,
+    output:
+        # Large images are as many bytes as the data set. Small ones are kept: another training key decodes nothing again.
+        **{name: temp(path) if LARGE_IMAGES else path for name, path in PACKED.items()},
+    log:
+        "<logs>/pack_images.log",
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    params:
+        settings=CONFIG.dataset.model_dump(include={"image_size", "color"}) | {"held_out": CONFIG.dataset.held_out},
+        images=lambda wildcards: images_of("balanced"),
+        code=code("training/pack_images.py"),
+    message:
+        "Put the images into one file"
+    script:
+        "../workflow_scripts/training/pack_images.py"
 
 
 # Stage -> recipe -> the part of the config that decides its networks: the form of the images, its data, its stages so far.
@@ -70,11 +72,11 @@ rule train:
     # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
     # Snakemake would delete an output when the job is killed; the file goes when the network is finished.
     input:
-        **PACKED,
+        packed=ancient(PACKED["images"]),
+        index=ancient(PACKED["index"]),
         balanced=balanced_manifest,
         pretrained=lambda wildcards: on_machine([WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else []),
         real=ancient("<results>/real.parquet"),
-        images=real_images if PACKED else all_images,
     output:
         model="<results>/train/{recipe}/{seed}/model.safetensors",
         history="<results>/train/{recipe}/{seed}/history.parquet",
@@ -86,7 +88,7 @@ rule train:
     conda:
         "../envs/torch.yaml"
     # Networks on CPUs use one thread, because the result depends on the number; the other threads decode large images.
-    threads: 8 if PACKED else 1
+    threads: 8 if LARGE_IMAGES else 1
     resources:
         gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
     params:
@@ -101,11 +103,11 @@ rule train:
 
 rule finetune:
     input:
-        **PACKED,
+        packed=ancient(PACKED["images"]),
+        index=ancient(PACKED["index"]),
         balanced=balanced_manifest,
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
-        images=real_images,
     output:
         model="<results>/finetune/{recipe}/{seed}/model.safetensors",
         history="<results>/finetune/{recipe}/{seed}/history.parquet",
@@ -116,7 +118,7 @@ rule finetune:
         "<benchmarks>/finetune/{recipe}-{seed}.jsonl"
     conda:
         "../envs/torch.yaml"
-    threads: 8 if PACKED else 1
+    threads: 8 if LARGE_IMAGES else 1
     resources:
         gpu=1,
     params:

@@ -10,22 +10,22 @@ from synaug.manifests import read_manifest, read_with_local_paths, write_manifes
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.training.data import load_recipe_images
+from synaug.training.data import PackedFile, load_recipe_images, packed_file
 from synaug.training.stage2 import finetune_stage2
 
 
-def main(model: str, table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, out) -> None:
+def main(model: str, balanced: str, packed: PackedFile, real: str, settings: dict, seed: int, out) -> None:
     """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`. The rest as for `train`."""
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    trained_on = rows_of_recipe(read_manifest("packed" if packed else "balanced", table), recipe.data)
+    trained_on = rows_of_recipe(read_manifest("balanced", balanced), recipe.data)
     counts = np.bincount(trained_on["label"])
     images = read_with_local_paths("real", real)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_device() as device:
-        data = load_recipe_images(table, packed, "real", settings, threads, device)
+        data = load_recipe_images(balanced, packed, "real", device)
         tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, counts)
-        write_manifest("predictions", predict(tuned, asked, settings["image_size"], settings["color"]), out.predictions)
+        write_manifest("predictions", predict(tuned, asked, packed.iterate(asked)), out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(tuned, out.model)
 
@@ -34,11 +34,10 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             snakemake.input.model,
-            snakemake.input.get("index", snakemake.input.balanced),
-            snakemake.input.get("packed"),
+            snakemake.input.balanced,
+            packed_file(snakemake.input, snakemake.params.settings, snakemake.threads),
             snakemake.input.real,
             snakemake.params.settings,
             int(snakemake.wildcards.seed),
-            snakemake.threads,
             snakemake.output,
         )

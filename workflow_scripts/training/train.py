@@ -13,7 +13,7 @@ from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import load_recipe_images
+from synaug.training.data import PackedFile, load_recipe_images, packed_file
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
@@ -28,9 +28,7 @@ def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkp
     return Checkpoint(experiment / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
 
 
-def main(
-    table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, checkpoint: Checkpoint, out
-) -> None:
+def main(balanced: str, packed: PackedFile, real: str, settings: dict, seed: int, checkpoint: Checkpoint, out) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
@@ -39,21 +37,18 @@ def main(
     classes = class_names(images)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:
-        device = run_on(
-            devices, train, table, packed, classes, settings, seed, threads, checkpoint, out.model, out.history
-        )
+        device = run_on(devices, train, balanced, packed, classes, settings, seed, checkpoint, out.model, out.history)
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
-        write_manifest("predictions", predict(model, asked, settings["image_size"], settings["color"]), out.predictions)
+        write_manifest("predictions", predict(model, asked, packed.iterate(asked)), out.predictions)
 
 
 def train(
     process: Process,
-    table: str,
-    packed: str | None,
+    balanced: str,
+    packed: PackedFile,
     classes: list[str],
     settings: dict,
     seed: int,
-    threads: int,
     checkpoint: Checkpoint,
     model_file: str,
     history_file: str,
@@ -62,7 +57,7 @@ def train(
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
     checkpoint = checkpoint.of_process(process)
-    data = load_recipe_images(table, packed, recipe.data, settings, threads, process.device)
+    data = load_recipe_images(balanced, packed, recipe.data, process.device)
     model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)
@@ -75,12 +70,11 @@ if __name__ == "__main__":
         settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
         experiment = Path(snakemake.output.model).parents[3]
         main(
-            snakemake.input.get("index", snakemake.input.balanced),
-            snakemake.input.get("packed"),
+            snakemake.input.balanced,
+            packed_file(snakemake.input, settings, snakemake.threads),
             snakemake.input.real,
             settings,
             seed,
-            snakemake.threads,
             checkpoint_of(experiment, recipe, seed, settings, snakemake.params.images, snakemake.params.code),
             snakemake.output,
         )

@@ -1,4 +1,4 @@
-"""Large images: packed into one file, decoded in advance, with the same results for the same seed."""
+"""Images in one file: large ones decoded in advance, small ones decoded once, with the same results for a seed."""
 
 import io
 
@@ -11,14 +11,17 @@ import torch
 from PIL import Image
 
 from synaug.config import CutMix, RandAugment, Stage1, Stage2
+from synaug.evaluation.predictions import predict
 from synaug.images.codec import decode_image
-from synaug.images.store import load_pixels
-from synaug.manifests import write_manifest
+from synaug.images.packing import pack_images, packed_pixels
+from synaug.images.store import iterate_pixels, load_pixels
+from synaug.manifests import read_manifest, write_manifest
+from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import load_recipe_images, load_training_set, open_packed_training_set
-from synaug.training.packed import PackedImages, decode_crop, pack_images
+from synaug.training.data import PackedFile, load_recipe_images, load_training_set, open_training_set
+from synaug.training.packed import PackedImages, decode_crop
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
 from training_sets import same_weights
@@ -50,14 +53,20 @@ def balanced(tmp_path) -> pd.DataFrame:
     return table.assign(label_name=[CLASSES[i] for i in table["label"]]).astype({"row": "Int64"})
 
 
+def pack(rows: pd.DataFrame, folder, size: int) -> PackedFile:
+    index, path = str(folder / "index.parquet"), str(folder / "images.bin")
+    write_manifest("packed", pack_images(rows, path, size, "rgb"), index)
+    return PackedFile(path, index, size, "rgb", threads=2)
+
+
 @pytest.fixture
 def packed(balanced, tmp_path):
-    rows = pack_images(balanced, tmp_path / "images.bin")
-    return open_packed_training_set(rows, str(tmp_path / "images.bin"), 64, "rgb", "cpu", 2)
+    return open_training_set(balanced, pack(balanced, tmp_path, 72), "cpu")
 
 
 def test_packed_images_are_those_of_the_manifest(balanced, packed):
-    decoded = load_training_set(balanced, 64, "rgb", "cpu")
+    assert isinstance(packed.images, PackedImages)
+    decoded = load_training_set(balanced, 72, "rgb", "cpu")
     positions = torch.randperm(24)
     assert torch.equal(packed.images[positions], decoded.images[positions])
     assert torch.equal(packed.labels, decoded.labels)
@@ -93,8 +102,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(packed, tmp_path, monk
 
 
 def test_the_last_layer_can_be_tuned_on_packed_images(balanced, tmp_path):
-    rows = pack_images(balanced, tmp_path / "images.bin")
-    real = open_packed_training_set(rows[rows["source"] == "real"], str(tmp_path / "images.bin"), 64, "rgb", "cpu", 1)
+    real = open_training_set(balanced[balanced["source"] == "real"], pack(balanced, tmp_path, 72), "cpu")
     model = train_stage1(real, CLASSES, SETTINGS, 0)[0]
     settings = Stage2(steps=3, images_per_class=2)
     tuned, _ = finetune_stage2(model, real, settings, SETTINGS, 0, np.array([6, 6]))
@@ -125,13 +133,14 @@ def rotated_exif() -> bytes:
     return exif.tobytes()
 
 
-def test_an_image_that_is_gone_stops_the_packing_and_leaves_no_file(balanced, tmp_path):
+@pytest.mark.parametrize("size", [64, 72])
+def test_an_image_that_is_gone_stops_the_packing_and_leaves_no_file(balanced, tmp_path, size):
     (tmp_path / "3.jpg").unlink()
     with pytest.raises(UserError, match=r"3\.jpg"):
-        pack_images(balanced, tmp_path / "images.bin")
+        pack_images(balanced, tmp_path / "images.bin", size, "rgb")
     assert not (tmp_path / "images.bin").exists()
     with pytest.raises(UserError, match=r"3\.jpg"):
-        load_pixels(balanced, 64, "rgb")
+        load_pixels(balanced, size, "rgb")
 
 
 def test_a_damaged_packed_image_is_one_line(tmp_path):
@@ -141,10 +150,42 @@ def test_a_damaged_packed_image_is_one_line(tmp_path):
         images[torch.tensor([0])]
 
 
-def test_a_recipe_is_loaded_from_either_storage(balanced, tmp_path):
-    write_manifest("packed", pack_images(balanced, tmp_path / "images.bin"), tmp_path / "index.parquet")
+@pytest.mark.parametrize("size", [64, 72])
+def test_a_recipe_has_the_pixels_of_its_images(balanced, tmp_path, size):
+    """Small images (up to 64 pixels) and large ones."""
     write_manifest("balanced", balanced, tmp_path / "balanced.parquet")
-    settings = {"image_size": 64, "color": "rgb"}
-    decoded = load_recipe_images(tmp_path / "balanced.parquet", None, "real", settings, 1, "cpu")
-    packed = load_recipe_images(tmp_path / "index.parquet", str(tmp_path / "images.bin"), "real", settings, 1, "cpu")
+    rows = read_manifest("balanced", tmp_path / "balanced.parquet")
+    decoded = load_training_set(rows[rows["source"] == "real"], size, "rgb", "cpu")
+    packed = load_recipe_images(tmp_path / "balanced.parquet", pack(balanced, tmp_path, size), "real", "cpu")
+    assert isinstance(packed.images, torch.Tensor) == (size == 64)
     assert torch.equal(decoded.images, packed.images[torch.arange(12)])
+    assert decoded.images.stride() == packed.images[torch.arange(12)].stride() or size == 72
+    for name in ("labels", "synthetic", "weights"):
+        assert torch.equal(getattr(decoded, name), getattr(packed, name))
+
+
+@pytest.mark.parametrize("size", [64, 72])
+def test_predictions_have_the_same_bytes_as_with_images_that_are_decoded_for_them(balanced, tmp_path, size):
+    torch.manual_seed(0)
+    model = Classifier("resnet8", 4, CLASSES, size, 3)
+    shuffled = balanced.sample(frac=1, random_state=0).assign(split="test")
+    rows = [
+        predict(model, shuffled, batches)
+        for batches in (iterate_pixels(shuffled, size, "rgb"), pack(balanced, tmp_path, size).iterate(shuffled))
+    ]
+    assert rows[0]["image_id"].tolist() == rows[1]["image_id"].tolist()
+    assert np.stack(rows[0]["probabilities"]).tobytes() == np.stack(rows[1]["probabilities"]).tobytes()
+
+
+def test_small_images_are_decoded_once_and_shared(balanced, tmp_path, monkeypatch):
+    """An image in several rows is stored once, and reading it decodes nothing."""
+    packed = pack(pd.concat([balanced, balanced[:5]]), tmp_path, 32)
+    assert packed_pixels(packed.path, 32, "rgb").shape == (24, 32, 32, 3)
+    monkeypatch.setattr("synaug.images.store.decode_image", None)
+    assert len(open_training_set(balanced, packed, "cpu")) == 24
+
+
+def test_a_packed_file_of_other_images_is_named(balanced, tmp_path):
+    packed = pack(balanced[:20], tmp_path, 32)
+    with pytest.raises(UserError, match=r"index\.parquet: has no image s08; delete it"):
+        open_training_set(balanced, packed, "cpu")

@@ -30,7 +30,7 @@ SORT_KEYS = {
     "synthetic": ["label", "image_id"],
     "quality": ["label_name", "metric"],
     "balanced": ["label", "source", "image_id"],
-    "packed": ["label", "source", "image_id"],
+    "packed": ["image_id"],
     "history": ["step"],
     "predictions": ["split", "label", "image_id"],
     "metrics": ["recipe", "stage", "seed", "metric", "subset"],

@@ -1,5 +1,6 @@
-"""Training images: small ones decoded in memory on the device, large ones read from a packed file."""
+"""Training images: small ones in memory on the device, large ones read from the packed file when they are needed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 
 from synaug.balance import rows_of_recipe
 from synaug.config import Stage1, Stage2
-from synaug.images.store import load_pixels
-from synaug.manifests import read_manifest, read_with_local_paths, with_group
+from synaug.images.codec import LARGE
+from synaug.images.packing import packed_pixels, packed_rows
+from synaug.images.store import batches_in_order, load_pixels
+from synaug.manifests import read_manifest, with_group
 from synaug.training.augmentation import augment
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
@@ -91,19 +94,55 @@ class TrainingSet:
         return augment(self.images[positions], settings, rng, cropped=isinstance(self.images, PackedImages))
 
 
-def load_recipe_images(
-    table: str, packed: str | None, data: str, settings: dict, threads: int, device: str
-) -> TrainingSet:
-    """The images of a recipe with this value of `data` (see `rows_of_recipe`).
+@dataclass(frozen=True)
+class PackedFile:
+    """The images that networks train on or are evaluated on, in one file (see `synaug.images.packing`).
 
-    table: the manifest `balanced`, whose images are decoded now; or, if the file `packed` is given, the manifest
-    `packed`, whose images `threads` threads decode during the training. settings: image_size and color.
+    path: of the file. index: of the manifest `packed`. size: side of the images that networks see, pixels. color: grey
+    or rgb. threads: number of threads that decode images of more than LARGE pixels.
     """
-    rows = rows_of_recipe(read_manifest("packed", table) if packed else read_with_local_paths("balanced", table), data)
-    size, color = settings["image_size"], settings["color"]
-    if packed:
-        return open_packed_training_set(rows, packed, size, color, device, threads)
-    return load_training_set(rows, size, color, device)
+
+    path: str
+    index: str
+    size: int
+    color: str
+    threads: int = 1
+
+    def images(self, image_ids: pd.Series, device: str) -> torch.Tensor | PackedImages:
+        """The images `image_ids`: uint8, N x C x H x W, on the device; large ones are decoded when they are needed."""
+        offsets, lengths = packed_rows(self.index, image_ids)
+        if self.size > LARGE:
+            return PackedImages(self.path, offsets, lengths, self.size, self.color, device, self.threads)
+        pixels = packed_pixels(self.path, self.size, self.color)[offsets // lengths]
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device)
+
+    def iterate(self, images: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the images of a manifest as `iterate_pixels` does, and in the same batches."""
+        offsets, lengths = packed_rows(self.index, images["image_id"])
+        if self.size > LARGE:
+            packed = PackedImages(self.path, offsets, lengths, self.size, self.color, "cpu", self.threads)
+            for positions in batches_in_order(images):
+                yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait()
+        else:
+            pixels = packed_pixels(self.path, self.size, self.color)
+            for positions in batches_in_order(images):
+                yield positions, pixels[offsets[positions] // lengths[positions]]
+
+
+def packed_file(inputs, settings: dict, threads: int) -> PackedFile:
+    """The packed file of a rule. inputs: its `packed` and `index`. settings: image_size and color."""
+    return PackedFile(str(inputs.packed), str(inputs.index), settings["image_size"], settings["color"], threads)
+
+
+def load_recipe_images(balanced: str, packed: PackedFile, data: str, device: str) -> TrainingSet:
+    """The images of a recipe with this value of `data` (see `rows_of_recipe`). balanced: path of the manifest."""
+    return open_training_set(rows_of_recipe(read_manifest("balanced", balanced), data), packed, device)
+
+
+def open_training_set(balanced: pd.DataFrame, packed: PackedFile, device: str) -> TrainingSet:
+    """The images of (rows of) the manifest `balanced`, from the packed file."""
+    rows = _training_order(balanced)
+    return _training_set(packed.images(rows["image_id"], device), rows, device)
 
 
 def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:
@@ -111,15 +150,6 @@ def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str
     rows = _training_order(balanced)
     images = torch.from_numpy(load_pixels(rows, size, color)).permute(0, 3, 1, 2).contiguous().to(device)
     return _training_set(images, rows, device)
-
-
-def open_packed_training_set(
-    packed: pd.DataFrame, path: str, size: int, color: str, device: str, threads: int
-) -> TrainingSet:
-    """The images of (rows of) the manifest `packed` in the file `path`, decoded by threads during the training."""
-    rows = _training_order(packed)
-    offsets, lengths = rows["offset"].to_numpy(), rows["length"].to_numpy()
-    return _training_set(PackedImages(path, offsets, lengths, size, color, device, threads), rows, device)
 
 
 def _training_order(rows: pd.DataFrame) -> pd.DataFrame:
