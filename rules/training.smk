@@ -31,7 +31,8 @@ if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds 
         sys.exit(f"{ERROR_PREFIX}{error}")
 
 LARGE_IMAGES = CONFIG.dataset.image_size > LARGE
-PACKED = {"images": "<results>/packed/images.bin", "index": "<results>/packed/index.parquet"}
+# Large images are as many bytes as the data set. Small ones are kept, so that another training key decodes nothing again.
+packed_file = temp if LARGE_IMAGES else str
 
 
 rule pack_images:
@@ -40,8 +41,8 @@ rule pack_images:
         real=ancient("<results>/real.parquet"),
         images=all_images,
     output:
-        # Large images are as many bytes as the data set. Small ones are kept: another training key decodes nothing again.
-        **{name: temp(path) if LARGE_IMAGES else path for name, path in PACKED.items()},
+        images=packed_file("<results>/packed/images.bin"),
+        index=packed_file("<results>/packed/index.parquet"),
     log:
         "<logs>/pack_images.log",
     conda:
@@ -72,8 +73,8 @@ rule train:
     # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
     # Snakemake would delete an output when the job is killed; the file goes when the network is finished.
     input:
-        packed=ancient(PACKED["images"]),
-        index=ancient(PACKED["index"]),
+        packed=ancient("<results>/packed/images.bin"),
+        index=ancient("<results>/packed/index.parquet"),
         balanced=balanced_manifest,
         pretrained=lambda wildcards: on_machine([WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else []),
         real=ancient("<results>/real.parquet"),
@@ -103,8 +104,8 @@ rule train:
 
 rule finetune:
     input:
-        packed=ancient(PACKED["images"]),
-        index=ancient(PACKED["index"]),
+        packed=ancient("<results>/packed/images.bin"),
+        index=ancient("<results>/packed/index.parquet"),
         balanced=balanced_manifest,
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
