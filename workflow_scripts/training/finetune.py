@@ -6,7 +6,7 @@ import torch
 from synaug.balance import rows_of_recipe
 from synaug.config import Recipe
 from synaug.evaluation.predictions import predict
-from synaug.manifests import read_manifest, read_with_local_paths, write_manifest
+from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
@@ -20,7 +20,7 @@ def main(model: str, balanced: str, packed: PackedFile, real: str, settings: dic
     recipe = Recipe.model_validate(settings["recipe"])
     trained_on = rows_of_recipe(read_manifest("balanced", balanced), recipe.data)
     counts = np.bincount(trained_on["label"])
-    images = read_with_local_paths("real", real)
+    images = read_manifest("real", real)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_device() as device:
         data = load_recipe_images(balanced, packed, "real", device)

@@ -8,7 +8,7 @@ import torch
 
 from synaug.config import Recipe
 from synaug.evaluation.predictions import predict
-from synaug.manifests import class_names, read_with_local_paths, write_manifest
+from synaug.manifests import class_names, read_manifest, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
@@ -33,7 +33,7 @@ def main(balanced: str, packed: PackedFile, real: str, settings: dict, seed: int
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    images = read_with_local_paths("real", real)
+    images = read_manifest("real", real)
     classes = class_names(images)
     asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:
