@@ -34,7 +34,7 @@ from synaug.config import Stage1
 from synaug.images.packing import pack_images
 from synaug.manifests import write_manifest
 from synaug.networks.classifier import Classifier
-from synaug.training.data import PackedFile, TrainingSet, load_training_set, open_training_set
+from synaug.training.data import LargeImages, TrainingSet, load_training_set, open_training_set
 from synaug.training.loop import MOMENTUM
 from synaug.training.stage1 import train_stage1
 
@@ -196,8 +196,8 @@ def main() -> None:
             backbone=network, batch_size=batch, shift=0, crop_area=0.08, precision="bfloat16" if gpu else "float32"
         )
         path, index = str(Path(folder, "images.bin")), str(Path(folder, "index.parquet"))
-        write_manifest("packed", pack_images(rows, path, 224, "rgb"), index)
-        packed = PackedFile(path, index, 224, "rgb", threads=16 if gpu else WORKERS)
+        write_manifest("packed", pack_images(rows, path), index)
+        packed = LargeImages(path, index, 224, "rgb", threads=16 if gpu else WORKERS)
         data = open_training_set(rows, packed, device)
         theirs = torchvision_batches(large, batch, [v2.RandomResizedCrop(224), v2.RandomHorizontalFlip()])
         ours = synaug_batches(data, settings, device)

@@ -1,8 +1,8 @@
 """Step training: the whole network on the images of a recipe (stage 1), then its last layer on a few real images (stage 2).
 
 Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), and the images they point at.
-All images are first put into one file, <results>/packed/images.bin: images of up to 64 pixels decoded, once for all
-networks; larger ones encoded, and then the file is deleted when all networks are trained.
+Large images are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
+Small ones are decoded once, into <results>/pixels/, which is no output of a rule: it may be deleted at any time.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with
@@ -30,32 +30,32 @@ if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds 
     except UserError as error:
         sys.exit(f"{ERROR_PREFIX}{error}")
 
-LARGE_IMAGES = CONFIG.dataset.image_size > LARGE
-# Large images are as many bytes as the data set. Small ones are kept, so that another training key decodes nothing again.
-packed_file = temp if LARGE_IMAGES else str
+PACKED = {}
 
+if CONFIG.dataset.image_size > LARGE:
 
-rule pack_images:
-    input:
-        balanced=balanced_manifest,
-        real=ancient("<results>/real.parquet"),
-        images=all_images,
-    output:
-        images=packed_file("<results>/packed/images.bin"),
-        index=packed_file("<results>/packed/index.parquet"),
-    log:
-        "<logs>/pack_images.log",
-    conda:
-        "../envs/data.yaml"
-    threads: 8
-    params:
-        settings=CONFIG.dataset.model_dump(include={"image_size", "color"}) | {"held_out": CONFIG.dataset.held_out},
-        images=lambda wildcards: images_of("balanced"),
-        code=code("training/pack_images.py"),
-    message:
-        "Put the images into one file"
-    script:
-        "../workflow_scripts/training/pack_images.py"
+    rule pack_images:
+        input:
+            balanced=balanced_manifest,
+            real=ancient("<results>/real.parquet"),
+            images=all_images,
+        output:
+            images=temp("<results>/packed/images.bin"),
+            index=temp("<results>/packed/index.parquet"),
+        log:
+            "<logs>/pack_images.log",
+        conda:
+            "../envs/data.yaml"
+        params:
+            settings={"held_out": CONFIG.dataset.held_out},
+            images=lambda wildcards: images_of("balanced"),
+            code=code("training/pack_images.py"),
+        message:
+            "Pack the images into one file"
+        script:
+            "../workflow_scripts/training/pack_images.py"
+
+    PACKED = {"index": ancient("<results>/packed/index.parquet"), "packed": ancient("<results>/packed/images.bin")}
 
 
 # Stage -> recipe -> the part of the config that decides its networks: the form of the images, its data, its stages so far.
@@ -71,13 +71,14 @@ SETTINGS = {
 
 rule train:
     # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
-    # Snakemake would delete an output when the job is killed; the file goes when the network is finished.
+    # Snakemake would delete an output when the job is killed; the file goes when the network is finished. Also
+    # <results>/pixels/, small images that a job has decoded: as an output, it would train all networks if one image changed.
     input:
-        packed=ancient("<results>/packed/images.bin"),
-        index=ancient("<results>/packed/index.parquet"),
+        **PACKED,
         balanced=balanced_manifest,
         pretrained=lambda wildcards: on_machine([WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else []),
         real=ancient("<results>/real.parquet"),
+        images=real_images if PACKED else all_images,
     output:
         model="<results>/train/{recipe}/{seed}/model.safetensors",
         history="<results>/train/{recipe}/{seed}/history.parquet",
@@ -89,7 +90,7 @@ rule train:
     conda:
         "../envs/torch.yaml"
     # Networks on CPUs use one thread, because the result depends on the number; the other threads decode large images.
-    threads: 8 if LARGE_IMAGES else 1
+    threads: 8 if PACKED else 1
     resources:
         gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
     params:
@@ -104,11 +105,11 @@ rule train:
 
 rule finetune:
     input:
-        packed=ancient("<results>/packed/images.bin"),
-        index=ancient("<results>/packed/index.parquet"),
+        **PACKED,
         balanced=balanced_manifest,
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
+        images=real_images,
     output:
         model="<results>/finetune/{recipe}/{seed}/model.safetensors",
         history="<results>/finetune/{recipe}/{seed}/history.parquet",
@@ -119,7 +120,7 @@ rule finetune:
         "<benchmarks>/finetune/{recipe}-{seed}.jsonl"
     conda:
         "../envs/torch.yaml"
-    threads: 8 if LARGE_IMAGES else 1
+    threads: 8 if PACKED else 1
     resources:
         gpu=1,
     params:

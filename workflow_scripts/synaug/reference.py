@@ -49,7 +49,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "quality": ("class and metric", [("{results}/quality.parquet", "measure_quality")]),
     "balanced": ("training image, real or synthetic", [("{results}/balanced.parquet", "build_balanced_manifest")]),
     "packed": (
-        "training image or held-out image; above 64 pixels deleted after the last training",
+        "training image or held-out image; written only above 64 pixels, and deleted after the last training",
         [("{results}/packed/index.parquet", "pack_images")],
     ),
     "history": (

@@ -8,12 +8,12 @@ import torch
 
 from synaug.config import Recipe
 from synaug.evaluation.predictions import predict
-from synaug.manifests import class_names, read_manifest, write_manifest
+from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import PackedFile, load_recipe_images, packed_file
+from synaug.training.data import LargeImages, SmallImages, images_of_rule, load_recipe_images
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
@@ -28,24 +28,26 @@ def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkp
     return Checkpoint(experiment / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
 
 
-def main(balanced: str, packed: PackedFile, real: str, settings: dict, seed: int, checkpoint: Checkpoint, out) -> None:
+def main(
+    balanced: str, images: SmallImages | LargeImages, real: str, settings: dict, seed: int, checkpoint: Checkpoint, out
+) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    images = read_manifest("real", real)
-    classes = class_names(images)
-    asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
+    rows = read_with_local_paths("real", real)
+    classes = class_names(rows)
+    asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:
-        device = run_on(devices, train, balanced, packed, classes, settings, seed, checkpoint, out.model, out.history)
+        device = run_on(devices, train, balanced, images, classes, settings, seed, checkpoint, out.model, out.history)
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
-        write_manifest("predictions", predict(model, asked, packed.iterate(asked)), out.predictions)
+        write_manifest("predictions", predict(model, asked, images.iterate(asked)), out.predictions)
 
 
 def train(
     process: Process,
     balanced: str,
-    packed: PackedFile,
+    images: SmallImages | LargeImages,
     classes: list[str],
     settings: dict,
     seed: int,
@@ -57,7 +59,7 @@ def train(
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
     checkpoint = checkpoint.of_process(process)
-    data = load_recipe_images(balanced, packed, recipe.data, process.device)
+    data = load_recipe_images(balanced, images, recipe.data, process.device)
     model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)
@@ -71,7 +73,7 @@ if __name__ == "__main__":
         experiment = Path(snakemake.output.model).parents[3]
         main(
             snakemake.input.balanced,
-            packed_file(snakemake.input, settings, snakemake.threads),
+            images_of_rule(snakemake.input, experiment, settings, snakemake.threads),
             snakemake.input.real,
             settings,
             seed,

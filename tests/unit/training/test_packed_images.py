@@ -1,5 +1,6 @@
 """Images in one file: large ones decoded in advance, small ones decoded once, with the same results for a seed."""
 
+import hashlib
 import io
 
 import numpy as np
@@ -12,15 +13,16 @@ from PIL import Image
 
 from synaug.config import CutMix, RandAugment, Stage1, Stage2
 from synaug.evaluation.predictions import predict
-from synaug.images.codec import decode_image
-from synaug.images.packing import pack_images, packed_pixels
+from synaug.images import store
+from synaug.images.codec import LARGE, decode_image
+from synaug.images.packing import PixelCache, pack_images
 from synaug.images.store import iterate_pixels, load_pixels
 from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import PackedFile, load_recipe_images, load_training_set, open_training_set
+from synaug.training.data import LargeImages, SmallImages, load_recipe_images, load_training_set, open_training_set
 from synaug.training.packed import PackedImages, decode_crop
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
@@ -49,14 +51,17 @@ def balanced(tmp_path) -> pd.DataFrame:
     pq.write_table(pa.table({"image": images}), tmp_path / "shard.parquet")
     synthetic = {"source": "synthetic", "path": str(tmp_path / "shard.parquet")}
     rows += [{"image_id": f"s{i:02}", "label": i % 2, "row": i, **synthetic} for i in range(12)]
-    table = pd.DataFrame(rows).assign(column="image", weight=1.0, sha256="")
+    table = pd.DataFrame(rows).assign(column="image", weight=1.0)
+    table["sha256"] = [hashlib.sha256(image_id.encode()).hexdigest() for image_id in table["image_id"]]
     return table.assign(label_name=[CLASSES[i] for i in table["label"]]).astype({"row": "Int64"})
 
 
-def pack(rows: pd.DataFrame, folder, size: int) -> PackedFile:
+def pack(rows: pd.DataFrame, folder, size: int) -> SmallImages | LargeImages:
+    if size <= LARGE:
+        return SmallImages(PixelCache(folder / "pixels", size, "rgb"))
     index, path = str(folder / "index.parquet"), str(folder / "images.bin")
-    write_manifest("packed", pack_images(rows, path, size, "rgb"), index)
-    return PackedFile(path, index, size, "rgb", threads=2)
+    write_manifest("packed", pack_images(rows, path), index)
+    return LargeImages(path, index, size, "rgb", threads=2)
 
 
 @pytest.fixture
@@ -133,14 +138,13 @@ def rotated_exif() -> bytes:
     return exif.tobytes()
 
 
-@pytest.mark.parametrize("size", [64, 72])
-def test_an_image_that_is_gone_stops_the_packing_and_leaves_no_file(balanced, tmp_path, size):
+def test_an_image_that_is_gone_stops_the_packing_and_leaves_no_file(balanced, tmp_path):
     (tmp_path / "3.jpg").unlink()
     with pytest.raises(UserError, match=r"3\.jpg"):
-        pack_images(balanced, tmp_path / "images.bin", size, "rgb")
+        pack_images(balanced, tmp_path / "images.bin")
     assert not (tmp_path / "images.bin").exists()
     with pytest.raises(UserError, match=r"3\.jpg"):
-        load_pixels(balanced, size, "rgb")
+        load_pixels(balanced, 64, "rgb")
 
 
 def test_a_damaged_packed_image_is_one_line(tmp_path):
@@ -178,14 +182,39 @@ def test_predictions_have_the_same_bytes_as_with_images_that_are_decoded_for_the
 
 
 def test_small_images_are_decoded_once_and_shared(balanced, tmp_path, monkeypatch):
-    """An image in several rows is stored once, and reading it decodes nothing."""
-    packed = pack(pd.concat([balanced, balanced[:5]]), tmp_path, 32)
-    assert packed_pixels(packed.path, 32, "rgb").shape == (24, 32, 32, 3)
-    monkeypatch.setattr("synaug.images.store.decode_image", None)
-    assert len(open_training_set(balanced, packed, "cpu")) == 24
+    """The first network decodes its images, the next one only those that are new."""
+    decoded = []
+    decode = store.decode_image
+    monkeypatch.setattr(store, "decode_image", lambda *arguments: decoded.append(1) or decode(*arguments))
+    images = [pack(balanced, tmp_path, 32) for _ in range(3)]
+    open_training_set(pd.concat([balanced[:10], balanced[:3]]), images[0], "cpu")
+    assert len(decoded) == 10
+    whole = open_training_set(balanced, images[1], "cpu")
+    assert len(decoded) == 24
+    assert torch.equal(whole.images, open_training_set(balanced, images[2], "cpu").images)
+    list(images[2].iterate(balanced))
+    assert len(decoded) == 24
+    assert torch.equal(whole.images, load_training_set(balanced, 32, "rgb", "cpu").images)
+
+
+@pytest.mark.parametrize("left", ["pixels", "half a hash"])
+def test_what_a_killed_job_leaves_in_the_cache_is_overwritten(balanced, tmp_path, left):
+    images = pack(balanced, tmp_path, 32)
+    open_training_set(balanced[:10], images, "cpu")
+    with open(images.cache.folder / ("images.bin" if left == "pixels" else "hashes.bin"), "ab") as file:
+        file.write(b"rubbish")
+    whole = open_training_set(balanced, images, "cpu")
+    assert torch.equal(whole.images, load_training_set(balanced, 32, "rgb", "cpu").images)
+
+
+def test_another_size_or_colour_has_pixels_of_its_own(balanced, tmp_path):
+    for size, color in ((32, "rgb"), (16, "rgb"), (32, "grey")):
+        images = SmallImages(PixelCache(tmp_path, size, color))
+        expected = load_training_set(balanced, size, color, "cpu").images
+        assert torch.equal(open_training_set(balanced, images, "cpu").images, expected)
 
 
 def test_a_packed_file_of_other_images_is_named(balanced, tmp_path):
-    packed = pack(balanced[:20], tmp_path, 32)
+    packed = pack(balanced[:20], tmp_path, 72)
     with pytest.raises(UserError, match=r"index\.parquet: has no image s08; delete it"):
         open_training_set(balanced, packed, "cpu")

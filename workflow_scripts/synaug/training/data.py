@@ -1,7 +1,8 @@
-"""Training images: small ones in memory on the device, large ones read from the packed file when they are needed."""
+"""Training images: small ones in memory on the device, large ones decoded when they are needed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,9 @@ import torch
 from synaug.balance import rows_of_recipe
 from synaug.config import Stage1, Stage2
 from synaug.images.codec import LARGE
-from synaug.images.packing import packed_pixels, packed_rows
+from synaug.images.packing import PixelCache, packed_rows
 from synaug.images.store import batches_in_order, load_pixels
-from synaug.manifests import read_manifest, with_group
+from synaug.manifests import read_with_local_paths, with_group
 from synaug.training.augmentation import augment
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
@@ -95,11 +96,28 @@ class TrainingSet:
 
 
 @dataclass(frozen=True)
-class PackedFile:
-    """The images that networks train on or are evaluated on, in one file (see `synaug.images.packing`).
+class SmallImages:
+    """Images of up to LARGE pixels, from the cache of an experiment, which decodes what it does not hold yet."""
 
-    path: of the file. index: of the manifest `packed`. size: side of the images that networks see, pixels. color: grey
-    or rgb. threads: number of threads that decode images of more than LARGE pixels.
+    cache: PixelCache
+
+    def images(self, rows: pd.DataFrame, device: str) -> torch.Tensor:
+        """The images of `rows` (sha256, path, row, column): uint8, N x C x H x W, on the device."""
+        pixels, positions = self.cache.pixels(rows)
+        return torch.from_numpy(pixels[positions]).permute(0, 3, 1, 2).contiguous().to(device)
+
+    def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
+        pixels, positions = self.cache.pixels(rows)
+        for batch in batches_in_order(rows):
+            yield batch, pixels[positions[batch]]
+
+
+@dataclass(frozen=True)
+class LargeImages:
+    """Images of more than LARGE pixels, from the packed file, decoded by `threads` threads when they are needed.
+
+    path: of the file. index: of the manifest `packed`.
     """
 
     path: str
@@ -108,41 +126,35 @@ class PackedFile:
     color: str
     threads: int = 1
 
-    def images(self, image_ids: pd.Series, device: str) -> torch.Tensor | PackedImages:
-        """The images `image_ids`: uint8, N x C x H x W, on the device; large ones are decoded when they are needed."""
-        offsets, lengths = packed_rows(self.index, image_ids)
-        if self.size > LARGE:
-            return PackedImages(self.path, offsets, lengths, self.size, self.color, device, self.threads)
-        pixels = packed_pixels(self.path, self.size, self.color)[offsets // lengths]
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(device)
+    def images(self, rows: pd.DataFrame, device: str) -> PackedImages:
+        """The images of `rows` (image_id)."""
+        offsets, lengths = packed_rows(self.index, rows["image_id"])
+        return PackedImages(self.path, offsets, lengths, self.size, self.color, device, self.threads)
 
-    def iterate(self, images: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the images of a manifest as `iterate_pixels` does, and in the same batches."""
-        offsets, lengths = packed_rows(self.index, images["image_id"])
-        if self.size > LARGE:
-            packed = PackedImages(self.path, offsets, lengths, self.size, self.color, "cpu", self.threads)
-            for positions in batches_in_order(images):
-                yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait()
-        else:
-            pixels = packed_pixels(self.path, self.size, self.color)
-            for positions in batches_in_order(images):
-                yield positions, pixels[offsets[positions] // lengths[positions]]
+    def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
+        packed = self.images(rows, "cpu")
+        for positions in batches_in_order(rows):
+            yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait()
 
 
-def packed_file(inputs, settings: dict, threads: int) -> PackedFile:
-    """The packed file of a rule. inputs: its `packed` and `index`. settings: image_size and color."""
-    return PackedFile(str(inputs.packed), str(inputs.index), settings["image_size"], settings["color"], threads)
+def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> SmallImages | LargeImages:
+    """Where the networks of `experiment` (a folder) read images. inputs: of a rule. settings: image_size and color."""
+    size, color = settings["image_size"], settings["color"]
+    if size > LARGE:
+        return LargeImages(str(inputs.packed), str(inputs.index), size, color, threads)
+    return SmallImages(PixelCache(experiment / "pixels", size, color))
 
 
-def load_recipe_images(balanced: str, packed: PackedFile, data: str, device: str) -> TrainingSet:
+def load_recipe_images(balanced: str, images: SmallImages | LargeImages, data: str, device: str) -> TrainingSet:
     """The images of a recipe with this value of `data` (see `rows_of_recipe`). balanced: path of the manifest."""
-    return open_training_set(rows_of_recipe(read_manifest("balanced", balanced), data), packed, device)
+    return open_training_set(rows_of_recipe(read_with_local_paths("balanced", balanced), data), images, device)
 
 
-def open_training_set(balanced: pd.DataFrame, packed: PackedFile, device: str) -> TrainingSet:
-    """The images of (rows of) the manifest `balanced`, from the packed file."""
+def open_training_set(balanced: pd.DataFrame, images: SmallImages | LargeImages, device: str) -> TrainingSet:
+    """The images of (rows of) the manifest `balanced`."""
     rows = _training_order(balanced)
-    return _training_set(packed.images(rows["image_id"], device), rows, device)
+    return _training_set(images.images(rows, device), rows, device)
 
 
 def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:
