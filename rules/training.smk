@@ -2,7 +2,9 @@
 
 Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), and the images they point at.
 With a frozen backbone, the features of all images are computed once, into <results>/backbone_features/<network>.parquet,
-and only the last layer is trained on them. Large images for other networks are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
+and only the last layer is trained on them. Otherwise large images are first copied into one file,
+<results>/packed/images.bin, which is deleted when all networks are trained, and small ones are decoded once, into
+<results>/pixels/, which is no output of a rule: it may be deleted at any time.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with
@@ -97,6 +99,7 @@ if CONFIG.dataset.image_size > LARGE and FEATURES.keys() != CONFIG.recipes.keys(
     rule pack_images:
         input:
             balanced=balanced_manifest,
+            real=ancient("<results>/real.parquet"),
             images=all_images,
         output:
             images=temp("<results>/packed/images.bin"),
@@ -104,12 +107,13 @@ if CONFIG.dataset.image_size > LARGE and FEATURES.keys() != CONFIG.recipes.keys(
         log:
             "<logs>/pack_images.log",
         conda:
-            "../envs/torch.yaml"
+            "../envs/data.yaml"
         params:
+            settings={"held_out": CONFIG.dataset.held_out},
             images=lambda wildcards: images_of("balanced"),
             code=code("training/pack_images.py"),
         message:
-            "Pack the training images into one file"
+            "Pack the images into one file"
         script:
             "../workflow_scripts/training/pack_images.py"
 
@@ -129,7 +133,8 @@ SETTINGS = {
 
 rule train:
     # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
-    # Snakemake would delete an output when the job is killed; the file goes when the network is finished.
+    # Snakemake would delete an output when the job is killed; the file goes when the network is finished. Also
+    # <results>/pixels/, small images that a job has decoded: as an output, it would train all networks if one image changed.
     input:
         **PACKED,
         balanced=balanced_manifest,

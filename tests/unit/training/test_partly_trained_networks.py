@@ -10,10 +10,11 @@ from safetensors.torch import save_file
 
 from synaug.config import Mixup, Stage1, Stage2
 from synaug.evaluation.predictions import predict, predict_from_features
+from synaug.images.store import iterate_pixels
 from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import Classifier, load_classifier, save_classifier
 from synaug.runtime.errors import UserError
-from synaug.training.data import TrainingSet, load_features
+from synaug.training.data import BackboneFeatures, TrainingSet, open_training_set
 from synaug.training.features import extract_features, read_features
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
@@ -108,9 +109,9 @@ def test_both_stages_train_the_last_layer_on_features_and_save_the_whole_network
     table, rows = experiment
     settings = stage1(weights, freeze="backbone", mixup=mixup)
     balanced = read_manifest("balanced", table)
-    data = load_features(balanced, features, SIZE, "grey", "cpu")
+    data = open_training_set(balanced, BackboneFeatures(features, SIZE, "grey"), "cpu")
     first, _ = train_stage1(data, CLASSES, settings, 0)
-    real = load_features(balanced[balanced["source"] == "real"], features, SIZE, "grey", "cpu")
+    real = open_training_set(balanced[balanced["source"] == "real"], BackboneFeatures(features, SIZE, "grey"), "cpu")
     second_settings = Stage2.model_validate(
         {"method": method} | ({"steps": 3} if method == "retrain" else {"draws": 1})
     )
@@ -120,7 +121,7 @@ def test_both_stages_train_the_last_layer_on_features_and_save_the_whole_network
     saved = load_classifier(tmp_path / "model.safetensors")
     for name, tensor in first_body(settings).items():
         assert torch.equal(saved.body.state_dict()[name], tensor), name
-    from_images = predict(saved, rows, SIZE, "grey")
+    from_images = predict(saved, rows, iterate_pixels(rows, SIZE, "grey"))
     from_features = predict_from_features(second, rows, read_features(features, rows["image_id"]))
     assert from_images["image_id"].equals(from_features["image_id"])
     probabilities = [np.stack(predictions["probabilities"]) for predictions in (from_images, from_features)]
