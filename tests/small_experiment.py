@@ -3,6 +3,7 @@
 import base64
 import io
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from balance import build_balanced_manifest
-from evaluation import evaluate, summarise
+from evaluation import choose_recipe, evaluate, summarise
 from report import report
 from screening import measure_quality, screen_synthetic
 from synaug.config import Config
@@ -178,6 +179,15 @@ class Experiment:
         )
         images = {name: recipe.model_dump(include={"data", "fill"}) for name, recipe in self.config.recipes.items()}
         summarise.main(paths.metrics, paths.balanced, paths.plan, images, stage1, paths.summary)
+
+    def write_choice(self) -> None:
+        """The manifest `chosen` (by the test images, for want of others), and a final network."""
+        self.paths["chosen"] = str(self.folder / "chosen.parquet")
+        files = self.network_files("predictions.parquet")
+        choose_recipe.main(files, NETWORKS, self.paths.real, "test", "balanced", ["synaug"], self.paths.chosen)
+        final = self.folder / "final" / "0"
+        final.mkdir(parents=True)
+        self.paths["final"] = [shutil.copy(files[-1], final / "predictions.parquet")]
 
     def write_report(self) -> Path:
         """The page; its path."""

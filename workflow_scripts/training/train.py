@@ -4,15 +4,17 @@ import hashlib
 import json
 from pathlib import Path
 
+import pandas as pd
 import torch
 
-from synaug.config import Recipe
+from synaug.balance import rows_of_recipe
+from synaug.config import Recipe, Stage1
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import ImageSource, images_of_rule, load_recipe_images, predict_rows
+from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
@@ -33,31 +35,34 @@ def main(balanced: str, images: ImageSource, real: str, settings: dict, seed: in
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
     rows = read_with_local_paths("real", real)
-    classes = class_names(rows)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
+    trained_on = rows_of_recipe(read_with_local_paths("balanced", balanced), recipe.data, recipe.fill)
+    arguments = (trained_on, images, class_names(rows), recipe.stage1, seed, checkpoint, out.model, out.history)
     with leased_devices(recipe.stage1.devices) as devices:
-        device = run_on(devices, train, balanced, images, classes, settings, seed, checkpoint, out.model, out.history)
+        device = run_on(devices, train, *arguments)
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
         write_manifest("predictions", predict_rows(model, asked, images), out.predictions)
 
 
 def train(
     process: Process,
-    balanced: str,
+    rows: pd.DataFrame,
     images: ImageSource,
     classes: list[str],
-    settings: dict,
+    settings: Stage1,
     seed: int,
     checkpoint: Checkpoint,
     model_file: str,
     history_file: str,
 ) -> None:
-    """Train the network as (one of the processes of) `process`, and write it and its history."""
+    """Train a network as (one of the processes of) `process`, and write it and its history.
+
+    rows: of the manifest `balanced`.
+    """
     torch.set_num_threads(1)
-    recipe = Recipe.model_validate(settings["recipe"])
     checkpoint = checkpoint.of_process(process)
-    data = load_recipe_images(balanced, images, recipe.data, recipe.fill, process.device)
-    model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
+    data = open_training_set(rows, images, process.device)
+    model, history = train_stage1(data, classes, settings, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)
         save_classifier(model, model_file)

@@ -134,3 +134,19 @@ def test_user_errors_are_one_line_and_leave_nothing(synaug, trained, tmp_path, m
     assert "run the workflow" in synaug("export-model", model, tmp_path / "out", "--no-onnx")[2]
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_the_folder_of_an_experiment_with_a_choice_stands_for_its_final_network(trained, synaug, tmp_path):
+    home, _ = trained
+    save_network(home / "final/1")
+    figures = {"validation": 0.8, "standard_error": 0.01, "gain": 0.1, "gain_standard_error": 0.01}
+    candidates = pd.DataFrame({"recipe": ["real", "synaug"], "stage": ["train", "finetune"], "chosen": [False, True]})
+    candidates = candidates.assign(
+        **figures, synthetic=True, metric="balanced", images=9, seeds=1, reason="synaug is better."
+    )
+    write_manifest("chosen", candidates, home / "chosen.parquet")
+    assert synaug("export-model", home, tmp_path / "out", "--no-onnx")[0] == 0
+    about = json.loads((tmp_path / "out/model.json").read_text())
+    assert (about["recipe"], about["stage"], about["seed"]) == ("synaug", "finetune", 1)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "was trained on the validation images too" in card and "76.5" in card

@@ -44,6 +44,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory, pngs) -> Experiment:
     experiment = Experiment(tmp_path_factory.mktemp("small"), pngs)
+    experiment.write_choice()
     experiment.page = experiment.write_report()
     return experiment
 
@@ -109,7 +110,7 @@ def test_the_page_is_accessible(page):
     field = page.all("input")[0][1]["id"]
     assert page.all("label")[0][1]["for"] == field
     sections = page.all("section")
-    assert len(sections) == 11 and all("aria-labelledby" in section[1] for section in sections)
+    assert len(sections) == 12 and all("aria-labelledby" in section[1] for section in sections)
 
 
 def test_names_and_prompts_are_escaped(page):
@@ -230,3 +231,11 @@ def luminance(color: str) -> float:
     channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_the_first_line_says_which_recipe_was_chosen_and_why(page):
+    [line] = page.all("p", **{"class": "chosen"})
+    text = " ".join(line[2].split())
+    assert text.startswith("Chosen: synaug. The best recipe with synthetic images, synaug, differs from")
+    assert "real, the best recipe without" in text and "The final networks of this recipe" in text
+    assert page.all("h2", id="choice")

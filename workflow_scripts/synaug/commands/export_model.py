@@ -40,19 +40,32 @@ _TOLERANCE = 1e-4  # largest difference of a probability between torch and ONNX
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network in the results of the workflow: results/<experiment>/<stage>/<recipe>/<seed>."""
+    """A network in the results of the workflow: results/<experiment>/<stage>/<recipe>/<seed>.
+
+    final: results/<experiment>/final/<seed>, trained on the validation images too. Its recipe and stage were chosen.
+    """
 
     weights: Path
     experiment: Path
     stage: str
     recipe: str
     seed: int
+    final: bool = False
 
 
 def find_network(folder: Path) -> TrainedNetwork:
-    """The network in `folder`, results/<experiment>/<stage>/<recipe>/<seed>. UserError if it is no such folder."""
+    """The network in `folder`: results/<experiment>/<stage>/<recipe>/<seed>, or results/<experiment>[/final/<seed>].
+
+    Raises UserError if it is no such folder.
+    """
     # Not `resolve`: results/ may be a link to another disk.
     weights = Path(os.path.abspath(find_weights(folder)))
+    chosen_file = weights.parents[2] / "chosen.parquet" if len(weights.parents) >= 4 else None
+    if chosen_file and weights.parents[1].name == "final" and chosen_file.is_file():
+        candidates = read_manifest("chosen", chosen_file)
+        [chosen] = candidates[candidates["chosen"]].itertuples()
+        seed = int(weights.parent.name)
+        return TrainedNetwork(weights, chosen_file.parent, str(chosen.stage), str(chosen.recipe), seed, final=True)
     if len(weights.parents) >= 5:
         seed, recipe, stage, experiment = weights.parents[:4]
         if stage.name in ("train", "finetune") and seed.name.isdecimal():

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import pandas as pd
 import typer
 
 from synaug.commands.terminal import number_of, progress
@@ -60,7 +59,7 @@ def find_images(paths: list[Path]) -> list[Path]:
 
 
 def find_weights(model: Path | None) -> Path:
-    """The file model.safetensors: `model` itself, or in the folder `model`; of an experiment, its chosen network.
+    """The file model.safetensors: `model` itself, or in the folder `model`; of an experiment, its first final network.
 
     Raises UserError if there is none. None: raises UserError with an example of a folder, if results/ holds one.
     """
@@ -72,9 +71,8 @@ def find_weights(model: Path | None) -> Path:
             "no network given: add --model results/<experiment>/finetune/<recipe>/<seed>",
             advice=f"for example --model {examples[0].parent}" if examples else "the workflow trains networks",
         )
-    if (model / "chosen.parquet").is_file():  # an experiment with a choice
-        chosen = pd.read_parquet(model / "chosen.parquet").query("chosen").iloc[0]
-        model = min((model / chosen["stage"] / chosen["recipe"]).iterdir(), key=lambda seed: int(seed.name))
+    if (model / "final").is_dir():  # an experiment with a choice
+        model = min((model / "final").iterdir(), key=lambda seed: int(seed.name))
     path = model / "model.safetensors" if model.is_dir() else model
     if not path.is_file():
         raise UserError(f"{path}: no such file", advice="name a folder such as results/mine/finetune/synaug/0")

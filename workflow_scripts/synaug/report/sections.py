@@ -40,6 +40,7 @@ class ReportData:
     quality: pd.DataFrame
     selection: pd.DataFrame | None
     chosen: pd.DataFrame | None
+    final: list[pd.DataFrame]
     summary: pd.DataFrame
     differences: pd.DataFrame
     names: list[str]
@@ -83,6 +84,7 @@ def read_report_data(
         quality=read_manifest("quality", manifests.quality),
         selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
         chosen=read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None,
+        final=[read_manifest("predictions", path, ["label", "predicted"]) for path in manifests.get("final") or []],
         summary=summary,
         differences=differences,
         names=names,
@@ -171,7 +173,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
         "cells": cells[: tables.MOST_CELLS],
         "cells_omitted": max(0, len(cells) - tables.MOST_CELLS),
         "selection": tables.selection_table(data.selection, data.summary),
-        "choice": tables.choice_table(data.chosen, data.summary),
+        "choice": tables.choice_table(data.chosen, data.summary, data.final),
         "weak_classes": weak_classes,
         "weak_count": weak_count,
         "advice": advice.experiment_advice(

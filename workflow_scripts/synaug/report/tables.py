@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.evaluation.classification import SHOTS
+from synaug.evaluation.intervals import mean_interval
 from synaug.imbalance import class_rows
 from synaug.manifests import with_group
 
@@ -210,12 +211,13 @@ def selection_table(selection: pd.DataFrame | None, summary: pd.DataFrame) -> di
     return {"columns": [("accuracy on the test images, %", keys)], "rows": rows}
 
 
-def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame) -> dict | None:
+def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list[pd.DataFrame]) -> dict | None:
     """What the choice of a recipe says (manifest `chosen`), with accuracies on the test images. None without a choice.
 
-    summary: with `series`. name, reason: of the chosen recipe. synthetic: whether it uses synthetic images. test,
-    test_without: balanced accuracy on the test images of it and of `without`, the best recipe without synthetic images.
-    rows: all candidates, the best on the validation images first.
+    summary: with `series`. final: test predictions of the networks that were trained on training and validation images.
+    name, reason: of the chosen recipe. synthetic: whether it uses synthetic images. test, test_without, final: balanced
+    accuracy on the test images of it, of `without` (the best recipe without synthetic images), and of the final
+    networks. rows: all candidates, the best on the validation images first.
     """
     if chosen is None:
         return None
@@ -227,6 +229,10 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame) -> dict | N
         row = accuracies.loc[series]
         return [percent(row["mean"]), *interval(row["low"], row["high"])]
 
+    correct = [
+        (predictions["label"] == predictions["predicted"]).groupby(predictions["label"]) for predictions in final
+    ]
+    mean, low, high = mean_interval(np.array([by_class.mean().mean() for by_class in correct]))
     [best] = named[named["chosen"]].itertuples()
     without = named.loc[~named["synthetic"], "series"].head(1).tolist()
     return {
@@ -236,6 +242,7 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame) -> dict | N
         "metric": best.metric.replace("_", " "),
         "images": best.images,
         "test": " ".join(test_accuracy(best.series)),
+        "final": " ".join([percent(mean), *interval(low, high)]),
         "without": without[0] if without else None,
         "test_without": " ".join(test_accuracy(without[0])) if without else None,
         "rows": [

@@ -173,7 +173,7 @@ ImageSource = SmallImages | LargeImages | BackboneFeatures
 def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> ImageSource:
     """Where the networks of `experiment` (a folder) read images. inputs: of a rule. settings: image_size and color."""
     size, color = settings["image_size"], settings["color"]
-    if inputs.features:  # an empty list, if the recipe uses none
+    if inputs.features:  # nothing, if the recipe uses none
         return BackboneFeatures(str(inputs.features), size, color)
     if size > LARGE:
         return LargeImages(str(inputs.packed), str(inputs.index), size, color, threads)

@@ -1,0 +1,81 @@
+"""Train the chosen recipe again, on the training and the validation images: the networks that are used in the end."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import torch
+
+from synaug.balance import rows_of_recipe
+from synaug.config import Recipe
+from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
+from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.devices import leased_devices
+from synaug.runtime.logs import job_log
+from synaug.training.checkpoint import Checkpoint
+from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows, training_set
+from synaug.training.label_mass import training_phases
+from synaug.training.parallel import run_on
+from synaug.training.stage2 import finetune_stage2
+from training.train import checkpoint_of, train
+
+
+def main(
+    stage: str,
+    recipe: Recipe,
+    balanced: str,
+    images: ImageSource,
+    real: str,
+    splits: dict[str, str],
+    seed: int,
+    checkpoint: Checkpoint,
+    out,
+) -> None:
+    """Train into the files `out.model`, `out.history` and `out.predictions` (of the test images).
+
+    stage: the last stage that is used, train or finetune. balanced, real: the manifests of these names. splits: names
+    of the splits `validation` and `test`.
+    """
+    torch.set_num_threads(1)
+    rows = read_with_local_paths("real", real)
+    rows = rows[rows["usable"]]
+    validation = rows[rows["split"] == splits["validation"]].assign(source="real", weight=1.0)
+    together = pd.concat([read_with_local_paths("balanced", balanced), validation], ignore_index=True)
+    trained_on = rows_of_recipe(together, recipe.data, recipe.fill)
+    classes, test = class_names(rows), rows[rows["split"] == splits["test"]]
+    arguments = (trained_on, images, classes, recipe.stage1, seed, checkpoint, out.model, out.history)
+    with leased_devices(recipe.stage1.devices) as devices:
+        device = run_on(devices, train, *arguments)
+        model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
+        if stage == "finetune":
+            stage1_data = training_set(torch.empty(0), trained_on, "cpu")
+            *_, last_phase = training_phases(stage1_data, recipe.stage1, len(classes))
+            data = open_training_set(rows_of_recipe(together, "real"), images, device)
+            mass = last_phase.label_mass.numpy()
+            model, _ = finetune_stage2(model, data, recipe.stage2, recipe.stage1, seed, mass)
+            save_classifier(model, out.model)
+        write_manifest("predictions", predict_rows(model, test, images), out.predictions)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        candidates = read_manifest("chosen", snakemake.input.chosen)
+        [chosen] = candidates[candidates["chosen"]].itertuples()
+        settings, seed = snakemake.params.settings, int(snakemake.wildcards.seed)
+        recipe = settings["recipes"][chosen.recipe]
+        inputs = dict(snakemake.input.items())
+        number = snakemake.params.features.get(chosen.recipe)  # of the file among the inputs
+        inputs["features"] = None if number is None else snakemake.input.features[number]
+        experiment = Path(snakemake.output.model).parents[2]
+        decisive = (chosen.recipe, chosen.stage, settings, snakemake.params.images, snakemake.params.code)
+        main(
+            chosen.stage,
+            Recipe.model_validate(recipe),
+            snakemake.input.balanced,
+            images_of_rule(SimpleNamespace(**inputs), experiment, settings, snakemake.threads),
+            snakemake.input.real,
+            snakemake.params.splits,
+            seed,
+            checkpoint_of(experiment, "final", seed, *decisive),
+            snakemake.output,
+        )
