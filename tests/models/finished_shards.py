@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synaug.generation.shards import generate_shard
@@ -71,3 +72,16 @@ def damage_image(shard: Path, row: int) -> str:
     # Every occurrence: the statistics of the page repeat the smallest and the largest value.
     shard.write_bytes(shard.read_bytes().replace(image, bytes(flipped)))
     return table.column("image_id")[row].as_py()
+
+
+def damage_rows(shard: Path, column: str = "image") -> None:
+    """Overwrite the header of the page that holds `column` of the first row group, in place."""
+    group = pq.read_metadata(shard).row_group(0)
+    start = next(
+        group.column(number).data_page_offset
+        for number in range(group.num_columns)
+        if group.column(number).path_in_schema.startswith(column)
+    )
+    data = bytearray(shard.read_bytes())
+    data[start : start + 20] = b"\xff" * 20
+    shard.write_bytes(data)

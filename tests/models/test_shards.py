@@ -8,10 +8,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from finished_shards import damage_rows
 
 from synaug.generation import sampling
 from synaug.generation.shards import generate_shard
-from synaug.manifests import read_table
+from synaug.manifests import read_table, tables, write_shard
 from synaug.runtime.errors import UserError
 
 BATCH = 4
@@ -117,6 +118,36 @@ def test_a_damaged_image_is_made_again(reference, plan, tmp_path):
         "sampled": 1,
     }
     assert (tmp_path / "shard.parquet").read_bytes() == reference.read_bytes()
+
+
+@pytest.mark.parametrize("column", ["image", "image_id", "sha256"])
+def test_a_damaged_row_group_costs_its_own_images(reference, plan, tmp_path, monkeypatch, column):
+    damaged = tmp_path / "damaged.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "GROUP_ROWS", 4)
+        make(without_model(plan), damaged, [reference])
+    assert [pq.read_metadata(damaged).row_group(group).num_rows for group in range(3)] == [4, 4, 3]
+    damage_rows(damaged, column)
+    done = make(plan, tmp_path / "shard.parquet", [damaged])
+    assert done == {"copied": len(plan) - 4, "sampled": 4}
+    assert (tmp_path / "shard.parquet").read_bytes() == reference.read_bytes()
+    # They are copied where another file has them.
+    done = make(without_model(plan), tmp_path / "other.parquet", [damaged, reference])
+    assert done == {"copied": len(plan), "sampled": 0}
+
+
+def test_row_groups_do_not_depend_on_where_the_images_come_from(reference, plan, tmp_path, monkeypatch):
+    """Row groups of up to two images: sampled, and copied from two files."""
+    size = max(map(len, images(reference).values()))
+    monkeypatch.setattr(write_shard, "__defaults__", (2 * size,))
+    whole, parts = tmp_path / "whole.parquet", [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    make(plan, whole)
+    sizes = [pq.read_metadata(whole).row_group(group).num_rows for group in range(5)]
+    assert sizes == [2] * 5 and images(whole) == images(reference)
+    make(plan.iloc[::2], parts[0])
+    make(plan.iloc[1::2], parts[1])
+    assert make(plan, tmp_path / "copied.parquet", parts) == {"copied": len(plan), "sampled": 0}
+    assert (tmp_path / "copied.parquet").read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("content", [b"", b"no Parquet", None])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from finished_shards import change_row, damage_image, image_ids, shards
+from finished_shards import change_row, damage_image, damage_rows, image_ids, shards
 
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_manifest, write_manifest
@@ -79,6 +79,17 @@ def test_damaged_images_are_named_and_only_they_are_generated_again(synaug, home
     assert f"{len(planned) - 2} finished before, 0 copied, 2 to sample" in caplog.text
     assert file.read_bytes() == before
     assert synaug("verify")[0] == 0
+
+
+@pytest.mark.parametrize("column", ["image", "image_id", "prompt"])
+def test_rows_that_cannot_be_read_are_named(synaug, home, column):
+    file = shards(home)[0]
+    damage_rows(file, column)
+    status, out, _ = synaug("verify")
+    assert status == 1
+    found = [line for line in out.splitlines() if line.startswith(f"{file}: ")]
+    assert len(found) == 1
+    assert re.match(rf"{file}: rows 0 to \d cannot be read \(.*\); move it into \S+/ and run", found[0])
 
 
 def test_a_truncated_shard_is_to_be_deleted(synaug, home):

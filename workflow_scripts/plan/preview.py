@@ -3,16 +3,17 @@
 import sys
 
 from synaug.images.contact_sheet import contact_sheet
-from synaug.images.store import encoded_images
-from synaug.manifests import read_manifest, read_table
+from synaug.images.tables import ImageTable, encoded_images
+from synaug.manifests import read_manifest
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
 
 
 def main(images: str, imbalance: str, sheet: str) -> None:
     """Draw the images of the manifest `images` (of kind shard) to the PNG `sheet`."""
-    table = read_table("shard", images, ["image", "label_name", "group", "prompt"])
-    rows = table.drop(["image"]).to_pandas().astype("str").assign(image=encoded_images(table.column("image")))
+    rows = read_manifest("shard", images, ["label_name", "group", "prompt"])
+    with ImageTable(images) as table:
+        rows["image"] = [image for _, batch in table.stream(["image"]) for image in encoded_images(batch.column(0))]
     cells = read_manifest("imbalance", imbalance, ["kind", "label", "label_name", "group", "count"])
     with atomic_path(sheet) as temporary:
         contact_sheet(rows, cells[cells["kind"] == "cell"]).save(temporary, "PNG")

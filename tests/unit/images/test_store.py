@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from synaug.images import store, tables
 from synaug.images.codec import decode_image
-from synaug.images.store import load_pixels, stream_images
+from synaug.images.store import load_pixels, read_encoded, stream_images
 from synaug.runtime.errors import UserError
 
 
@@ -78,3 +79,17 @@ def test_streaming_gives_the_same_images(mixed_manifest, pngs):
     rows = mixed_manifest.assign(column=None).sample(frac=1, random_state=0)
     streamed = {position: data for position, data, _ in stream_images(rows, Path())}
     assert [streamed[position] for position in range(12)] == [pngs[n] for n in rows["n"]]
+
+
+def test_a_table_of_gigabytes_gives_the_same_images(mixed_manifest, pngs, monkeypatch):
+    """Such a table is read in pieces, in its own order."""
+    monkeypatch.setattr(store, "_IN_MEMORY", 0)
+    monkeypatch.setattr(tables, "_BATCH_BYTES", 1)
+    rows = pd.concat([mixed_manifest, mixed_manifest]).sample(frac=1, random_state=0)
+    images = {}
+    for positions, encoded in read_encoded(rows):
+        assert len(positions) <= 2 or rows["row"].iloc[positions].isna().all()
+        images.update(zip(positions.tolist(), encoded, strict=True))
+    assert [images[position] for position in range(24)] == [pngs[n] for n in rows["n"]]
+    pixels = np.stack([decode_image(pngs[n], 28, "grey") for n in rows["n"]])
+    assert np.array_equal(load_pixels(rows, 28, "grey"), pixels)

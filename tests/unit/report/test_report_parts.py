@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from small_experiment import SETTINGS
@@ -19,7 +21,7 @@ from synaug.report.confusion import (
     count_predictions,
     reliability_table,
 )
-from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes
+from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes, thumbnails
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg
 from synaug.report.tables import quality_table
@@ -154,3 +156,16 @@ def test_inline_figures_use_the_text_colour_and_unique_ids():
 @pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (119, "119 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_an_image_in_a_damaged_row_group_has_no_thumbnail(tmp_path, pngs):
+    """Only a rejected image can lie there; the page shows the others."""
+    path = tmp_path / "shard.parquet"
+    images = pa.array([{"bytes": data, "path": None} for data in pngs[:4]])
+    pq.write_table(pa.table({"image": images}), path, row_group_size=2, use_dictionary=False, compression="NONE")
+    start = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    uris = thumbnails(pd.DataFrame({"path": str(path), "row": range(4), "column": "image"}), 28, "grey")
+    assert [bool(uri) for uri in uris] == [False, False, True, True]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -115,6 +116,29 @@ def test_every_rejected_image_is_a_row_with_a_reason(plan, shards, tmp_path, png
     assert "empty" in reasons[empty]
     assert reasons[cut]
     assert table.loc[[blank, small, cut, gone, empty], "rejected_by"].tolist() == ["contrast"] + ["file"] * 4
+
+
+@pytest.mark.parametrize("column", ["image", "image_id"])
+def test_rows_that_cannot_be_read_are_rejected_and_the_others_are_scored(plan, shards, tmp_path, column):
+    """A damaged row group costs its own images."""
+    file = tmp_path / "x.parquet"
+    whole = pa.concat_tables([pq.read_table(path) for path in shards({}).values()], promote_options="permissive")
+    pq.write_table(whole, file, row_group_size=2, use_dictionary=False, compression="NONE")
+    group = pq.read_metadata(file).row_group(1)
+    start = next(
+        group.column(number).data_page_offset
+        for number in range(group.num_columns)
+        if group.column(number).path_in_schema.startswith(column)
+    )
+    data = bytearray(file.read_bytes())
+    ids = pq.read_table(file, columns=["image_id"]).column(0).to_pylist()
+    data[start : start + 20] = b"\xff" * 20
+    file.write_bytes(data)
+    table = screened(plan.assign(shard="x"), {"x": str(file)}, tmp_path)
+    rejected = table[~table["accepted"]]
+    assert sorted(rejected.index) == sorted(ids[2:4]) and len(table) == len(plan)
+    assert rejected["reason"].str.contains("rows 2 to 3 cannot be read").all()
+    assert (rejected["rejected_by"] == "file").all()
 
 
 def test_the_contrast_threshold_is_a_setting(plan, shards, tmp_path):

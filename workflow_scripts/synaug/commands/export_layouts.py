@@ -29,7 +29,9 @@ FIELDS = {
 PROVENANCE = list(FIELDS)[list(FIELDS).index("licence") :]
 
 PER_FILE = 10_000  # images in a tar or a Parquet file: 1 GB of photographs
-_ROW_GROUP = 100  # images; to read one row, a reader loads a whole row group
+# Of a row group; to read one row, a reader loads a whole row group.
+_ROW_GROUP = 100  # images
+_ROW_GROUP_BYTES = 1 << 28
 
 
 class ImageFiles:
@@ -69,7 +71,7 @@ class ParquetFiles:
         features["label"] = {"names": classes, "_type": "ClassLabel"}
         metadata = {"huggingface": json.dumps({"info": {"features": features}})}
         self.schema = pa.schema([("image", IMAGE), *FIELDS.items()], metadata=metadata)
-        self.part, self.rows, self.writer = -1, [], None
+        self.part, self.rows, self.bytes, self.writer = -1, [], 0, None
 
     def __enter__(self) -> "ParquetFiles":
         self.folder.mkdir()
@@ -84,7 +86,8 @@ class ParquetFiles:
     def add(self, name: str, data: bytes, extension: str, fields: dict) -> None:
         """Write one image. name: unique."""
         self.rows.append({"image": {"bytes": data, "path": f"{name}.{extension}"}} | fields)
-        if len(self.rows) == _ROW_GROUP:
+        self.bytes += len(data)
+        if len(self.rows) == _ROW_GROUP or self.bytes >= _ROW_GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
@@ -94,7 +97,7 @@ class ParquetFiles:
                 self._next_part()
             self.writer.write_table(pa.Table.from_pylist(self.rows, self.schema))
             self.in_part += len(self.rows)
-            self.rows = []
+            self.rows, self.bytes = [], 0
 
     def _next_part(self) -> None:
         self.part, self.in_part = self.part + 1, 0

@@ -13,7 +13,6 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import typer
 
 from synaug.commands.verify import find_experiments
@@ -21,7 +20,7 @@ from synaug.generation.encoding import encode
 from synaug.generation.shards import library_versions
 from synaug.generation.sources import RealImages
 from synaug.images.codec import decode_image
-from synaug.images.store import encoded_images
+from synaug.images.store import read_encoded
 from synaug.manifests import read_manifest, read_table
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import SAMPLER_VERSION
@@ -80,7 +79,10 @@ def find_rows(image_ids: Iterable[str], folder: Path) -> pd.DataFrame:
 
 def _read_rows(file: Path, rows: pd.Series) -> pd.DataFrame:
     columns = [name for name in SCHEMAS["shard"].names if name != "image"]
-    data = encoded_images(read_table("shard", file, ["image"]).column("image").take(pa.array(rows)))
+    images: dict[int, bytes | None] = {}
+    for positions, encoded in read_encoded(pd.DataFrame({"path": str(file), "row": rows.to_numpy()})):
+        images.update(zip(positions.tolist(), encoded, strict=True))
+    data = [images[position] for position in range(len(rows))]
     return read_manifest("shard", file, columns).iloc[rows].assign(data=data, file=file)
 
 

@@ -10,18 +10,17 @@ from typing import Annotated
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 
 from synaug.commands.terminal import number_of, progress
 from synaug.images.codec import inspect_image
-from synaug.manifests import read_manifest, read_table
+from synaug.images.tables import ImageTable, encoded_images
+from synaug.manifests import read_manifest, read_table, stored_columns
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.shards import files_with_images, shard_name
-from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.errors import UserError
 
 _RUN_AGAIN = "run the workflow again"
-_BATCH = 256  # images read at once: a shard of large images need not fit into memory
 # Absolute path of a checked shard -> its columns image_id and sha256; None: unreadable, which is a finding already.
 _Shards = dict[str, pa.Table | None]
 
@@ -90,33 +89,36 @@ def check_shard(path: Path, pool: ThreadPoolExecutor, planned: set[str]) -> tupl
 
     It must be readable and complete, hold each image once, and each image must have its recorded hash, be decodable and
     have its recorded size. The name of a shard must be that of its images. planned: names of the shards in the plan of
-    the experiment. Returns also the columns image_id and sha256; None: the file is unreadable.
+    the experiment. Returns also the columns image_id and sha256; None: a part of the file is unreadable.
     """
     checked = CheckedFile(path)
     remedy_file, remedy_images = _remedies(path, planned)
+    ids: list[str] = []
+    hashes: list[str] = []
+    damaged: dict[int, str] = {}
     try:
-        table = read_table("shard", path, [name for name in SCHEMAS["shard"].names if name != "image"])
-        if "image" not in pq.read_schema(path).names:
-            raise UserError(f"{path}: has no column image")
+        columns, _ = stored_columns("shard", path, SCHEMAS["shard"].names)
+        with ImageTable(path) as table:
+            for _, batch in table.stream(columns, damaged=damaged):
+                rows = batch.select(["image_id", "sha256", "width", "height"]).to_pylist()
+                images = encoded_images(batch.column("image"))
+                for row, fault in zip(rows, pool.map(_fault, images, rows), strict=True):
+                    if fault:
+                        checked.findings.append(f"{path}: image {row['image_id']} {fault}; {remedy_images}")
+                ids += [row["image_id"] for row in rows]
+                hashes += [row["sha256"] for row in rows]
     except UserError as error:
         # The advice of the reader does not depend on where the file lies.
         checked.findings.append(f"{error.problem}; {remedy_file}")
         return checked, None
-    ids = table.column("image_id").to_pylist()
-    checked.images = len(ids)
-    try:
-        faults = list(_faulty_images(path, table, pool))
-    except (pa.ArrowInvalid, OSError) as error:
-        # One damaged page makes the whole column unreadable.
-        checked.findings.append(f"{path}: its images cannot be read ({short_text(error)}); {remedy_file}")
-        return checked, None
-    for image_id, fault in faults:
-        checked.findings.append(f"{path}: image {image_id} {fault}; {remedy_images}")
+    checked.images = len(ids) + len(damaged)
+    for reason in dict.fromkeys(damaged.values()):
+        checked.findings.append(f"{path}: {reason}; {remedy_images}")
     if duplicates := sorted({image_id for image_id, count in pd.Series(ids).value_counts().items() if count > 1}):
         checked.findings.append(f"{path}: holds image {_and_more(duplicates)} more than once; {remedy_file}")
-    elif path.parent.name == "shards" and shard_name(ids) != path.stem:
+    elif path.parent.name == "shards" and shard_name(ids) != path.stem and not damaged:
         checked.findings.append(f"{path}: does not hold the images that its name stands for; {remedy_images}")
-    return checked, table.select(["image_id", "sha256"])
+    return checked, None if damaged else pa.table({"image_id": ids, "sha256": hashes})
 
 
 def _remedies(path: Path, planned: set[str]) -> tuple[str, str]:
@@ -133,20 +135,6 @@ def _remedies(path: Path, planned: set[str]) -> tuple[str, str]:
         f"delete it and {_RUN_AGAIN}",
         f"move it into {work}/ and {_RUN_AGAIN}: only its bad images are generated again",
     )
-
-
-def _faulty_images(path: Path, table: pa.Table, pool: ThreadPoolExecutor) -> Iterator[tuple[str, str]]:
-    """(image_id, what is wrong) for each image of the shard at `path` that is not as its row in `table` records."""
-    rows = table.select(["image_id", "sha256", "width", "height"]).to_pylist()
-    start = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(_BATCH, columns=["image"]):
-            images = batch.column("image").field("bytes").to_pylist()
-            batch_rows = rows[start : start + len(images)]
-            for row, fault in zip(batch_rows, pool.map(_fault, images, batch_rows), strict=True):
-                if fault:
-                    yield row["image_id"], fault
-            start += len(images)
 
 
 def _fault(data: bytes | None, row: dict) -> str | None:

@@ -2,19 +2,18 @@
 
 import os
 from collections.abc import Iterator
-from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
 from synaug.datasets import huggingface, torchvision_set, webdataset
+from synaug.images.tables import in_batches
 from synaug.manifests.schemas import IMAGE
 from synaug.runtime.errors import UserError
 
 # Source -> module with its functions `files` and `find`.
 PACKED = {"webdataset": webdataset, "huggingface": huggingface, "torchvision": torchvision_set}
-_BATCH = 1024  # images in memory at once
 
 
 def write_table(dataset: Dataset, path: str | os.PathLike) -> int:
@@ -41,8 +40,7 @@ def write_table(dataset: Dataset, path: str | os.PathLike) -> int:
 
 
 def _batches(dataset: Dataset) -> Iterator[pa.Table]:
-    images = PACKED[dataset.source].find(dataset)
-    while batch := list(islice(images, _BATCH)):
+    for batch in in_batches(PACKED[dataset.source].find(dataset), lambda row: len(row["data"])):
         columns = {
             "image": pa.array([{"bytes": row["data"], "path": None} for row in batch], IMAGE),
             "label_name": pa.array([row["label_name"] for row in batch], pa.string()),

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from synaug.config import Dataset
 from synaug.datasets import PACKED, as_table, huggingface, index_dataset, write_table
-from synaug.datasets.table import files, open_table
+from synaug.datasets.table import files, open_table, table_schema
 from synaug.images.codec import FORMATS, open_image
 from synaug.images.store import read_encoded
 from synaug.runtime.errors import UserError
@@ -197,7 +196,7 @@ def _table_block(
         raise UserError(f"{path}: is not a readable table; give one of {', '.join(TABLES)}, or a folder of images")
     tables = files(Dataset(source="table", path=str(path), image_size=32))
     file = tables[0]
-    schema = _table_schema(file)
+    schema = table_schema(file)
     names = schema.names
     for option, name in [("image", image), ("label", label), ("split", split), *(("group", name) for name in groups)]:
         if name and name not in names:
@@ -228,16 +227,6 @@ def _table_block(
 def _embedded_images(schema: pa.Schema) -> list[str]:
     """Names of the columns that may hold encoded images."""
     return [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_struct(field.type)]
-
-
-def _table_schema(file: Path) -> pa.Schema:
-    """Names and types of the columns of a table. Raises UserError if it cannot be read."""
-    if file.suffix.lower() != ".parquet":
-        return open_table(file).schema
-    try:
-        return pq.read_schema(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: cannot be read as Parquet ({error})") from None
 
 
 def _usual(names: list[str], usual: tuple[str, ...]) -> str | None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from synaug.config import Dataset
+from synaug.images.tables import ImageTable
 from synaug.runtime.errors import UserError
 
 
@@ -52,14 +52,15 @@ def find(dataset: Dataset) -> Iterator[dict]:
                         present = ", ".join(batch.schema.names)
                         raise UserError(f"{file}: has no column {name!r} (its columns: {present}); set dataset.{key}")
                 images = batch.column(dataset.image_column)
-                if pa.types.is_struct(images.type):
-                    images = images.field("bytes")
+                images = images.field("bytes") if pa.types.is_struct(images.type) else images
                 columns = [_names(batch.column(name).to_pylist(), names.get(name)) for name in label_and_groups]
-                for data, *values in zip(images.to_pylist(), *columns, strict=True):
+                # One by one: a batch of an Arrow file may hold gigabytes, which are not in memory yet.
+                for image, *values in zip(images, *columns, strict=True):
                     for name, value in zip(label_and_groups, values, strict=True):
                         if value is None or not value.strip():
                             raise UserError(f"{file}: row {row} has no {name}; fill it in or remove the row")
-                    yield {"split": split, "label_name": values[0], "attributes": values[1:], "data": data or b""}
+                    data = image.as_py() or b""
+                    yield {"split": split, "label_name": values[0], "attributes": values[1:], "data": data}
                     row += 1
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({error}); save or download it again") from None
@@ -79,7 +80,7 @@ def _split(file: Path, dataset: Dataset) -> str:
 def schema(file: Path) -> pa.Schema:
     """Names and types of the columns. Raises UserError if the file cannot be read."""
     try:
-        for batch, _ in _batches(file):
+        for batch, _ in _batches(file):  # the first: a file without rows is of no use
             return batch.schema
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{file}: cannot be read ({error}); save or download it again") from None
@@ -94,10 +95,13 @@ def _batches(file: Path) -> Iterator[tuple[pa.RecordBatch, dict[str, list[str]]]
             for batch in stream:
                 yield batch, names
     else:
-        with pq.ParquetFile(file) as table:
-            names = _class_names(table.schema_arrow)
-            for batch in table.iter_batches(1024):
-                yield batch, names
+        try:
+            with ImageTable(file) as table:
+                names = _class_names(table.schema)
+                for _, batch in table.stream(table.schema.names):
+                    yield batch, names
+        except UserError as error:
+            raise UserError(error.problem, advice="save or download it again") from None
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:

@@ -5,7 +5,6 @@ import logging
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +15,7 @@ from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.splits import make_splits
 from synaug.images.codec import inspect_image
+from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import text_hash
 
@@ -44,7 +44,7 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
     images = SOURCES[dataset.source].find(dataset)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # In batches, because the images of a table are in memory until they are examined.
-        while batch := list(islice(images, 4096)):
+        for batch in in_batches(images, lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")):
             rows += pool.map(lambda row: _examine(row, dataset.max_megapixels), batch)
     if dataset.make_splits:
         make_splits(rows, dataset)

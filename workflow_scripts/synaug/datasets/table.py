@@ -1,7 +1,7 @@
 """Images listed in a table (Parquet, CSV or JSON lines), one row per image: as a path, or embedded (Parquet only)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,8 +10,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
-from synaug.images.store import encoded_images
+from synaug.images.tables import ImageTable, encoded_images, holds_images
 from synaug.runtime.errors import UserError
+
+_TEXT = (".csv", ".jsonl", ".ndjson")
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
@@ -22,8 +24,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
     root = Path(dataset.path)
     inside = (root if root.is_dir() else root.parent).resolve()
     for file in files(dataset):
-        table = _read(file, dataset)
-        images, embedded = _images(file, table, dataset.image_column)
+        table, images, embedded = _read(file, dataset)
         named = [dataset.label_column, *([] if dataset.unsplit else [dataset.split_column]), *dataset.group_columns]
         columns = {name: _restore_integers(table.column(name).to_pandas()) for name in named}
         for name, values in columns.items():
@@ -32,9 +33,9 @@ def find(dataset: Dataset) -> Iterator[dict]:
                 raise UserError(
                     f"{file}: row {int(empty.to_numpy().argmax())} has no {name}; fill it in or remove the row"
                 )
-        splits = [dataset.train_split] * len(images) if dataset.unsplit else columns[dataset.split_column]
+        splits = [dataset.train_split] * table.num_rows if dataset.unsplit else columns[dataset.split_column]
         groups = zip(*(columns[name] for name in dataset.group_columns), strict=True)
-        groups = groups if dataset.group_columns else [()] * len(images)
+        groups = groups if dataset.group_columns else [()] * table.num_rows
         values = zip(images, columns[dataset.label_column], splits, groups, strict=True)
         for row, (image, label, split, group) in enumerate(values):
             listed = {"split": str(split), "label_name": str(label), "path": str(file), "row": row}
@@ -61,15 +62,11 @@ def files(dataset: Dataset) -> list[Path]:
     return [root]
 
 
-def _images(file: Path, table: pa.Table, name: str) -> tuple[list, bool]:
-    """The values of the column `name`, and whether they are encoded images (otherwise paths)."""
-    column = table.column(name)
-    data_type = column.type
-    if pa.types.is_binary(data_type) or (pa.types.is_struct(data_type) and data_type.get_field_index("bytes") >= 0):
-        return encoded_images(column), True
-    if pa.types.is_string(data_type) or pa.types.is_large_string(data_type):
-        return column.to_pylist(), False
-    raise UserError(f"{file}: column {name!r} holds {data_type}, not images or paths; set dataset.image_column")
+def _embedded_images(file: Path, name: str) -> Iterator[bytes | None]:
+    """The encoded images in the column `name`, some megabytes at a time."""
+    with ImageTable(file) as table:
+        for _, batch in table.stream([name]):
+            yield from encoded_images(batch.column(name))
 
 
 def _restore_integers(values: pd.Series) -> pd.Series:
@@ -106,23 +103,46 @@ def open_table(file: Path, columns: list[str] | None = None) -> pa.Table:
         raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({error})") from None
 
 
-def _read(file: Path, dataset: Dataset) -> pa.Table:
+def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, Iterable[str | bytes | None], bool]:
+    """The table without its images, its images or their paths, and whether they are images."""
     wanted = {
         "dataset.image_column": dataset.image_column,
         "dataset.label_column": dataset.label_column,
         **({} if dataset.unsplit else {"dataset.split_column": dataset.split_column}),
         **{f"dataset.group_columns[{i}]": name for i, name in enumerate(dataset.group_columns)},
     }
-    table = open_table(file)
+    name_of_image = dataset.image_column
+    text = open_table(file) if file.suffix.lower() in _TEXT else None
+    schema = table_schema(file) if text is None else text.schema
+    embedded = schema.names.count(name_of_image) == 1 and holds_images(schema.field(name_of_image).type)
     for key, name in wanted.items():
-        count = table.column_names.count(name)
+        count = schema.names.count(name)
         if not count:
-            present = ", ".join(table.column_names)
+            present = ", ".join(schema.names)
             instead = ", or have splits made: dataset.make_splits" if key == "dataset.split_column" else ""
             raise UserError(f"{file}: has no column {name!r} (its columns: {present}); set {key}{instead}")
         if count > 1:
             raise UserError(f"{file}: has {count} columns {name!r}; rename all but one")
-    return table.select(list(dict.fromkeys(wanted.values())))
+    read = [name for name in dict.fromkeys(wanted.values()) if not (embedded and name == name_of_image)]
+    table = (open_table(file, read) if text is None else text).select(read)
+    if embedded:
+        return table, _embedded_images(file, name_of_image), True
+    data_type = schema.field(name_of_image).type
+    if not (pa.types.is_string(data_type) or pa.types.is_large_string(data_type)):
+        raise UserError(
+            f"{file}: column {name_of_image!r} holds {data_type}, not images or paths; set dataset.image_column"
+        )
+    return table, table.column(name_of_image).to_pylist(), False
+
+
+def table_schema(file: Path) -> pa.Schema:
+    """Names and types of the columns of a table. Raises UserError if the file cannot be read."""
+    if file.suffix.lower() in _TEXT:
+        return open_table(file).schema
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{file}: cannot be read as Parquet ({error})") from None
 
 
 def _read_lines(file: Path) -> pa.Table:

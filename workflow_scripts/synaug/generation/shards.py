@@ -9,7 +9,7 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,19 +17,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from synaug.generation.encoding import encode, update_licences
-from synaug.images.store import encoded_images
-from synaug.manifests import read_table, with_group, write_manifest
-from synaug.manifests.schemas import SCHEMAS
+from synaug.generation.encoding import encode
+from synaug.generation.stored_images import DESCRIBING, NO_IMAGES, images_for, intact_images
+from synaug.images.tables import ImageTable
+from synaug.manifests import with_group, write_shard
+from synaug.manifests.schemas import IMAGE, SCHEMAS
 from synaug.runtime.files import atomic_path, text_hash
 
 log = logging.getLogger(__name__)
 
-# Columns that describe the stored image. They are copied with it; all other columns come from the plan.
-_IMAGE_COLUMNS = ["image", "image_id", "sha256", "width", "height", "batch_size", "device", "threads", "libraries"]
-_PLAN_COLUMNS = [name for name in SCHEMAS["shard"].names if name not in _IMAGE_COLUMNS]
+_PLAN_COLUMNS = [name for name in SCHEMAS["shard"].names if name not in ("image", *DESCRIBING)]
+# Row groups of finished batches are small, because the images are merged into the shard in another order.
+_BATCH_GROUP_BYTES = 1 << 20
 # Columns that decide what is loaded. A shard may need several models.
 _MODEL_COLUMNS = ["pipeline", "model", "model_version", "adapters", "scheduler", "dtype"]
 
@@ -55,75 +55,87 @@ def generate_shard(
     Returns {"copied", "sampled"}: numbers of images.
     torch and diffusers are not imported if nothing has to be sampled.
     """
-    wanted = set(rows["image_id"])
-    tables = _find_images(wanted, sorted(work.glob("*.parquet")))
-    resumed = sum(table.num_rows for table in tables)
-    tables += _find_images(wanted - _ids(tables), existing)
-    available = _ids(tables)
-    copied = len(available) - resumed
-    missing = rows[~rows["image_id"].isin(available)]
-    log.info("%d images wanted: %d finished before, %d copied, %d to sample", len(rows), resumed, copied, len(missing))
+    resumed = _intact_images(rows["image_id"], sorted(work.glob("*.parquet")))
+    copied = _intact_images(rows["image_id"][~rows["image_id"].isin(resumed["image_id"])], existing)
+    stored = [resumed, copied]
+    missing = rows[~rows["image_id"].isin([*resumed["image_id"], *copied["image_id"]])]
+    log.info(
+        "%d images wanted: %d finished before, %d copied, %d to sample",
+        len(rows),
+        len(resumed),
+        len(copied),
+        len(missing),
+    )
     if len(missing):
         sampled, usage = _sample_missing(missing, batch_size, work, threads, compile, sources)
-        tables += sampled
+        stored += sampled
         if cost_file:
             with atomic_path(cost_file) as temporary:
                 temporary.write_text(json.dumps(usage) + "\n")
-    images = pa.concat_tables([table.select([*_IMAGE_COLUMNS, "licence"]) for table in tables])
-    positions = pd.Series(range(images.num_rows), images.column("image_id").to_pylist())
-    images = images.take(pa.array(positions[rows["image_id"]].to_numpy()))
-    images = update_licences(images, rows).drop_columns("licence")
-    planned = pa.Table.from_pandas(rows[_PLAN_COLUMNS], preserve_index=False)
-    for name in planned.column_names:
-        images = images.append_column(name, planned.column(name))
-    write_manifest("shard", images, out)
+    rows = rows.reset_index(drop=True)
+    images = pd.concat([part for part in stored if len(part)]).set_index("image_id")
+    images = images.loc[rows["image_id"]].reset_index()
+    written = [name for name in DESCRIBING if name != "sha256"]
+    write_shard(rows[_PLAN_COLUMNS].join(images[written]), images_for(rows, images), out, int(images["bytes"].sum()))
     shutil.rmtree(work, ignore_errors=True)
-    return {"copied": copied, "sampled": len(missing) + resumed}
+    return {"copied": len(copied), "sampled": len(missing) + len(resumed)}
 
 
-def _ids(tables: list[pa.Table]) -> set[str]:
-    return {image_id for table in tables for image_id in table.column("image_id").to_pylist()}
+def _intact_images(wanted: Iterable[str], files: Iterable[Path]) -> pd.DataFrame:
+    """The images with the ids `wanted` that lie in `files`, as `intact_images` describes them, each id once.
 
-
-def _find_images(wanted: set[str], files: Iterable[Path]) -> list[pa.Table]:
-    """The rows of `files` with the ids `wanted`, each id once. Images are read only from files that hold such ids."""
-    wanted, tables = set(wanted), []
-    wanted_array = pa.array(list(wanted), pa.string())
-    for file in files:
-        if not wanted:
+    Copying only saves time: an image that cannot be read, and lies in no other file, is sampled again.
+    """
+    wanted, files, parts = set(wanted), list(files), []
+    while wanted and files:
+        damaged = set()
+        for file, located in _find_images(wanted, files).groupby("file", sort=False):
+            intact = NO_IMAGES
+            try:
+                intact = intact_images(file, located["row"])
+            except Exception as error:
+                log.warning("%s: skipped: %s", file, error)
+            if len(intact) < len(located):
+                damaged.add(file)
+            if len(intact):
+                parts.append(intact)
+                wanted -= set(intact["image_id"])
+        if not damaged:
             break
+        files = [file for file in files if file not in damaged]
+    return pd.concat(parts, ignore_index=True) if parts else NO_IMAGES
+
+
+def _find_images(wanted: set[str], files: Iterable[Path]) -> pd.DataFrame:
+    """Where the images with the ids `wanted` are, each id once: columns image_id, file, row. Only ids are read."""
+    missing, parts = set(wanted), []
+    for file in files:
+        if not missing:
+            break
+        damaged: dict[int, str] = {}
+        value_set = pa.array(list(missing), pa.string())
         try:
-            # Every job reads the ids of every shard: `read_table` and a Python set would take three times as long.
-            with pq.ParquetFile(file) as shard:
-                ids = shard.read(["image_id"], use_threads=False).column("image_id")
-            positions = pc.indices_nonzero(pc.is_in(ids, value_set=wanted_array))
-            if len(positions):
-                table = _undamaged(read_table("shard", file).take(positions), file)
-                tables.append(table)
-                wanted -= _ids([table])
-                wanted_array = pa.array(list(wanted), pa.string())
+            with ImageTable(file) as table:
+                for rows, batch in table.stream(["image_id"], damaged=damaged):
+                    # Every job reads the ids of every shard: Python sets would take three times as long.
+                    ids = batch.column("image_id")
+                    positions = pc.indices_nonzero(pc.is_in(ids, value_set=value_set)).to_numpy()
+                    if len(positions):
+                        ids = ids.take(pa.array(positions)).to_pylist()
+                        parts.append(pd.DataFrame({"image_id": ids, "file": file, "row": rows[positions]}))
+                        missing -= set(ids)
         except Exception as error:
-            # Copying only saves time: images that cannot be read are sampled again.
             log.warning("%s: skipped: %s", file, error)
-    return tables
-
-
-def _undamaged(images: pa.Table, file: Path) -> pa.Table:
-    """The rows whose image has its recorded hash."""
-    data = images.column("image").combine_chunks().field("bytes").to_pylist()
-    intact = [
-        hashlib.sha256(image).hexdigest() == sha256
-        for image, sha256 in zip(data, images.column("sha256").to_pylist(), strict=True)
-    ]
-    if not all(intact):
-        log.warning("%s: %d images do not have their recorded hash and are made again", file, intact.count(False))
-    return images.filter(pa.array(intact))
+        for reason in dict.fromkeys(damaged.values()):
+            log.warning("%s: %s", file, reason)
+    located = pd.concat(parts) if parts else pd.DataFrame(columns=["image_id", "file", "row"])
+    return located.drop_duplicates("image_id")
 
 
 def _sample_missing(
     rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, sources
-) -> tuple[list[pa.Table], dict]:
-    """Sample `rows` and write every finished batch to `work`. Returns the batches, and what sampling used."""
+) -> tuple[list[pd.DataFrame], dict]:
+    """Sample `rows` and write every finished batch to `work`. Returns the stored images, and what sampling used."""
     import torch
 
     from synaug.generation.pipelines import check_rows, load_pipeline
@@ -132,7 +144,7 @@ def _sample_missing(
     from synaug.runtime.devices import device_name, leased_device
 
     torch.set_num_threads(threads)
-    tables, sampled = [], 0
+    batches, sampled = [], 0
     # While a batch is sampled, one thread writes the batch before it, and others encode the images of that batch. On
     # leaving the block the writer is waited for before the encoders, which it needs.
     with leased_device() as device, ThreadPoolExecutor(threads) as encoders, ThreadPoolExecutor(1) as writer:
@@ -149,15 +161,14 @@ def _sample_missing(
             )
             for batch, pixels in sample(pipeline, alike, size, sources):
                 if being_written is not None:
-                    tables.append(being_written.result())
+                    batches.append(being_written.result())
                 being_written = writer.submit(_write_batch, batch, pixels, columns, work, encoders)
                 sampled += len(batch)
                 rate = meter.batch_sampled(len(batch))
                 seconds_left = (len(rows) - sampled) / rate
                 log.info("%d/%d images, %.1f images/s, %.0f s left", sampled, len(rows), rate, seconds_left)
-        tables.append(being_written.result())
-        encoded_bytes = sum(len(image) for table in tables for image in encoded_images(table.column("image")))
-        return tables, meter.total(rows, encoded_bytes)
+        batches.append(being_written.result())
+        return batches, meter.total(rows, int(sum(batch["bytes"].sum() for batch in batches)))
 
 
 def _batch_size_of_trial(pipeline, rows: pd.DataFrame, sources, work: Path) -> int:
@@ -175,23 +186,22 @@ def _batch_size_of_trial(pipeline, rows: pd.DataFrame, sources, work: Path) -> i
     return int(file.read_text())
 
 
-def _write_batch(batch: pd.DataFrame, pixels, columns: dict, work: Path, encoders: ThreadPoolExecutor) -> pa.Table:
+def _write_batch(batch: pd.DataFrame, pixels, columns: dict, work: Path, encoders: ThreadPoolExecutor) -> pd.DataFrame:
     """Encode `pixels` and write them with the rows `batch` to `work`. columns: values that all images share."""
     rows = batch.to_dict("records")
     encoded = list(encoders.map(lambda image, row: encode(image, row, row["format"]), pixels, rows))
-    images = batch.assign(
-        image=[
-            {"bytes": data, "path": f"{row['image_id']}.{row['format']}"}
-            for data, row in zip(encoded, rows, strict=True)
-        ],
-        sha256=[hashlib.sha256(data).hexdigest() for data in encoded],
-        width=pixels.shape[2],
-        height=pixels.shape[1],
-        **columns,
-    )
+
+    def images(order: np.ndarray) -> Iterator[pa.Table]:
+        for position in order.tolist():
+            data, row = encoded[position], rows[position]
+            image = {"bytes": data, "path": f"{row['image_id']}.{row['format']}"}
+            yield pa.table({"image": pa.array([image], IMAGE), "sha256": [hashlib.sha256(data).hexdigest()]})
+
+    described = with_group(batch.assign(width=pixels.shape[2], height=pixels.shape[1], **columns))
+    names = [name for name in SCHEMAS["shard"].names if name not in ("image", "sha256")]
     file = work / f"{batch['image_id'].iloc[0]}.parquet"
-    write_manifest("shard", with_group(images)[SCHEMAS["shard"].names], file)
-    return read_table("shard", file)
+    write_shard(described[names], images, file, sum(map(len, encoded)), _BATCH_GROUP_BYTES)
+    return _intact_images(batch["image_id"], [file])
 
 
 def library_versions(compile: bool) -> str:

@@ -1,7 +1,7 @@
 """Reading the images that the rows of a manifest point to, from tables and image files.
 
 The rows have the columns `path`, `row` (null: `path` is an image file) and `column` (null: `image`). `read_encoded` is
-quick, and holds the images of one table in memory; `stream_images` holds a few images at a time.
+quick, and holds up to 1 GiB in memory; `stream_images` holds some megabytes.
 """
 
 import os
@@ -11,19 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from synaug.images.codec import CHANNELS, decode_image
+from synaug.images.tables import ImageTable, encoded_images
 from synaug.runtime.errors import UserError
 
 _BATCH = 1024  # images that are read from files, or decoded, at once
-_STREAMED = 64  # images of a table that `stream_images` holds in memory: some megabytes of photographs
+_IN_MEMORY = 1 << 30  # bytes of encoded images of one table that `read_encoded` holds
 
 
-def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
-    """Yield (positions in `manifest`, encoded images), table by table, so that no table is opened twice.
+def read_encoded(
+    manifest: pd.DataFrame, damaged: dict[int, str] | None = None
+) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
+    """Yield (positions in `manifest`, encoded images): table by table, each opened once, then the files.
 
+    The images of a table come together and in the order of `manifest`, unless they have more than 1 GiB: then they come
+    in the order of the table, some megabytes at a time. damaged: filled with {position: what is wrong} for the images
+    of tables that cannot be read, which are None; None: they raise UserError.
     Raises UserError if a file or a row is missing.
     """
     manifest = manifest.reset_index(drop=True)
@@ -31,14 +35,15 @@ def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[byte
     manifest = manifest.assign(column=columns)
     in_table = manifest["row"].notna()
     for (path, name), group in manifest[in_table].groupby(["path", "column"], sort=True):
-        rows = group["row"].to_numpy(np.int64)
-        try:
-            column = pq.read_table(path, columns=[name], partitioning=None).column(name)
-        except (FileNotFoundError, OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{path}: cannot be read ({error}); run the workflow again to create it") from None
-        if rows.max(initial=-1) >= len(column):
-            raise UserError(f"{path}: has no row {rows.max()}, only {len(column)} rows; delete it and run again")
-        yield group.index.to_numpy(), encoded_images(column.take(pa.array(rows)))
+        rows = group["row"].astype("int64")
+        with ImageTable(path) as table:
+            if table.size(name, np.sort(rows.to_numpy())) > _IN_MEMORY:
+                yield from _read_pieces(table, name, rows, damaged)
+            else:
+                encoded = {}
+                for positions, images in _read_pieces(table, name, rows, damaged):
+                    encoded.update(zip(positions.tolist(), images, strict=True))
+                yield rows.index.to_numpy(), [encoded[position] for position in rows.index]
     files = manifest[~in_table]
     for start in range(0, len(files), _BATCH):
         group = files.iloc[start : start + _BATCH]
@@ -46,10 +51,21 @@ def read_encoded(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[byte
             yield group.index.to_numpy(), list(pool.map(_read_file, group["path"]))
 
 
-def encoded_images(column: pa.ChunkedArray) -> list[bytes | None]:
-    """The encoded images of a column of binary values, or of structs with a field `bytes` (as in Hugging Face data)."""
-    values = column.combine_chunks()
-    return (values.field("bytes") if pa.types.is_struct(values.type) else values).to_pylist()
+def _read_pieces(
+    table: ImageTable, name: str, rows: pd.Series, damaged: dict[int, str] | None
+) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
+    """Yield as `read_encoded`, some megabytes at a time. rows: of the table; their index holds the positions."""
+    rows = rows.sort_values(kind="stable")
+    numbers, positions = rows.to_numpy(), rows.index.to_numpy()
+    lost: dict[int, str] | None = None if damaged is None else {}
+    done = 0
+    for piece, batch in table.stream([name], numbers, lost):
+        done = np.searchsorted(numbers, piece[0])
+        yield positions[done : done + len(piece)], encoded_images(batch.column(name))
+    if lost:
+        unread = np.isin(numbers, list(lost))
+        damaged.update(zip(positions[unread].tolist(), (lost[row] for row in numbers[unread].tolist()), strict=True))
+        yield positions[unread], [None] * int(unread.sum())
 
 
 def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -101,28 +117,14 @@ def _stream_table(
     path: Path, name: str, rows: pd.Series, columns: Sequence[str]
 ) -> Iterator[tuple[int, bytes | None, dict]]:
     """Yield as `stream_images`, from one table. rows: of the table, ascending; their index holds the positions."""
-    numbers, positions, done = rows.to_numpy(), rows.index.to_numpy(), 0
-    try:
-        with pq.ParquetFile(path) as file:
-            present = [column for column in columns if column in file.schema_arrow.names]
-            start = 0  # row of the table at which the next batch begins
-            for group in range(file.num_row_groups):
-                end = start + file.metadata.row_group(group).num_rows
-                # A row group without a wanted row is not read.
-                if np.searchsorted(numbers, end) > done:
-                    for batch in file.iter_batches(_STREAMED, [group], [name, *present]):
-                        stop = np.searchsorted(numbers, start + batch.num_rows)
-                        wanted = pa.Table.from_batches([batch]).take(numbers[done:stop] - start)
-                        images = encoded_images(wanted.column(name))
-                        values = wanted.select(present).to_pylist() if present else [{}] * wanted.num_rows
-                        yield from zip(positions[done:stop].tolist(), images, values, strict=True)
-                        start, done = start + batch.num_rows, stop
-                start = end
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        text = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be read ({text}); run the workflow again to create it") from None
-    if done < len(numbers):
-        raise UserError(f"{path}: has no row {numbers[done]}; delete it and run again")
+    positions, done = rows.index.tolist(), 0
+    with ImageTable(path) as table:
+        present = [column for column in columns if column in table.schema.names]
+        for piece, batch in table.stream([name, *present], rows.to_numpy()):
+            images = encoded_images(batch.column(name))
+            values = batch.select(present).to_pylist() if present else [{}] * batch.num_rows
+            yield from zip(positions[done : done + len(piece)], images, values, strict=True)
+            done += len(piece)
 
 
 def _read_file(path: str | os.PathLike) -> bytes:

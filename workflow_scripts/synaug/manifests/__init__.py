@@ -6,8 +6,10 @@ from synaug.manifests.tables import (
     read_manifest,
     read_table,
     read_with_local_paths,
+    stored_columns,
     with_group,
     write_manifest,
+    write_shard,
 )
 
 __all__ = [
@@ -16,6 +18,8 @@ __all__ = [
     "read_manifest",
     "read_table",
     "read_with_local_paths",
+    "stored_columns",
     "with_group",
     "write_manifest",
+    "write_shard",
 ]

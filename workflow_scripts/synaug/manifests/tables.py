@@ -5,9 +5,10 @@ No other code writes them. The rows are sorted by SORT_KEYS, so the same rows gi
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,13 +44,80 @@ SORT_KEYS["study_selection"] = ["variant", *SORT_KEYS["selection"]]
 SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]
 
 
+# A row group of shards has at most so many images and bytes: a reader of one image loads its row group.
+GROUP_ROWS = 1000
+GROUP_BYTES = 1 << 25
+# Columns of shards that are written as they are read, since they may not fit into memory.
+_STREAMED = ["image", "sha256"]
+
+
 def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.PathLike) -> None:
     """Write `rows` as manifest `kind` (a key of SCHEMAS) to `path`: sorted, byte-stable, atomic.
 
     A column that `rows` lacks is filled with its default, or with null. Raises ValueError for a column that the schema
     does not have, for a null in a column that is not nullable, and for integers that were rounded to floats.
     """
-    schema = SCHEMAS[kind]
+    table = _complete(kind, rows, SCHEMAS[kind])
+    if kind == "shard":
+        images = table.select(_STREAMED)
+        # Rows one by one: to take them all at once, Arrow joins the chunks, which fails above 2 GiB.
+        one_by_one = lambda order: (images.slice(row, 1) for row in order.tolist())  # noqa: E731
+        write_shard(table.drop_columns(_STREAMED), one_by_one, path, images.nbytes)
+        return
+    table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks().cast(SCHEMAS[kind])
+    with space_for(path, table.nbytes), atomic_path(path) as temporary, _writer(kind, temporary) as writer:
+        writer.write_table(table.replace_schema_metadata(_metadata(kind)), row_group_size=131072)
+
+
+def write_shard(
+    rows: pd.DataFrame | pa.Table,
+    images: Callable[[np.ndarray], Iterable[pa.Table]],
+    path: str | os.PathLike,
+    size: int,
+    group_bytes: int = GROUP_BYTES,
+) -> None:
+    """Write the manifest `shard` to `path` as `write_manifest` does, with one row group in memory.
+
+    rows: all columns but image and sha256. images: is called with positions in `rows` (int64), and returns tables of
+    the columns image and sha256 of these rows, in this order. size: about how many bytes the images have together.
+    group_bytes: of the images in a row group, at most. The bytes of the file do not depend on how many rows the tables
+    of `images` have.
+    """
+    schema = SCHEMAS["shard"]
+    in_memory = pa.schema([field for field in schema if field.name not in _STREAMED])
+    streamed = pa.schema([schema.field(name) for name in _STREAMED])
+    table = _complete("shard", rows, in_memory)
+    order = _sort_order(table, SORT_KEYS["shard"])
+    table = table.take(order).combine_chunks().cast(in_memory)
+    start, pieces = 0, (_complete("shard", piece, streamed) for piece in images(order.to_numpy().astype(np.int64)))
+    with space_for(path, table.nbytes + size), atomic_path(path) as temporary, _writer("shard", temporary) as writer:
+        for group in _row_groups(pieces, group_bytes):
+            others = table.slice(start, group.num_rows)
+            columns = [(group if name in _STREAMED else others).column(name) for name in schema.names]
+            row_group = pa.Table.from_arrays(columns, schema=schema.with_metadata(_metadata("shard")))
+            writer.write_table(row_group, row_group_size=GROUP_ROWS)
+            start += group.num_rows
+    if start != table.num_rows:
+        raise ValueError(f"{path}: {table.num_rows} rows, but {start} images")
+
+
+def _row_groups(pieces: Iterable[pa.Table], most_bytes: int) -> Iterator[pa.Table]:
+    """The rows of `pieces` (columns image and sha256), cut into row groups."""
+    pending, count, total = [], 0, 0
+    for piece in pieces:
+        begin = 0
+        for row, length in enumerate(pc.binary_length(pc.struct_field(piece.column("image"), "bytes")).to_pylist()):
+            if count and (count == GROUP_ROWS or total + (length or 0) > most_bytes):
+                yield pa.concat_tables([*pending, piece.slice(begin, row - begin)]).combine_chunks()
+                pending, count, total, begin = [], 0, 0, row
+            count, total = count + 1, total + (length or 0)
+        pending.append(piece.slice(begin))
+    if count:
+        yield pa.concat_tables(pending).combine_chunks()
+
+
+def _complete(kind: str, rows: pd.DataFrame | pa.Table, schema: pa.Schema) -> pa.Table:
+    """`rows` with all columns of `schema`, a part of that of `kind`, in its types; dictionaries as plain strings."""
     if isinstance(rows, pd.DataFrame):
         rows = pa.Table.from_pandas(rows, preserve_index=False)
     extra = set(rows.column_names) - set(schema.names)
@@ -69,24 +137,29 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
             raise ValueError(f"manifest {kind!r}: {column.null_count} rows have no {field.name}")
         columns.append(column)
     # Dictionary columns are encoded after sorting, because a dictionary holds its values in order of appearance.
-    table = pa.Table.from_arrays(columns, names=schema.names)
-    table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks().cast(schema)
+    return pa.Table.from_arrays(columns, names=schema.names)
+
+
+def _metadata(kind: str) -> dict[str, str]:
     metadata = {"synaug:manifest": kind, "synaug:schema_version": SCHEMA_VERSION}
     if kind == "shard":
         # With this, Hugging Face `datasets` and the Hub's viewer show the column as images.
         metadata["huggingface"] = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
+    return metadata
+
+
+def _writer(kind: str, path: Path) -> pq.ParquetWriter:
+    schema = SCHEMAS[kind]
     # Encoded images do not compress further, and plain encoding keeps them readable without a dictionary page.
-    compression = {name: ("NONE" if name == "image.bytes" else "ZSTD") for name in _parquet_columns(table.schema)}
+    compression = {name: ("NONE" if name == "image.bytes" else "ZSTD") for name in _parquet_columns(schema)}
     dictionary = [field.name for field in schema if pa.types.is_dictionary(field.type)]
-    with space_for(path, table.nbytes), atomic_path(path) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata(metadata),
-            temporary,
-            compression=compression,
-            use_dictionary=dictionary or False,
-            row_group_size=1000 if kind == "shard" else 131072,
-            store_schema=True,
-        )
+    return pq.ParquetWriter(
+        path,
+        schema.with_metadata(_metadata(kind)),
+        compression=compression,
+        use_dictionary=dictionary or False,
+        store_schema=True,
+    )
 
 
 def _check_integers(kind: str, field: pa.Field, column: pa.ChunkedArray) -> None:
@@ -117,28 +190,35 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
 
     A column that the file lacks because it was written by an older version gets its default, if it has one.
     """
-    path = Path(path)
+    path, wanted = Path(path), list(columns or SCHEMAS[kind].names)
+    stored, defaults = stored_columns(kind, path, wanted)
+    try:
+        table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
+        for name in defaults:
+            field = SCHEMAS[kind].field(name)
+            table = table.append_column(field, _default_values(field, table.num_rows))
+        return table.select(wanted) if defaults else table
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
+
+
+def stored_columns(kind: str, path: str | os.PathLike, wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Those of the columns `wanted` of manifest `kind` that the file at `path` has, and the defaults of the others.
+
+    Raises UserError if the file is missing, is not Parquet, or lacks a column without a default.
+    """
     try:
         names = pq.read_schema(path).names
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", advice="run the workflow to create it") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: cannot be read as Parquet ({error})", advice="delete it and run again") from None
-    wanted = list(columns or SCHEMAS[kind].names)
     missing = [name for name in wanted if name not in names]
     defaults = {name: SCHEMAS[kind].field(name).metadata.get(b"default") for name in missing}
     if None in defaults.values():
         lacking = ", ".join(name for name, default in defaults.items() if default is None)
         raise UserError(f"{path}: has no column {lacking}", advice="delete it and run again")
-    try:
-        stored = [name for name in wanted if name in names]
-        table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
-        for name in missing:
-            field = SCHEMAS[kind].field(name)
-            table = table.append_column(field, _default_values(field, table.num_rows))
-        return table.select(wanted) if defaults else table
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
+    return [name for name in wanted if name in names], {name: text.decode() for name, text in defaults.items()}
 
 
 def _default_values(field: pa.Field, count: int) -> pa.Array:

@@ -86,11 +86,12 @@ def thumbnails(rows: pd.DataFrame, size: int, color: str) -> list[str]:
     uris = [""] * len(rows)
     has_path = rows["path"].notna().to_numpy()
     positions = np.flatnonzero(has_path)
-    for batch, images in read_encoded(rows[has_path]):
+    # Only a rejected image can be damaged, since training images were decoded before.
+    for batch, images in read_encoded(rows[has_path], damaged={}):
         for position, data in zip(positions[batch], images, strict=True):
             try:
                 image = open_image(data, color, at_least=(size, size))
-            except Exception:  # only a rejected file can be damaged, since training images were decoded before
+            except Exception:
                 continue
             uris[position] = _data_uri(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
     return uris

@@ -18,11 +18,13 @@ from synaug.config import Screening
 from synaug.images.codec import CHANNELS, FORMATS, decode_image, inspect_image
 from synaug.images.perceptual_hash import FURTHEST, nearest_earlier_hashes, nearest_hashes, perceptual_hashes
 from synaug.images.store import read_encoded
-from synaug.manifests import read_table, with_group
+from synaug.images.tables import ImageTable
+from synaug.manifests import with_group
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 26  # of decoded images in memory at a time
+_STORED = ["sha256", "row", "path", "column"]  # where a synthetic image is
 
 
 @dataclass
@@ -251,23 +253,45 @@ def _read_shards(
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for name, planned in plan.groupby("shard", sort=True):
-            shard = read_table("shard", shards[name], ["image", "image_id", "sha256"])
-            row_of_id = {image_id: row for row, image_id in enumerate(shard.column("image_id").to_pylist())}
-            images, hashes = shard.column("image").combine_chunks().field("bytes"), shard.column("sha256")
-            shard_rows = planned["image_id"].map(row_of_id)
-            for start in range(0, len(planned), spec.chunk_size):
-                chunk = shard_rows.iloc[start : start + spec.chunk_size]
-                stored_sizes = planned["stored_size"].iloc[start : start + spec.chunk_size]
-                encoded = [None if pd.isna(row) else images[int(row)].as_py() for row in chunk]
-                inspected = list(pool.map(read_image, encoded, stored_sizes, repeat(spec)))
-                in_shard = chunk.notna()
-                table = pd.DataFrame([properties for properties, _ in inspected], chunk.index)
-                table["row"] = chunk.astype("Int64")
-                table["path"] = np.where(in_shard, shards[name], None)
-                table["column"] = np.where(in_shard, "image", None)
-                table["sha256"] = ["" if pd.isna(row) else hashes[int(row)].as_py() for row in chunk]
-                pixels = [pixels for _, pixels in inspected if pixels is not None]
-                yield table, np.stack(pixels) if pixels else np.empty((0, 0, 0, 0), np.uint8)
+            recorded, unread = _recorded_rows(shards[name])
+            rows = planned[["image_id", "stored_size"]].join(recorded, on="image_id")
+            in_shard = rows["row"].notna()
+            rows = rows.assign(
+                row=rows["row"].astype("Int64"),
+                sha256=rows["sha256"].fillna(""),
+                path=np.where(in_shard, shards[name], None),
+                column=np.where(in_shard, "image", None),
+            )
+            absent, rows = rows[~in_shard], rows[in_shard]
+            if len(absent):
+                fault = f"is not in its shard{unread and f', whose {unread}'}"
+                sizes = pd.DataFrame({"width": None, "height": None, "contrast": None, "fault": fault}, absent.index)
+                yield absent[_STORED].join(sizes), np.empty((0, 0, 0, 0), np.uint8)
+            damaged: dict[int, str] = {}
+            for positions, encoded in read_encoded(rows, damaged):
+                for start in range(0, len(positions), spec.chunk_size):
+                    chunk = slice(start, start + spec.chunk_size)
+                    table = rows.iloc[positions[chunk]]
+                    inspected = list(pool.map(read_image, encoded[chunk], table["stored_size"], repeat(spec)))
+                    sizes = pd.DataFrame([properties for properties, _ in inspected], table.index)
+                    for index, position in zip(table.index, positions[chunk].tolist(), strict=True):
+                        if position in damaged:
+                            sizes.loc[index, "fault"] = damaged[position]
+                    pixels = [pixels for _, pixels in inspected if pixels is not None]
+                    yield table[_STORED].join(sizes), np.stack(pixels) if pixels else np.empty((0, 0, 0, 0), np.uint8)
+
+
+def _recorded_rows(shard: str) -> tuple[pd.DataFrame, str]:
+    """Row and sha256 of each image of a shard (index: image_id), and which of its rows cannot be read, if any."""
+    ids, numbers, hashes = [], [], []
+    damaged: dict[int, str] = {}
+    with ImageTable(shard) as table:
+        for rows, batch in table.stream(["image_id", "sha256"], damaged=damaged):
+            numbers += rows.tolist()
+            ids += batch.column("image_id").to_pylist()
+            hashes += batch.column("sha256").to_pylist()
+    recorded = pd.DataFrame({"row": numbers, "sha256": hashes}, ids)
+    return recorded[~recorded.index.duplicated(keep="last")], ", ".join(dict.fromkeys(damaged.values()))
 
 
 def _read_real(real: pd.DataFrame, spec: DatasetSpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
