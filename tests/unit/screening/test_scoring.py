@@ -18,13 +18,13 @@ from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import plan_generation
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
+from synaug.screening.comparison import compare_images, read_scored_images
 from synaug.screening.filters import apply_filters
 from synaug.screening.quality import read_features
 from synaug.screening.scorers import load_scorers
-from synaug.screening.scoring import DatasetSpec, score_images
+from synaug.screening.scoring import ImageForm, score_real, score_shard
 
-SPEC = DatasetSpec(28, "grey", "train", "test")
-SMALL_SPEC = DatasetSpec(12, "grey", "train", "test")
+FORM, SMALL_FORM = ImageForm(28, "grey"), ImageForm(12, "grey")
 
 
 @pytest.fixture
@@ -74,10 +74,31 @@ def real(pngs, tmp_path) -> pd.DataFrame:
     )
 
 
+def compared(plan, paths, real, screening, form, folder, scorers=None):
+    """Rows of the manifests `scores` and `features`, as the rules make them: through the manifests of single images."""
+    folder = folder / "results/e"
+    for name, rows in plan.groupby("shard"):
+        table = score_shard(rows, paths[name], form, scorers)
+        write_manifest("shard_scores", table, folder / "scores" / f"{name}.parquet")
+    real_images = None
+    if real is not None:
+        write_manifest("real_scores", score_real(real, form, scorers), folder / "real_scores.parquet")
+        real_images = read_scored_images("real_scores", [folder / "real_scores.parquet"])
+    return compare_images(
+        plan,
+        str(folder.parents[1]),  # the fixtures' shards
+        read_scored_images("shard_scores", sorted((folder / "scores").glob("*.parquet"))),
+        real_images,
+        "train",
+        duplicates=screening.duplicates is not None,
+        leakage=screening.leakage is not None,
+    )
+
+
 def screened(plan, paths, tmp_path, real=None, **settings) -> pd.DataFrame:
     """The manifest `synthetic`, as the next rule reads it: through the manifest `scores`."""
     screening = Screening.model_validate(settings)
-    scores, _ = score_images(plan, paths, real, Screening.model_validate(screening.scoring()), SPEC)
+    scores, _ = compared(plan, paths, real, screening, FORM, tmp_path)
     write_manifest("scores", scores, tmp_path / "scores.parquet")
     rows = apply_filters(read_manifest("scores", tmp_path / "scores.parquet"), screening)
     write_manifest("synthetic", rows, tmp_path / "synthetic.parquet")
@@ -183,7 +204,7 @@ def test_copies_of_real_images_are_rejected_with_their_ids(plan, shards, tmp_pat
 
 
 def test_screening_without_networks_does_not_import_torch(repository):
-    code = "import sys; import synaug.screening.scoring, synaug.screening.quality, synaug.screening.checkpoints; "
+    code = "import sys; import synaug.screening.scoring, synaug.screening.comparison, synaug.screening.quality; "
     code += "assert 'torch' not in sys.modules"
     environment = {"PYTHONPATH": str(repository / "workflow_scripts")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -218,8 +239,8 @@ def test_all_scores_are_columns_and_features_are_kept(
     blocks = {"text_image": {"model": str(clip)}, "safety": {"model": str(safety), "unsafe_labels": ["nsfw"]}}
     blocks |= {"classifier": {"model": str(screening_classifier)}, "duplicates": {}, "leakage": {}, "features": space}
     screening = Screening.model_validate(blocks)
-    scorers = load_scorers(screening, SMALL_SPEC, ["dark", "bright"], str(screening_classifier), "cpu")
-    scores, features = score_images(*planned_images, screening, SMALL_SPEC, scorers)
+    scorers = load_scorers(screening, SMALL_FORM, ["dark", "bright"], str(screening_classifier), "cpu")
+    scores, features = compared(*planned_images, screening, SMALL_FORM, tmp_path, scorers)
     write_manifest("scores", scores, tmp_path / "scores.parquet")
     table = read_manifest("scores", tmp_path / "scores.parquet").set_index("image_id")
     for name in (

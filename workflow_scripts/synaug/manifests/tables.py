@@ -25,6 +25,8 @@ SORT_KEYS = {
     "imbalance": ["kind", "label", "group"],
     "plan": ["label", "group", "index"],
     "shard": ["label_name", "image_id"],
+    "shard_scores": ["image_id"],
+    "real_scores": ["split", "label", "image_id"],
     "scores": ["label", "group", "index"],
     "features": ["source", "label", "image_id"],
     "synthetic": ["label", "image_id"],
