@@ -135,7 +135,8 @@ rule compare_images:
         "<benchmarks>/compare_images.jsonl"
     conda:
         "../envs/torch.yaml" if CONFIG.screening.feature_space else "../envs/data.yaml"
-    threads: 2
+    # One job for all images: on a CPU it takes what it gets, at most 8.
+    threads: 8
     resources:
         gpu=int(bool(CONFIG.screening.feature_space)),
     params:

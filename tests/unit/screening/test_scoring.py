@@ -232,6 +232,63 @@ def planned_images(pixels, prompts, tmp_path) -> tuple[pd.DataFrame, dict[str, s
     return plan, {"x": str(path)}, real.assign(usable=True)
 
 
+def test_the_classes_of_held_out_real_images_are_recorded(planned_images, screening_classifier, tmp_path):
+    """A gate needs the recall of each class on images that the classifier was not trained on."""
+    *_, real = planned_images
+    screening = Screening.model_validate({"classifier": {"model": str(screening_classifier)}})
+    scorers = load_scorers(screening, SMALL_FORM, ["dark", "bright"], str(screening_classifier), "cpu")
+    write_manifest("real_scores", score_real(real, SMALL_FORM, scorers), tmp_path / "real_scores.parquet")
+    table = read_manifest("real_scores", tmp_path / "real_scores.parquet").set_index("image_id")
+    assert table["split"].to_dict() == {"r0": "train", "r1": "test", "r2": "train"}
+    assert set(table["classifier_prediction"]) <= {"dark", "bright"}
+    predicted = table["classifier_prediction"] == table["label_name"]
+    assert (predicted == (table["classifier_confidence"] > 0.5)).all()  # of two classes
+    assert table["features"].notna().all() and table["perceptual_hash"].notna().all()
+
+
+KILLED = """
+import os
+import signal
+import sys
+
+from screening import score_shard
+from synaug.screening import scoring
+
+plan, shard, name, scores, after = sys.argv[1:]
+whole, calls = scoring.read_image, iter(range(int(after) or sys.maxsize))
+
+
+def read_image(*arguments):
+    if next(calls, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments)
+
+
+scoring.read_image = read_image
+settings = {"screening": {}, "form": {"image_size": 28, "color": "grey"}}
+score_shard.main(plan, shard, name, None, settings, 1, scores)
+"""
+
+
+def test_a_job_that_is_killed_leaves_no_scores_and_its_rerun_writes_the_same_bytes(plan, shards, tmp_path, repository):
+    folder = tmp_path / "results/e"
+    write_manifest("plan", plan, folder / "plan.parquet")
+    name, path = max(shards({}).items(), key=lambda item: Path(item[1]).stat().st_size)
+    (tmp_path / "killed.py").write_text(KILLED)
+
+    def score(file: str, after: int) -> int:
+        """Exit status of a job that is killed when it reads image number `after`; 0: it is not killed."""
+        arguments = [str(tmp_path / "killed.py"), str(folder / "plan.parquet"), path, name, str(folder / file)]
+        environment = {"PYTHONPATH": str(repository / "workflow_scripts")}
+        return subprocess.run([sys.executable, *arguments, str(after)], env=environment).returncode
+
+    assert score("undisturbed.parquet", 0) == 0
+    assert score("scores.parquet", 2) == -9
+    assert not (folder / "scores.parquet").exists()
+    assert score("scores.parquet", 0) == 0
+    assert (folder / "scores.parquet").read_bytes() == (folder / "undisturbed.parquet").read_bytes()
+
+
 @pytest.mark.parametrize("space", ["classifier", "text_image"])
 def test_all_scores_are_columns_and_features_are_kept(
     planned_images, clip, safety, screening_classifier, space, tmp_path
