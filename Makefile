@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
-.PHONY: setup demo test test-fast test-cluster lint bench-quick clean
+.PHONY: setup demo test test-fast test-slow test-cluster lint bench-quick clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup | demo | test | test-fast | lint     (then: . .venv/bin/activate && snakemake --cores all)"
+	@echo "make test-slow                                  (gigabytes of images in one file: 10 minutes, 10 GB of disk)"
 	@echo "make test-cluster                               (a SLURM on this machine, and the workflow through it)"
 
 setup: .venv/installed
@@ -36,6 +37,10 @@ test-fast: setup
 
 test: setup lint
 	$(BIN)/pytest tests -n 4 --dist worksteal
+
+# Gigabytes of images in one file. Not part of `test`: it needs 10 GB in the temporary folder.
+test-slow: setup
+	$(BIN)/pytest tests -m slow
 
 # Every program in benchmarks/ runs to its end, with as little work as possible: it shows that they work, and measures nothing.
 bench-quick: setup

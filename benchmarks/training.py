@@ -31,10 +31,11 @@ from torchvision.transforms import v2
 
 from hardware import hardware, versions
 from synaug.config import Stage1
+from synaug.images.packing import pack_images
+from synaug.manifests import write_manifest
 from synaug.networks.classifier import Classifier
-from synaug.training.data import TrainingSet, load_training_set, open_packed_training_set
+from synaug.training.data import LargeImages, TrainingSet, load_training_set, open_training_set
 from synaug.training.loop import MOMENTUM
-from synaug.training.packed import pack_images
 from synaug.training.stage1 import train_stage1
 
 CLASSES = [f"{label:03}" for label in range(10)]
@@ -194,9 +195,10 @@ def main() -> None:
         settings = Stage1(
             backbone=network, batch_size=batch, shift=0, crop_area=0.08, precision="bfloat16" if gpu else "float32"
         )
-        packed = pack_images(rows, Path(folder, "images.bin"))
-        threads = 16 if gpu else WORKERS
-        data = open_packed_training_set(packed, str(Path(folder, "images.bin")), 224, "rgb", device, threads)
+        path, index = str(Path(folder, "images.bin")), str(Path(folder, "index.parquet"))
+        write_manifest("packed", pack_images(rows, path), index)
+        packed = LargeImages(path, index, 224, "rgb", threads=16 if gpu else WORKERS)
+        data = open_training_set(rows, packed, device)
         theirs = torchvision_batches(large, batch, [v2.RandomResizedCrop(224), v2.RandomHorizontalFlip()])
         ours = synaug_batches(data, settings, device)
         figures["data_224_pixels"] = compare_data_paths(ours, theirs, batch, 1 if quick else 40, min(rounds, 3))

@@ -1,7 +1,10 @@
 """Step training: the whole network on the images of a recipe (stage 1), then its last layer on a few real images (stage 2).
 
 Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), and the images they point at.
-Large images are first copied into one file, <results>/packed/images.bin, which is deleted when all networks are trained.
+With a frozen backbone, the features of all images are computed once, into <results>/backbone_features/<network>.parquet,
+and only the last layer is trained on them. Otherwise large images are first copied into one file,
+<results>/packed/images.bin, which is deleted when all networks are trained, and small ones are decoded once, into
+<results>/pixels/, which is no output of a rule: it may be deleted at any time.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with
@@ -9,14 +12,28 @@ the same images trains nothing again.
 """
 
 from synaug.images.codec import LARGE
+from synaug.runtime.files import text_hash
 
 STAGE1 = stage1_owners(CONFIG)
 # Recipe -> file of the weights that it starts from, if it has one.
 WEIGHTS = {
     name: recipe.stage1.pretrained
     for name, recipe in CONFIG.recipes.items()
-    if isinstance(recipe.stage1.pretrained, str)
+    if isinstance(recipe.stage1.pretrained, str) and recipe.stage1.pretrained != "embedded"
 }
+# Recipe -> name of the features that its networks are trained on, if its backbone is frozen.
+FEATURES = {
+    name: f"{recipe.stage1.backbone.replace('/', '-')}-{text_hash(recipe.stage1.backbone, recipe.stage1.pretrained)[:8]}"
+    for name, recipe in CONFIG.recipes.items()
+    if recipe.stage1.freeze == "backbone"
+}
+
+
+def weights_of(recipe):
+    """The file of the weights that the networks of `recipe` start from, if it has one."""
+    return on_machine([WEIGHTS[recipe]] if recipe in WEIGHTS else [])
+
+
 LIBRARY_NETWORKS = {recipe.stage1.backbone for recipe in CONFIG.recipes.values() if "/" in recipe.stage1.backbone}
 
 if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds to import
@@ -28,13 +45,61 @@ if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds 
     except UserError as error:
         sys.exit(f"{ERROR_PREFIX}{error}")
 
+if FEATURES:
+
+    def recipe_with(network):
+        """A recipe that uses the features `network`; one that also trains on synthetic images, if there is one."""
+        recipes = [name for name, features in FEATURES.items() if features == network]
+        return max(recipes, key=lambda name: CONFIG.recipes[name].data == "balanced")
+
+    def images_with_features(network):
+        """`data` (see rows_of_recipe) of the training images whose features are needed."""
+        return "balanced" if CONFIG.recipes[recipe_with(network)].data == "balanced" else "real"
+
+    rule extract_features:
+        input:
+            balanced=balanced_manifest,
+            pretrained=lambda wildcards: weights_of(recipe_with(wildcards.network)),
+            real=ancient("<results>/real.parquet"),
+            images=all_images,
+        output:
+            features="<results>/backbone_features/{network}.parquet",
+        log:
+            "<logs>/extract_features-{network}.log",
+        benchmark:
+            "<benchmarks>/extract_features-{network}.jsonl"
+        conda:
+            "../envs/torch.yaml"
+        threads: 4
+        resources:
+            gpu=1,
+        params:
+            settings=lambda wildcards: CONFIG.dataset.model_dump(include={"image_size", "color"})
+            | {"held_out": CONFIG.dataset.held_out, "data": images_with_features(wildcards.network)}
+            | CONFIG.recipes[recipe_with(wildcards.network)].stage1.model_dump(include={"backbone", "pretrained"}),
+            images=lambda wildcards: images_of(images_with_features(wildcards.network)),
+            code=code("training/extract_features.py"),
+        message:
+            "Compute the features of all images by {wildcards.network}"
+        script:
+            "../workflow_scripts/training/extract_features.py"
+
+
+def features_of(wildcards):
+    """The features that a recipe trains on, if its backbone is frozen. Ancient: the images count (`images_of`)."""
+    if wildcards.recipe not in FEATURES:
+        return []
+    return ancient(f"<results>/backbone_features/{FEATURES[wildcards.recipe]}.parquet")
+
+
 PACKED = {}
 
-if CONFIG.dataset.image_size > LARGE:
+if CONFIG.dataset.image_size > LARGE and FEATURES.keys() != CONFIG.recipes.keys():
 
     rule pack_images:
         input:
             balanced=balanced_manifest,
+            real=ancient("<results>/real.parquet"),
             images=all_images,
         output:
             images=temp("<results>/packed/images.bin"),
@@ -42,12 +107,13 @@ if CONFIG.dataset.image_size > LARGE:
         log:
             "<logs>/pack_images.log",
         conda:
-            "../envs/torch.yaml"
+            "../envs/data.yaml"
         params:
+            settings={"held_out": CONFIG.dataset.held_out},
             images=lambda wildcards: images_of("balanced"),
             code=code("training/pack_images.py"),
         message:
-            "Pack the training images into one file"
+            "Pack the images into one file"
         script:
             "../workflow_scripts/training/pack_images.py"
 
@@ -67,11 +133,13 @@ SETTINGS = {
 
 rule train:
     # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
-    # Snakemake would delete an output when the job is killed; the file goes when the network is finished.
+    # Snakemake would delete an output when the job is killed; the file goes when the network is finished. Also
+    # <results>/pixels/, small images that a job has decoded: as an output, it would train all networks if one image changed.
     input:
         **PACKED,
         balanced=balanced_manifest,
-        pretrained=lambda wildcards: on_machine([WEIGHTS[wildcards.recipe]] if wildcards.recipe in WEIGHTS else []),
+        features=features_of,
+        pretrained=lambda wildcards: weights_of(wildcards.recipe),
         real=ancient("<results>/real.parquet"),
         images=real_images if PACKED else all_images,
     output:
@@ -102,6 +170,7 @@ rule finetune:
     input:
         **PACKED,
         balanced=balanced_manifest,
+        features=features_of,
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
         images=real_images,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from synaug.config import Dataset
 from synaug.datasets import convert, fashion_mnist
 from synaug.images.codec import decode_image, encode_image, inspect_image
-from synaug.images.store import encoded_images
+from synaug.images.tables import encoded_images
 from synaug.manifests.schemas import IMAGE
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path

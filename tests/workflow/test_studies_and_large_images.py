@@ -91,6 +91,29 @@ def test_large_images_are_packed_once_and_streamed(work: Workdir):
     assert jobs.count("pack_images") == 1 and "generate_shard" not in jobs and jobs.count("train") == 2
 
 
+def test_features_of_a_frozen_backbone_are_computed_once_for_all_recipes(work: Workdir):
+    import timm
+    from safetensors.torch import save_file
+
+    state = {name: tensor.contiguous() for name, tensor in timm.create_model("test_resnet").state_dict().items()}
+    save_file(state, work.path / "weights.safetensors")
+    frozen = {"backbone": "timm/test_resnet", "width": None, "pretrained": "weights.safetensors", "freeze": "backbone"}
+    work.change(dataset={"image_size": 72, "color": "rgb"}, training=frozen)
+    done = work.run()
+    assert done.status == 0, done.text
+    assert done.jobs.count("extract_features") == 1 and done.jobs.count("train") == 2
+    assert "pack_images" not in done.jobs  # nothing reads the images again
+    assert work.run("-n").jobs == []
+    # Another training key uses the same features.
+    work.change(training={"steps": 5})
+    jobs = work.run("-n").jobs
+    assert "extract_features" not in jobs and jobs.count("train") == 2
+    # A recipe that trains its whole network needs the images.
+    work.change(recipes={"real": {"data": "real", "stage1": {"freeze": "none"}}})
+    jobs = work.run("-n").jobs
+    assert jobs.count("pack_images") == 1 and "extract_features" not in jobs
+
+
 def test_an_unknown_network_of_a_library_is_said_before_any_job(work: Workdir):
     work.change(training={"backbone": "torchvision/resnet51", "width": None})
     done = work.run()

@@ -56,8 +56,12 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "quality": ("class and metric", [("{results}/quality.parquet", "measure_quality")]),
     "balanced": ("training image, real or synthetic", [("{results}/balanced.parquet", "build_balanced_manifest")]),
+    "backbone_features": (
+        "training or evaluation image; written only if a recipe has `freeze: backbone`",
+        [("{results}/backbone_features/{network}.parquet", "extract_features")],
+    ),
     "packed": (
-        "training image; written only above 64 pixels, and deleted after the last training",
+        "training image or held-out image; written only above 64 pixels, and deleted after the last training",
         [("{results}/packed/index.parquet", "pack_images")],
     ),
     "history": (

@@ -1,4 +1,4 @@
-"""Stage 1: train a whole network on the images of a recipe, and let it read the held-out images."""
+"""Stage 1: train a network on the images of a recipe, or on their features, and let it read the held-out images."""
 
 import hashlib
 import json
@@ -7,13 +7,12 @@ from pathlib import Path
 import torch
 
 from synaug.config import Recipe
-from synaug.evaluation.predictions import predict
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import load_recipe_images
+from synaug.training.data import ImageSource, images_of_rule, load_recipe_images, predict_rows
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
@@ -28,32 +27,27 @@ def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkp
     return Checkpoint(experiment / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
 
 
-def main(
-    table: str, packed: str | None, real: str, settings: dict, seed: int, threads: int, checkpoint: Checkpoint, out
-) -> None:
+def main(balanced: str, images: ImageSource, real: str, settings: dict, seed: int, checkpoint: Checkpoint, out) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
-    images = read_with_local_paths("real", real)
-    classes = class_names(images)
-    asked = images[images["split"].isin(settings["held_out"]) & images["usable"]]
+    rows = read_with_local_paths("real", real)
+    classes = class_names(rows)
+    asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
     with leased_devices(recipe.stage1.devices) as devices:
-        device = run_on(
-            devices, train, table, packed, classes, settings, seed, threads, checkpoint, out.model, out.history
-        )
+        device = run_on(devices, train, balanced, images, classes, settings, seed, checkpoint, out.model, out.history)
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
-        write_manifest("predictions", predict(model, asked, settings["image_size"], settings["color"]), out.predictions)
+        write_manifest("predictions", predict_rows(model, asked, images), out.predictions)
 
 
 def train(
     process: Process,
-    table: str,
-    packed: str | None,
+    balanced: str,
+    images: ImageSource,
     classes: list[str],
     settings: dict,
     seed: int,
-    threads: int,
     checkpoint: Checkpoint,
     model_file: str,
     history_file: str,
@@ -62,7 +56,7 @@ def train(
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
     checkpoint = checkpoint.of_process(process)
-    data = load_recipe_images(table, packed, recipe.data, recipe.fill, settings, threads, process.device)
+    data = load_recipe_images(balanced, images, recipe.data, recipe.fill, process.device)
     model, history = train_stage1(data, classes, recipe.stage1, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)
@@ -75,12 +69,11 @@ if __name__ == "__main__":
         settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
         experiment = Path(snakemake.output.model).parents[3]
         main(
-            snakemake.input.get("index", snakemake.input.balanced),
-            snakemake.input.get("packed"),
+            snakemake.input.balanced,
+            images_of_rule(snakemake.input, experiment, settings, snakemake.threads),
             snakemake.input.real,
             settings,
             seed,
-            snakemake.threads,
             checkpoint_of(experiment, recipe, seed, settings, snakemake.params.images, snakemake.params.code),
             snakemake.output,
         )

@@ -53,6 +53,7 @@ def test_a_folder_of_classes(image_folder):
     assert split_counts(config) == {"train": 16, "test": 4}
     assert config.generation.model == config.generator.output == "results/data/generator"
     assert config.training.batch_size <= 16
+    assert config.training.backbone == "resnet8"  # the images have 28 pixels
     assert list(config.recipes) == ["real", "synaug"]
     assert "20 images in 3 classes" in text
     assert "snakemake --cores all --configfile data.yaml" in text
@@ -163,7 +164,9 @@ def test_size_and_colours_are_those_of_the_images(tmp_path):
     Image.new("RGBA", (300, 300)).save(tmp_path / "data" / "a" / "glass.png")
     text = write_config(Path("data"))
     config = written()
-    assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (64, "rgb", 64)
+    assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (112, "rgb", 64)
+    assert (config.training.backbone, config.training.pretrained) == ("timm/tf_efficientnet_lite0", "embedded")
+    assert config.training.freeze == "backbone"
     assert "1 of them have transparent areas" in text
 
 

@@ -5,6 +5,7 @@ import pandas as pd
 import torch
 
 from synaug.evaluation.predictions import predict
+from synaug.images.store import iterate_pixels
 from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import Classifier
 
@@ -26,7 +27,7 @@ def test_predictions_follow_the_manifest_and_can_be_read_back(tmp_path, pngs):
     torch.manual_seed(0)
     model = Classifier("resnet8", 4, classes, 12, 1)
     shuffled = manifest.sample(frac=1, random_state=0)
-    rows = predict(model, shuffled, 12, "grey")
+    rows = predict(model, shuffled, iterate_pixels(shuffled, 12, "grey"))
     assert rows["image_id"].tolist() == shuffled["image_id"].tolist()
     write_manifest("predictions", rows, tmp_path / "predictions.parquet")
     predictions = read_manifest("predictions", tmp_path / "predictions.parquet")

@@ -1,5 +1,6 @@
-"""Large images: packed into one file, decoded in advance, with the same results for the same seed."""
+"""Images in one file: large ones decoded in advance, small ones decoded once, with the same results for a seed."""
 
+import hashlib
 import io
 
 import numpy as np
@@ -11,14 +12,18 @@ import torch
 from PIL import Image
 
 from synaug.config import CutMix, RandAugment, Stage1, Stage2
-from synaug.images.codec import decode_image
-from synaug.images.store import load_pixels
-from synaug.manifests import write_manifest
+from synaug.evaluation.predictions import predict
+from synaug.images import store
+from synaug.images.codec import LARGE, decode_image
+from synaug.images.packing import PixelCache, pack_images
+from synaug.images.store import iterate_pixels, load_pixels
+from synaug.manifests import read_manifest, write_manifest
+from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import load_recipe_images, load_training_set, open_packed_training_set
-from synaug.training.packed import PackedImages, decode_crop, pack_images
+from synaug.training.data import LargeImages, SmallImages, load_recipe_images, load_training_set, open_training_set
+from synaug.training.packed import PackedImages, decode_crop
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
 from training_sets import same_weights
@@ -46,18 +51,27 @@ def balanced(tmp_path) -> pd.DataFrame:
     pq.write_table(pa.table({"image": images}), tmp_path / "shard.parquet")
     synthetic = {"source": "synthetic", "path": str(tmp_path / "shard.parquet")}
     rows += [{"image_id": f"s{i:02}", "label": i % 2, "row": i, **synthetic} for i in range(12)]
-    table = pd.DataFrame(rows).assign(column="image", weight=1.0, sha256="")
+    table = pd.DataFrame(rows).assign(column="image", weight=1.0)
+    table["sha256"] = [hashlib.sha256(image_id.encode()).hexdigest() for image_id in table["image_id"]]
     return table.assign(label_name=[CLASSES[i] for i in table["label"]]).astype({"row": "Int64"})
+
+
+def pack(rows: pd.DataFrame, folder, size: int) -> SmallImages | LargeImages:
+    if size <= LARGE:
+        return SmallImages(PixelCache(folder / "pixels", size, "rgb"))
+    index, path = str(folder / "index.parquet"), str(folder / "images.bin")
+    write_manifest("packed", pack_images(rows, path), index)
+    return LargeImages(path, index, size, "rgb", threads=2)
 
 
 @pytest.fixture
 def packed(balanced, tmp_path):
-    rows = pack_images(balanced, tmp_path / "images.bin")
-    return open_packed_training_set(rows, str(tmp_path / "images.bin"), 64, "rgb", "cpu", 2)
+    return open_training_set(balanced, pack(balanced, tmp_path, 72), "cpu")
 
 
 def test_packed_images_are_those_of_the_manifest(balanced, packed):
-    decoded = load_training_set(balanced, 64, "rgb", "cpu")
+    assert isinstance(packed.images, PackedImages)
+    decoded = load_training_set(balanced, 72, "rgb", "cpu")
     positions = torch.randperm(24)
     assert torch.equal(packed.images[positions], decoded.images[positions])
     assert torch.equal(packed.labels, decoded.labels)
@@ -93,8 +107,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(packed, tmp_path, monk
 
 
 def test_the_last_layer_can_be_tuned_on_packed_images(balanced, tmp_path):
-    rows = pack_images(balanced, tmp_path / "images.bin")
-    real = open_packed_training_set(rows[rows["source"] == "real"], str(tmp_path / "images.bin"), 64, "rgb", "cpu", 1)
+    real = open_training_set(balanced[balanced["source"] == "real"], pack(balanced, tmp_path, 72), "cpu")
     model = train_stage1(real, CLASSES, SETTINGS, 0)[0]
     settings = Stage2(steps=3, images_per_class=2)
     tuned, _ = finetune_stage2(model, real, settings, SETTINGS, 0, np.array([6, 6]))
@@ -141,12 +154,67 @@ def test_a_damaged_packed_image_is_one_line(tmp_path):
         images[torch.tensor([0])]
 
 
-def test_a_recipe_is_loaded_from_either_storage(balanced, tmp_path):
-    write_manifest("packed", pack_images(balanced, tmp_path / "images.bin"), tmp_path / "index.parquet")
+@pytest.mark.parametrize("size", [64, 72])
+def test_a_recipe_has_the_pixels_of_its_images(balanced, tmp_path, size):
+    """Small images (up to 64 pixels) and large ones."""
     write_manifest("balanced", balanced, tmp_path / "balanced.parquet")
-    settings = {"image_size": 64, "color": "rgb"}
-    decoded = load_recipe_images(tmp_path / "balanced.parquet", None, "real", None, settings, 1, "cpu")
-    packed = load_recipe_images(
-        tmp_path / "index.parquet", str(tmp_path / "images.bin"), "real", None, settings, 1, "cpu"
-    )
+    rows = read_manifest("balanced", tmp_path / "balanced.parquet")
+    decoded = load_training_set(rows[rows["source"] == "real"], size, "rgb", "cpu")
+    packed = load_recipe_images(tmp_path / "balanced.parquet", pack(balanced, tmp_path, size), "real", None, "cpu")
+    assert isinstance(packed.images, torch.Tensor) == (size == 64)
     assert torch.equal(decoded.images, packed.images[torch.arange(12)])
+    assert decoded.images.stride() == packed.images[torch.arange(12)].stride() or size == 72
+    for name in ("labels", "synthetic", "weights"):
+        assert torch.equal(getattr(decoded, name), getattr(packed, name))
+
+
+@pytest.mark.parametrize("size", [64, 72])
+def test_predictions_have_the_same_bytes_as_with_images_that_are_decoded_for_them(balanced, tmp_path, size):
+    torch.manual_seed(0)
+    model = Classifier("resnet8", 4, CLASSES, size, 3)
+    shuffled = balanced.sample(frac=1, random_state=0).assign(split="test")
+    rows = [
+        predict(model, shuffled, batches)
+        for batches in (iterate_pixels(shuffled, size, "rgb"), pack(balanced, tmp_path, size).iterate(shuffled))
+    ]
+    assert rows[0]["image_id"].tolist() == rows[1]["image_id"].tolist()
+    assert np.stack(rows[0]["probabilities"]).tobytes() == np.stack(rows[1]["probabilities"]).tobytes()
+
+
+def test_small_images_are_decoded_once_and_shared(balanced, tmp_path, monkeypatch):
+    """The first network decodes its images, the next one only those that are new."""
+    decoded = []
+    decode = store.decode_image
+    monkeypatch.setattr(store, "decode_image", lambda *arguments: decoded.append(1) or decode(*arguments))
+    images = [pack(balanced, tmp_path, 32) for _ in range(3)]
+    open_training_set(pd.concat([balanced[:10], balanced[:3]]), images[0], "cpu")
+    assert len(decoded) == 10
+    whole = open_training_set(balanced, images[1], "cpu")
+    assert len(decoded) == 24
+    assert torch.equal(whole.images, open_training_set(balanced, images[2], "cpu").images)
+    list(images[2].iterate(balanced))
+    assert len(decoded) == 24
+    assert torch.equal(whole.images, load_training_set(balanced, 32, "rgb", "cpu").images)
+
+
+@pytest.mark.parametrize("left", ["pixels", "half a hash"])
+def test_what_a_killed_job_leaves_in_the_cache_is_overwritten(balanced, tmp_path, left):
+    images = pack(balanced, tmp_path, 32)
+    open_training_set(balanced[:10], images, "cpu")
+    with open(images.cache.folder / ("images.bin" if left == "pixels" else "hashes.bin"), "ab") as file:
+        file.write(b"rubbish")
+    whole = open_training_set(balanced, images, "cpu")
+    assert torch.equal(whole.images, load_training_set(balanced, 32, "rgb", "cpu").images)
+
+
+def test_another_size_or_colour_has_pixels_of_its_own(balanced, tmp_path):
+    for size, color in ((32, "rgb"), (16, "rgb"), (32, "grey")):
+        images = SmallImages(PixelCache(tmp_path, size, color))
+        expected = load_training_set(balanced, size, color, "cpu").images
+        assert torch.equal(open_training_set(balanced, images, "cpu").images, expected)
+
+
+def test_a_packed_file_of_other_images_is_named(balanced, tmp_path):
+    packed = pack(balanced[:20], tmp_path, 72)
+    with pytest.raises(UserError, match=r"index\.parquet: has no image s08; delete it"):
+        open_training_set(balanced, packed, "cpu")

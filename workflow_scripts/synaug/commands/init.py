@@ -16,13 +16,17 @@ from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
 from synaug.runtime.errors import UserError
 
 SIZES = (32, 64)  # sides of images in pixels; without a GPU a generator can be trained for these
+PRETRAINED_SIZE = 112  # side of the images for the pretrained network: half of what it was trained with
 STAGE1_STEPS = 600
 AUTOENCODER_STEPS, DENOISER_STEPS = 1000, 1500
 MAX_SYNTHETIC = 20_000  # images: about five minutes of two cores at 32 pixels
 MAX_CLASSES_SHOWN = 12
 # Seconds of two cores without a GPU at 32 pixels, for the estimate of the run time: an optimiser step of the two parts
-# of the generator, a synthetic image, a step of the classifier (six networks, two at a time), and a constant.
-SECONDS = {"autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "classifier": 0.04, "constant": 90}
+# of the generator, a synthetic image, a step of the classifier (six networks, two at a time), and a constant. At any
+# size: the features of an image by the pretrained network.
+SECONDS = {
+    "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "classifier": 0.04, "features": 0.012, "constant": 90,
+}  # fmt: skip
 
 
 def write_config(
@@ -65,11 +69,19 @@ def _experiment_name(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-") or "mine"
 
 
-def image_size(rows: pd.DataFrame) -> int:
+def generator_size(rows: pd.DataFrame) -> int:
     """The largest of SIZES that is at most the median shorter side of the usable images, or the smallest."""
-    usable = rows[rows["usable"]]
-    median = usable[["width", "height"]].min(axis=1).median()
-    return max((size for size in SIZES if size <= median), default=SIZES[0])
+    return max((size for size in SIZES if size <= _median_side(rows)), default=SIZES[0])
+
+
+def is_pretrained(rows: pd.DataFrame) -> bool:
+    """Whether the classifier is the pretrained network: for images that are larger than the smallest of SIZES."""
+    return _median_side(rows) > SIZES[0]
+
+
+def _median_side(rows: pd.DataFrame) -> float:
+    """Median of the shorter sides of the usable images, pixels."""
+    return rows.loc[rows["usable"], ["width", "height"]].min(axis=1).median()
 
 
 def fill_target(counts: pd.Series) -> int:
@@ -98,10 +110,14 @@ def training_counts(detected: DetectedDataset) -> pd.Series:
 def minutes(detected: DetectedDataset) -> float:
     """A rough estimate of the run time on two cores without a GPU, from the start to the report."""
     counts = training_counts(detected)
-    area = (image_size(detected.rows) / 32) ** 2
+    area = (generator_size(detected.rows) / 32) ** 2
     synthetic = (fill_target(counts) - counts).clip(lower=0).sum()
     seconds = SECONDS["autoencoder"] * AUTOENCODER_STEPS + SECONDS["denoiser"] * DENOISER_STEPS
-    seconds += SECONDS["image"] * synthetic + 3 * SECONDS["classifier"] * STAGE1_STEPS
+    seconds += SECONDS["image"] * synthetic
+    if is_pretrained(detected.rows):
+        images = detected.rows["usable"].sum() + synthetic
+        return (area * seconds + SECONDS["features"] * images + SECONDS["constant"]) / 60
+    seconds += 3 * SECONDS["classifier"] * STAGE1_STEPS
     return (area * seconds + SECONDS["constant"]) / 60
 
 
@@ -138,7 +154,7 @@ def describe(detected: DetectedDataset) -> str:
     side = usable[["width", "height"]].min(axis=1)
     lines.append(
         f"  shorter side: {side.min()} to {side.max()} pixels, median {side.median():.0f}; "
-        f"images are resized to {image_size(rows)}"
+        f"images are resized to {PRETRAINED_SIZE if is_pretrained(rows) else SIZES[0]}"
     )
     if all(re.fullmatch(r"\d+", name) for name in counts.index):
         lines.append("  the class names are numbers: for a public model, write words into the names file")
@@ -205,7 +221,7 @@ def _yaml_value(value: object) -> str:
 
 def config_text(name: str, detected: DetectedDataset, names: str) -> str:
     """The config as commented YAML. names: path of the file with the words for the classes."""
-    counts, size, color = training_counts(detected), image_size(detected.rows), "grey" if detected.grey else "rgb"
+    counts, size, color = training_counts(detected), generator_size(detected.rows), "grey" if detected.grey else "rgb"
     images = int(counts.sum())
     target, largest = fill_target(counts), int(counts.max())
     balance = "  strategy: largest"
@@ -217,14 +233,29 @@ def config_text(name: str, detected: DetectedDataset, names: str) -> str:
     batch = max(2, min(64, 1 << images.bit_length() - 1))  # a power of two
     groups = ", {group}" if detected.dataset.get("group_columns") else ""
     results = f"results/{name}"
+    about_size = "for all networks. Both `size` below are the same. The run time grows with its square."
+    image_size = size
+    network = """\
+  # A small network, trained from scratch, because the images have at most 32 pixels.
+  width: 24"""
+    if is_pretrained(detected.rows):
+        image_size = PRETRAINED_SIZE
+        about_size = f"for the classifier. Synthetic images have {size} pixels (`size` below) and are enlarged."
+        network = """\
+  # EfficientNet-Lite0 with its ImageNet weights, which are installed with synaug. Only its last layer is trained, on
+  # features that are computed once for each image. It is far better than a small network that has seen only these
+  # images. To train such a network instead: `width: 24` in place of the next three lines, and a smaller image_size.
+  backbone: timm/tf_efficientnet_lite0
+  pretrained: embedded
+  freeze: backbone"""
     return f"""\
 # {images:,} training images in {detected.rows["label"].max() + 1} classes. config.yaml explains every key.
 #     snakemake --cores all --configfile {name}.yaml
 experiment: {_yaml_value(name)}
 dataset:
 {_yaml_block(detected.dataset)}
-  # Side of the square images for all networks. Both `size` below are the same. The run time grows with its square.
-  image_size: {size}
+  # Side of the square images {about_size}
+  image_size: {image_size}
   color: {color}
 prompts:
   templates:
@@ -264,7 +295,7 @@ generation:
 training:
   # Both recipes have the same budget. More steps take longer and help both.
   steps: {STAGE1_STEPS}
-  width: 24
+{network}
   batch_size: {batch}
 recipes:
   # The imbalanced real images as they are.

@@ -19,10 +19,22 @@ from synaug.config.screening import (
     SimilarityThresholds,
     TextImageModel,
 )
-from synaug.config.training import JTT, CutMix, Fill, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
+from synaug.config.training import (
+    EMBEDDED_BACKBONE,
+    JTT,
+    CutMix,
+    Fill,
+    Loss,
+    Mixup,
+    RandAugment,
+    Recipe,
+    Stage1,
+    Stage2,
+)
 
 __all__ = [
-    "JTT", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation", "Fill", "Generation",
-    "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe", "SafetyClassifier", "Screening",
+    "EMBEDDED_BACKBONE", "JTT", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation", "Fill",
+    "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe", "SafetyClassifier",
+    "Screening",
     "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel", "load_config",
 ]  # fmt: skip

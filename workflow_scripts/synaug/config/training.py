@@ -1,6 +1,6 @@
 """Config blocks `training` (stage 1) and `recipes`: which images networks are trained on, and how."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,10 @@ from synaug.config.base import Block, Name
 
 Pairing = Literal["random", "real_synthetic"]
 Sampling = Literal["uniform", "class_balanced", "square_root", "group_balanced"]
+# The backbone whose ImageNet weights come with a dependency of synaug, see synaug/networks/embedded.py.
+EMBEDDED_BACKBONE = "timm/tf_efficientnet_lite0"
+# Value of each augmentation that changes pixels, if it is off.
+_NO_AUGMENTATION = {"shift": 0, "flip": False, "crop_area": 1.0, "randaugment": None, "cutmix": None}
 ClassWeights = Literal["none", "inverse", "effective"]
 
 
@@ -47,6 +51,12 @@ class JTT(Block):
     )
 
 
+class LoRA(Block):
+    """LoRA (Hu et al. 2022) on a transformer: small matrices are trained, and added to its weights at the end."""
+
+    rank: int = Field(8, ge=1, description="Rank of the matrices that are added to the projections of the attention.")
+
+
 class Loss(Block):
     """The loss of an image. Formulas and sources are in synaug/training/losses.py."""
 
@@ -83,8 +93,16 @@ class Stage1(Block):
     )
     pretrained: bool | str = Field(
         False,
-        description="torchvision, timm only: the first weights. true: those of the library; a path: those of a "
+        description="torchvision, timm only: the first weights. true: those of the library, downloaded; embedded: "
+        "ImageNet weights that are installed with synaug, for timm/tf_efficientnet_lite0 only; a path: those of a "
         "safetensors file; false: random.",
+    )
+    freeze: Literal["none", "backbone"] | Annotated[int, Field(ge=1)] = Field(
+        "none",
+        description="Part of a pretrained network that keeps its weights. none: nothing; backbone: everything but the "
+        "last layer, whose input is computed once for each image and used by all recipes; a number: "
+        "the first stages of a network of timm, of which the first is its stem. backbone needs images without "
+        "augmentation: it sets shift to 0 and flip to false.",
     )
     head: Literal["linear", "cosine"] = Field(
         "linear",
@@ -96,6 +114,17 @@ class Stage1(Block):
         0.1,
         gt=0,
         description="Peak learning rate: linear warm-up in the first 10 % of the steps, then cosine to 0.",
+    )
+    lora: LoRA | None = Field(
+        None,
+        description="Pretrained transformers of timm only (vit_...): LoRA on the attention; the other weights before "
+        "the last layer are frozen. null: off.",
+    )
+    backbone_rate: float = Field(
+        1.0,
+        gt=0,
+        description="Learning rate of the network before its last layer, as a factor of learning_rate; 0.1 is usual "
+        "for pretrained weights.",
     )
     weight_decay: float = Field(5e-4, ge=0, description="L2 penalty on all weights.")
     shift: int = Field(2, ge=0, description="Augmentation: largest random translation, in pixels.")
@@ -158,6 +187,13 @@ class Stage1(Block):
         "average is the result; null: the last weights are the result.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_frozen_backbone_gets_no_augmentation(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("freeze") == "backbone":
+            return {"shift": 0, "flip": False} | values
+        return values
+
     @model_validator(mode="after")
     def _keys_fit_each_other(self):
         library = "/" in self.backbone
@@ -169,6 +205,22 @@ class Stage1(Block):
             self._refuse_without_effect(["width"], f"with backbone: {self.backbone}")
         if self.pretrained and not library:
             raise ValueError(f"pretrained is for torchvision/ and timm/; {self.backbone} has no such weights")
+        if self.pretrained == "embedded" and self.backbone != EMBEDDED_BACKBONE:
+            raise ValueError(f"pretrained: embedded is for backbone: {EMBEDDED_BACKBONE}, not {self.backbone}")
+        if self.freeze != "none" and not self.pretrained:
+            raise ValueError(f"freeze: {self.freeze} needs pretrained weights, since random ones learn nothing")
+        if isinstance(self.freeze, int) and not self.backbone.startswith("timm/"):
+            raise ValueError(f"freeze: {self.freeze} needs a network of timm; {self.backbone} has no numbered stages")
+        if self.lora and (not self.pretrained or not self.backbone.startswith("timm/") or self.freeze != "none"):
+            raise ValueError("lora needs a pretrained network of timm, and freeze: none")
+        if self.freeze == "backbone":
+            self._refuse_without_effect(["backbone_rate"], "with freeze: backbone")
+            for key, off in _NO_AUGMENTATION.items():
+                if getattr(self, key) != off:
+                    raise ValueError(
+                        f"{key} has no effect with freeze: backbone, since the features of an image are computed once; "
+                        "leave it out"
+                    )
         if self.loss.name == "ldam" and self.head != "cosine":
             raise ValueError("loss ldam needs head: cosine, since its margins are margins of cosines")
         return self

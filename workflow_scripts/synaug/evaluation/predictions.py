@@ -1,21 +1,31 @@
 """Predictions of a network for images."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 import torch
 
-from synaug.images.store import iterate_pixels
 from synaug.networks.classifier import Classifier
 
 
-def predict(model: Classifier, images: pd.DataFrame, size: int, color: str) -> pd.DataFrame:
-    """Rows of the manifest `predictions`, one per row of `images`.
+def predict(model: Classifier, images: pd.DataFrame, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """Rows of the manifest `predictions`, one per row of `images` (manifest `real`).
 
-    images: rows of the manifest `real`. size: side of the images, pixels. color: grey or rgb.
+    batches: positions in `images` and their pixels, as of `iterate_pixels`.
     """
     probabilities = np.empty((len(images), len(model.config["classes"])), np.float32)
-    for positions, pixels in iterate_pixels(images, size, color):
+    for positions, pixels in batches:
         probabilities[positions] = model.probabilities(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    return _predictions(images, probabilities)
+
+
+def predict_from_features(model: Classifier, images: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
+    """As `predict`, from the features of the images by the body of `model`: float32, N x D."""
+    return _predictions(images, model.probabilities(torch.from_numpy(features)))
+
+
+def _predictions(images: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     return images[["image_id", "split", "label", "label_name"]].assign(
         predicted=probabilities.argmax(1), probabilities=list(probabilities)
     )

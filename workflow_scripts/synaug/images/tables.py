@@ -142,9 +142,11 @@ def in_batches(items: Iterable[_Item], size: Callable[[_Item], int]) -> Iterator
         yield batch
 
 
-def encoded_images(column: pa.Array) -> list[bytes | None]:
+def encoded_images(column: pa.Array | pa.ChunkedArray) -> list[bytes | None]:
     """The encoded images of a column of binary values, or of structs with a field `bytes` (as in Hugging Face data)."""
-    return (column.field("bytes") if pa.types.is_struct(column.type) else column).to_pylist()
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    is_struct = pa.types.is_struct(column.type)
+    return [image for chunk in chunks for image in (chunk.field("bytes") if is_struct else chunk).to_pylist()]
 
 
 def holds_images(data_type: pa.DataType) -> bool:

@@ -378,14 +378,12 @@ SCHEMAS: dict[str, pa.Schema] = {
     "packed": pa.schema(
         [
             _ID,
-            *_CELL,
-            _field("source", REPEATED, "real or synthetic"),
-            _field("weight", pa.float64(), "weight of the image in the loss"),
-            _field(
-                "offset", pa.int64(), "offset of the encoded image in the file images.bin of the same folder, bytes"
-            ),
-            _field("length", pa.int64(), "length of the encoded image, bytes"),
+            _field("offset", pa.int64(), "offset of the image in the file images.bin of the same folder, bytes"),
+            _field("length", pa.int64(), "length of the image, bytes"),
         ]
+    ),
+    "backbone_features": pa.schema(
+        [_ID, _field("features", pa.list_(pa.float32()), "output of the frozen backbone, the input of the last layer")]
     ),
     "history": pa.schema(
         [

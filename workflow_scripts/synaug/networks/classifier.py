@@ -62,8 +62,8 @@ class Classifier(nn.Module):
     def load_pretrained(self, weights: bool | str) -> None:
         """Load pretrained weights into the body, and the normalisation that they expect.
 
-        weights: True: download those of the library; or the path of a safetensors file. Raises UserError if they cannot
-        be downloaded, do not exist, or do not fit.
+        weights: True: download those of the library; "embedded"; or the path of a safetensors file. Raises UserError
+        if they cannot be downloaded, do not exist, or do not fit.
         """
         config = self.config
         mean, std = load_pretrained_body(self.body, config["backbone"], config["channels"], config["size"], weights)
@@ -77,17 +77,22 @@ class Classifier(nn.Module):
         self.std = pixels.std((0, 2, 3), keepdim=True).clamp_min(1.0)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (0 to 255, any type, N x C x H x W) to features, N x D."""
+        """Images (0 to 255, any type, N x C x H x W) to features, N x D.
+
+        Features that are computed already (N x D) are returned as they are.
+        """
+        if images.dim() == 2:
+            return images
         x = (images.float() - self.mean) / self.std
         return self.body(x.to(memory_format=torch.channels_last))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (0 to 255, any type, N x C x H x W) to logits, N x classes."""
+        """Images (0 to 255, any type, N x C x H x W), or their `features` (N x D), to logits, N x classes."""
         return self.head(self.features(images))
 
     @torch.inference_mode()
     def probabilities(self, images: torch.Tensor, batch_size: int = 500) -> np.ndarray:
-        """Images (uint8, N x C x H x W) to probabilities, float32, N x classes."""
+        """Images (uint8, N x C x H x W), or their `features` (N x D), to probabilities, float32, N x classes."""
         self.eval()
         device = self.head.weight.device
         batches = [self(batch.to(device)).softmax(1) for batch in images.split(batch_size)]

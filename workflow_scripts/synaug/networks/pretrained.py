@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from synaug.networks.embedded import embedded_weights
 from synaug.runtime.errors import UserError
 
 
@@ -49,11 +50,15 @@ def build_body(backbone: str, channels: int, size: int) -> tuple[nn.Module, int]
 def load_pretrained_body(
     body: nn.Module, backbone: str, channels: int, size: int, weights: bool | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Load into `body` (of `build_body`) the weights of the library (True) or of a safetensors file (its path).
+    """Load weights into `body` (of `build_body`): those of the library (True), the embedded ones, or those of a file.
+
+    weights: True, "embedded", or the path of a safetensors file.
 
     Returns the mean and standard deviation (1 x C x 1 x 1, of pixels from 0 to 255) that they expect. Raises UserError.
     """
     library, _, name = backbone.partition("/")
+    if weights == "embedded":
+        weights = str(embedded_weights())
     if weights is not True and not os.path.isfile(weights):
         raise UserError(
             f"pretrained: {weights} does not exist", advice=f"give a safetensors file of {backbone}, or true"

@@ -1,6 +1,9 @@
-"""Training images: small ones decoded in memory on the device, large ones read from a packed file."""
+"""Training images: small ones in memory on the device, large ones decoded when they are needed."""
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,9 +11,14 @@ import torch
 
 from synaug.balance import rows_of_recipe
 from synaug.config import Fill, Stage1, Stage2
-from synaug.images.store import load_pixels
-from synaug.manifests import read_manifest, read_with_local_paths, with_group
+from synaug.evaluation.predictions import predict, predict_from_features
+from synaug.images.codec import CHANNELS, LARGE
+from synaug.images.packing import PixelCache, packed_rows
+from synaug.images.store import batches_in_order, load_pixels
+from synaug.manifests import read_with_local_paths, with_group
+from synaug.networks.classifier import Classifier
 from synaug.training.augmentation import augment
+from synaug.training.features import read_features
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_class
@@ -20,9 +28,10 @@ from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_cla
 class TrainingSet:
     """The images that a network is trained on, and what the training needs to know of each.
 
-    images: uint8, N x C x H x W, on the device; or the images of a packed file. labels: class of each image, int64, N.
-    synthetic: bool, N. weights: weight in the loss, float32, N. cells: class in a group of each image, int64, N, and
-    cell_names: their names; both None in a data set without groups.
+    images: uint8, N x C x H x W, on the device; or the images of a packed file; or features of the images by a frozen
+    body, float32, N x D (see `Classifier.features`), and image_shape: C, H, W of these images. labels: class of each
+    image, int64, N. synthetic: bool, N. weights: weight in the loss, float32, N. cells: class in a group of each image,
+    int64, N, and cell_names: their names; both None in a data set without groups.
     """
 
     images: torch.Tensor | PackedImages
@@ -31,6 +40,7 @@ class TrainingSet:
     weights: torch.Tensor
     cells: torch.Tensor | None = None
     cell_names: list[str] | None = None
+    image_shape: tuple[int, int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +52,7 @@ class TrainingSet:
         images = self.images.subset(positions) if packed else self.images[on_device]
         cells = None if self.cells is None else self.cells[on_device]
         labels, synthetic, weights = (values[on_device] for values in (self.labels, self.synthetic, self.weights))
-        return TrainingSet(images, labels, synthetic, weights, cells, self.cell_names)
+        return TrainingSet(images, labels, synthetic, weights, cells, self.cell_names, self.image_shape)
 
     def strata(self, sampling: str) -> np.ndarray:
         """What `sampling` balances: the cell of each image for group_balanced, else its class; int64, N."""
@@ -98,20 +108,97 @@ class TrainingSet:
         return augment(self.images[positions], settings, rng, cropped=isinstance(self.images, PackedImages))
 
 
-def load_recipe_images(
-    table: str, packed: str | None, data: str, fill: Fill | None, settings: dict, threads: int, device: str
-) -> TrainingSet:
-    """The images of a recipe with these values of `data` and `fill` (see `rows_of_recipe`).
+@dataclass(frozen=True)
+class SmallImages:
+    """Images of up to LARGE pixels, from the cache of an experiment, which decodes what it does not hold yet."""
 
-    table: the manifest `balanced`, whose images are decoded now; or, if the file `packed` is given, the manifest
-    `packed`, whose images `threads` threads decode during the training. settings: image_size and color.
+    cache: PixelCache
+
+    def images(self, rows: pd.DataFrame, device: str) -> torch.Tensor:
+        """The images of `rows` (sha256, path, row, column): uint8, N x C x H x W, on the device."""
+        pixels, positions = self.cache.pixels(rows)
+        return torch.from_numpy(pixels[positions]).permute(0, 3, 1, 2).contiguous().to(device)
+
+    def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
+        pixels, positions = self.cache.pixels(rows)
+        for batch in batches_in_order(rows):
+            yield batch, pixels[positions[batch]]
+
+
+@dataclass(frozen=True)
+class LargeImages:
+    """Images of more than LARGE pixels, from the packed file, decoded by `threads` threads when they are needed.
+
+    path: of the file. index: of the manifest `packed`.
     """
-    rows = read_manifest("packed", table) if packed else read_with_local_paths("balanced", table)
-    rows = rows_of_recipe(rows, data, fill)
+
+    path: str
+    index: str
+    size: int
+    color: str
+    threads: int = 1
+
+    def images(self, rows: pd.DataFrame, device: str) -> PackedImages:
+        """The images of `rows` (image_id)."""
+        offsets, lengths = packed_rows(self.index, rows["image_id"])
+        return PackedImages(self.path, offsets, lengths, self.size, self.color, device, self.threads)
+
+    def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
+        packed = self.images(rows, "cpu")
+        for positions in batches_in_order(rows):
+            yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait()
+
+
+@dataclass(frozen=True)
+class BackboneFeatures:
+    """The features of images by a frozen backbone, in place of the images.
+
+    path: of the manifest `backbone_features`. size, color: form of the images that they were computed from.
+    """
+
+    path: str
+    size: int
+    color: str
+
+    def images(self, rows: pd.DataFrame, device: str) -> torch.Tensor:
+        """The features of `rows` (image_id): float32, N x D, on the device. Raises UserError if one is missing."""
+        return torch.from_numpy(read_features(self.path, rows["image_id"])).to(device)
+
+
+ImageSource = SmallImages | LargeImages | BackboneFeatures
+
+
+def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> ImageSource:
+    """Where the networks of `experiment` (a folder) read images. inputs: of a rule. settings: image_size and color."""
     size, color = settings["image_size"], settings["color"]
-    if packed:
-        return open_packed_training_set(rows, packed, size, color, device, threads)
-    return load_training_set(rows, size, color, device)
+    if inputs.features:  # an empty list, if the recipe uses none
+        return BackboneFeatures(str(inputs.features), size, color)
+    if size > LARGE:
+        return LargeImages(str(inputs.packed), str(inputs.index), size, color, threads)
+    return SmallImages(PixelCache(experiment / "pixels", size, color))
+
+
+def load_recipe_images(balanced: str, images: ImageSource, data: str, fill: Fill | None, device: str) -> TrainingSet:
+    """The images of a recipe with these keys (see `rows_of_recipe`). balanced: path of the manifest."""
+    return open_training_set(rows_of_recipe(read_with_local_paths("balanced", balanced), data, fill), images, device)
+
+
+def open_training_set(balanced: pd.DataFrame, images: ImageSource, device: str) -> TrainingSet:
+    """The images of (rows of) the manifest `balanced`."""
+    rows = _training_order(balanced)
+    data = training_set(images.images(rows, device), rows, device)
+    if isinstance(images, BackboneFeatures):
+        return dataclasses.replace(data, image_shape=(CHANNELS[images.color], images.size, images.size))
+    return data
+
+
+def predict_rows(model: Classifier, rows: pd.DataFrame, images: ImageSource) -> pd.DataFrame:
+    """Rows of the manifest `predictions` for `rows` of the manifest `real`."""
+    if isinstance(images, BackboneFeatures):
+        return predict_from_features(model, rows, read_features(images.path, rows["image_id"]))
+    return predict(model, rows, images.iterate(rows))
 
 
 def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:
@@ -121,22 +208,13 @@ def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str
     return training_set(images, rows, device)
 
 
-def open_packed_training_set(
-    packed: pd.DataFrame, path: str, size: int, color: str, device: str, threads: int
-) -> TrainingSet:
-    """The images of (rows of) the manifest `packed` in the file `path`, decoded by threads during the training."""
-    rows = _training_order(packed)
-    offsets, lengths = rows["offset"].to_numpy(), rows["length"].to_numpy()
-    return training_set(PackedImages(path, offsets, lengths, size, color, device, threads), rows, device)
-
-
 def _training_order(rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` sorted by content, so that it does not matter where an image is stored."""
     return with_group(rows).sort_values(["image_id", "label"], ignore_index=True)
 
 
 def training_set(images: torch.Tensor | PackedImages, rows: pd.DataFrame, device: str) -> TrainingSet:
-    """`images` with what `rows`, of the manifest `balanced` or `packed`, say of them."""
+    """`images` with what `rows`, of the manifest `balanced`, say of them."""
     rows = with_group(rows)
     cells = cell_names = None
     if (rows["group"] != "").any():

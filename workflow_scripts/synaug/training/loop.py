@@ -44,7 +44,8 @@ def training_loop(
 ) -> pd.DataFrame:
     """Train `model` in place for `steps` steps. Returns rows of the manifest `history`.
 
-    optimizer: its learning rate is the peak of the schedule, see `scheduled_rate`. compute_loss: maps the positions of
+    optimizer: its learning rate is the peak of the schedule, see `scheduled_rate`; that of a parameter group with the
+    key `factor` is multiplied by it. compute_loss: maps the positions of
     a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
     the steps. precision: of the forward pass. ema: largest decay per step of the averaged weights, which the model gets
     at the end (see `ema_with_warm_up`); None: no averaging. after_step: called after every step. loss_state: a tensor
@@ -75,7 +76,7 @@ def training_loop(
     for step in range(first_step, steps + 1):
         rate = scheduled_rate(peak_rate, step, steps, warm_up * steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
             loss = compute_loss(sampler.draw(), step - 1)
         optimizer.zero_grad(set_to_none=True)
@@ -119,9 +120,12 @@ def scheduled_rate(peak: float, step: int, steps: int, warm_up_steps: float) -> 
 
 
 def make_optimizer(
-    parameters: Iterable[torch.Tensor], name: str, learning_rate: float, weight_decay: float
+    parameters: Iterable[torch.Tensor] | Iterable[dict], name: str, learning_rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """sgd: SGD with Nesterov momentum. adamw: AdamW (decoupled weight decay)."""
+    """sgd: SGD with Nesterov momentum. adamw: AdamW (decoupled weight decay).
+
+    parameters: tensors, or groups of them (`params`) with a `factor` for the learning rate, see `training_loop`.
+    """
     if name == "adamw":
         return torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
     return torch.optim.SGD(parameters, learning_rate, MOMENTUM, weight_decay=weight_decay, nesterov=True)

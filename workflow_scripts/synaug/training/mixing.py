@@ -10,9 +10,10 @@ from synaug.config import CutMix, Mixup
 
 
 class MixedBatch(NamedTuple):
-    """images: float32, N x C x H x W. partners: position in the batch of each image's partner, int64, N.
+    """images: float32, N x C x H x W (or features, N x D).
 
-    share: share of the image itself in its mixture (lambda in the papers), float32, N; the partner has the rest.
+    partners: position in the batch of each image's partner, int64, N. share: share of the image itself in its mixture
+    (lambda in the papers), float32, N; the partner has the rest.
     """
 
     images: torch.Tensor
@@ -29,7 +30,7 @@ def mix(
 ) -> MixedBatch:
     """Mix a batch by the method whose settings are given; with both, one of them is drawn at even odds.
 
-    images: N x C x H x W. synthetic: which of them are synthetic, bool, N.
+    images: N x C x H x W; for Mixup also features, N x D. synthetic: which of them are synthetic, bool, N.
     """
     if cutmix_settings is None or (mixup_settings is not None and rng.random() < 0.5):
         return mixup(images, synthetic, mixup_settings, rng)
@@ -37,12 +38,15 @@ def mix(
 
 
 def mixup(images: torch.Tensor, synthetic: torch.Tensor, settings: Mixup, rng: np.random.Generator) -> MixedBatch:
-    """Mixup (Zhang et al. 2018): x = s x + (1 - s) x_partner, s ~ Beta(alpha, alpha). Arguments as for `mix`."""
+    """Mixup (Zhang et al. 2018): x = s x + (1 - s) x_partner, s ~ Beta(alpha, alpha). Arguments as for `mix`.
+
+    Of features, this is manifold Mixup (Verma et al. 2019) at the last hidden layer.
+    """
     share = torch.from_numpy(rng.beta(settings.alpha, settings.alpha, len(images)).astype(np.float32))
     share = share.to(images.device)
     partners = torch.from_numpy(draw_partners(synthetic.cpu().numpy(), settings.pairing, rng)).to(images.device)
     images = images.float()
-    pixel_share = share[:, None, None, None]
+    pixel_share = share.reshape(-1, *[1] * (images.dim() - 1))
     return MixedBatch(pixel_share * images + (1 - pixel_share) * images[partners], partners, share)
 
 

@@ -1,42 +1,20 @@
-"""Large training images: packed into one file, and decoded by threads while the network works on an earlier batch."""
+"""Large images: read from the packed file, and decoded by threads while the network works on an earlier batch."""
 
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
 from synaug.images.codec import CHANNELS, decode_image, open_image
-from synaug.images.store import read_encoded
-from synaug.manifests import with_group
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path
 from synaug.training.augmentation import draw_crops
 from synaug.training.sampling import Sampler, TwoPhaseSampler
 
 PREFETCHED_BATCHES = 3  # decoded in advance
-
-
-def pack_images(rows: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
-    """Write the encoded images of `rows` (columns path, row, column) one after the other to the file `path`.
-
-    Returns rows of the manifest `packed`. Raises UserError if an image is gone.
-    """
-    offsets, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    end = 0
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        for positions, images in read_encoded(rows):
-            for position, encoded in zip(positions, images, strict=True):
-                file.write(encoded)
-                offsets[position], lengths[position] = end, len(encoded)
-                end += len(encoded)
-    columns = ["image_id", "label", "label_name", "group", "source", "weight"]
-    return with_group(rows)[columns].assign(offset=offsets, length=lengths)
 
 
 class DecodingBatch(NamedTuple):
@@ -62,7 +40,7 @@ class PackedImages:
     def __init__(
         self, path: str, offsets: np.ndarray, lengths: np.ndarray, size: int, color: str, device: str, threads: int
     ):
-        """path: written by `pack_images`. offsets, lengths: int64, N. threads: number of threads that decode."""
+        """path: written by `pack_images`, with encoded images. offsets, lengths: int64, N. threads: that decode."""
         self.path, self.offsets, self.lengths = path, offsets, lengths
         self.size, self.color, self.device = size, color, torch.device(device)
         self.shape = (len(offsets), CHANNELS[color], size, size)

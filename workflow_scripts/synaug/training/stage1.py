@@ -1,4 +1,4 @@
-"""Stage 1: train the whole network on real and synthetic images."""
+"""Stage 1: train a network on real and synthetic images: the whole of it, or what is not frozen."""
 
 import dataclasses
 import logging
@@ -8,6 +8,8 @@ import torch
 
 from synaug.config import Stage1
 from synaug.networks.classifier import Classifier
+from synaug.networks.freezing import freeze
+from synaug.networks.lora import add_lora, merge_lora
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
@@ -29,11 +31,11 @@ def train_stage1(
     checkpoint: Checkpoint | None = None,
     process: Process | None = None,
 ) -> tuple[Classifier, pd.DataFrame]:
-    """Train a whole network. Returns it, and rows of the manifest `history`.
+    """Train a network. Returns it, and rows of the manifest `history`.
 
-    process: one of several processes that train the network together, each with its own `checkpoint`; None: there is
-    only one. The same seed, device, number of devices and number of threads give the same network, whether it was
-    interrupted or not.
+    data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that
+    train the network together, each with its own `checkpoint`; None: there is only one. The same seed, device, number
+    of devices and number of threads give the same network, whether it was interrupted or not.
     Raises UserError if a class has no image, or if the loss is not finite.
     """
     if missing := set(range(len(classes))) - set(data.labels.unique().tolist()):
@@ -47,13 +49,16 @@ def train_stage1(
     process = process or Process(str(device))
     rng = process.random_generator(seed)
     torch.manual_seed(seed)  # for the initial weights, which are the same in every process
-    _, channels, size, _ = data.images.shape
+    channels, size, _ = data.image_shape or data.images.shape[1:]
     model = Classifier(settings.backbone, settings.width, classes, size, channels, settings.head)
     if settings.pretrained:
         model.load_pretrained(settings.pretrained)
     else:
         model.set_normalisation(data.images_for_statistics())
+    if settings.lora:
+        add_lora(model, settings.lora.rank)
     model.to(device, memory_format=torch.channels_last).train()
+    freeze(model, settings.freeze)
     network = process.wrap(model)
     torch.manual_seed(seed + process.rank)  # for dropout and RandAugment, which differ between the processes
 
@@ -78,9 +83,10 @@ def train_stage1(
             return group_dro(losses, data.cells[positions])
         return losses.sum() / weights.sum()
 
+    parameters = trained_parameters(model, settings.backbone_rate)
     history = training_loop(
         model,
-        make_optimizer(model.parameters(), settings.optimizer, settings.learning_rate, settings.weight_decay),
+        make_optimizer(parameters, settings.optimizer, settings.learning_rate, settings.weight_decay),
         data.make_sampler(settings, settings.crop_area, seed, rng, process),
         compute_loss,
         rng,
@@ -91,8 +97,17 @@ def train_stage1(
         checkpoint=checkpoint,
         loss_state=group_dro.group_weights if group_dro else None,
     )
+    if settings.lora:
+        merge_lora(model)
     model.eval()
     return model, history
+
+
+def trained_parameters(model: Classifier, backbone_rate: float) -> list[dict]:
+    """Groups of parameters that are not frozen, for `make_optimizer`: of the body with this factor, and of the head."""
+    parts = [(model.body, backbone_rate), (model.head, 1.0)]
+    groups = [([p for p in part.parameters() if p.requires_grad], factor) for part, factor in parts]
+    return [{"params": parameters, "factor": factor} for parameters, factor in groups if parameters]
 
 
 def upweight_errors(

@@ -1,0 +1,54 @@
+"""Features of a frozen backbone: computed once for each image, and used by all networks that have this backbone."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import torch
+
+from synaug.images.codec import CHANNELS
+from synaug.images.store import iterate_pixels
+from synaug.manifests import read_manifest
+from synaug.networks.classifier import Classifier
+from synaug.runtime.errors import UserError
+
+_BATCH = 32  # images: with more, a CPU is not faster
+
+
+def extract_features(
+    images: pd.DataFrame, backbone: str, pretrained: bool | str, size: int, color: str, device: str, threads: int
+) -> pd.DataFrame:
+    """Rows of the manifest `backbone_features`, one for each image_id of `images` (columns image_id, path, row).
+
+    backbone, pretrained: keys of the config block `training`. size: side of the images, pixels. color: grey or rgb.
+    threads: batches that a CPU computes at the same time. They do not change the features: each batch has one thread.
+    """
+    images = images.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
+    model = Classifier(backbone, None, ["any"], size, CHANNELS[color])
+    model.load_pretrained(pretrained)
+    model.to(device, memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def compute(batch: torch.Tensor) -> np.ndarray:
+        return model.features(batch.to(device)).float().cpu().numpy()
+
+    features = np.empty((len(images), model.head.in_features), np.float32)
+    workers = threads if device == "cpu" else 1
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for positions, pixels in iterate_pixels(images, size, color):
+            batches = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(_BATCH)
+            features[positions] = np.concatenate(list(pool.map(compute, batches)))
+    return pd.DataFrame({"image_id": images["image_id"], "features": list(features)})
+
+
+def read_features(path: str | os.PathLike, image_ids: pd.Series) -> np.ndarray:
+    """Features of the images with these ids, in this order, from the manifest `backbone_features`: float32, N x D.
+
+    Raises UserError if an image is not in the table.
+    """
+    table = read_manifest("backbone_features", path)
+    positions = pd.Index(table["image_id"]).get_indexer(image_ids)
+    if len(positions) and positions.min() < 0:
+        raise UserError(f"{path}: lacks image {image_ids.iloc[positions.argmin()]}", advice="delete it and run again")
+    return np.stack(table["features"].to_numpy())[positions]

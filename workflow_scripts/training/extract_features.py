@@ -1,0 +1,33 @@
+"""Compute the features of all training and evaluation images by a frozen backbone."""
+
+import pandas as pd
+
+from synaug.balance import rows_of_recipe
+from synaug.manifests import read_with_local_paths, write_manifest
+from synaug.runtime.devices import leased_device
+from synaug.runtime.logs import job_log
+from synaug.training.features import extract_features
+
+
+def main(balanced: str, real: str, settings: dict, threads: int, features: str) -> None:
+    """Write the manifest `backbone_features` to the file `features`. settings: see rules/training.smk."""
+    images = read_with_local_paths("real", real)
+    evaluated = images[images["split"].isin(settings["held_out"]) & images["usable"]]
+    trained_on = rows_of_recipe(read_with_local_paths("balanced", balanced), settings["data"])
+    columns = ["image_id", "path", "row", "column"]
+    rows = pd.concat([trained_on[columns], evaluated[columns]], ignore_index=True)
+    size, color = settings["image_size"], settings["color"]
+    with leased_device() as device:
+        table = extract_features(rows, settings["backbone"], settings["pretrained"], size, color, device, threads)
+    write_manifest("backbone_features", table, features)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.balanced,
+            snakemake.input.real,
+            snakemake.params.settings,
+            snakemake.threads,
+            snakemake.output.features,
+        )
