@@ -28,7 +28,7 @@ if CONFIG.screening.classifier:
 REAL_SCORES = {}
 if CONFIG.screening.feature_space or CONFIG.screening.leakage:
     REAL_SCORES["real"] = "<results>/real_scores.parquet"
-FEATURES = {"features": "<results>/features.parquet"} if CONFIG.screening.feature_space else {}
+SCREENING_FEATURES = {"features": "<results>/features.parquet"} if CONFIG.screening.feature_space else {}
 
 
 rule fit_screener:
@@ -127,7 +127,7 @@ rule compare_images:
         plan="<results>/plan.parquet",
         scores=shard_scores,
     output:
-        **FEATURES,
+        **SCREENING_FEATURES,
         scores="<results>/scores.parquet",
     log:
         "<logs>/compare_images.log",
@@ -172,7 +172,7 @@ rule screen_synthetic:
 
 rule measure_quality:
     input:
-        **FEATURES,
+        **SCREENING_FEATURES,
         synthetic="<results>/synthetic.parquet",
         balanced="<results>/balanced.parquet",
         imbalance="<results>/imbalance.parquet",
