@@ -28,7 +28,7 @@ EMPTY = [
     f"{one}/{file}" for one in NETWORKS for file in ("model.safetensors", "history.parquet", "predictions.parquet")
 ]
 EMPTY += ["metrics.parquet", "differences.parquet", "summary.parquet", "quality.parquet", "overview.png", "report.html"]
-BEHIND_SHARDS = ["scores.parquet", "synthetic.parquet", "balanced.parquet", "train", "finetune", *EMPTY[-6:]]
+BEHIND_SHARDS = ["scores", "scores.parquet", "synthetic.parquet", "balanced.parquet", "train", "finetune", *EMPTY[-6:]]
 MINUTE = 60.0
 # Takes the place of the function of this name in the copy. What it waited goes into a file of its own.
 STAND_IN = """
@@ -105,7 +105,7 @@ def prepare(rows: int, folder: Path) -> None:
 
 
 def write_shards(plan: Path) -> None:
-    """The shards of `plan`, every image eight bytes."""
+    """The shards of `plan`, every image eight bytes, and empty files with the scores of each shard."""
     import pyarrow as pa
 
     from scale_parts import write_sorted
@@ -119,6 +119,8 @@ def write_shards(plan: Path) -> None:
         columns |= {key: [value] * len(rows) for key, value in (said | {"batch_size": 1, "threads": 2}).items()}
         columns["image"] = pa.array([{"bytes": b"stand-in", "path": "x.webp"}] * len(rows), IMAGE)
         write_sorted("shard", columns, HOME / "shards" / f"{name}.parquet")
+        (HOME / "scores").mkdir(exist_ok=True)
+        (HOME / "scores" / f"{name}.parquet").touch()
 
 
 def parse(folder: Path) -> dict:

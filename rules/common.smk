@@ -64,11 +64,21 @@ def code(script):
     return code_hash(SCRIPTS / script)
 
 
-def shards(wildcards):
-    """Paths of all shards; Snakemake asks again once the plan is made."""
+def of_shards(folder):
+    """Paths of the files of all shards in a folder of the results; Snakemake asks again once the plan is made."""
     with checkpoints.plan_generation.get().output.plan.open("rb") as plan:
         names = shard_names(plan.name, os.fstat(plan.fileno()).st_mtime_ns)
-    return [f"<results>/shards/{name}.parquet" for name in names]
+    return [f"<results>/{folder}/{name}.parquet" for name in names]
+
+
+def shards(wildcards):
+    """Paths of all shards."""
+    return of_shards("shards")
+
+
+def shard_scores(wildcards):
+    """Paths of the scores of all shards."""
+    return of_shards("scores")
 
 
 def balanced_manifest(wildcards):

@@ -1,11 +1,13 @@
 """Step screening: score the synthetic images, accept or reject them, and measure the quality of those that were kept.
 
 Inputs: <results>/{real,imbalance,plan}.parquet, <results>/shards/*.parquet, the models of the config's `screening`.
-Outputs: <results>/scores.parquet and <results>/synthetic.parquet, one row per synthetic image, before and after the
-verdict; <results>/quality.parquet, metrics of the kept images. With networks also <results>/features.parquet and
-<results>/screener/model.safetensors.
+Outputs: <results>/scores/<shard>.parquet, scores and features of the images of a shard; <results>/real_scores.parquet,
+those of the real images; <results>/scores.parquet and <results>/synthetic.parquet, one row per synthetic image, before and
+after the verdict; <results>/quality.parquet, metrics of the kept images. With networks also <results>/features.parquet
+and <results>/screener/model.safetensors.
 
-Scoring is expensive, the verdict is not: a changed threshold scores nothing again.
+Scoring is expensive. The comparison of the images is cheaper, and the verdict costs nothing. Therefore each is a rule of
+its own: a new shard scores only itself, and a changed threshold scores and compares nothing.
 """
 
 from synaug.screening.checkpoints import classifier_file, local_model_files
@@ -23,8 +25,10 @@ if CONFIG.screening.classifier:
         if CONFIG.screening.classifier.model
         else "<results>/screener/model.safetensors"
     )
-COMPARED_REAL = {"real": "<results>/real.parquet"} if SCREENING_NETWORKS or CONFIG.screening.leakage else {}
-FEATURES = {"features": "<results>/features.parquet"} if CONFIG.screening.feature_space else {}
+REAL_SCORES = {}
+if CONFIG.screening.feature_space or CONFIG.screening.leakage:
+    REAL_SCORES["real"] = "<results>/real_scores.parquet"
+SCREENING_FEATURES = {"features": "<results>/features.parquet"} if CONFIG.screening.feature_space else {}
 
 
 rule fit_screener:
@@ -56,21 +60,20 @@ rule fit_screener:
         "../workflow_scripts/screening/fit_screener.py"
 
 
-rule score_synthetic:
+rule score_shard:
+    # The plan is `ancient`: the name of a shard is the hash of the ids of its images, and the ids decide everything that
+    # is read from it. The shard is not. If it is made again on another device, its bytes may differ.
     input:
         **SCREENING_CLASSIFIER,
-        **COMPARED_REAL,
-        plan="<results>/plan.parquet",
-        shards=shards,
-        images=real_images,
+        plan=ancient("<results>/plan.parquet"),
+        shard="<results>/shards/{shard}.parquet",
         models=SCREENING_FILES,
     output:
-        **FEATURES,
-        scores="<results>/scores.parquet",
+        scores="<results>/scores/{shard}.parquet",
     log:
-        "<logs>/score_synthetic.log",
+        "<logs>/score_shard/{shard}.log",
     benchmark:
-        "<benchmarks>/score_synthetic.jsonl"
+        "<benchmarks>/score_shard/{shard}.jsonl"
     conda:
         "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
     threads: 2
@@ -79,15 +82,74 @@ rule score_synthetic:
     params:
         settings={
             "screening": CONFIG.screening.scoring(),
-            "form": CONFIG.dataset.model_dump(
-                include={"image_size", "color", "train_split", "test_split", "validation_split"}
-            ),
+            "form": CONFIG.dataset.model_dump(include={"image_size", "color"}),
         },
-        code=code("screening/score_synthetic.py"),
+        code=code("screening/score_shard.py"),
     message:
-        "Score the synthetic images"
+        "Score the images of shard {wildcards.shard}"
     script:
-        "../workflow_scripts/screening/score_synthetic.py"
+        "../workflow_scripts/screening/score_shard.py"
+
+
+rule score_real:
+    input:
+        **SCREENING_CLASSIFIER,
+        real="<results>/real.parquet",
+        images=real_images,
+        models=SCREENING_FILES,
+    output:
+        scores="<results>/real_scores.parquet",
+    log:
+        "<logs>/score_real.log",
+    benchmark:
+        "<benchmarks>/score_real.jsonl"
+    conda:
+        "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
+    threads: 2
+    resources:
+        gpu=int(SCREENING_NETWORKS),
+    params:
+        settings={
+            "screening": CONFIG.screening.scoring(),
+            "form": CONFIG.dataset.model_dump(include={"image_size", "color"}),
+            "splits": CONFIG.dataset.splits,
+        },
+        code=code("screening/score_real.py"),
+    message:
+        "Score the real images"
+    script:
+        "../workflow_scripts/screening/score_real.py"
+
+
+rule compare_images:
+    input:
+        **REAL_SCORES,
+        plan="<results>/plan.parquet",
+        scores=shard_scores,
+    output:
+        **SCREENING_FEATURES,
+        scores="<results>/scores.parquet",
+    log:
+        "<logs>/compare_images.log",
+    benchmark:
+        "<benchmarks>/compare_images.jsonl"
+    conda:
+        "../envs/torch.yaml" if CONFIG.screening.feature_space else "../envs/data.yaml"
+    # One job for all images: on a CPU it takes what it gets, at most 8.
+    threads: 8
+    resources:
+        gpu=int(bool(CONFIG.screening.feature_space)),
+    params:
+        settings={
+            "train_split": CONFIG.dataset.train_split,
+            "duplicates": CONFIG.screening.duplicates is not None,
+            "leakage": CONFIG.screening.leakage is not None,
+        },
+        code=code("screening/compare_images.py"),
+    message:
+        "Find the nearest neighbours of the synthetic images"
+    script:
+        "../workflow_scripts/screening/compare_images.py"
 
 
 rule screen_synthetic:
@@ -110,7 +172,7 @@ rule screen_synthetic:
 
 rule measure_quality:
     input:
-        **FEATURES,
+        **SCREENING_FEATURES,
         synthetic="<results>/synthetic.parquet",
         balanced="<results>/balanced.parquet",
         imbalance="<results>/imbalance.parquet",

@@ -30,8 +30,9 @@ from synaug.manifests import read_manifest, write_manifest
 from synaug.manifests.schemas import IMAGE
 from synaug.plan.rows import plan_generation
 from synaug.report.gallery import thumbnails
+from synaug.screening.comparison import compare_images, read_scored_images
 from synaug.screening.filters import apply_filters
-from synaug.screening.scoring import DatasetSpec, score_images
+from synaug.screening.scoring import ImageForm, score_real, score_shard
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ SIDE = 1424  # of a colour image of 6 MB
 COUNT = 400  # images in a file: 2.4 GB
 MOST_MEMORY = 4e9  # bytes, without mapped files
 NAMES = ["cat", "dog"]
-SPEC = DatasetSpec(64, "rgb", "train", "test")
+FORM = ImageForm(64, "rgb")
 
 
 def noise(number: int) -> np.ndarray:
@@ -165,6 +166,7 @@ def shard(home, plan) -> Path:
     out = home / f"shards/{plan['shard'].iloc[0]}.parquet"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipelines, "load_pipeline", lambda *_: None)
+        patch.setattr(pipelines, "check_rows", lambda *_: None)
         patch.setattr(sampling, "sample", sample)
         patch.setattr(shards, "encode", encode)
         done = shards.generate_shard(plan, 8, out, home / "work/x", [], 2)
@@ -176,8 +178,10 @@ def shard(home, plan) -> Path:
 def synthetic(home, plan, real, shard) -> pd.DataFrame:
     """The screened images."""
     screening = Screening.model_validate({"duplicates": {}, "leakage": {}})
-    paths = {shard.stem: f"results/big/shards/{shard.name}"}
-    scores, _ = score_images(plan, paths, real, screening, SPEC)
+    write_manifest("shard_scores", score_shard(plan, str(shard), FORM), home / "shard_scores.parquet")
+    write_manifest("real_scores", score_real(real, FORM), home / "real_scores.parquet")
+    scored = [read_scored_images(name, [home / f"{name}.parquet"]) for name in ("shard_scores", "real_scores")]
+    scores, _ = compare_images(plan, "results/big/shards", *scored, "train", duplicates=True, leakage=True)
     write_manifest("scores", scores, home / "scores.parquet")
     rows = apply_filters(read_manifest("scores", home / "scores.parquet"), screening)
     write_manifest("synthetic", rows, home / "synthetic.parquet")

@@ -63,6 +63,21 @@ def test_a_deleted_shard_is_made_again_and_trains_nothing(work):
     assert file_hashes(work.results / "shards") == before
 
 
+def test_of_four_shards_the_one_that_was_lost_is_generated_and_scored(work):
+    work.change(generation={"images_per_shard": 5}, screening={"classifier": {"steps": 2}})
+    assert work.run(SCORES).jobs.count("score_shard") == 4
+    before = [file_hashes(work.results / folder) for folder in ("", "shards", "scores")]
+    lost = min((work.results / "shards").glob("*.parquet"))
+    lost.unlink()
+    done = work.run(SCORES, str(lost.relative_to(work.path)))  # the rule `all` also names both
+    assert done.jobs == ["compare_images", "generate_shard", "score_shard"]
+    assert [file_hashes(work.results / folder) for folder in ("", "shards", "scores")] == before
+    min((work.results / "scores").glob("*.parquet")).unlink()
+    (work.results / "scores.parquet").unlink()
+    assert work.run(SCORES).jobs == ["compare_images", "score_shard"]
+    assert [file_hashes(work.results / folder) for folder in ("", "shards", "scores")] == before
+
+
 def test_a_higher_fill_samples_only_what_is_missing(work):
     old = plan_ids(work)
     work.change(balance={"strategy": "fixed", "target": max(CLASSES.values()) + 1})
@@ -70,6 +85,7 @@ def test_a_higher_fill_samples_only_what_is_missing(work):
     assert done.status == 0
     assert old < plan_ids(work)
     assert work.sampled() == len(CLASSES)  # one more for each
+    assert done.jobs.count("score_shard") == done.jobs.count("generate_shard")
     assert "index_dataset" not in done.jobs
 
 
@@ -166,7 +182,8 @@ def test_a_threshold_scores_nothing_again(work):
     """Nor does it train anything, as long as the verdicts stay."""
     work.change(screening={"classifier": {"steps": 2}, "duplicates": {"max_hash_distance": None}, "leakage": None})
     done = work.run("results/test/quality.parquet")
-    assert {"fit_screener", "score_synthetic", "screen_synthetic", "measure_quality"} <= set(done.jobs)
+    scoring = {"fit_screener", "score_shard", "score_real"}
+    assert scoring | {"compare_images", "screen_synthetic", "measure_quality"} <= set(done.jobs)
     work.change(screening={"classifier": {"min_confidence": 0.0}, "min_contrast": 0.0})
     done = work.run("results/test/quality.parquet")
     assert set(done.jobs) == {"screen_synthetic", "build_balanced_manifest"}
@@ -175,7 +192,10 @@ def test_a_threshold_scores_nothing_again(work):
     assert quality.set_index(["label_name", "metric"])["value"]["", "kept"] == FILL
     work.change(screening={"classifier": {"disagreement_weight": 0.5}})
     jobs = set(work.run("-n", "results/test/quality.parquet").jobs)
-    assert "screen_synthetic" in jobs and not {"fit_screener", "score_synthetic"} & jobs
+    assert "screen_synthetic" in jobs and not (scoring | {"compare_images"}) & jobs
+    work.change(screening={"leakage": {}})  # other images are compared, and none is scored
+    jobs = set(work.run("-n", "results/test/quality.parquet").jobs)
+    assert "compare_images" in jobs and not scoring & jobs
 
 
 def test_the_domain_probe_needs_probe_images_and_no_other_network(work):

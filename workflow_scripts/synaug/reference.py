@@ -34,13 +34,21 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
             ("{results}/probe_images.parquet", "generate_probe_images"),
         ],
     ),
+    "shard_scores": (
+        "planned synthetic image of a shard, readable or not",
+        [("{results}/scores/<shard>.parquet", "score_shard")],
+    ),
+    "real_scores": (
+        "usable real image of the splits that are used",
+        [("{results}/real_scores.parquet", "score_real")],
+    ),
     "scores": (
         "planned synthetic image, before it is accepted or rejected",
-        [("{results}/scores.parquet", "score_synthetic")],
+        [("{results}/scores.parquet", "compare_images")],
     ),
     "features": (
         "real training image or synthetic image whose features were computed",
-        [("{results}/features.parquet", "score_synthetic")],
+        [("{results}/features.parquet", "compare_images")],
     ),
     "synthetic": (
         "planned synthetic image, accepted or rejected",

@@ -9,11 +9,12 @@ from synaug.manifests import write_manifest
 
 @pytest.fixture
 def home(plan, tmp_path):
-    """results/e with a plan, its shard, and a shard, a work folder and a cost file that no plan names."""
+    """results/e with a plan, its shard with scores, and a shard, scores, a work folder and a cost file of no plan."""
     home = tmp_path / "results/e"
     write_manifest("plan", plan, home / "plan.parquet")
     wanted = plan["shard"].iloc[0]
-    for name in (f"shards/{wanted}.parquet", "shards/old.parquet", "work/old/x.parquet", "costs/old.json"):
+    names = ["shards/old.parquet", "scores/old.parquet", "work/old/x.parquet", "costs/old.json"]
+    for name in (f"shards/{wanted}.parquet", f"scores/{wanted}.parquet", *names):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(bytes(1000))
     kept = tmp_path / "results/without_plan/shards/other.parquet"
@@ -27,7 +28,8 @@ def files(home) -> list[str]:
 
 
 def test_only_shards_that_no_plan_names_are_orphans(home):
-    assert find_orphans(home.parent) == [home / "shards/old.parquet", home / "work/old", home / "costs/old.json"]
+    orphans = ["shards/old.parquet", "scores/old.parquet", "work/old", "costs/old.json"]
+    assert find_orphans(home.parent) == [home / name for name in orphans]
 
 
 def test_the_work_folder_of_a_running_job_and_that_of_a_preview_are_kept(synaug, home):
@@ -47,9 +49,10 @@ def test_orphans_are_listed_with_their_size_and_kept(synaug, home):
     assert status == 0
     assert out.splitlines() == [
         str(home / "shards/old.parquet"),
+        str(home / "scores/old.parquet"),
         str(home / "work/old"),
         str(home / "costs/old.json"),
-        "3 orphans, 0.0 MB; to delete them, add --delete",
+        "4 orphans, 0.0 MB; to delete them, add --delete",
     ]
     assert files(home) == before
 
@@ -57,8 +60,9 @@ def test_orphans_are_listed_with_their_size_and_kept(synaug, home):
 def test_delete_lists_and_deletes(synaug, home, plan):
     status, out, _ = synaug("prune", home.parent, "--delete")
     assert status == 0
-    assert str(home / "shards/old.parquet") in out and out.endswith("deleted 3 orphans, 0.0 MB\n")
-    assert files(home) == ["plan.parquet", f"shards/{plan['shard'].iloc[0]}.parquet"]
+    assert str(home / "shards/old.parquet") in out and out.endswith("deleted 4 orphans, 0.0 MB\n")
+    wanted = plan["shard"].iloc[0]
+    assert files(home) == ["plan.parquet", f"scores/{wanted}.parquet", f"shards/{wanted}.parquet"]
     assert (home.parent / "without_plan/shards/other.parquet").exists()
     assert synaug("prune", home.parent, "--delete")[:2] == (0, "nothing to delete: plans name all shards\n")
 

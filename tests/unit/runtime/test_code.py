@@ -63,7 +63,7 @@ def test_descriptions_of_the_config_do_not_count(checkout):
 
 
 def test_modules_that_are_imported_inside_of_functions_and_templates_count(checkout):
-    closure = code.import_closure(checkout / "screening/score_synthetic.py")
+    closure = code.import_closure(checkout / "screening/score_shard.py")
     assert checkout / "synaug/screening/scorers.py" in closure  # imported where networks are on
     assert checkout / "synaug/report/page.css" in code.import_closure(checkout / "report/report.py")
 

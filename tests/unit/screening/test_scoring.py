@@ -18,13 +18,13 @@ from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import plan_generation
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
+from synaug.screening.comparison import compare_images, read_scored_images
 from synaug.screening.filters import apply_filters
 from synaug.screening.quality import read_features
 from synaug.screening.scorers import load_scorers
-from synaug.screening.scoring import DatasetSpec, score_images
+from synaug.screening.scoring import ImageForm, score_real, score_shard
 
-SPEC = DatasetSpec(28, "grey", "train", "test")
-SMALL_SPEC = DatasetSpec(12, "grey", "train", "test")
+FORM, SMALL_FORM = ImageForm(28, "grey"), ImageForm(12, "grey")
 
 
 @pytest.fixture
@@ -74,10 +74,31 @@ def real(pngs, tmp_path) -> pd.DataFrame:
     )
 
 
+def compared(plan, paths, real, screening, form, folder, scorers=None):
+    """Rows of the manifests `scores` and `features`, as the rules make them: through the manifests of single images."""
+    folder = folder / "results/e"
+    for name, rows in plan.groupby("shard"):
+        table = score_shard(rows, paths[name], form, scorers)
+        write_manifest("shard_scores", table, folder / "scores" / f"{name}.parquet")
+    real_images = None
+    if real is not None:
+        write_manifest("real_scores", score_real(real, form, scorers), folder / "real_scores.parquet")
+        real_images = read_scored_images("real_scores", [folder / "real_scores.parquet"])
+    return compare_images(
+        plan,
+        str(folder.parents[1]),  # the fixtures' shards
+        read_scored_images("shard_scores", sorted((folder / "scores").glob("*.parquet"))),
+        real_images,
+        "train",
+        duplicates=screening.duplicates is not None,
+        leakage=screening.leakage is not None,
+    )
+
+
 def screened(plan, paths, tmp_path, real=None, **settings) -> pd.DataFrame:
     """The manifest `synthetic`, as the next rule reads it: through the manifest `scores`."""
     screening = Screening.model_validate(settings)
-    scores, _ = score_images(plan, paths, real, Screening.model_validate(screening.scoring()), SPEC)
+    scores, _ = compared(plan, paths, real, screening, FORM, tmp_path)
     write_manifest("scores", scores, tmp_path / "scores.parquet")
     rows = apply_filters(read_manifest("scores", tmp_path / "scores.parquet"), screening)
     write_manifest("synthetic", rows, tmp_path / "synthetic.parquet")
@@ -183,7 +204,7 @@ def test_copies_of_real_images_are_rejected_with_their_ids(plan, shards, tmp_pat
 
 
 def test_screening_without_networks_does_not_import_torch(repository):
-    code = "import sys; import synaug.screening.scoring, synaug.screening.quality, synaug.screening.checkpoints; "
+    code = "import sys; import synaug.screening.scoring, synaug.screening.comparison, synaug.screening.quality; "
     code += "assert 'torch' not in sys.modules"
     environment = {"PYTHONPATH": str(repository / "workflow_scripts")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
@@ -211,6 +232,63 @@ def planned_images(pixels, prompts, tmp_path) -> tuple[pd.DataFrame, dict[str, s
     return plan, {"x": str(path)}, real.assign(usable=True)
 
 
+def test_the_classes_of_held_out_real_images_are_recorded(planned_images, screening_classifier, tmp_path):
+    """A gate needs the recall of each class on images that the classifier was not trained on."""
+    *_, real = planned_images
+    screening = Screening.model_validate({"classifier": {"model": str(screening_classifier)}})
+    scorers = load_scorers(screening, SMALL_FORM, ["dark", "bright"], str(screening_classifier), "cpu")
+    write_manifest("real_scores", score_real(real, SMALL_FORM, scorers), tmp_path / "real_scores.parquet")
+    table = read_manifest("real_scores", tmp_path / "real_scores.parquet").set_index("image_id")
+    assert table["split"].to_dict() == {"r0": "train", "r1": "test", "r2": "train"}
+    assert set(table["classifier_prediction"]) <= {"dark", "bright"}
+    predicted = table["classifier_prediction"] == table["label_name"]
+    assert (predicted == (table["classifier_confidence"] > 0.5)).all()  # of two classes
+    assert table["features"].notna().all() and table["perceptual_hash"].notna().all()
+
+
+KILLED = """
+import os
+import signal
+import sys
+
+from screening import score_shard
+from synaug.screening import scoring
+
+plan, shard, name, scores, after = sys.argv[1:]
+whole, calls = scoring.read_image, iter(range(int(after) or sys.maxsize))
+
+
+def read_image(*arguments):
+    if next(calls, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(*arguments)
+
+
+scoring.read_image = read_image
+settings = {"screening": {}, "form": {"image_size": 28, "color": "grey"}}
+score_shard.main(plan, shard, name, None, settings, 1, scores)
+"""
+
+
+def test_a_job_that_is_killed_leaves_no_scores_and_its_rerun_writes_the_same_bytes(plan, shards, tmp_path, repository):
+    folder = tmp_path / "results/e"
+    write_manifest("plan", plan, folder / "plan.parquet")
+    name, path = max(shards({}).items(), key=lambda item: Path(item[1]).stat().st_size)
+    (tmp_path / "killed.py").write_text(KILLED)
+
+    def score(file: str, after: int) -> int:
+        """Exit status of a job that is killed when it reads image number `after`; 0: it is not killed."""
+        arguments = [str(tmp_path / "killed.py"), str(folder / "plan.parquet"), path, name, str(folder / file)]
+        environment = {"PYTHONPATH": str(repository / "workflow_scripts")}
+        return subprocess.run([sys.executable, *arguments, str(after)], env=environment).returncode
+
+    assert score("undisturbed.parquet", 0) == 0
+    assert score("scores.parquet", 2) == -9
+    assert not (folder / "scores.parquet").exists()
+    assert score("scores.parquet", 0) == 0
+    assert (folder / "scores.parquet").read_bytes() == (folder / "undisturbed.parquet").read_bytes()
+
+
 @pytest.mark.parametrize("space", ["classifier", "text_image"])
 def test_all_scores_are_columns_and_features_are_kept(
     planned_images, clip, safety, screening_classifier, space, tmp_path
@@ -218,8 +296,8 @@ def test_all_scores_are_columns_and_features_are_kept(
     blocks = {"text_image": {"model": str(clip)}, "safety": {"model": str(safety), "unsafe_labels": ["nsfw"]}}
     blocks |= {"classifier": {"model": str(screening_classifier)}, "duplicates": {}, "leakage": {}, "features": space}
     screening = Screening.model_validate(blocks)
-    scorers = load_scorers(screening, SMALL_SPEC, ["dark", "bright"], str(screening_classifier), "cpu")
-    scores, features = score_images(*planned_images, screening, SMALL_SPEC, scorers)
+    scorers = load_scorers(screening, SMALL_FORM, ["dark", "bright"], str(screening_classifier), "cpu")
+    scores, features = compared(*planned_images, screening, SMALL_FORM, tmp_path, scorers)
     write_manifest("scores", scores, tmp_path / "scores.parquet")
     table = read_manifest("scores", tmp_path / "scores.parquet").set_index("image_id")
     for name in (

@@ -14,7 +14,7 @@ from synaug.runtime.errors import UserError
 
 
 def find_orphans(results: Path) -> list[Path]:
-    """Shards below `results` that no plan names, with their work folders and cost files.
+    """Shards below `results` that no plan names, with their scores, work folders and cost files.
 
     An experiment without a plan keeps its shards: they may be all that is left of it. Kept are also the work folders of
     jobs that are running, and those of extra files (`EXTRA_FILES`), which no plan names.
@@ -23,7 +23,7 @@ def find_orphans(results: Path) -> list[Path]:
     orphans = []
     for plan in sorted(results.glob("*/plan.parquet")):
         planned = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
-        for pattern in ("shards/*.parquet", "work/*", "costs/*.json"):
+        for pattern in ("shards/*.parquet", "scores/*.parquet", "work/*", "costs/*.json"):
             orphans += [path for path in sorted(plan.parent.glob(pattern)) if path.stem not in planned]
     return [
         path
@@ -54,8 +54,8 @@ def prune(
 
     Such shards are left over from earlier settings. They are kept so that returning to these settings is free. This
     command lists them with their size, and deletes them if you add --delete. Nothing depends on them: other
-    experiments have copies of the images that they share. It also lists the work folders of such shards, with the
-    finished images of jobs that were interrupted, unless a job is using them.
+    experiments have copies of the images that they share. It also lists the scores of such shards, and
+    their work folders, with the finished images of jobs that were interrupted, unless a job is using them.
 
     \b
     Example:

@@ -137,11 +137,11 @@ class Screening(Block):
         return self.features if getattr(self, self.features) else None
 
     def scoring(self) -> dict[str, Any]:
-        """The settings that scores depend on, as plain values: without those of the verdict and `classifier.steps`.
+        """The settings that the scores of a single image depend on, as plain values.
 
-        `Screening` accepts them again and then has the default thresholds.
+        They are those of the networks, without the settings of the verdict, of the neighbours and `classifier.steps`.
+        `Screening` accepts them again.
         """
-        other = {"min_score", "min_confidence", "max_hash_distance", "min_similarity", "max_score", "steps"}
-        other |= {"must_agree", "disagreement_weight"}
-        blocks = ("text_image", "classifier", "duplicates", "leakage", "safety")
-        return self.model_dump(exclude={"min_contrast": True, **dict.fromkeys(blocks, other)})
+        other = {"min_score", "min_confidence", "max_score", "steps", "must_agree", "disagreement_weight"}
+        networks = dict.fromkeys(("text_image", "classifier", "safety"), other)
+        return self.model_dump(exclude={"min_contrast": True, "duplicates": True, "leakage": True, **networks})

@@ -86,10 +86,7 @@ _ID = _field(
 )
 _SHA256 = _field("sha256", pa.string(), "SHA-256 of the encoded image, hexadecimal")
 _INDEX = _field("index", pa.int32(), "number of the image within its cell, in the order of the plan")
-# Scores that the screening computes of a synthetic image. Null: not computed, or the image cannot be read.
-SCORE_COLUMNS = [
-    _field("contrast", pa.float64(), "standard deviation of the pixels, 0 to 255", nullable=True),
-    _field("text_image_score", pa.float32(), "cosine similarity of image and prompt, -1 to 1", nullable=True),
+_CLASSIFIED = [
     _field(
         "classifier_confidence",
         pa.float32(),
@@ -103,7 +100,24 @@ SCORE_COLUMNS = [
         nullable=True,
         default="",
     ),
+]
+# Scores of a synthetic image that depend on no other image. Null: not computed, or the image cannot be read.
+_OWN_SCORES = [
+    _field("contrast", pa.float64(), "standard deviation of the pixels, 0 to 255", nullable=True),
+    _field("text_image_score", pa.float32(), "cosine similarity of image and prompt, -1 to 1", nullable=True),
+    *_CLASSIFIED,
     _field("safety_score", pa.float32(), "summed probability of the unsafe labels, 0 to 1", nullable=True),
+]
+# What images are compared by. Null: the image cannot be read; features and extractor: or no network makes features.
+_COMPARED_BY = [
+    _field("perceptual_hash", pa.uint64(), "pHash of the image, 64 bits", nullable=True),
+    _field("features", pa.list_(pa.float32()), "features of the image, by the network `extractor`", nullable=True),
+    _field("extractor", REPEATED, "network that computed the features, and its version", nullable=True),
+]
+_FAULT = _field("fault", pa.string(), "why the image cannot be used; null: it can", nullable=True)
+# All scores of a synthetic image.
+SCORE_COLUMNS = [
+    *_OWN_SCORES,
     *[
         field
         for name, other in (
@@ -255,6 +269,26 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("libraries", REPEATED, "versions of torch, diffusers and transformers"),
         ]
     ),
+    "shard_scores": pa.schema(
+        [
+            _ID,
+            _field("row", pa.int64(), "row of the image in its shard; null: it is not in the shard", nullable=True),
+            *_SIZE,
+            _SHA256,
+            *_OWN_SCORES,
+            *_COMPARED_BY,
+            _FAULT,
+        ]
+    ),
+    "real_scores": pa.schema(
+        [
+            _ID,
+            _field("split", REPEATED, "split of the image, such as train or test"),
+            *_CELL,
+            *_CLASSIFIED,
+            *_COMPARED_BY,
+        ]
+    ),
     "scores": pa.schema(
         [
             _ID,
@@ -264,7 +298,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_SIZE,
             _SHA256,
             *SCORE_COLUMNS,
-            _field("fault", pa.string(), "why the image cannot be used; null: it can", nullable=True),
+            _FAULT,
         ]
     ),
     "features": pa.schema(

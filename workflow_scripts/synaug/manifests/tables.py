@@ -25,6 +25,8 @@ SORT_KEYS = {
     "imbalance": ["kind", "label", "group"],
     "plan": ["label", "group", "index"],
     "shard": ["label_name", "image_id"],
+    "shard_scores": ["image_id"],
+    "real_scores": ["split", "label", "image_id"],
     "scores": ["label", "group", "index"],
     "features": ["source", "label", "image_id"],
     "synthetic": ["label", "image_id"],
@@ -195,9 +197,9 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
     stored, defaults = stored_columns(kind, path, wanted)
     try:
         table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
-        for name, default in defaults.items():
-            values = pa.repeat(default, table.num_rows).cast(SCHEMAS[kind].field(name).type)
-            table = table.append_column(SCHEMAS[kind].field(name), values)
+        for name in defaults:
+            field = SCHEMAS[kind].field(name)
+            table = table.append_column(field, _default_values(field, table.num_rows))
         return table.select(wanted) if defaults else table
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None

@@ -49,7 +49,9 @@ def step_costs(results: Path, shards: list[str], networks: list[tuple[str, str, 
     benchmarks = results / "benchmarks"
     rows = [_sampling_costs(results, shards)]
     # The config decides which screening jobs exist, so only existing records count as jobs.
-    screening = [_last_line(benchmarks / f"{rule}.jsonl") for rule in ("fit_screener", "score_synthetic")]
+    files = [benchmarks / f"{rule}.jsonl" for rule in ("fit_screener", "score_real", "compare_images")]
+    files += [benchmarks / "score_shard" / f"{shard}.jsonl" for shard in shards]
+    screening = [_last_line(file) for file in files]
     rows.append(_job_costs("screening", [record for record in screening if record] or [{}]))
     for stage, step in (("train", "training"), ("finetune", "fine-tuning")):
         records = [

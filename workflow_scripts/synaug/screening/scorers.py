@@ -12,7 +12,7 @@ from synaug.images.codec import CHANNELS
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
-from synaug.screening.scoring import DatasetSpec, Scorers
+from synaug.screening.scoring import ImageForm, Scorers
 
 BATCH = 64  # images that a large network processes at a time
 CLASSIFIER_BATCH = 256
@@ -56,11 +56,6 @@ class ClassifierScorer:
             predicted.append(self.classes[probabilities.argmax(1).cpu().numpy()])
         confidence = np.concatenate(confidences)
         return np.concatenate(features), confidence, np.where(np.isnan(confidence), None, np.concatenate(predicted))
-
-    @torch.inference_mode()
-    def features(self, pixels: np.ndarray) -> np.ndarray:
-        """Features of images, float32, N x D."""
-        return np.concatenate([self.model.features(images).float().cpu().numpy() for images in self._batches(pixels)])
 
     def _batches(self, pixels: np.ndarray) -> list[torch.Tensor]:
         """Batches of images on the device, uint8, n x C x S x S."""
@@ -146,15 +141,15 @@ class SafetyScorer:
 
 
 def load_scorers(
-    screening: Screening, spec: DatasetSpec, classes: list[str], classifier: str | None, device: str
+    screening: Screening, form: ImageForm, classes: list[str], classifier: str | None, device: str
 ) -> Scorers:
     """The networks of `screening` on `device`. classes: class names. classifier: file of the screening classifier.
 
     Raises UserError if a network cannot be loaded or does not fit the data.
     """
-    scorers = Scorers(device, screening.feature_space)
+    scorers = Scorers(screening.feature_space)
     if screening.classifier:
-        scorers.classifier = ClassifierScorer(classifier, spec.image_size, CHANNELS[spec.color], classes, device)
+        scorers.classifier = ClassifierScorer(classifier, form.image_size, CHANNELS[form.color], classes, device)
     if block := screening.text_image:
         scorers.text_image = TextImageScorer(block.model, block.revision, device)
     if block := screening.safety:

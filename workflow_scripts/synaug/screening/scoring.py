@@ -1,11 +1,16 @@
-"""Scores of the synthetic images: everything that takes long. The filters decide what the scores mean for an image."""
+"""Scores and features of single images, shard by shard: what the networks say about an image, and its perceptual hash.
+
+What depends on other images too, the nearest neighbours, is in `comparison`. The filters decide what the scores mean
+for an image.
+"""
 
 import io
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -16,7 +21,7 @@ from PIL import Image
 
 from synaug.config import Screening
 from synaug.images.codec import CHANNELS, FORMATS, decode_image, inspect_image
-from synaug.images.perceptual_hash import FURTHEST, nearest_earlier_hashes, nearest_hashes, perceptual_hashes
+from synaug.images.perceptual_hash import perceptual_hashes
 from synaug.images.store import read_encoded
 from synaug.images.tables import ImageTable
 from synaug.manifests import with_group
@@ -24,23 +29,15 @@ from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 26  # of decoded images in memory at a time
-_STORED = ["sha256", "row", "path", "column"]  # where a synthetic image is
+_STORED = ["sha256", "row"]  # where a synthetic image is
 
 
 @dataclass
-class DatasetSpec:
-    """Size (side in pixels) and colour (grey or rgb) of the images that networks see, and the names of the splits."""
+class ImageForm:
+    """Size (side in pixels) and colour (grey or rgb) of the images that networks see."""
 
     image_size: int
     color: str
-    train_split: str
-    test_split: str
-    validation_split: str | None = None
-
-    @property
-    def held_out_splits(self) -> list[str | None]:
-        """Splits whose images count as test images. Validation images are among them: they decide results too."""
-        return [self.test_split, self.validation_split]
 
     @property
     def chunk_size(self) -> int:
@@ -52,11 +49,10 @@ class DatasetSpec:
 class Scorers:
     """The networks that score images; None: not used. See `load_scorers`.
 
-    feature_space: the name of the network whose features are used for comparisons; None: there are no features.
+    feature_space: the name of the network whose features are kept; None: there are no features.
     extractor: name and version of this network.
     """
 
-    device: str = "cpu"
     feature_space: str | None = None
     extractor: str = ""
     classifier: object = None
@@ -68,100 +64,99 @@ class Scorers:
 
         pixels: uint8, N x S x S x C. rows: columns label_name and prompt of these images.
         """
-        scores, features = {}, {}
-        if self.classifier:
-            label_names = rows["label_name"].tolist()
-            features["classifier"], scores["classifier_confidence"], scores["classifier_prediction"] = (
-                self.classifier.score(pixels, label_names)
-            )
+        scores, features = self._classify(pixels, rows)
         if self.text_image:
             features["text_image"], scores["text_image_score"] = self.text_image.score(pixels, rows["prompt"].tolist())
         if self.safety:
             scores["safety_score"] = self.safety.score(pixels)
         return scores, features.get(self.feature_space)
 
-    def features(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Features of images, float32, N x D; None if there is no feature space."""
-        return getattr(self, self.feature_space).features(pixels) if self.feature_space else None
+    def score_real(self, pixels: np.ndarray, rows: pd.DataFrame) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """As `score` for real images, which have no prompt and need not be safe. rows: column label_name."""
+        scores, features = self._classify(pixels, rows)
+        if self.feature_space == "text_image":
+            features["text_image"] = self.text_image.features(pixels)
+        return scores, features.get(self.feature_space)
+
+    def _classify(self, pixels: np.ndarray, rows: pd.DataFrame) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Scores and features of the classifier, if there is one."""
+        if not self.classifier:
+            return {}, {}
+        features, confidence, prediction = self.classifier.score(pixels, rows["label_name"].tolist())
+        scores = {"classifier_confidence": confidence, "classifier_prediction": prediction}
+        return scores, {"classifier": features}
 
 
-class Fingerprints:
-    """What a set of images is compared by: perceptual hashes (uint64, N) and features (float32, N x D, or None).
+@contextmanager
+def open_scorers(
+    screening: Screening, form: ImageForm, classes: list[str], classifier: str | None, threads: int
+) -> Generator[Scorers | None]:
+    """The networks of `screening` on a leased device; None if there are none. The rest as for `load_scorers`.
+
+    Without networks nothing is imported for them, which takes seconds.
+    """
+    if not (screening.classifier or screening.text_image or screening.safety):
+        yield None
+        return
+    import torch
+
+    from synaug.runtime.devices import leased_device
+    from synaug.screening.scorers import load_scorers
+
+    torch.set_num_threads(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    with leased_device() as device:
+        yield load_scorers(screening, form, classes, classifier, device)
+
+
+class _Fingerprints:
+    """What images are compared by: perceptual hashes (uint64, N) and features (float32, N x D, or None).
 
     readable: bool, N; images that cannot be read have neither.
     """
 
-    def __init__(self, count: int, hashing: bool):
-        self.hashing = hashing
+    def __init__(self, count: int):
         self.readable = np.zeros(count, bool)
         self.hashes = np.zeros(count, np.uint64)
         self.features: np.ndarray | None = None
 
     def add(self, positions: np.ndarray, pixels: np.ndarray, features: np.ndarray | None) -> None:
-        """Set the hashes (if `hashing`) and features of the images at `positions`. pixels: uint8, n x S x S x C."""
+        """Set the hashes and features of the images at `positions`. pixels: uint8, n x S x S x C."""
         self.readable[positions] = True
-        if self.hashing:
-            self.hashes[positions] = perceptual_hashes(pixels)
+        self.hashes[positions] = perceptual_hashes(pixels)
         if features is not None:
             if self.features is None:
                 self.features = np.zeros((len(self.readable), features.shape[1]), np.float32)
             self.features[positions] = features
 
+    def joined_to(self, rows: pd.DataFrame, extractor: str) -> pa.Table:
+        """`rows`, one per image, with the columns perceptual_hash, features and extractor."""
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        table = table.append_column("perceptual_hash", pa.array(self.hashes, mask=~self.readable))
+        if self.features is None:
+            return table
+        values = self.features[self.readable]
+        ends = np.cumsum(self.readable) * values.shape[1]
+        lists = pa.ListArray.from_arrays(
+            pa.array(np.concatenate([[0], ends]), pa.int32()), values.ravel(), mask=pa.array(~self.readable)
+        )
+        names = pa.array(np.where(self.readable, extractor, None), pa.string())
+        return table.append_column("features", lists).append_column("extractor", names)
 
-def score_images(
-    plan: pd.DataFrame,
-    shards: dict[str, str],
-    real: pd.DataFrame | None,
-    screening: Screening,
-    spec: DatasetSpec,
-    scorers: Scorers | None = None,
-) -> tuple[pd.DataFrame, pa.Table | None]:
-    """Rows of the manifests `scores` (one per planned image) and `features` (None without a feature space).
 
-    plan: columns image_id, label, label_name, group, index, prompt, stored_size, shard of the manifest `plan`. shards:
-    shard name -> path. real: the manifest `real`, needed for features and `screening.leakage` only. scorers: from
-    `load_scorers`; None: no networks.
-    `features` has one row per readable synthetic image, and per usable real training image.
-    Raises UserError if a shard or a real image is gone.
+def score_shard(plan: pd.DataFrame, shard: str, form: ImageForm, scorers: Scorers | None = None) -> pa.Table:
+    """Rows of the manifest `shard_scores`: one for each image that the plan has in a shard, readable or not.
+
+    plan: columns image_id, label, label_name, group, index, prompt and stored_size of the manifest `plan`, the rows of
+    the shard. shard: path of its file. scorers: from `load_scorers`; None: no networks.
+    Raises UserError if the file is gone or is not Parquet.
     """
     scorers = scorers or Scorers()
+    # The last bits of what a network computes depend on the images that it gets together.
     plan = with_group(plan).sort_values(["label", "group", "index"], ignore_index=True)
-    start = time.monotonic()
-    table, synthetic = _score_shards(plan, shards, screening, spec, scorers)
-    splits = [spec.train_split] if scorers.feature_space or screening.leakage else []
-    splits += spec.held_out_splits if screening.leakage else []
-    if splits:
-        real = real[real["usable"] & real["split"].isin(splits)].reset_index(drop=True)
-        real_fingerprints = _fingerprint_real(real, screening, spec, scorers)
-        log.info("%d real images read, %.0f s", len(real), time.monotonic() - start)
-    if screening.duplicates:
-        neighbours = [
-            _nearest_earlier(synthetic, positions.to_numpy()[synthetic.readable[positions]], plan, scorers.device)
-            for positions in plan.groupby("label").groups.values()
-        ]
-        table = table.join(pd.concat(neighbours)) if neighbours else table
-    if screening.leakage:
-        for name, compared_splits in (("train", [spec.train_split]), ("test", spec.held_out_splits)):
-            positions = np.flatnonzero(real["split"].isin(compared_splits))
-            table = table.join(_nearest_real(name, synthetic, real_fingerprints, positions, real, scorers.device))
-    log.info("neighbours found, %.0f s", time.monotonic() - start)
-    if synthetic.features is None:
-        return table, None
-    train = np.flatnonzero(real["split"] == spec.train_split)
-    columns = ["image_id", "label", "label_name"]
-    synthetic_rows = plan.loc[synthetic.readable, columns].assign(source="synthetic")
-    rows = pd.concat([synthetic_rows, real.loc[train, columns].assign(source="real")])
-    matrix = np.concatenate([synthetic.features[synthetic.readable], real_fingerprints.features[train]])
-    return table, _features_table(rows, matrix, scorers.extractor)
-
-
-def _score_shards(
-    plan: pd.DataFrame, shards: dict[str, str], screening: Screening, spec: DatasetSpec, scorers: Scorers
-) -> tuple[pd.DataFrame, Fingerprints]:
-    """Rows of the manifest `scores` without neighbours, and the fingerprints of the images, both in plan order."""
-    fingerprints = Fingerprints(len(plan), hashing=bool(screening.duplicates or screening.leakage))
-    parts, start, done = [], time.monotonic(), 0
-    for rows, pixels in _read_shards(plan, shards, spec):
+    fingerprints, parts = _Fingerprints(len(plan)), []
+    start, done = time.monotonic(), 0
+    for rows, pixels in _read_shard(plan, shard, form):
         readable = rows.index[rows["contrast"].notna()]
         if len(readable):
             scores, features = scorers.score(pixels, plan.loc[readable])
@@ -170,115 +165,55 @@ def _score_shards(
         parts.append(rows)
         done += len(rows)
         log.info("%d/%d images, %.0f images/s", done, len(plan), done / (time.monotonic() - start))
-    table = plan[["image_id", "label", "label_name", "group", "index"]]
-    return table.join(pd.concat(parts)) if parts else table.assign(sha256=""), fingerprints
+    return fingerprints.joined_to(plan[["image_id"]].join(pd.concat(parts)), scorers.extractor)
 
 
-def _fingerprint_real(real: pd.DataFrame, screening: Screening, spec: DatasetSpec, scorers: Scorers) -> Fingerprints:
-    fingerprints = Fingerprints(len(real), hashing=bool(screening.leakage))
-    for positions, pixels in _read_real(real, spec):
-        fingerprints.add(positions, pixels, scorers.features(pixels))
-    return fingerprints
+def score_real(real: pd.DataFrame, form: ImageForm, scorers: Scorers | None = None) -> pa.Table:
+    """Rows of the manifest `real_scores`: one for each image of `real`.
 
-
-def _nearest_earlier(images: Fingerprints, positions: np.ndarray, plan: pd.DataFrame, device: str) -> pd.DataFrame:
-    """The nearest earlier image of each of the images at `positions` (the readable ones of a class, in plan order)."""
-    by_hash = nearest_earlier_hashes(images.hashes[positions])
-    by_features = None
-    if images.features is not None:
-        from synaug.screening.neighbours import nearest_earlier_features, normalise
-
-        by_features = nearest_earlier_features(normalise(images.features[positions], device))
-    ids = plan["image_id"].to_numpy(object)[positions]
-    return _neighbour_columns("earlier", positions, ids, by_hash, by_features)
-
-
-def _nearest_real(
-    name: str, images: Fingerprints, others: Fingerprints, other_positions: np.ndarray, real: pd.DataFrame, device: str
-) -> pd.DataFrame:
-    """The nearest real image of each readable one of `images`, among those at `other_positions`."""
-    positions = np.flatnonzero(images.readable)
-    by_hash = nearest_hashes(images.hashes[positions], others.hashes[other_positions])
-    by_features = None
-    if images.features is not None:
-        from synaug.screening.neighbours import nearest_features, normalise
-
-        features = normalise(images.features[positions], device)
-        by_features = nearest_features(features, normalise(others.features[other_positions], device))
-    ids = real["image_id"].to_numpy(object)[other_positions]
-    return _neighbour_columns(name, positions, ids, by_hash, by_features)
-
-
-def _neighbour_columns(
-    name: str,
-    positions: np.ndarray,
-    other_ids: np.ndarray,
-    by_hash: tuple[np.ndarray, np.ndarray],
-    by_features: tuple[np.ndarray, np.ndarray] | None,
-) -> pd.DataFrame:
-    """The columns of the manifest `scores` about the nearest `name` image, for the images at `positions`.
-
-    other_ids: ids of the images that were compared. by_hash: for each image the position of its neighbour among them
-    (-1: none) and the distance. by_features: the same with the similarity; None without a feature space.
+    real: usable rows of the manifest `real`, with local paths. scorers: from `load_scorers`; None: no networks.
+    Raises UserError if an image is gone or cannot be decoded.
     """
-
-    def ids_at(nearest: np.ndarray) -> list[str | None]:
-        return [other_ids[i] if i >= 0 else None for i in nearest]
-
-    nearest, distance = by_hash
-    columns = {
-        f"hash_nearest_{name}": pd.Series(ids_at(nearest), positions, object),
-        f"nearest_{name}_distance": pd.Series(np.where(distance < FURTHEST, distance, np.nan), positions, float),
-    }
-    if by_features is not None:
-        nearest, similarity = by_features
-        columns[f"nearest_{name}"] = pd.Series(ids_at(nearest), positions, object)
-        columns[f"nearest_{name}_similarity"] = pd.Series(similarity, positions)
-    return pd.DataFrame(columns)
+    scorers, real = scorers or Scorers(), with_group(real).reset_index(drop=True)
+    fingerprints, parts = _Fingerprints(len(real)), []
+    start, done = time.monotonic(), 0
+    for positions, pixels in _read_real(real, form):
+        scores, features = scorers.score_real(pixels, real.loc[positions])
+        fingerprints.add(positions, pixels, features)
+        parts.append(pd.DataFrame(scores, positions))
+        done += len(positions)
+        log.info("%d/%d images, %.0f images/s", done, len(real), done / (time.monotonic() - start))
+    rows = real[["image_id", "split", "label", "label_name", "group"]]
+    return fingerprints.joined_to(rows.join(pd.concat(parts)) if parts else rows, scorers.extractor)
 
 
-def _features_table(rows: pd.DataFrame, matrix: np.ndarray, extractor: str) -> pa.Table:
-    """The manifest `features`. rows: image_id, label, label_name, source. matrix: their features, float32, N x D."""
-    lists = pa.ListArray.from_arrays(np.arange(len(matrix) + 1) * matrix.shape[1], matrix.ravel())
-    table = pa.Table.from_pandas(rows, preserve_index=False).append_column("features", lists)
-    return table.append_column("extractor", pa.array([extractor] * len(matrix)))
-
-
-def _read_shards(
-    plan: pd.DataFrame, shards: dict[str, str], spec: DatasetSpec
-) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Yield rows (index: positions in `plan`) with location, size, sha256, contrast and fault, and the pixels.
+def _read_shard(plan: pd.DataFrame, shard: str, form: ImageForm) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Yield rows (index: positions in `plan`) with row, sha256, size, contrast and fault, and the pixels.
 
     Pixels: uint8, N x S x S x C, of the readable images (those that have a contrast), in the order of the rows.
     """
+    recorded, unread = _recorded_rows(shard)
+    rows = plan[["image_id", "stored_size"]].join(recorded, on="image_id")
+    in_shard = rows["row"].notna()
+    rows = rows.assign(row=rows["row"].astype("Int64"), sha256=rows["sha256"].fillna(""), path=shard, column="image")
+    absent, rows = rows[~in_shard], rows[in_shard]
+    if len(absent):
+        fault = f"is not in its shard{unread and f', whose {unread}'}"
+        sizes = pd.DataFrame({"width": None, "height": None, "contrast": None, "fault": fault}, absent.index)
+        yield absent[_STORED].join(sizes), np.empty((0, 0, 0, 0), np.uint8)
+    damaged: dict[int, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, planned in plan.groupby("shard", sort=True):
-            recorded, unread = _recorded_rows(shards[name])
-            rows = planned[["image_id", "stored_size"]].join(recorded, on="image_id")
-            in_shard = rows["row"].notna()
-            rows = rows.assign(
-                row=rows["row"].astype("Int64"),
-                sha256=rows["sha256"].fillna(""),
-                path=np.where(in_shard, shards[name], None),
-                column=np.where(in_shard, "image", None),
-            )
-            absent, rows = rows[~in_shard], rows[in_shard]
-            if len(absent):
-                fault = f"is not in its shard{unread and f', whose {unread}'}"
-                sizes = pd.DataFrame({"width": None, "height": None, "contrast": None, "fault": fault}, absent.index)
-                yield absent[_STORED].join(sizes), np.empty((0, 0, 0, 0), np.uint8)
-            damaged: dict[int, str] = {}
-            for positions, encoded in read_encoded(rows, damaged):
-                for start in range(0, len(positions), spec.chunk_size):
-                    chunk = slice(start, start + spec.chunk_size)
-                    table = rows.iloc[positions[chunk]]
-                    inspected = list(pool.map(read_image, encoded[chunk], table["stored_size"], repeat(spec)))
-                    sizes = pd.DataFrame([properties for properties, _ in inspected], table.index)
-                    for index, position in zip(table.index, positions[chunk].tolist(), strict=True):
-                        if position in damaged:
-                            sizes.loc[index, "fault"] = damaged[position]
-                    pixels = [pixels for _, pixels in inspected if pixels is not None]
-                    yield table[_STORED].join(sizes), np.stack(pixels) if pixels else np.empty((0, 0, 0, 0), np.uint8)
+        for positions, encoded in read_encoded(rows, damaged):
+            for start in range(0, len(positions), form.chunk_size):
+                chunk = slice(start, start + form.chunk_size)
+                table = rows.iloc[positions[chunk]]
+                inspected = list(pool.map(read_image, encoded[chunk], table["stored_size"], repeat(form)))
+                sizes = pd.DataFrame([properties for properties, _ in inspected], table.index)
+                for index, position in zip(table.index, positions[chunk].tolist(), strict=True):
+                    if position in damaged:
+                        sizes.loc[index, "fault"] = damaged[position]
+                pixels = [pixels for _, pixels in inspected if pixels is not None]
+                yield table[_STORED].join(sizes), np.stack(pixels) if pixels else np.empty((0, 0, 0, 0), np.uint8)
 
 
 def _recorded_rows(shard: str) -> tuple[pd.DataFrame, str]:
@@ -294,33 +229,33 @@ def _recorded_rows(shard: str) -> tuple[pd.DataFrame, str]:
     return recorded[~recorded.index.duplicated(keep="last")], ", ".join(dict.fromkeys(damaged.values()))
 
 
-def _read_real(real: pd.DataFrame, spec: DatasetSpec) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _read_real(real: pd.DataFrame, form: ImageForm) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions in `real` and their pixels (uint8, N x S x S x C). Every file is read once."""
 
     def decode(position: int, encoded: bytes) -> np.ndarray:
         try:
-            return decode_image(encoded, spec.image_size, spec.color)
+            return decode_image(encoded, form.image_size, form.color)
         except Exception as error:
             path = real["path"].iloc[position]
             raise UserError(f"{path}: cannot be decoded: {error}", advice="index the data again") from None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for positions, encoded in read_encoded(real):
-            for start in range(0, len(positions), spec.chunk_size):
-                chunk = slice(start, start + spec.chunk_size)
+            for start in range(0, len(positions), form.chunk_size):
+                chunk = slice(start, start + form.chunk_size)
                 yield positions[chunk], np.stack(list(pool.map(decode, positions[chunk], encoded[chunk])))
 
 
-def read_image(encoded: bytes | None, stored_size: int, spec: DatasetSpec) -> tuple[dict, np.ndarray | None]:
+def read_image(encoded: bytes | None, stored_size: int, form: ImageForm) -> tuple[dict, np.ndarray | None]:
     """width, height, contrast (standard deviation, 0 to 255) and fault of an encoded image, and its pixels.
 
-    fault: why the image cannot be used; None: it can. Pixels: uint8, S x S x C, scaled to `spec.image_size`.
+    fault: why the image cannot be used; None: it can. Pixels: uint8, S x S x C, scaled to `form.image_size`.
     """
     if encoded is None:
         return {"width": None, "height": None, "contrast": None, "fault": "is not in its shard"}, None
     try:
         width, height = Image.open(io.BytesIO(encoded), formats=FORMATS).size
-        pixels = decode_image(encoded, spec.image_size, spec.color)
+        pixels = decode_image(encoded, form.image_size, form.color)
     except Exception as error:
         width, height, fault = inspect_image(encoded, max_megapixels=float("inf"))
         fault = fault or f"cannot be decoded ({error})"

@@ -1,0 +1,32 @@
+"""Score the images of one shard: contrast, perceptual hash, and what the networks say."""
+
+from synaug.config import Screening
+from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.logs import job_log
+from synaug.screening.scoring import ImageForm, open_scorers, score_shard
+
+PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "index", "prompt", "stored_size"]
+
+
+def main(plan: str, shard: str, name: str, classifier: str | None, settings: dict, threads: int, scores: str) -> None:
+    """Score the images of the shard `name` at the path `shard`, planned in `plan`, into the manifest `scores`.
+
+    settings: see rules/screening.smk. classifier: its weights, if it is on.
+    """
+    screening, form = Screening.model_validate(settings["screening"]), ImageForm(**settings["form"])
+    rows = read_manifest("plan", plan, PLAN_COLUMNS, filters=[("shard", "==", name)])
+    with open_scorers(screening, form, sorted(rows["label_name"].unique()), classifier, threads) as scorers:
+        write_manifest("shard_scores", score_shard(rows, shard, form, scorers), scores)
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.plan,
+            snakemake.input.shard,
+            snakemake.wildcards.shard,
+            snakemake.input.get("classifier"),
+            snakemake.params.settings,
+            snakemake.threads,
+            snakemake.output.scores,
+        )
