@@ -3,6 +3,7 @@
 Threads, GPUs and folders are not part of it; they are set on the command line and in profiles.
 """
 
+from synaug.config.adaptation import Adaptation
 from synaug.config.balance import Balance
 from synaug.config.base import Block
 from synaug.config.dataset import Dataset
@@ -22,7 +23,7 @@ from synaug.config.screening import (
 from synaug.config.training import JTT, CutMix, Loss, Mixup, RandAugment, Recipe, Stage1, Stage2
 
 __all__ = [
-    "JTT", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation", "Generation", "Generator",
-    "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe", "SafetyClassifier", "Screening",
+    "JTT", "Adaptation", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation", "Generation",
+    "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe", "SafetyClassifier", "Screening",
     "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel", "load_config",
 ]  # fmt: skip

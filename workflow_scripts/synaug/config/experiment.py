@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from synaug.config.adaptation import Adaptation
 from synaug.config.balance import Balance
 from synaug.config.base import Block, Name, Seed
 from synaug.config.dataset import Dataset
@@ -35,6 +36,9 @@ class Config(Block):
     balance: Balance = Balance()
     generator: Generator | None = Field(
         None, description="A small generator that `snakemake train_generator` trains; null: none."
+    )
+    adaptation: Adaptation | None = Field(
+        None, description="An adapter of generation.model that `snakemake adapt_generator` trains; null: none."
     )
     generation: Generation
     screening: Screening = Screening()
@@ -71,6 +75,12 @@ class Config(Block):
             if source is not None:
                 complete[name] = _with_stage1_of(name, recipes[name], source, complete)
         return {**config, "recipes": complete}
+
+    @model_validator(mode="after")
+    def _adapter_is_for_a_model_that_reads_text(self):
+        if self.adaptation and self.generation.pipeline == "class-conditional":
+            raise ValueError("adaptation: needs a model that reads text; leave it out with pipeline: class-conditional")
+        return self
 
     @model_validator(mode="after")
     def _groups_exist_where_they_are_used(self):
