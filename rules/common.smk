@@ -24,6 +24,7 @@ from synaug.generator.output_folder import (
     ADAPTER_WEIGHTS,
     check_adapter_folder,
     check_output_folder,
+    check_start_folder,
 )
 from synaug.plan.checkpoints import adapter_files, model_files
 from synaug.plan.prompts import caption_prompts, prompt_files
@@ -44,8 +45,14 @@ try:  # a mistake in the config is reported before any job starts, in one line
     if CONFIG.generator:  # here already: Snakemake deletes the declared output before the job can refuse
         check_output_folder(
             CONFIG.generator.output,
-            protected=[CONFIG.dataset.path, CONFIG.generator.images, f"results/{CONFIG.experiment}"],
+            protected=[
+                CONFIG.dataset.path,
+                CONFIG.generator.images,
+                f"results/{CONFIG.experiment}",
+                *([CONFIG.generator.start] if CONFIG.generator.start else []),
+            ],
         )
+        check_start_folder(CONFIG.generator.start)
     if CONFIG.adaptation:
         check_adapter_folder(
             CONFIG.adaptation.output,

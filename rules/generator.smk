@@ -16,6 +16,7 @@ if CONFIG.generator:
     rule train_generator:
         input:
             images=CONFIG.generator.images,
+            start=[f"{CONFIG.generator.start}/model_index.json"] if CONFIG.generator.start else [],
         output:
             # The whole folder is written, and moved into place when it is complete; a rule's folder would be deleted before.
             model=f"{CONFIG.generator.output}/model_index.json",
@@ -29,7 +30,10 @@ if CONFIG.generator:
         resources:
             gpu=1,
         params:
-            settings=CONFIG.generator.model_dump(exclude={"images", "output"}),
+            # Without a start the key is left out: generators that were trained before it existed are not trained again.
+            settings=CONFIG.generator.model_dump(
+                exclude={"images", "output"} if CONFIG.generator.start else {"images", "output", "start"}
+            ),
             prompts=CONFIG.prompts.model_dump(),
             group_columns=CONFIG.dataset.group_columns,
             held_out=CONFIG.dataset.held_out,

@@ -43,6 +43,15 @@ def check_adapter_folder(output: str | os.PathLike, protected: Iterable[str | os
     _check_folder("adaptation.output", "adapt_generator", output, protected, _unexpected_adapter_file)
 
 
+def check_start_folder(start: str | None) -> None:
+    """Raise UserError unless `start` is the folder of a checkpoint, or None."""
+    if start and not Path(start, "model_index.json").is_file():
+        raise UserError(
+            f"generator.start: {start} has no model_index.json; name a folder that train_generator wrote, or leave the "
+            "key out"
+        )
+
+
 def _check_folder(
     key: str,
     rule: str,
