@@ -52,7 +52,7 @@ def read_training_images(
     captions_of = dict(zip(map(tuple, known[key].to_numpy()), cell_prompts(prompts, known, group_columns), strict=True))
     cells = rows.drop_duplicates(key).sort_values(key, ignore_index=True)
     number_of = pd.Series(cells.index, pd.MultiIndex.from_frame(cells[key]))
-    labels = number_of.loc[pd.MultiIndex.from_frame(rows[key])].to_numpy(np.int64)
+    labels = number_of.loc[pd.MultiIndex.from_frame(rows[key])].to_numpy(np.int64, copy=True)
     return TrainingImages(rows, cells, labels, [captions_of[tuple(cell)] for cell in cells[key].to_numpy()])
 
 
