@@ -159,6 +159,7 @@ def adapt(images: np.ndarray, labels: np.ndarray, seed: int, budget: dict, weigh
     """Train an adapter of the base and write it to `weights`."""
     settings = Adaptation(
         output=str(weights.parent), text_encoder=True, rank=16, learning_rate=3e-3, precision="float32", flip=False,
+        layers="all", snr_gamma=None,  # the base is small, the domain far away, and few of its layers are attention
         **budget,
     )  # fmt: skip
     pipeline = load_pipeline(make_generator("prompts", images, labels, seed, budget, weights.parent), "cpu")

@@ -19,6 +19,11 @@ class Adaptation(Block):
         "replaced. An entry of generation.adapters with this `model` uses it."
     )
     rank: int = Field(16, ge=1, description="Rank of the low-rank changes; alpha is the same number.")
+    layers: Literal["attention", "all"] = Field(
+        "attention",
+        description="Which layers of the denoiser change. all: also convolutions and feed-forward layers, for images "
+        "that are far from what the model has seen.",
+    )
     text_encoder: bool = Field(
         False, description="Also adapt the text encoders. For Stable Diffusion 1 and 2 and SDXL; SD3 has no support."
     )

@@ -52,7 +52,8 @@ class LoraAdapter:
             if isinstance(part, torch.nn.Module):
                 part.requires_grad_(False)
         self.modules = {self.family.denoiser: getattr(pipeline, self.family.denoiser)}
-        targets = {self.family.denoiser: list(self.family.targets)}
+        others = self.family.other_targets if settings.layers == "all" else ()
+        targets = {self.family.denoiser: [*self.family.targets, *others]}
         if settings.text_encoder:
             for name in self.family.text_encoders:
                 self.modules[name] = getattr(pipeline, name)
@@ -91,7 +92,7 @@ class LoraAdapter:
         layers = {}
         for name, module in self.modules.items():
             weights = get_peft_model_state_dict(module)
-            if name != "transformer":  # its layers are loaded under their names in peft
+            if name != self.family.denoiser:  # layers of the denoiser are loaded under their names in peft
                 weights = convert_state_dict_to_diffusers(weights)
             layers[f"{name}_lora_layers"] = {key: weight.cpu().contiguous() for key, weight in weights.items()}
         metadata = {}

@@ -18,6 +18,10 @@ class StableDiffusion:
     text_encoders: tuple[str, ...] = ("text_encoder",)
     # Layers that get low-rank changes: the projections of the attention, as in the scripts of diffusers.
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    # With `layers: all`, these too: convolutions and feed-forward layers.
+    other_targets: tuple[str, ...] = (
+        "conv1", "conv2", "conv_in", "conv_out", "time_emb_proj", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
+    )  # fmt: skip
 
     def __init__(self, pipeline, size: int, snr_gamma: float | None) -> None:
         """size: of the images, pixels. snr_gamma: limit of the loss weights (min-SNR); None: no weights.
@@ -108,6 +112,7 @@ class StableDiffusion3(StableDiffusion):
         "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
         "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
     )  # fmt: skip
+    other_targets = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
 
     def __init__(self, pipeline, size: int, snr_gamma: float | None) -> None:
         """size, snr_gamma: have no effect on this family."""
