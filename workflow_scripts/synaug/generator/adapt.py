@@ -4,6 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -265,5 +266,5 @@ def _optimizer(weights: list[torch.Tensor], settings: Adaptation) -> torch.optim
     if settings.optimizer == "adamw_8bit":
         if find_spec("bitsandbytes") is None:
             raise UserError("adaptation.optimizer: adamw_8bit needs the package bitsandbytes: pip install bitsandbytes")
-        from bitsandbytes.optim import AdamW8bit as optimizer_class
+        optimizer_class = import_module("bitsandbytes.optim").AdamW8bit
     return optimizer_class(weights, lr=settings.learning_rate, weight_decay=1e-2)
