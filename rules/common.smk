@@ -1,7 +1,8 @@
 """What all rules share: the validated config, and functions that name inputs. It holds no rule and no logic of its own.
 
 Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, because Snakemake
-does not notice a changed model object), DATA_FILES, MODEL_FILES, PROMPT_FILES, and the functions below.
+does not notice a changed model object), DATA_FILES, BASE_FILES (of the model), MODEL_FILES (of the model and its
+adapters), PROMPT_FILES, and the functions below.
 """
 
 import os
@@ -17,10 +18,17 @@ sys.path.insert(0, str(SCRIPTS.absolute()))
 from synaug.balance import manifests_hash
 from synaug.config import load_config
 from synaug.datasets import fingerprint
-from synaug.generator.output_folder import check_output_folder
+from synaug.generator.output_folder import (
+    ADAPTER_HISTORY,
+    ADAPTER_SAMPLES,
+    ADAPTER_WEIGHTS,
+    check_adapter_folder,
+    check_output_folder,
+    check_start_folder,
+)
 from synaug.plan.checkpoints import adapter_files, model_files
 from synaug.plan.model_family import check_generation
-from synaug.plan.prompts import prompt_files
+from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.shards import shard_names
 from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError
@@ -38,14 +46,31 @@ try:  # a mistake in the config is reported before any job starts, in one line
     if CONFIG.generator:  # here already: Snakemake deletes the declared output before the job can refuse
         check_output_folder(
             CONFIG.generator.output,
-            protected=[CONFIG.dataset.path, CONFIG.generator.images, f"results/{CONFIG.experiment}"],
+            protected=[
+                CONFIG.dataset.path,
+                CONFIG.generator.images,
+                f"results/{CONFIG.experiment}",
+                *([CONFIG.generator.start] if CONFIG.generator.start else []),
+            ],
+        )
+        check_start_folder(CONFIG.generator.start)
+    if CONFIG.adaptation:
+        check_adapter_folder(
+            CONFIG.adaptation.output,
+            protected=[CONFIG.dataset.path, CONFIG.generation.model, f"results/{CONFIG.experiment}"],
         )
     DATA_FILES = data_files(CONFIG.dataset)
     if CONFIG.generator and CONFIG.generator.output == CONFIG.generation.model:
-        MODEL_FILES = [made_here(f"{CONFIG.generation.model}/model_index.json")]  # rule train_generator makes it
+        # Rule train_generator makes it.
+        BASE_FILES = [made_here(f"{CONFIG.generation.model}/model_index.json", "generation.model", "train_generator")]
     else:
-        MODEL_FILES = on_machine(model_files(CONFIG.generation.model, CONFIG.generation.revision))
-    MODEL_FILES += on_machine([file for adapter in CONFIG.generation.adapters for file in adapter_files(adapter)])
+        BASE_FILES = on_machine(model_files(CONFIG.generation.model, CONFIG.generation.revision))
+    MODEL_FILES = list(BASE_FILES)
+    for adapter in CONFIG.generation.adapters:
+        if CONFIG.adaptation and adapter.model == CONFIG.adaptation.output:  # rule adapt_generator makes it
+            MODEL_FILES += [made_here(f"{adapter.model}/{ADAPTER_WEIGHTS}", "generation.adapters", "adapt_generator")]
+        else:
+            MODEL_FILES += on_machine(adapter_files(adapter))
     check_generation(CONFIG.generation, CONFIG.prompts.negative)
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
 except UserError as error:

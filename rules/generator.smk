@@ -1,9 +1,12 @@
-"""Step generator: train a small text-to-image model on labelled images (`snakemake train_generator`).
+"""Step generator: train a small text-to-image model on labelled images (`snakemake train_generator`), or an adapter of a
+public one (`snakemake adapt_generator`).
 
-For domains that no public model covers. It is part of the default run only if `generation.model` is the folder it writes.
-Inputs: generator.images of the config: Parquet with the columns image {bytes, path} and label_name, or one of this
-workflow's manifests (its training images are taken).
-Outputs: generator.output, a checkpoint in the diffusers layout.
+A small model is for domains that no public model covers. It is part of the default run only if `generation.model` is the
+folder it writes, and an adapter only if an entry of `generation.adapters` is.
+Inputs: of the model, generator.images of the config: Parquet with the columns image {bytes, path} and label_name, or one of
+this workflow's manifests (its training images are taken). Of the adapter, <results>/real.parquet and the model of the config.
+Outputs: generator.output, a checkpoint in the diffusers layout; adaptation.output, an adapter with its training history and
+a sample sheet.
 
 The code is not a parameter: a changed comment or line must not cost hours of training. To train again, delete the folder.
 """
@@ -13,6 +16,7 @@ if CONFIG.generator:
     rule train_generator:
         input:
             images=CONFIG.generator.images,
+            start=[f"{CONFIG.generator.start}/model_index.json"] if CONFIG.generator.start else [],
         output:
             # The whole folder is written, and moved into place when it is complete; a rule's folder would be deleted before.
             model=f"{CONFIG.generator.output}/model_index.json",
@@ -26,7 +30,10 @@ if CONFIG.generator:
         resources:
             gpu=1,
         params:
-            settings=CONFIG.generator.model_dump(exclude={"images", "output"}),
+            # Without a start the key is left out: generators that were trained before it existed are not trained again.
+            settings=CONFIG.generator.model_dump(
+                exclude={"images", "output"} if CONFIG.generator.start else {"images", "output", "start"}
+            ),
             prompts=CONFIG.prompts.model_dump(),
             group_columns=CONFIG.dataset.group_columns,
             held_out=CONFIG.dataset.held_out,
@@ -37,3 +44,43 @@ if CONFIG.generator:
             "Train the generator"
         script:
             "../workflow_scripts/generator/train_generator.py"
+
+
+if CONFIG.adaptation:
+
+    rule adapt_generator:
+        input:
+            # Its content counts, not its date or an added image: another adapter would make all images again, so it is the
+            # user who decides to train it again, by deleting it.
+            real=ancient("<results>/real.parquet"),
+            images=real_images,
+            model=BASE_FILES,
+            prompts=ancient(PROMPT_FILES),
+        output:
+            weights=f"{CONFIG.adaptation.output}/{ADAPTER_WEIGHTS}",
+            history=f"{CONFIG.adaptation.output}/{ADAPTER_HISTORY}",
+            samples=f"{CONFIG.adaptation.output}/{ADAPTER_SAMPLES}",
+        log:
+            "<logs>/adapt_generator.log",
+        benchmark:
+            "<benchmarks>/adapt_generator.jsonl"
+        conda:
+            "../envs/torch.yaml"
+        threads: 2
+        resources:
+            gpu=1,
+            # A resource, not a parameter: it does not change the adapter.
+            gradient_checkpointing=int(CONFIG.adaptation.gradient_checkpointing),
+        params:
+            model=CONFIG.generation.model_dump(include={"model", "revision", "size"}),
+            settings=CONFIG.adaptation.model_dump(exclude={"output", "gradient_checkpointing"}),
+            prompts=caption_prompts(CONFIG.prompts).model_dump(),
+            group_columns=CONFIG.dataset.group_columns,
+            train_split=CONFIG.dataset.train_split,
+            seed=CONFIG.seed,
+            # Checkpoints of an interrupted training. Not an output: Snakemake would delete it when the job is killed.
+            state=f"results/{CONFIG.experiment}/adaptation",
+        message:
+            "Train the adapter"
+        script:
+            "../workflow_scripts/generator/adapt_generator.py"

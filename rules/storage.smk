@@ -24,12 +24,16 @@ def data_files(dataset):
     return [dataset.path] if stored else on_machine(input_files(dataset))
 
 
-def made_here(path):
-    """`path`, unless results are in a storage: only declared files go there, and the folder of a model has others."""
+def made_here(path, key, rule):
+    """`path`, which `rule` makes for the config's `key`, unless results are in a storage.
+
+    Only declared files go there, and the folder of a model has others.
+    """
     if IN_STORAGE:
+        block = {"train_generator": "generator", "adapt_generator": "adaptation"}[rule]
         raise UserError(
-            "generation.model: is trained by this workflow, and a storage cannot hold its folder; run `snakemake "
-            "--cores all train_generator` without a storage first, then remove the block generator"
+            f"{key}: is trained by this workflow, and a storage cannot hold its folder; run `snakemake --cores all "
+            f"{rule}` without a storage first, then remove the block {block}"
         )
     return path
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from synaug.generator import train_denoiser
 from synaug.generator.architecture import build_autoencoder, build_tokenizer
 from synaug.generator.output_folder import check_output_folder
+from synaug.generator.start import load_text_encoder
 from synaug.generator.train import _public, train_generator
 from synaug.generator.train_autoencoder import encode, normalise_latents
 from synaug.runtime.errors import UserError
@@ -196,3 +197,63 @@ def test_our_own_model_is_replaced_through_a_link_and_its_card_is_kept(trained, 
     assert weights(folder)["vae/encoder.conv_in.weight"].shape[1] == 1, "the new model is of grey images"
     assert (folder / "README.md").read_text() == "card"
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+# ---------------------------------------------------------------------------------------------- start
+
+
+NEW_PROMPTS = [["a photo of a zebra", "zebra"], ["a photo of a blue square", "blue square"]]
+
+
+def test_a_training_starts_from_the_weights_of_a_checkpoint(trained, tmp_path):
+    settings = SMALL | {"autoencoder_steps": 1, "denoiser_steps": 1, "seed": 1}
+    before = weights(trained)
+    distances = {}
+    for name, start in (("start", trained), ("scratch", None)):
+        train_generator(*squares(), NEW_PROMPTS, tmp_path / name, tmp_path / f"{name}.work", start=start, **settings)
+        after = weights(tmp_path / name)
+        parts = ["unet/conv_in.weight", "vae/encoder.conv_in.weight"]
+        distances[name] = [float((after[part] - before[part]).float().norm()) for part in parts]
+    assert all(near < far / 2 for near, far in zip(distances["start"], distances["scratch"], strict=True))
+    pipeline = AutoPipelineForText2Image.from_pretrained(tmp_path / "start", dtype=torch.float32)
+    assert pipeline("a zebra", num_inference_steps=2).images[0].size == (16, 16)
+
+
+def test_new_words_get_a_token_and_old_ones_keep_theirs(trained):
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    old, old_encoder = (part.from_pretrained(trained / name) for part, name in
+                        ((CLIPTokenizer, "tokenizer"), (CLIPTextModel, "text_encoder")))  # fmt: skip
+    long = "a photo of a zebra " * 12
+    tokenizer, text_encoder = load_text_encoder(trained, ["a photo of a zebra", "red square", long])
+    assert len(old("zebra").input_ids) > 3 and len(tokenizer("a zebra").input_ids) == 4
+    assert "zebras" in tokenizer.decode(tokenizer("zebras").input_ids)
+    assert len(tokenizer("zebras").input_ids) > 3, "a token for a word is not used inside of other words"
+    assert tokenizer("red square").input_ids == old("red square").input_ids
+    assert old.model_max_length < tokenizer.model_max_length == 64
+    ids = old("red square", return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected, found = (part.float()(ids).last_hidden_state for part in (old_encoder, text_encoder))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"denoiser_width": 64}, r"generator\.start: .* its unet has attention_head_dim \[1, 1\], and this"),
+        ({"size": 24}, r"generator\.start: .* its vae has sample_size 16, and this generator has 24"),
+        ({"latent_channels": 4}, r"its vae has latent_channels 8, and this generator has 4"),
+    ],
+)
+def test_a_start_of_another_architecture_is_one_line(trained, tmp_path, change, message):
+    settings = SMALL | {"autoencoder_steps": 1, "denoiser_steps": 1} | change
+    with pytest.raises(UserError, match=message) as caught:
+        train_generator(*squares(), PROMPTS, tmp_path / "model", tmp_path / "work", start=trained, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_start_is_one_line(trained, tmp_path):
+    start = shutil.copytree(trained, tmp_path / "start")
+    (start / "vae" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"generator\.start: .*vae cannot be loaded"):
+        train_generator(*squares(), PROMPTS, tmp_path / "model", tmp_path / "work", start=start, **SMALL)

@@ -30,7 +30,8 @@ def main(
 ) -> None:
     """Train on the table `images` into the folder `out`; an interrupted training continues from the folder `state`.
 
-    settings: size, color, autoencoder_steps, denoiser_steps, batch_size and sampling of the config block `generator`.
+    settings: start (may be missing), size, color, autoencoder_steps, denoiser_steps, batch_size and sampling of the
+    config block `generator`.
     prompts: the config block. With `group_columns` the model learns the words of classes and of groups.
     """
     check_output_folder(out, [images, state])
@@ -56,6 +57,7 @@ def main(
             batch_size=settings["batch_size"],
             image_probabilities=image_probabilities(labels, settings["sampling"]),
             seed=seed,
+            start=Path(settings["start"]) if settings.get("start") else None,
             device=device,
         )
 

@@ -3,9 +3,16 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from synaug.generator.output_folder import check_output_folder
+from synaug.generator.output_folder import (
+    ADAPTER_MARK,
+    ADAPTER_WEIGHTS,
+    check_adapter_folder,
+    check_output_folder,
+)
 from synaug.runtime.errors import UserError
 
 
@@ -122,3 +129,47 @@ def test_a_folder_that_cannot_be_read_is_refused(monkeypatch):
     monkeypatch.setattr(Path, "iterdir", refuse)  # root, too, may run this test
     with pytest.raises(UserError, match=r"closed cannot be read \(Permission denied\)"):
         check_output_folder("closed")
+
+
+# ---------------------------------------------------------------------------------------------- adapters
+
+
+def write_adapter(folder: Path, metadata: dict[str, str] | None = ADAPTER_MARK) -> Path:
+    folder.mkdir()
+    save_file({"weight": np.zeros(2)}, folder / ADAPTER_WEIGHTS, metadata)
+    for name in ("history.parquet", "samples.png", "README.md"):
+        (folder / name).write_text("x")
+    return folder
+
+
+def test_a_new_an_empty_and_our_own_adapter_folder_are_accepted():
+    check_adapter_folder("results/mine/adapter", ["data", "results", "results/mine"])
+    Path("empty").mkdir()
+    check_adapter_folder("empty")
+    adapter = write_adapter(Path("adapter"))
+    check_adapter_folder(adapter)
+    (adapter / ADAPTER_WEIGHTS).unlink()  # Snakemake deletes it before the job starts
+    check_adapter_folder(adapter)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_an_adapter_of_another_program_is_refused(metadata):
+    with pytest.raises(
+        UserError, match=f"^adaptation.output: adapter holds {ADAPTER_WEIGHTS}, which adapt_generator did"
+    ):
+        check_adapter_folder(write_adapter(Path("adapter"), metadata))
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\x05\0\0\0\0\0\0\0[1,2]"])
+def test_weights_that_are_no_safetensors_file_are_refused(content):
+    (write_adapter(Path("adapter")) / ADAPTER_WEIGHTS).write_bytes(content)
+    with pytest.raises(UserError, match="holds pytorch_lora"):
+        check_adapter_folder("adapter")
+
+
+def test_an_adapter_folder_with_anything_else_or_with_the_data_is_refused():
+    (write_adapter(Path("adapter")) / "1.png").write_text("kept")
+    with pytest.raises(UserError, match=r"adaptation\.output: adapter holds 1\.png"):
+        check_adapter_folder("adapter")
+    with pytest.raises(UserError, match=r"adaptation\.output: adapter is or contains adapter/data"):
+        check_adapter_folder("adapter", ["adapter/data"])

@@ -3,6 +3,7 @@
 Threads, GPUs and folders are not part of it; they are set on the command line and in profiles.
 """
 
+from synaug.config.adaptation import Adaptation
 from synaug.config.balance import Balance
 from synaug.config.base import Block
 from synaug.config.dataset import Dataset
@@ -33,8 +34,8 @@ from synaug.config.training import (
 )
 
 __all__ = [
-    "EMBEDDED_BACKBONE", "JTT", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation", "Fill",
-    "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe", "SafetyClassifier",
-    "Screening",
+    "EMBEDDED_BACKBONE", "JTT", "Adaptation", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation",
+    "Fill", "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe",
+    "SafetyClassifier", "Screening",
     "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel", "load_config",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from synaug.config.adaptation import Adaptation
 from synaug.config.balance import Balance
 from synaug.config.base import Block, Name, Seed
 from synaug.config.dataset import Dataset
@@ -36,6 +37,9 @@ class Config(Block):
     balance: Balance = Balance()
     generator: Generator | None = Field(
         None, description="A small generator that `snakemake train_generator` trains; null: none."
+    )
+    adaptation: Adaptation | None = Field(
+        None, description="An adapter of generation.model that `snakemake adapt_generator` trains; null: none."
     )
     generation: Generation
     screening: Screening = Screening()
@@ -85,6 +89,12 @@ class Config(Block):
                 f"prompts.negative: {self.prompts.negative!r} has no effect with generation.pipeline: "
                 "class-conditional; leave it out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_is_for_a_model_that_reads_text(self):
+        if self.adaptation and self.generation.pipeline == "class-conditional":
+            raise ValueError("adaptation: needs a model that reads text; leave it out with pipeline: class-conditional")
         return self
 
     @model_validator(mode="after")

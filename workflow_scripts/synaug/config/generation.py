@@ -17,7 +17,8 @@ class Adapter(Block):
         description="lora: low-rank changes of the denoiser (needs the package peft); textual_inversion: a new word."
     )
     model: str = Field(
-        description="A *.safetensors file, a folder with one, or the id of a model on the Hugging Face hub."
+        description="A *.safetensors file, a folder with one, adaptation.output, or the id of a model on the Hugging "
+        "Face hub."
     )
     revision: str | None = Field(
         None, description="Commit, tag or branch of a model on the hub, required there; not used for local files."

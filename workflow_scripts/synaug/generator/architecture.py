@@ -41,9 +41,14 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
     # Two merges can give the same word (a+bc, ab+c): the vocabulary holds each token once.
     tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges), START, END]))
     tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
-    longest = max(len(ids) for ids in tokenizer(captions).input_ids)
-    tokenizer.model_max_length = min(MAX_TOKENS, max(MIN_TOKENS, 8 * math.ceil(longest / 8)))
+    fit_length(tokenizer, captions, MIN_TOKENS)
     return tokenizer
+
+
+def fit_length(tokenizer: CLIPTokenizer, captions: list[str], at_least: int) -> None:
+    """Set the tokenizer's `model_max_length` by the longest of `captions`, to a multiple of 8 up to 77 tokens."""
+    longest = max(len(ids) for ids in tokenizer(captions).input_ids)
+    tokenizer.model_max_length = min(MAX_TOKENS, max(at_least, 8 * math.ceil(longest / 8)))
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, width: int = 64, layers: int = 2) -> CLIPTextModel:

@@ -1,4 +1,4 @@
-"""The training loop of autoencoder and denoiser: resumable state, log lines with speed, learning rate schedule."""
+"""The training loop of autoencoder, denoiser and adapter: resumable state, speed in the log, learning rates."""
 
 import logging
 import math
@@ -18,7 +18,7 @@ class TrainingLoop:
     """How long and how fast to train, and the state file from which a killed training continues.
 
     `file` is saved every `save_every_s` seconds. A file with another `fingerprint` (other data or other arguments) is
-    ignored.
+    ignored. The learning rate rises for a twentieth of the steps, `max_warm_up` at most.
     """
 
     name: str
@@ -29,6 +29,7 @@ class TrainingLoop:
     file: Path
     fingerprint: str
     save_every_s: float
+    max_warm_up: int = 500
 
     def run(self, parts: dict, train_step: Callable[[int, torch.Generator], torch.Tensor]) -> None:
         """Call `train_step` for every step that is left, with the step and its random numbers; it returns the loss.
@@ -56,15 +57,33 @@ class TrainingLoop:
                 saved = now
 
     def optimizer_step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """One optimiser step; the learning rate warms up linearly, then follows a cosine to zero."""
-        warm_up = max(1, min(500, self.steps // 20))
-        rate = self.learning_rate * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        """One optimiser step down the gradient of `loss`."""
         optimizer.zero_grad()
         loss.backward()
+        self.apply_gradients(optimizer, step)
+
+    def apply_gradients(
+        self, optimizer: torch.optim.Optimizer, step: int, scaler: torch.amp.GradScaler | None = None
+    ) -> None:
+        """One optimiser step with the gradients that the weights have, clipped to norm 1.
+
+        scaler: that scaled the loss; it leaves a step out whose gradients are not finite.
+        """
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], 1.0)
-        optimizer.step()
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+
+    def rate(self, step: int) -> float:
+        """The learning rate of `step` (from 0): it rises linearly, and falls as a cosine to zero."""
+        warm_up = max(1, min(self.max_warm_up, self.steps // 20))
+        return self.learning_rate * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def _random(self, step: int) -> torch.Generator:
         # Depends on the seed and the step only: a resumed training draws the same numbers.

@@ -1,8 +1,8 @@
-"""Which folder a trained generator may be written to: training replaces the folder with everything in it."""
+"""Which folder a trained generator or adapter may be written to: training replaces what is in it."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from synaug.runtime.errors import UserError
@@ -16,6 +16,10 @@ MODEL_CARD = "README.md"
 # have another scaling factor and attention in the middle block.
 _AUTOENCODER = {"_class_name": "AutoencoderKL", "scaling_factor": 1.0, "mid_block_add_attention": False}
 
+# What `adapt_generator` writes, and the metadata by which its weights are recognised.
+ADAPTER_WEIGHTS, ADAPTER_HISTORY, ADAPTER_SAMPLES = "pytorch_lora_weights.safetensors", "history.parquet", "samples.png"
+ADAPTER_MARK = {"synaug": "adapt_generator"}
+
 
 def check_output_folder(output: str | os.PathLike, protected: Iterable[str | os.PathLike] = ()) -> None:
     """Raise UserError unless a trained generator may be written to the folder `output`.
@@ -26,24 +30,51 @@ def check_output_folder(output: str | os.PathLike, protected: Iterable[str | os.
     protected: paths that must not be replaced: `output` may neither be nor contain one of them. The working directory
     and the code of this package are always protected. Symbolic links are resolved.
     """
+    _check_folder("generator.output", "train_generator", output, protected, _unexpected_file)
+
+
+def check_adapter_folder(output: str | os.PathLike, protected: Iterable[str | os.PathLike] = ()) -> None:
+    """Raise UserError unless a trained adapter may be written to the folder `output`.
+
+    It may if the folder does not exist, is empty, or holds nothing but what `adapt_generator` wrote and a README.md.
+    Weights of other trainings, such as diffusers' scripts, have the same name: a mark in the metadata tells them apart.
+    protected: as for `check_output_folder`.
+    """
+    _check_folder("adaptation.output", "adapt_generator", output, protected, _unexpected_adapter_file)
+
+
+def check_start_folder(start: str | None) -> None:
+    """Raise UserError unless `start` is the folder of a checkpoint, or None."""
+    if start and not Path(start, "model_index.json").is_file():
+        raise UserError(
+            f"generator.start: {start} has no model_index.json; name a folder that train_generator wrote, or leave the "
+            "key out"
+        )
+
+
+def _check_folder(
+    key: str,
+    rule: str,
+    output: str | os.PathLike,
+    protected: Iterable[str | os.PathLike],
+    unexpected_file: Callable[[Path], str | None],
+) -> None:
     folder = Path(os.path.realpath(output))
     for path in [*protected, Path.cwd(), __file__]:
         if Path(os.path.realpath(path)).is_relative_to(folder):
-            raise UserError(
-                f"generator.output: {output} is or contains {path}, and training would replace it; name a new folder"
-            )
+            raise UserError(f"{key}: {output} is or contains {path}, and training would replace it; name a new folder")
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise UserError(f"generator.output: {output} is a file; name a new folder")
+        raise UserError(f"{key}: {output} is a file; name a new folder")
     try:
-        unexpected = _unexpected_file(folder)
+        unexpected = unexpected_file(folder)
     except OSError as error:
-        raise UserError(f"generator.output: {output} cannot be read ({error.strerror}); name a new folder") from error
+        raise UserError(f"{key}: {output} cannot be read ({error.strerror}); name a new folder") from error
     if unexpected:
         raise UserError(
-            f"generator.output: {output} holds {unexpected}, which train_generator did not write, and training would "
-            "delete it; name a new or an empty folder"
+            f"{key}: {output} holds {unexpected}, which {rule} did not write, and training would delete it; name a new "
+            "or an empty folder"
         )
 
 
@@ -61,6 +92,26 @@ def _unexpected_file(folder: Path) -> str | None:
     if names and not (_PARTS.issubset(names) and _is_our_autoencoder(folder / "vae")):
         return names[0]
     return None
+
+
+def _unexpected_adapter_file(folder: Path) -> str | None:
+    """A file or folder in `folder` that `adapt_generator` did not write; None: there is none."""
+    for path in sorted(folder.iterdir()):
+        if path.name not in (ADAPTER_WEIGHTS, ADAPTER_HISTORY, ADAPTER_SAMPLES, MODEL_CARD) or not path.is_file():
+            return path.name
+        if path.name == ADAPTER_WEIGHTS and not _has_our_mark(path):
+            return path.name
+    return None
+
+
+def _has_our_mark(weights: Path) -> bool:
+    # A safetensors file begins with the length of its header (8 bytes), and the header (JSON).
+    with weights.open("rb") as file:
+        try:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 100_000_000)))
+            return ADAPTER_MARK.items() <= header["__metadata__"].items()
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return False
 
 
 def _is_our_autoencoder(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Train a text-to-image model from scratch on labelled images, and save it as a diffusers checkpoint."""
+"""Train a text-to-image model on labelled images, from scratch or from a checkpoint, and save it for diffusers."""
 
 import hashlib
 import logging
@@ -13,8 +13,10 @@ from torch.nn import functional
 from synaug.generator import architecture
 from synaug.generator.loop import TrainingLoop
 from synaug.generator.output_folder import MODEL_CARD, check_output_folder
+from synaug.generator.start import copy_weights, load_text_encoder
 from synaug.generator.train_autoencoder import encode, normalise_latents, train_autoencoder
 from synaug.generator.train_denoiser import TextToLatents, train_denoiser
+from synaug.plan.checkpoints import model_version
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ def train_generator(
     autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, image_probabilities: torch.Tensor | None = None,
     seed: int = 0, autoencoder_width: int = 16, denoiser_width: int = 96, latent_channels: int = 8,
     autoencoder_learning_rate: float = 2e-3, denoiser_learning_rate: float = 1e-3,
-    device: str = "cpu", save_every_s: float = 60,
+    start: Path | None = None, device: str = "cpu", save_every_s: float = 60,
 ) -> None:  # fmt: skip
     """Train autoencoder, text encoder and denoiser, and save them in the folder `out`.
 
@@ -37,6 +39,7 @@ def train_generator(
     same folder continues from there and ends in the same weights as an uninterrupted training.
     image_probabilities: N, how likely each image is drawn for a batch of the denoiser; None: uniform. A class that is
     drawn more often is learnt better, and its training images are repeated more.
+    start: folder of a checkpoint of the same architecture to start from; None: from random weights.
     Steps are batches of `batch_size` images; widths are channels (denoiser: a multiple of 32).
 
     The same arguments on the same machine with the same number of threads give the same weights.
@@ -56,9 +59,13 @@ def train_generator(
 
     torch.manual_seed(seed)
     autoencoder = architecture.build_autoencoder(size, pixels.shape[1], autoencoder_width, latent_channels)
+    # Without a start the fingerprint is what it has always been, so that an interrupted training is continued.
+    version = [model_version(str(start), None)] if start else []
+    if start:
+        copy_weights(autoencoder, start, "vae")
     autoencoder.to(device, memory_format=torch.channels_last)
     settings = [_public(autoencoder.config), autoencoder_steps, autoencoder_learning_rate, batch_size, seed]
-    fingerprint = _fingerprint(pixels, *settings)
+    fingerprint = _fingerprint(pixels, *settings, *version)
     loop = TrainingLoop(
         "autoencoder", autoencoder_steps, learning_rate=autoencoder_learning_rate, file=work / "autoencoder.pt",
         fingerprint=fingerprint, **common,
@@ -69,13 +76,19 @@ def train_generator(
     # Row 0 is the empty prompt, for classifier-free guidance.
     captions = ["", *(caption for wordings in prompts for caption in wordings)]
     caption_rows = list(torch.arange(1, len(captions)).split([len(wordings) for wordings in prompts]))
-    tokenizer = architecture.build_tokenizer(captions)
+    if start:
+        tokenizer, text_encoder = load_text_encoder(start, captions)
+        torch.manual_seed(seed)
+    else:
+        tokenizer = architecture.build_tokenizer(captions)
+        torch.manual_seed(seed)
+        text_encoder = architecture.build_text_encoder(tokenizer)
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    torch.manual_seed(seed)
-    text_encoder = architecture.build_text_encoder(tokenizer)
     denoiser = architecture.build_denoiser(
         latents[0].shape[-1], latent_channels, text_encoder.config.hidden_size, denoiser_width
     )
+    if start:
+        copy_weights(denoiser, start, "unet")
     model = TextToLatents(text_encoder, denoiser).to(device, memory_format=torch.channels_last)
     settings = [_public(denoiser.config), text_encoder.config.to_dict(), denoiser_steps, denoiser_learning_rate]
     targets = torch.as_tensor(labels, dtype=torch.long)

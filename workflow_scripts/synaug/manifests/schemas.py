@@ -389,7 +389,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             _field("step", pa.int32(), "number of optimiser steps so far"),
             _field("epoch", pa.float64(), "number of passes over the training images so far"),
-            _field("loss", pa.float64(), "mean training loss since the previous row, nats"),
+            _field(
+                "loss",
+                pa.float64(),
+                "mean training loss since the previous row: nats; of an adapter, the squared error",
+            ),
             _field("learning_rate", pa.float64(), "learning rate at this step"),
         ]
     ),

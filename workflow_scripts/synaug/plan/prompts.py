@@ -83,6 +83,19 @@ def cell_prompts(prompts: Prompts, cells: pd.DataFrame, group_columns: Sequence[
     return prompts_of_cells
 
 
+def caption_prompts(prompts: Prompts) -> Prompts:
+    """The prompts as captions of real images: templates and names, without modifiers and finished prompts.
+
+    A modifier ("in dim light") is not true of a real image that is drawn for it. A model that is trained with it
+    learns that the words mean nothing, and would ignore them in the prompts.
+    """
+    templates = [
+        " ".join(re.sub(r"[\s,;]*\(?\{modifier\}\)?", "", template).split()).strip(" ,;")
+        for template in prompts.templates
+    ]
+    return Prompts(templates=list(dict.fromkeys(templates)), names=prompts.names)
+
+
 def prompt_files(prompts: Prompts) -> list[str]:
     """The tables that `prompts` reads. Raises UserError for a missing one."""
     files = {"prompts.file": prompts.file} if prompts.file else {}

@@ -1,0 +1,98 @@
+"""Train an adapter (LoRA) of a public model on the training images of an experiment."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from synaug.config import Adaptation, Adapter, Generation, Prompts
+from synaug.generation.pipelines import load_pipeline
+from synaug.generator.adapt import LoraAdapter, train_adapter
+from synaug.generator.adapt_data import encode_images, read_training_images
+from synaug.generator.adapt_samples import sample_images, sample_rows, sample_sheet
+from synaug.generator.output_folder import ADAPTER_HISTORY, ADAPTER_SAMPLES, ADAPTER_WEIGHTS, check_adapter_folder
+from synaug.images.contact_sheet import cell_name
+from synaug.manifests import write_manifest
+from synaug.plan.checkpoints import adapters_json
+from synaug.runtime.devices import leased_device
+from synaug.runtime.files import atomic_path
+from synaug.runtime.logs import job_log
+from synaug.runtime.paths import results_root
+from synaug.training.sampling import image_probabilities
+
+# Of the sample sheet. Not those of `generation`: another number of steps there must not cost a training.
+SHEET_STEPS, SHEET_GUIDANCE = 20, 2.0
+
+
+def main(
+    real: str,
+    model: dict,
+    settings: dict,
+    prompts: dict,
+    group_columns: list[str],
+    train_split: str,
+    seed: int,
+    threads: int,
+    state: str,
+    out: str,
+) -> None:
+    """Train on the manifest `real` into the folder `out`; an interrupted training continues from the folder `state`.
+
+    model: model, revision and size of the config block `generation`. settings: the block `adaptation` without output.
+    prompts: the block as `caption_prompts` changes it.
+    """
+    check_adapter_folder(out, [real, state])
+    torch.set_num_threads(threads)
+    adaptation = Adaptation.model_validate(settings | {"output": out})
+    generation = Generation(**model, dtype=adaptation.precision, steps=SHEET_STEPS, guidance=SHEET_GUIDANCE)
+    captions = Prompts.model_validate(prompts)
+    images = read_training_images(real, train_split, captions, group_columns)
+    for cell, count in zip(images.cells.itertuples(), np.bincount(images.labels), strict=True):
+        if count == 1:
+            name = cell_name(cell.label_name, cell.group)
+            logging.warning("class %r has 1 training image: expect copies of it; screening.leakage rejects them", name)
+    rows = sample_rows(
+        images, generation, captions, group_columns=group_columns, train_split=train_split, seed=seed
+    )  # fmt: skip
+    with leased_device() as device:
+        pipeline = load_pipeline(rows.iloc[0], device)
+        adapter = LoraAdapter(pipeline, generation.size, adaptation, seed)
+        before = sample_images(pipeline, rows)  # the adapter changes nothing yet
+        pipeline.vae.to(torch.float32)
+        latents = encode_images(pipeline.vae, images.rows, results_root(real), generation.size, adaptation.flip)
+        pipeline.vae.to("cpu")
+        history = train_adapter(
+            adapter,
+            latents,
+            torch.as_tensor(images.labels),
+            images.captions,
+            image_probabilities(images.labels, adaptation.sampling),
+            seed=seed,
+            work=Path(state),
+            data=[rows["model_version"].iloc[0], generation.size, images.rows["image_id"].tolist(), images.captions],
+        )
+        weights = Path(out) / ADAPTER_WEIGHTS
+        adapter.save(weights)
+        del adapter, pipeline, latents
+        rows = rows.assign(adapters=adapters_json([Adapter(kind="lora", model=str(weights))]))
+        after = sample_images(load_pipeline(rows.iloc[0], device), rows)
+    write_manifest("history", history, Path(out) / ADAPTER_HISTORY)
+    with atomic_path(Path(out) / ADAPTER_SAMPLES) as temporary:
+        sample_sheet(rows, before, after).save(temporary, "PNG")
+
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        main(
+            snakemake.input.real,
+            snakemake.params.model,
+            snakemake.params.settings | {"gradient_checkpointing": bool(snakemake.resources.gradient_checkpointing)},
+            snakemake.params.prompts,
+            snakemake.params.group_columns,
+            snakemake.params.train_split,
+            snakemake.params.seed,
+            snakemake.threads,
+            snakemake.params.state,
+            str(Path(snakemake.output.weights).parent),
+        )
