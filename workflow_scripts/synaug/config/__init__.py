@@ -34,8 +34,8 @@ from synaug.config.training import (
 )
 
 __all__ = [
-    "EMBEDDED_BACKBONE", "JTT", "Adaptation", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset", "Evaluation",
-    "Fill", "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe",
+    "EMBEDDED_BACKBONE", "JTT", "Adaptation", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset",
+    "Evaluation", "Fill", "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe",
     "SafetyClassifier", "Screening",
     "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel", "load_config",
 ]  # fmt: skip
