@@ -82,8 +82,8 @@ def _alternative(settings: Settings) -> str:
             "docs/how-to/models.md)."
         )
     return (
-        "Alternatives: a public model on a GPU, which makes better images (its lines are in the config, commented out); "
-        "a generator\nthat is trained for longer: four times as many steps take about "
+        "Alternatives: a public model on a GPU, which makes better images (its lines are in the config, commented\n"
+        "out); or a generator that is trained for longer: four times as many steps take about "
         f"{3 * settings.minutes['generator']:.0f} minutes more."
     )
 
@@ -111,7 +111,9 @@ def describe(detected: DetectedDataset, settings: Settings) -> str:
     counts = usable.groupby(["label_name", "split"]).size().unstack(fill_value=0)
     train = detected.dataset.get("train_split", "train")
     test, validation = detected.dataset.get("test_split", "test"), detected.dataset.get("validation_split")
-    counts = counts[[split for split in (train, test, validation) if split in counts]].sort_values(train, ascending=False, kind="stable")
+    counts = counts[[split for split in (train, test, validation) if split in counts]].sort_values(
+        train, ascending=False, kind="stable"
+    )
     lines = [f"{detected.dataset['path']}: {len(usable):,} images in {len(counts)} classes"]
     lines += [f"  {note}" for note in detected.notes]
     lines += ["", *_counts_lines(counts), ""]
@@ -206,9 +208,11 @@ def config_text(name: str, detected: DetectedDataset, names: str, settings: Sett
         evaluation = """\
   # To choose a recipe by validation images, each class needs more images: dataset.validation_split.
   choose_by: null"""
+    classes = detected.rows["label"].max() + 1
+    cell = "class in every group" if groups else "class"
     total = f"{settings.total_minutes:.0f} minutes {_on(settings)}"
     return f"""\
-# {settings.training_images:,} training images in {detected.rows["label"].max() + 1} classes. config.yaml explains every key.
+# {settings.training_images:,} training images in {classes} classes. config.yaml explains every key.
 #     snakemake --cores all --configfile {name}.yaml
 # It takes about {total}: {_parts(settings)}.
 experiment: {_yaml_value(name)}
@@ -223,8 +227,8 @@ prompts:
   # The words for the classes. Write words that describe a class to a stranger: a public model knows no others.
   names: {_yaml_value(names)}
 balance:
-  # The number of images to which every class{" in every group" if groups else ""} is filled. Classes with more keep all of theirs. With this
-  # number there are at most as many synthetic images as real ones.
+  # The number of images to which every {cell} is filled. One with more images keeps all of them.
+  # With this number there are at most as many synthetic images as real ones.
   strategy: fixed
   target: {settings.target}
   # Images generated per image wanted: the screening rejects some.
@@ -311,7 +315,7 @@ generation:
 {public}
 # Without a public model: replace the block above by a small generator, trained on these images only.
 {textwrap.indent(small, "# ", lambda line: True)}"""
-    longer = "" if settings.gpu else " With a GPU: 4000 and 20000 steps or more."
+    longer = "" if settings.gpu else "\n# With a GPU: 4000 and 20000 steps or more."
     return f"""\
 # A small generator, trained on these images only. It knows nothing else, so that its images may not help.{longer}
 {small}

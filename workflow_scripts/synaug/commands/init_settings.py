@@ -84,8 +84,8 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
     if gpu and hub:
         backbone, frozen, size, training_steps = GPU_BACKBONE, False, GPU_SIZE, 1500
         reasons.append(
-            f"Network: {backbone}, pretrained on ImageNet, trained in full because there is a GPU ({gpu}); its body at a "
-            "tenth of the learning rate of the last layer."
+            f"Network: {backbone}, pretrained on ImageNet, trained in full because there is a GPU ({gpu}); its last "
+            "layer learns ten times as fast as the rest."
         )
     elif gpu:
         backbone, frozen, size, training_steps = EMBEDDED_BACKBONE, False, GPU_SIZE, 1500

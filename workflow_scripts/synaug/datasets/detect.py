@@ -205,7 +205,7 @@ def _known_splits(names: list[str]) -> dict[str, str]:
 
 
 def _split_block(source: str, path: Path, splits: dict[str, str], notes: list[str], **columns) -> dict:
-    """The block `dataset` with the splits of the data set (see `_known_splits`), and with `make_splits` for the others."""
+    """The block `dataset` with the splits of the data set (see `_known_splits`), and `make_splits` for the others."""
     block = {"source": source, "path": str(path), **columns}
     if "train" not in splits or len(splits) == 1:
         notes.append(f"no test split: {TEST_SHARE:.0%} of every class become one, near-duplicates stay together")
