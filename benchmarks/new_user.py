@@ -37,6 +37,7 @@ QUICK = {
     "training": {"steps": 20},
     "screening": {"classifier": {"steps": 5}},
     "generator": {"autoencoder_steps": 5, "denoiser_steps": 5},
+    "recipes": {"real": {"data": "real"}, "synaug": {"data": "balanced", "stage2": {}}},
     "seeds": [0],
 }
 

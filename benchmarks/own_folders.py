@@ -1,6 +1,7 @@
 """What the config of `synaug init` is worth on real folders: balanced accuracy of the recipe that it chooses.
 
-    python benchmarks/own_folders.py [--quick] [--cores 2] [--sets digits mnist ...] [--keep FOLDER]
+    python benchmarks/own_folders.py [--quick] [--cores 2] [--sets digits mnist ...]
+        [--generator-steps AUTOENCODER DENOISER] [--keep FOLDER]
 
 The sets; one whose package is not installed is skipped, and the result says so:
 
@@ -116,11 +117,15 @@ def run_set(name: str, source: Path, arguments: argparse.Namespace, place: Path)
         [sys.executable, "-m", "synaug.cli", "init", name],
         [sys.executable, "-m", "snakemake", "--cores", str(arguments.cores), "--configfile", f"{name}.yaml"],
     ]
-    if arguments.quick:
+    if arguments.generator_steps:
+        steps = dict(zip(("autoencoder_steps", "denoiser_steps"), arguments.generator_steps, strict=True))
+        commands[1] += ["--config", f"generator={steps}"]
+    elif arguments.quick:
         commands[1] += ["--config", *(f"{key}={value}" for key, value in QUICK.items())]
     seconds = [timed(command, checkout) for command in commands]
     return {
         "minutes": round(sum(seconds) / 60, 1),
+        "generator_steps": arguments.generator_steps or "as init writes them",
         "load_of_the_machine_at_the_end": round(os.getloadavg()[1], 1),
         **results_of(checkout / "results" / name),
         "commit": subprocess.run(
@@ -143,8 +148,9 @@ def results_of(results: Path) -> dict:
         values = rows[(rows["recipe"] == recipe) & (rows["stage"] == stage)].sort_values("seed")["value"]
         return 100 * values.to_numpy()
 
-    def figure(values: np.ndarray) -> list[float]:
-        return [round(float(value), 2) for value in mean_interval(values)]
+    def figure(values: np.ndarray) -> list[float | None]:
+        """Mean and ends of the interval; no ends for one seed."""
+        return [round(float(value), 2) if np.isfinite(value) else None for value in mean_interval(values)]
 
     [best] = chosen[chosen["chosen"]].itertuples()
     without = chosen[~chosen["synthetic"]].sort_values("validation", ascending=False, kind="stable").iloc[0]
@@ -173,6 +179,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument(
+        "--generator-steps",
+        nargs=2,
+        type=int,
+        metavar=("AUTOENCODER", "DENOISER"),
+        help="steps of the small generator, where there is no time for those of init",
+    )
     parser.add_argument("--keep", type=Path, help="keep the checkouts with their results in this new folder")
     for name, (_, default) in SETS.items():
         parser.add_argument(f"--{name}", type=Path, default=default, help=f"default: {default}")
