@@ -190,15 +190,19 @@ def main() -> None:
     for name, (_, default) in SETS.items():
         parser.add_argument(f"--{name}", type=Path, default=default, help=f"default: {default}")
     arguments = parser.parse_args()
-    result = json.loads(RESULT.read_text()) if RESULT.is_file() and not arguments.quick else {"sets": {}}
-    result |= {"cores": arguments.cores, "quick": arguments.quick, "hardware": hardware(), "versions": versions()}
+    result: dict = {"sets": {}}
     with tempfile.TemporaryDirectory() as temporary:
         for name in ["digits"] if arguments.quick else arguments.sets:
             source = getattr(arguments, name)
             if not source.exists():
                 print(f"{name}: skipped, {source} does not exist", flush=True)
                 continue
-            result["sets"][name] = run_set(name, source, arguments, (arguments.keep or Path(temporary)) / name)
+            of_set = run_set(name, source, arguments, (arguments.keep or Path(temporary)) / name)
+            if not arguments.quick and RESULT.is_file():  # another run may have added a set in the meantime
+                result = json.loads(RESULT.read_text())
+            result["sets"][name] = of_set
+            result |= {"cores": arguments.cores, "quick": arguments.quick}
+            result |= {"hardware": hardware(), "versions": versions()}
             if not arguments.quick:
                 RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
