@@ -17,7 +17,7 @@ from PIL import Image
 from synaug import cli
 from synaug.commands import init_settings
 from synaug.commands.init import write_config
-from synaug.commands.init_settings import choose_settings, fill_target
+from synaug.commands.init_settings import ADAPTATION_MINUTES, choose_settings, fill_target
 from synaug.config import Config, load_config
 from synaug.config.portfolio import PORTFOLIO
 from synaug.datasets import index_dataset
@@ -324,14 +324,23 @@ def test_a_hub_that_does_not_answer_is_given_up(monkeypatch):
     assert time.monotonic() - start < 2
 
 
-def test_a_first_look_takes_at_most_20_minutes():
-    sizes = {"a": 600, "b": 300, "c": 150, "d": 100, "e": 76}
-    rows = pd.DataFrame({"label_name": [name for name, count in sizes.items() for _ in range(count)]})
-    rows = rows.assign(split="train", usable=True, width=64, height=64, label=0, group="")
-    detected = DetectedDataset({"source": "folder", "path": "x", "validation_split": "validation"}, rows)
-    settings = choose_settings(detected, Machine())
-    assert len(rows) == 1226
+def detected_sizes(sizes: list[int], side: int) -> DetectedDataset:
+    """A data set with classes of these sizes, which is not on the disk. side: of its images, pixels."""
+    rows = pd.DataFrame({"label_name": [f"class {i}" for i, count in enumerate(sizes) for _ in range(count)]})
+    rows = rows.assign(split="train", usable=True, width=side, height=side, label=0, group="")
+    return DetectedDataset({"source": "folder", "path": "x", "validation_split": "validation"}, rows)
+
+
+def test_a_first_look_on_two_cores_takes_at_most_20_minutes():
+    settings = choose_settings(detected_sizes([600, 300, 150, 100, 76], 64), Machine())  # 1,226 images
     assert 5 < settings.total_minutes <= 20
+
+
+def test_a_large_gpu_takes_at_most_three_hours_with_the_adaptation(gpu):
+    gpu(24, hub=True)
+    sizes = [200, 180, 160, 140, *[100] * 14, *[40] * 12, *[20] * 10]
+    settings = choose_settings(detected_sizes(sizes, 300), Machine("RTX", 24))  # 2,760 images in 40 classes
+    assert 30 < settings.total_minutes + ADAPTATION_MINUTES <= 180
 
 
 def test_the_command(image_folder, capsys, monkeypatch):
