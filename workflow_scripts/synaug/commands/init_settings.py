@@ -18,7 +18,8 @@ GPU_BACKBONE, GPU_SIZE = "timm/resnet50.a1_in1k", 224
 FROZEN_SIZE = 112
 SIZES = (32, 64)  # sides that the small generator can have, in pixels; without a GPU the first
 SEEDS = 3
-MAX_SYNTHETIC = 20_000  # images that pass the screening
+# Most images that are to pass the screening: about ten minutes of two cores, or an hour of a GPU with the public model.
+MAX_SMALL_IMAGES, MAX_PUBLIC_IMAGES = 20_000, 2_000
 # Training images below which a generator that is trained on them makes little more than blurs or copies.
 FEW_IMAGES = 300
 # Seconds, for the estimate of the run time. Two cores without a GPU: an optimiser step of the two parts of the small
@@ -124,7 +125,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
                 "A public model on a GPU is the way to useful ones."
             )
     # As many synthetic images as real ones at most: more of them have hardly ever helped.
-    target = fill_target(counts, min(MAX_SYNTHETIC, images))
+    target = fill_target(counts, min(MAX_PUBLIC_IMAGES if public_model else MAX_SMALL_IMAGES, images))
     synthetic = int((target - counts).clip(lower=0).sum())
     reasons.append(
         f"Fill: every class to {target:,} images with {synthetic:,} synthetic ones, not more than there are real ones."

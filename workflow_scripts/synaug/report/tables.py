@@ -306,7 +306,7 @@ def percent(value: float | None, sign: str = "") -> str:
     A dash if there is no value: the accuracy of a class without test images.
     """
     if pd.isna(value):
-        return "–"
+        return "-"
     return f"{round(round(100 * value, 9), 1) + 0.0:{sign}.1f}"
 
 
