@@ -81,6 +81,8 @@ def _alternative(settings: Settings) -> str:
             f"Alternative: adapt the model to your images first (about {ADAPTATION_MINUTES} minutes more; "
             "docs/how-to/models.md)."
         )
+    if settings.gpu:
+        return "Alternative: with access to the hub, or with a public model in its local cache, call synaug init again."
     return (
         "Alternatives: a public model on a GPU, which makes better images (its lines are in the config, commented\n"
         "out); or a generator that is trained for longer: four times as many steps take about "
