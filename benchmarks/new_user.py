@@ -35,7 +35,9 @@ COLORS = {"red": ((230, 60, 50), 0.6), "white": ((255, 255, 255), 0.24), "blue":
 COLORS["green"] = ((60, 200, 80), 0.03)
 QUICK = {
     "training": {"steps": 20},
+    "screening": {"classifier": {"steps": 5}},
     "generator": {"autoencoder_steps": 5, "denoiser_steps": 5},
+    "recipes": {"real": {"data": "real"}, "synaug": {"data": "balanced", "stage2": {}}},
     "seeds": [0],
 }
 

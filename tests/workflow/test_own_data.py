@@ -6,8 +6,10 @@ import subprocess
 import sys
 import tarfile
 
+import numpy as np
 import pyarrow.parquet as pq
 import yaml
+from PIL import Image
 from workdir import ROOT, Workdir
 
 from synaug.manifests import read_manifest
@@ -32,15 +34,22 @@ def make_folder(work: Workdir) -> None:
 
 def test_from_a_folder_to_the_report_in_two_commands(work: Workdir):
     make_folder(work)
+    random = np.random.default_rng(0)
+    for name, count in (("pair", 2), ("single", 1)):
+        (work.path / "mine" / name).mkdir()
+        for number in range(count):
+            pixels = random.integers(0, 256, (28, 28), dtype=np.uint8)
+            Image.fromarray(pixels).save(work.path / "mine" / name / f"{number}.png")
     environment = os.environ | {"PYTHONPATH": str(work.path / "workflow_scripts")}
     command = [sys.executable, "-m", "synaug.cli", "init", "mine"]
     done = subprocess.run(command, cwd=work.path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "snakemake --cores all --configfile mine.yaml" in done.stdout
+    assert "1 class without a test image, e.g. 'single'" in done.stdout
     config = yaml.safe_load((work.path / "mine.yaml").read_text())
     # As it is written, but for the number of steps.
     config["generator"] |= {"autoencoder_steps": 2, "denoiser_steps": 2}
-    config["training"]["steps"] = 2
+    config["training"]["steps"] = config["screening"]["classifier"]["steps"] = 2
     config |= {"seeds": [0]}
     (work.path / "test.yaml").write_text(yaml.safe_dump(config))
     run = work.run()
@@ -48,8 +57,11 @@ def test_from_a_folder_to_the_report_in_two_commands(work: Workdir):
     assert (work.path / "results/mine/report.html").is_file()
     assert work.run("-n").jobs == []
     real = read_manifest("real", work.path / "results/mine/real.parquet")
-    there = real.groupby(["label_name", "split"]).size()
-    assert set(there.xs("test", level="split").index) == set(real["label_name"])
+    counts = real.groupby(["split", "label_name"]).size()
+    assert set(counts["test"].index) == set(real["label_name"]) - {"single"}
+    assert (counts["train"]["pair"], counts["train"]["single"]) == (1, 1)
+    assert not {"pair", "single"} & set(counts["validation"].index)
+    assert read_manifest("chosen", work.path / "results/mine/chosen.parquet")["chosen"].sum() == 1
 
 
 def test_splits_that_are_made_stay_when_an_image_is_added(work: Workdir):

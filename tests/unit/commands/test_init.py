@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,17 @@ import yaml
 from PIL import Image
 
 from synaug import cli
-from synaug.commands.init import fill_target, write_config
+from synaug.commands import init_settings
+from synaug.commands.init import write_config
+from synaug.commands.init_settings import ADAPTATION_MINUTES, choose_settings, fill_target
 from synaug.config import Config, load_config
+from synaug.config.portfolio import PORTFOLIO
 from synaug.datasets import index_dataset
+from synaug.datasets.detect import DetectedDataset
 from synaug.plan.prompts import cell_prompts
+from synaug.runtime import machine
 from synaug.runtime.errors import UserError
+from synaug.runtime.machine import Machine
 
 CLASSES = {"red_shirt": 12, "bag": 6, "hat": 2}
 
@@ -29,6 +36,18 @@ def here(tmp_path, monkeypatch) -> Path:
     (tmp_path / "Snakefile").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A function that gives this machine a GPU and a hub: gigabytes of memory, whether the hub answers, cached."""
+
+    def pretend(gigabytes: float, hub: bool, cached: bool = False) -> None:
+        monkeypatch.setattr("synaug.commands.init.this_machine", lambda: Machine("RTX", gigabytes))
+        monkeypatch.setattr(init_settings, "hub_is_reachable", lambda: hub)
+        monkeypatch.setattr(init_settings, "has_model", lambda model, revision: cached)
+
+    return pretend
 
 
 def written(name: str = "data") -> Config:
@@ -50,11 +69,13 @@ def test_a_folder_of_classes(image_folder):
     assert config.experiment == "data"
     assert config.dataset.source == "folder" and config.dataset.path == "data"
     assert (config.dataset.image_size, config.dataset.color) == (32, "grey")
-    assert split_counts(config) == {"train": 16, "test": 4}
+    assert split_counts(config) == {"train": 13, "test": 4, "validation": 3}
     assert config.generation.model == config.generator.output == "results/data/generator"
     assert config.training.batch_size <= 16
     assert config.training.backbone == "resnet8"  # the images have 28 pixels
-    assert list(config.recipes) == ["real", "synaug"]
+    assert list(config.recipes) == list(PORTFOLIO)
+    assert (config.evaluation.choose_by, config.evaluation.baseline) == ("balanced", "real")
+    assert config.screening.classifier.must_agree
     assert "20 images in 3 classes" in text
     assert "snakemake --cores all --configfile data.yaml" in text
     names = prompts_of(config, ["bag", "hat", "red_shirt"])
@@ -64,11 +85,12 @@ def test_a_folder_of_classes(image_folder):
 @pytest.mark.parametrize(
     ("splits", "wanted"),
     [
-        (["train", "test"], {"train": 20, "test": 20}),
-        (["train", "val"], {"train": 20, "val": 20}),
-        (["Training", "Testing"], {"Training": 20, "Testing": 20}),
+        (["train", "test"], {"train": 17, "test": 20, "validation": 3}),
+        (["train", "val"], {"train": 17, "val": 20, "validation": 3}),
+        (["train", "validation"], {"train": 17, "validation": 20, "choice": 3}),
+        (["Training", "Testing"], {"Training": 17, "Testing": 20, "validation": 3}),
         (["train", "validation", "test"], {"train": 20, "validation": 20, "test": 20}),
-        (["train"], {"train": 16, "test": 4}),
+        (["train"], {"train": 13, "test": 4, "validation": 3}),
     ],
 )
 def test_folders_of_splits(image_folder, splits, wanted):
@@ -103,7 +125,7 @@ def test_tables_with_the_usual_columns(pngs, kind):
     columns = {"category": ["a", "b"] * 6, "split": ["train"] * 8 + ["val"] * 4}
     write_config(write_table(pngs, kind, columns))
     config = written("table")
-    assert split_counts(config) == {"train": 8, "val": 4}
+    assert split_counts(config) == {"train": 6, "val": 4, "validation": 2}
     assert set(index_dataset(config.dataset)["label_name"]) == {"a", "b"}
 
 
@@ -118,9 +140,9 @@ def test_tables_with_other_columns_and_groups(pngs, kind):
     with pytest.raises(UserError, match=r"has no column 'how' .*--label"):
         write_config(file, label="how")
     text = write_config(file, label="what", groups=["where"])
-    assert "4 cells (class and group) in 'train', with 4 to 4 images" in text
+    assert "4 cells (class and group) in 'train', with 3 to 3 images" in text
     config = written("table")
-    assert split_counts(config) == {"train": 16, "test": 4}
+    assert split_counts(config) == {"train": 12, "test": 4, "validation": 4}
     assert config.dataset.group_columns == ["where"]
     assert "{group}" in config.prompts.templates[0]
 
@@ -164,7 +186,7 @@ def test_size_and_colours_are_those_of_the_images(tmp_path):
     Image.new("RGBA", (300, 300)).save(tmp_path / "data" / "a" / "glass.png")
     text = write_config(Path("data"))
     config = written()
-    assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (112, "rgb", 64)
+    assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (112, "rgb", 32)
     assert (config.training.backbone, config.training.pretrained) == ("timm/tf_efficientnet_lite0", "embedded")
     assert config.training.freeze == "backbone"
     assert "1 of them have transparent areas" in text
@@ -209,11 +231,116 @@ def test_a_folder_with_a_table_of_its_images_points_at_it(pngs):
         write_config(Path("some"))
 
 
-def test_the_target_is_limited_to_what_two_cores_can_generate():
+def test_the_fill_has_a_limit():
     counts = pd.Series([30_000, 5_000, 10])
-    target = fill_target(counts)
+    target = fill_target(counts, 20_000)
     assert 19_900 < (target - counts).clip(lower=0).sum() <= 20_000
-    assert fill_target(pd.Series([300, 10, 10])) == 300
+    assert fill_target(pd.Series([300, 10, 10]), 1000) == 300
+
+
+def test_not_more_images_are_generated_than_there_are_real_ones(image_folder):
+    image_folder({"a": 60, "b": 4, "c": 4, "d": 4})
+    text = write_config(Path("data"))
+    config = written()
+    counts = split_counts(config)
+    assert config.balance.strategy == "fixed"
+    assert 0 < 3 * (config.balance.target - 2) <= counts["train"]
+    assert "too few for such a generator" in text  # 45 training images
+
+
+def test_classes_of_one_to_three_images_get_a_config(image_folder):
+    image_folder({"a": 12, "single": 1, "pair": 2, "three": 3})
+    text = write_config(Path("data"))
+    assert "1 class without a test image, e.g. 'single'" in text
+    assert "3 classes without a validation image" in text
+    rows = index_dataset(written().dataset)
+    assert rows[rows["split"] == "train"].groupby("label_name").size()["single"] == 1
+
+
+def test_without_a_validation_image_no_recipe_is_chosen(image_folder):
+    image_folder({"a": 3, "b": 3, "c": 2})
+    text = write_config(Path("data"))
+    assert "every class is too small for a validation image" in text
+    config = written()
+    assert config.dataset.validation_split is None and config.evaluation.choose_by is None
+    assert split_counts(config) == {"train": 5, "test": 3}
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_a_large_gpu_trains_a_pretrained_network_in_full(image_folder, gpu, hub):
+    image_folder(CLASSES)
+    gpu(24, hub)
+    text = write_config(Path("data"))
+    config = written()
+    assert config.training.pretrained == (True if hub else "embedded")
+    assert (config.training.freeze, config.training.backbone_rate) == ("none", 0.1)
+    assert config.dataset.image_size == 224
+    assert "RTX" in text
+    if hub:
+        assert config.generation.model.startswith("stable-diffusion") and config.generator is None
+        assert "adapt the model" in text
+    else:
+        assert config.generation.model == config.generator.output
+        assert "the hub cannot be reached" in text
+
+
+def test_a_model_in_the_cache_needs_no_hub(image_folder, gpu):
+    image_folder(CLASSES)
+    gpu(8.2, hub=False, cached=True)
+    assert "from the local cache" in write_config(Path("data"))
+    assert written().generation.model.startswith("stable-diffusion")
+
+
+def test_a_small_gpu_changes_nothing(image_folder, gpu):
+    image_folder(CLASSES)
+    gpu(4, hub=True)
+    write_config(Path("data"))
+    assert written().generator is not None and written().training.backbone == "resnet8"
+
+
+def test_without_a_gpu_nobody_asks_the_hub(image_folder, monkeypatch):
+    image_folder(CLASSES)
+    monkeypatch.setattr("synaug.commands.init.this_machine", Machine)
+    monkeypatch.setattr(init_settings, "hub_is_reachable", lambda: pytest.fail("the hub was asked"))
+    write_config(Path("data"))
+
+
+def test_offline_means_that_no_connection_is_tried(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("a connection was tried"))
+    assert not machine.hub_is_reachable()
+
+
+def test_a_hub_that_does_not_answer_is_given_up(monkeypatch):
+    class Session:
+        def head(self, url: str, timeout: float) -> None:
+            time.sleep(3)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_session", Session)
+    monkeypatch.setattr(machine, "_HUB_TIMEOUT_S", 0.1)
+    start = time.monotonic()
+    assert not machine.hub_is_reachable()
+    assert time.monotonic() - start < 2
+
+
+def detected_sizes(sizes: list[int], side: int) -> DetectedDataset:
+    """A data set with classes of these sizes, which is not on the disk. side: of its images, pixels."""
+    rows = pd.DataFrame({"label_name": [f"class {i}" for i, count in enumerate(sizes) for _ in range(count)]})
+    rows = rows.assign(split="train", usable=True, width=side, height=side, label=0, group="")
+    return DetectedDataset({"source": "folder", "path": "x", "validation_split": "validation"}, rows)
+
+
+def test_a_first_look_on_two_cores_takes_at_most_20_minutes():
+    settings = choose_settings(detected_sizes([600, 300, 150, 100, 76], 64), Machine())  # 1,226 images
+    assert 5 < settings.total_minutes <= 20
+
+
+def test_a_large_gpu_takes_at_most_three_hours_with_the_adaptation(gpu):
+    gpu(24, hub=True)
+    sizes = [200, 180, 160, 140, *[100] * 14, *[40] * 12, *[20] * 10]
+    settings = choose_settings(detected_sizes(sizes, 300), Machine("RTX", 24))  # 2,760 images in 40 classes
+    assert 30 < settings.total_minutes + ADAPTATION_MINUTES <= 180
 
 
 def test_the_command(image_folder, capsys, monkeypatch):

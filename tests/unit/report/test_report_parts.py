@@ -24,6 +24,7 @@ from synaug.report.confusion import (
 from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes, thumbnails
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg
+from synaug.report.result_plots import accuracy_figure
 from synaug.report.tables import quality_table
 
 
@@ -169,3 +170,12 @@ def test_an_image_in_a_damaged_row_group_has_no_thumbnail(tmp_path, pngs):
     path.write_bytes(data)
     uris = thumbnails(pd.DataFrame({"path": str(path), "row": range(4), "column": "image"}), 28, "grey")
     assert [bool(uri) for uri in uris] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("series", [2, 12])
+def test_a_class_without_test_images_has_a_place_but_no_value_in_the_figure_of_accuracies(series):
+    rows = [(f"recipe {i}", name, 0.5, 0.4, 0.6) for i in range(series) for name in ("hat", "bag")]
+    accuracies = pd.DataFrame(rows, columns=["series", "label_name", "mean", "low", "high"])
+    axes = accuracy_figure(accuracies, ["hat", "untested", "bag"]).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["hat", "untested", "bag"]
+    assert "nan" not in [text.get_text() for text in axes.texts]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -11,22 +12,20 @@ import pandas as pd
 import typer
 import yaml
 
-from synaug.config import load_config
+from synaug.commands.init_settings import (
+    ADAPTATION_MINUTES,
+    PUBLIC_MODEL,
+    PUBLIC_REVISION,
+    Settings,
+    choose_settings,
+    training_counts,
+)
+from synaug.config import EMBEDDED_BACKBONE, load_config
 from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
 from synaug.runtime.errors import UserError
+from synaug.runtime.machine import this_machine
 
-SIZES = (32, 64)  # sides of images in pixels; without a GPU a generator can be trained for these
-PRETRAINED_SIZE = 112  # side of the images for the pretrained network: half of what it was trained with
-STAGE1_STEPS = 600
-AUTOENCODER_STEPS, DENOISER_STEPS = 1000, 1500
-MAX_SYNTHETIC = 20_000  # images: about five minutes of two cores at 32 pixels
 MAX_CLASSES_SHOWN = 12
-# Seconds of two cores without a GPU at 32 pixels, for the estimate of the run time: an optimiser step of the two parts
-# of the generator, a synthetic image, a step of the classifier (six networks, two at a time), and a constant. At any
-# size: the features of an image by the pretrained network.
-SECONDS = {
-    "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "classifier": 0.04, "features": 0.012, "constant": 90,
-}  # fmt: skip
 
 
 def write_config(
@@ -50,16 +49,44 @@ def write_config(
         if file.exists() and not force:
             raise UserError(f"{file}: exists already", advice="give --force to replace it, or another --name")
     detected = detect(path, image, label, split, groups or [])
-    text = config_text(name, detected, str(names))
+    settings = choose_settings(detected, this_machine())
+    text = config_text(name, detected, str(names), settings)
     load_config(yaml.safe_load(text), str(config))
     names.write_text(names_text(detected.rows, detected.dataset.get("group_columns", [])), encoding="utf-8")
     config.write_text(text, encoding="utf-8")
     note = "" if Path("Snakefile").is_file() else "\nThere is no Snakefile here: call synaug in the workflow's folder."
+    reasons = "\n".join(textwrap.fill(reason, 120, subsequent_indent="  ") for reason in settings.reasons)
     return (
-        f"{describe(detected)}\n\nWrote {config} (the experiment) and {names} (the words for the classes in prompts). "
+        f"{describe(detected, settings)}\n\n{reasons}\n\n"
+        f"Wrote {config} (the experiment) and {names} (the words for the classes in prompts). "
         f"You can edit both.{note}\nNext:\n\n    snakemake --cores all --configfile {config}\n\n"
-        f"This trains a small generator on these images. It takes about {minutes(detected):.0f} minutes on two cores "
-        f"without a GPU. The report will be results/{name}/report.html."
+        f"This takes about {settings.total_minutes:.0f} minutes {_on(settings)}: {_parts(settings)}.\n"
+        f"{_alternative(settings)}\nThe report will be results/{name}/report.html."
+    )
+
+
+def _on(settings: Settings) -> str:
+    """The machine of the estimate."""
+    return "on a GPU with 24 GB (not measured)" if settings.gpu else "on two cores without a GPU"
+
+
+def _parts(settings: Settings) -> str:
+    return ", ".join(f"{part} {minutes:.0f}" for part, minutes in settings.minutes.items() if minutes >= 0.5)
+
+
+def _alternative(settings: Settings) -> str:
+    """What else could be done, and what it costs."""
+    if settings.public_model:
+        return (
+            f"Alternative: adapt the model to your images first (about {ADAPTATION_MINUTES} minutes more; "
+            "docs/how-to/models.md)."
+        )
+    if settings.gpu:
+        return "Alternative: with access to the hub, or with a public model in its local cache, call synaug init again."
+    return (
+        "Alternatives: a public model on a GPU, which makes better images (its lines are in the config, commented\n"
+        "out); or a generator that is trained for longer: four times as many steps take about "
+        f"{3 * settings.minutes['generator']:.0f} minutes more."
     )
 
 
@@ -67,58 +94,6 @@ def _experiment_name(path: Path) -> str:
     """A valid name for the experiment, from the name of the folder or file."""
     stem = path.resolve().stem if path.is_file() else path.resolve().name
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-") or "mine"
-
-
-def generator_size(rows: pd.DataFrame) -> int:
-    """The largest of SIZES that is at most the median shorter side of the usable images, or the smallest."""
-    return max((size for size in SIZES if size <= _median_side(rows)), default=SIZES[0])
-
-
-def is_pretrained(rows: pd.DataFrame) -> bool:
-    """Whether the classifier is the pretrained network: for images that are larger than the smallest of SIZES."""
-    return _median_side(rows) > SIZES[0]
-
-
-def _median_side(rows: pd.DataFrame) -> float:
-    """Median of the shorter sides of the usable images, pixels."""
-    return rows.loc[rows["usable"], ["width", "height"]].min(axis=1).median()
-
-
-def fill_target(counts: pd.Series) -> int:
-    """The number of images to which every class is filled: that of the largest class, or less.
-
-    It is the largest number for which at most MAX_SYNTHETIC images are generated. counts: real images per class.
-    """
-    low, high = 1, int(counts.max())
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = (middle - counts).clip(lower=0).sum() <= MAX_SYNTHETIC
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low
-
-
-def training_counts(detected: DetectedDataset) -> pd.Series:
-    """Usable training images per class, or per class and group."""
-    train = detected.dataset.get("train_split", "train")
-    rows = detected.rows[(detected.rows["split"] == train) & detected.rows["usable"]]
-    if not detected.dataset.get("group_columns"):
-        return rows.groupby("label_name").size()
-    # Cells without an image are filled too.
-    return rows.groupby(["label_name", "group"]).size().unstack(fill_value=0).stack()
-
-
-def minutes(detected: DetectedDataset) -> float:
-    """A rough estimate of the run time on two cores without a GPU, from the start to the report."""
-    counts = training_counts(detected)
-    area = (generator_size(detected.rows) / 32) ** 2
-    synthetic = (fill_target(counts) - counts).clip(lower=0).sum()
-    seconds = SECONDS["autoencoder"] * AUTOENCODER_STEPS + SECONDS["denoiser"] * DENOISER_STEPS
-    seconds += SECONDS["image"] * synthetic
-    if is_pretrained(detected.rows):
-        images = detected.rows["usable"].sum() + synthetic
-        return (area * seconds + SECONDS["features"] * images + SECONDS["constant"]) / 60
-    seconds += 3 * SECONDS["classifier"] * STAGE1_STEPS
-    return (area * seconds + SECONDS["constant"]) / 60
 
 
 def names_text(rows: pd.DataFrame, group_columns: list[str]) -> str:
@@ -132,14 +107,16 @@ def names_text(rows: pd.DataFrame, group_columns: list[str]) -> str:
     return buffer.getvalue()
 
 
-def describe(detected: DetectedDataset) -> str:
+def describe(detected: DetectedDataset, settings: Settings) -> str:
     """The data set in some lines for the terminal."""
     rows, usable = detected.rows, detected.rows[detected.rows["usable"]]
     counts = usable.groupby(["label_name", "split"]).size().unstack(fill_value=0)
     train = detected.dataset.get("train_split", "train")
-    held_out = [split for split in counts.columns if split != train]
-    counts = counts[[train, *held_out]].sort_values(train, ascending=False, kind="stable")
-    lines = [f"{detected.dataset['path']}: {len(rows):,} images in {len(counts)} classes"]
+    test, validation = detected.dataset.get("test_split", "test"), detected.dataset.get("validation_split")
+    counts = counts[[split for split in (train, test, validation) if split in counts]].sort_values(
+        train, ascending=False, kind="stable"
+    )
+    lines = [f"{detected.dataset['path']}: {len(usable):,} images in {len(counts)} classes"]
     lines += [f"  {note}" for note in detected.notes]
     lines += ["", *_counts_lines(counts), ""]
     lines.append(f"  largest class / smallest class: {counts[train].max() / counts[train].min():.3g}")
@@ -148,13 +125,14 @@ def describe(detected: DetectedDataset) -> str:
         lines.append(
             f"  {len(sizes)} cells (class and group) in {train!r}, with {sizes.min():,} to {sizes.max():,} images"
         )
-    untested = [name for name in counts.index if not counts.loc[name, held_out[0]]] if held_out else []
-    if untested:
-        lines.append(f"  {_number_of(len(untested), 'class')} without a test image, e.g. {untested[0]!r}")
+    for split, title in ((test, "a test image"), (validation, "a validation image")):
+        without = [name for name in counts.index if not counts.loc[name, split]] if split in counts else []
+        if without:
+            lines.append(f"  {_number_of(len(without), 'class')} without {title}, e.g. {without[0]!r}")
     side = usable[["width", "height"]].min(axis=1)
     lines.append(
         f"  shorter side: {side.min()} to {side.max()} pixels, median {side.median():.0f}; "
-        f"images are resized to {PRETRAINED_SIZE if is_pretrained(rows) else SIZES[0]}"
+        f"images are resized to {settings.image_size}"
     )
     if all(re.fullmatch(r"\d+", name) for name in counts.index):
         lines.append("  the class names are numbers: for a public model, write words into the names file")
@@ -219,43 +197,31 @@ def _yaml_value(value: object) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
-def config_text(name: str, detected: DetectedDataset, names: str) -> str:
+def config_text(name: str, detected: DetectedDataset, names: str, settings: Settings) -> str:
     """The config as commented YAML. names: path of the file with the words for the classes."""
-    counts, size, color = training_counts(detected), generator_size(detected.rows), "grey" if detected.grey else "rgb"
-    images = int(counts.sum())
-    target, largest = fill_target(counts), int(counts.max())
-    balance = "  strategy: largest"
-    if target < largest:
-        balance = (
-            f"  # The largest has {largest:,}. To fill all to this takes more than {MAX_SYNTHETIC:,} images.\n"
-            f"  # With a GPU: `strategy: largest`, without a target.\n  strategy: fixed\n  target: {target}"
-        )
-    batch = max(2, min(64, 1 << images.bit_length() - 1))  # a power of two
+    color = "grey" if detected.grey else "rgb"
     groups = ", {group}" if detected.dataset.get("group_columns") else ""
-    results = f"results/{name}"
-    about_size = "for all networks. Both `size` below are the same. The run time grows with its square."
-    image_size = size
-    network = """\
-  # A small network, trained from scratch, because the images have at most 32 pixels.
-  width: 24"""
-    if is_pretrained(detected.rows):
-        image_size = PRETRAINED_SIZE
-        about_size = f"for the classifier. Synthetic images have {size} pixels (`size` below) and are enlarged."
-        network = """\
-  # EfficientNet-Lite0 with its ImageNet weights, which are installed with synaug. Only its last layer is trained, on
-  # features that are computed once for each image. It is far better than a small network that has seen only these
-  # images. To train such a network instead: `width: 24` in place of the next three lines, and a smaller image_size.
-  backbone: timm/tf_efficientnet_lite0
-  pretrained: embedded
-  freeze: backbone"""
+    if "validation_split" in detected.dataset:
+        evaluation = """\
+  # The recipe that is used in the end: the best one on the validation images. One with synthetic images is chosen only
+  # if it is better by more than one standard error, so that the classifier is not worse than without them.
+  choose_by: balanced"""
+    else:
+        evaluation = """\
+  # To choose a recipe by validation images, each class needs more images: dataset.validation_split.
+  choose_by: null"""
+    classes = detected.rows["label"].max() + 1
+    cell = "class in every group" if groups else "class"
+    total = f"{settings.total_minutes:.0f} minutes {_on(settings)}"
     return f"""\
-# {images:,} training images in {detected.rows["label"].max() + 1} classes. config.yaml explains every key.
+# {settings.training_images:,} training images in {classes} classes. config.yaml explains every key.
 #     snakemake --cores all --configfile {name}.yaml
+# It takes about {total}: {_parts(settings)}.
 experiment: {_yaml_value(name)}
 dataset:
 {_yaml_block(detected.dataset)}
-  # Side of the square images {about_size}
-  image_size: {image_size}
+  # Side of the square images for the classifier, pixels. Synthetic images are scaled to it.
+  image_size: {settings.image_size}
   color: {color}
 prompts:
   templates:
@@ -263,54 +229,100 @@ prompts:
   # The words for the classes. Write words that describe a class to a stranger: a public model knows no others.
   names: {_yaml_value(names)}
 balance:
-  # The number of images to which every class{" in every group" if groups else ""} is filled.
-{balance}
-# A small generator, trained on these images only. With a GPU: 4000 and 20000 steps or more.
+  # The number of images to which every {cell} is filled. One with more images keeps all of them.
+  # With this number there are at most as many synthetic images as real ones.
+  strategy: fixed
+  target: {settings.target}
+  # Images generated per image wanted: the screening rejects some.
+  oversample: {settings.oversample}
+{_generator_text(f"results/{name}", color, settings)}
+screening:
+  # Only images that a classifier of the real images takes for the class that they should show.
+  classifier:
+    steps: {settings.screening_steps}
+    must_agree: true
+training:
+  # All recipes have the same budget. More steps take longer.
+  steps: {settings.training_steps}
+{_network_text(settings)}
+  batch_size: {settings.batch_size}
+# Six recipes, two of them without synthetic images: workflow_scripts/synaug/config/portfolio.py.
+recipes: auto
+evaluation:
+  # The imbalanced real images as they are: what the others are compared with.
+  baseline: real
+{evaluation}
+# Every recipe is trained once with each seed. The intervals in the report are over the seeds.
+seeds: [0, 1, 2]
+"""
+
+
+def _network_text(settings: Settings) -> str:
+    """The keys of the network, in the block `training`."""
+    if settings.backbone is None:
+        return """\
+  # A small network, trained from scratch, because the images are tiny.
+  width: 24"""
+    if settings.frozen:
+        return f"""\
+  # EfficientNet-Lite0 with its ImageNet weights, which are installed with synaug. Only its last layer is trained, on
+  # features that are computed once for each image. It is far better than a small network that has seen only these
+  # images. To train such a network instead: `width: 24` in place of the next three lines, and a smaller image_size.
+  backbone: {settings.backbone}
+  pretrained: embedded
+  freeze: backbone"""
+    embedded = settings.backbone == EMBEDDED_BACKBONE
+    return f"""\
+  # Pretrained on ImageNet and trained in full. Its weights change slowly, those of the last layer ten times as fast.
+  backbone: {settings.backbone}
+  pretrained: {"embedded" if embedded else "true"}
+  backbone_rate: 0.1
+  precision: bfloat16
+  # Random crops of at least this share of an image.
+  crop_area: 0.5"""
+
+
+def _generator_text(results: str, color: str, settings: Settings) -> str:
+    """The blocks `generator` and `generation`; the one that is not used is commented out."""
+    size = settings.generator_size
+    public = f"""\
+generation:
+  model: {PUBLIC_MODEL}
+  revision: {PUBLIC_REVISION}
+  scheduler: DPMSolverMultistepScheduler
+  size: 512
+  steps: 20
+  guidance: 2.0
+  dtype: float16
+  licence: CreativeML Open RAIL-M"""
+    small = f"""\
 generator:
   images: {results}/real.parquet
   output: {results}/generator
   size: {size}
   color: {color}
-  autoencoder_steps: {AUTOENCODER_STEPS}
-  denoiser_steps: {DENOISER_STEPS}
+  autoencoder_steps: {settings.autoencoder_steps}
+  denoiser_steps: {settings.denoiser_steps}
   sampling: square_root
-  batch_size: {batch}
+  batch_size: {settings.batch_size}
 generation:
   model: {results}/generator
   size: {size}
   steps: 8
   guidance: 2.0
-  batch_size: 100
-# For classes that a public model knows, and a GPU with 6 GB or more: replace the two blocks above by this one, and
-# raise image_size.
-# generation:
-#   model: stable-diffusion-v1-5/stable-diffusion-v1-5
-#   revision: 451f4fe16113bff5a5d2269ed5ad43b0592e9a14
-#   scheduler: DPMSolverMultistepScheduler
-#   size: 512
-#   steps: 20
-#   guidance: 2.0
-#   dtype: float16
-#   licence: CreativeML Open RAIL-M
-training:
-  # Both recipes have the same budget. More steps take longer and help both.
-  steps: {STAGE1_STEPS}
-{network}
-  batch_size: {batch}
-recipes:
-  # The imbalanced real images as they are.
-  real:
-    data: real
-  # The balanced set: Mixup between real and synthetic images, then the last layer is fine-tuned on real images.
-  synaug:
-    data: balanced
-    stage1:
-      mixup:
-        alpha: 0.2
-    stage2: {{}}
-# Every recipe is trained once with each seed. The intervals in the report are over the seeds.
-seeds: [0, 1, 2]
-"""
+  batch_size: 100"""
+    if settings.public_model:
+        return f"""\
+# A public model. If it does not know your classes, adapt it to your images: docs/how-to/models.md.
+{public}
+# Without a public model: replace the block above by a small generator, trained on these images only.
+{textwrap.indent(small, "# ", lambda line: True)}"""
+    longer = "" if settings.gpu else "\n# With a GPU: 4000 and 20000 steps or more."
+    return f"""\
+# A small generator, trained on these images only. It knows nothing else, so that its images may not help.{longer}
+{small}
+# For classes that a public model knows, and a GPU with 8 GB or more: replace the two blocks above by this one.
+{textwrap.indent(public, "# ", lambda line: True)}"""
 
 
 def init(
@@ -322,9 +334,10 @@ def init(
     split: Annotated[str | None, typer.Option(help="Column with the split.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Column with groups; can be repeated.")] = None,
 ) -> None:
-    """Inspect your images and write a config for them.
+    """Inspect your images and this machine, and write a config for them.
 
-    Prints classes, counts, sizes, broken files and duplicates, and writes the config to the current folder.
+    Prints classes, counts, sizes, broken files and duplicates, then the decisions and the estimated minutes, and writes
+    the config to the current folder.
 
     \b
     Example:

@@ -23,7 +23,8 @@ from synaug.runtime.errors import UserError
 TRAIN = ("train", "training")
 TEST = ("test", "testing")
 VALIDATION = ("val", "valid", "validation", "dev")
-TEST_SHARE = 0.2
+# Shares of every class that become a split which the data set does not have.
+TEST_SHARE, VALIDATION_SHARE = 0.2, 0.15
 TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 # Usual names of the columns, the most likely first.
 IMAGE_COLUMNS = (
@@ -84,16 +85,44 @@ def detect(path: Path, image: str | None, label: str | None, split: str | None, 
         block = _table_block(path, image, label, split, groups, notes)
     else:
         block = _packed_block(source, path, image, label, groups, notes)
-    dataset = Dataset(image_size=32, **block)
     with tempfile.TemporaryDirectory() as folder:
-        if source in PACKED:
-            write_table(dataset, f"{folder}/images.parquet")
-            dataset = as_table(dataset, f"{folder}/images.parquet")
-        detected = DetectedDataset(block, index_dataset(dataset), notes=notes)
+        rows = _index(block, notes, folder)
+        detected = DetectedDataset(block, rows, notes=notes)
         _detect_colors(detected)
     if source in PACKED:
         detected.rows["path"] = str(path) + ", image " + detected.rows["row"].astype("str")
     return detected
+
+
+def _index(block: dict, notes: list[str], folder: str) -> pd.DataFrame:
+    """The rows of `index_dataset`. `block` loses the validation split if it cannot be made: every class is too small.
+
+    folder: for the table of a packed data set.
+    """
+    dataset = Dataset(image_size=32, **block)
+    if dataset.source in PACKED:
+        write_table(dataset, f"{folder}/images.parquet")
+
+    def index() -> pd.DataFrame:
+        dataset = Dataset(image_size=32, **block)
+        return index_dataset(as_table(dataset, f"{folder}/images.parquet") if dataset.source in PACKED else dataset)
+
+    made = dataset.validation_split in dataset.make_splits
+    try:
+        rows = index()
+    except UserError:
+        if not made:
+            raise
+        # No validation image, or another fault, which is raised again.
+        del block["validation_split"], block["make_splits"][dataset.validation_split]
+        if not block["make_splits"]:
+            del block["make_splits"]
+        rows = index()
+        notes.append("every class is too small for a validation image, so that no recipe can be chosen")
+        return rows
+    if made:
+        notes.append(f"no validation split: {VALIDATION_SHARE:.0%} of every class become one, to choose a recipe by")
+    return rows
 
 
 def _source(path: Path) -> str:
@@ -176,16 +205,22 @@ def _known_splits(names: list[str]) -> dict[str, str]:
 
 
 def _split_block(source: str, path: Path, splits: dict[str, str], notes: list[str], **columns) -> dict:
-    """The block `dataset` with the splits of the data set (see `_known_splits`), or with `make_splits`."""
+    """The block `dataset` with the splits of the data set (see `_known_splits`), and `make_splits` for the others."""
     block = {"source": source, "path": str(path), **columns}
     if "train" not in splits or len(splits) == 1:
         notes.append(f"no test split: {TEST_SHARE:.0%} of every class become one, near-duplicates stay together")
         block.pop("split_column", None)
-        return block | {"make_splits": {"test": TEST_SHARE}}
-    if "test" not in splits:
-        notes.append(f"no split 'test': {splits['validation']!r} is the test split")
-        splits = {"train": splits["train"], "test": splits["validation"]}
-    return block | {f"{split}_split": name for split, name in splits.items() if split == "validation" or name != split}
+        splits, shares = {}, {"test": TEST_SHARE}
+    else:
+        if "test" not in splits:
+            notes.append(f"no split 'test': {splits['validation']!r} is the test split")
+            splits = {"train": splits["train"], "test": splits["validation"]}
+        shares = {}
+    if "validation" not in splits:
+        splits = splits | {"validation": "choice" if "validation" in splits.values() else "validation"}
+        shares |= {splits["validation"]: VALIDATION_SHARE}
+    block |= {f"{split}_split": name for split, name in splits.items() if split == "validation" or name != split}
+    return block | ({"make_splits": shares} if shares else {})
 
 
 def _table_block(

@@ -31,7 +31,8 @@ def accuracy_figure(accuracies: pd.DataFrame, order: list[str]) -> Figure:
     """
     series = list(dict.fromkeys(accuracies["series"]))
     if len(series) > len(SERIES) or len(order) * len(series) > MOST_BARS:
-        return _heat_map(accuracies.pivot(index="series", columns="label_name", values="mean").loc[series, order])
+        means = accuracies.pivot(index="series", columns="label_name", values="mean")
+        return _heat_map(means.reindex(index=series, columns=order))
     figure = Figure(figsize=(7, 2.8))
     axes = figure.subplots()
     width = 0.8 / len(series)

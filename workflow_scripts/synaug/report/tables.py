@@ -307,8 +307,13 @@ def series_name(recipe: str, stage: str) -> str:
     return recipe if stage == "train" else f"{recipe} + fine-tune"
 
 
-def percent(value: float, sign: str = "") -> str:
-    """In %, one decimal. Rounded twice, so that equal values with different last bits look equal; never -0.0."""
+def percent(value: float | None, sign: str = "") -> str:
+    """In %, one decimal. Rounded twice, so that equal values with different last bits look equal; never -0.0.
+
+    A dash if there is no value: the accuracy of a class without test images.
+    """
+    if pd.isna(value):
+        return "-"
     return f"{round(round(100 * value, 9), 1) + 0.0:{sign}.1f}"
 
 

@@ -1,0 +1,206 @@
+"""What `synaug init` decides: network, generator and amounts, by the images and by the machine."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from synaug.config import EMBEDDED_BACKBONE
+from synaug.config.portfolio import PORTFOLIO
+from synaug.datasets.detect import DetectedDataset
+from synaug.runtime.machine import Machine, has_model, hub_is_reachable
+
+# The public model, for a GPU with so much memory.
+PUBLIC_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+PUBLIC_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+GPU_GIGABYTES = 7.5  # 10^9 bytes; a GPU that is sold with 8 GB may report a little less
+# Networks, and the sides of their images in pixels. The embedded one is frozen on a CPU, at half of its own size.
+GPU_BACKBONE, GPU_SIZE = "timm/resnet50.a1_in1k", 224
+FROZEN_SIZE = 112
+SIZES = (32, 64)  # sides that the small generator can have, in pixels; without a GPU the first
+SEEDS = 3
+# Most images that are to pass the screening: about ten minutes of two cores, or an hour of a GPU with the public model.
+MAX_SMALL_IMAGES, MAX_PUBLIC_IMAGES = 20_000, 2_000
+# Training images below which a generator that is trained on them makes little more than blurs or copies.
+FEW_IMAGES = 300
+# Seconds, for the estimate of the run time. Two cores without a GPU: an optimiser step of the two parts of the small
+# generator and one of its images, all at 32 pixels; a step of a network from scratch at 32 pixels, and of the screening
+# classifier at any number of pixels, relative to 32 x 32; the features of an image; the start of a job; a constant.
+CPU_SECONDS = {
+    "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "step": 0.04, "screening": 0.15, "features": 0.012,
+    "job": 4.0, "constant": 90,
+}  # fmt: skip
+# The same on a GPU with 24 GB. It has not been measured: 20 steps with guidance at 512 pixels, 64 images of 224 pixels.
+GPU_SECONDS = {
+    "autoencoder": 0.03, "denoiser": 0.03, "image": 0.005, "public_image": 1.2, "step": 0.12, "screening": 0.002,
+    "features": 0.002, "job": 6.0, "constant": 90,
+}  # fmt: skip
+ADAPTATION_MINUTES = 40  # 1,500 steps of 8 images on such a GPU
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The decisions.
+
+    gpu: name of a GPU that is large enough, or None. public_model: whether the public model makes the images; otherwise
+    the small generator is trained. backbone: None: the small network from scratch. target: images of every class after
+    filling. oversample: images generated per image wanted. training_images, synthetic_images: numbers. reasons: of the
+    decisions, one sentence each. minutes: part of the run -> estimated minutes.
+    """
+
+    gpu: str | None
+    public_model: bool
+    backbone: str | None
+    frozen: bool
+    image_size: int
+    generator_size: int
+    autoencoder_steps: int
+    denoiser_steps: int
+    training_steps: int
+    screening_steps: int
+    batch_size: int
+    target: int
+    oversample: float
+    training_images: int
+    synthetic_images: int
+    reasons: tuple[str, ...]
+    minutes: dict[str, float]
+
+    @property
+    def total_minutes(self) -> float:
+        """Estimated minutes from the start to the report."""
+        return sum(self.minutes.values())
+
+
+def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
+    """Decide for these images on this machine. The hub is asked only if there is a GPU for its models."""
+    counts = training_counts(detected)
+    images = int(counts.sum())
+    side = median_side(detected.rows)
+    gpu = machine.gpu if machine.gpu_gigabytes >= GPU_GIGABYTES else None
+    cached = gpu is not None and has_model(PUBLIC_MODEL, PUBLIC_REVISION)
+    hub = gpu is not None and hub_is_reachable()
+    public_model = cached or hub
+    reasons = []
+
+    if gpu and hub:
+        backbone, frozen, size, training_steps = GPU_BACKBONE, False, GPU_SIZE, 1500
+        reasons.append(
+            f"Network: {backbone}, pretrained on ImageNet, trained in full because there is a GPU ({gpu}); its last "
+            "layer learns ten times as fast as the rest."
+        )
+    elif gpu:
+        backbone, frozen, size, training_steps = EMBEDDED_BACKBONE, False, GPU_SIZE, 1500
+        reasons.append(
+            f"Network: EfficientNet-Lite0, whose ImageNet weights are installed with synaug, because the hub cannot be "
+            f"reached; trained in full because there is a GPU ({gpu})."
+        )
+    elif side > SIZES[0]:
+        backbone, frozen, size, training_steps = EMBEDDED_BACKBONE, True, FROZEN_SIZE, 600
+        reasons.append(
+            "Network: EfficientNet-Lite0 with its ImageNet weights, of which only the last layer is trained, because "
+            "there is no GPU with 8 GB or more."
+        )
+    else:
+        backbone, frozen, size, training_steps = None, False, SIZES[0], 600
+        reasons.append(
+            f"Network: a small one, trained from scratch, because the images have at most {SIZES[0]} pixels and there "
+            "is no GPU with 8 GB or more."
+        )
+
+    generator_size, autoencoder_steps, denoiser_steps = SIZES[0], 700, 1100
+    if public_model:
+        reasons.append(
+            f"Generator: Stable Diffusion 1.5, {'from the local cache' if cached else 'downloaded from the hub'}. An "
+            "adapter that is trained on your images makes it better if your classes are special."
+        )
+    else:
+        if gpu:
+            generator_size = max((size for size in SIZES if size <= side), default=SIZES[0])
+            autoencoder_steps, denoiser_steps = 4000, 20000
+        why = "the hub cannot be reached, and no public model is in its local cache" if gpu else "there is no such GPU"
+        reasons.append(f"Generator: a small one of {generator_size} pixels, trained on your images, because {why}.")
+        if images < FEW_IMAGES:
+            reasons.append(
+                f"{images:,} training images are too few for such a generator: expect that its images are not chosen. "
+                "A public model on a GPU is the way to useful ones."
+            )
+    # As many synthetic images as real ones at most: more of them have hardly ever helped.
+    target = fill_target(counts, min(MAX_PUBLIC_IMAGES if public_model else MAX_SMALL_IMAGES, images))
+    synthetic = int((target - counts).clip(lower=0).sum())
+    reasons.append(
+        f"Fill: every class to {target:,} images with {synthetic:,} synthetic ones, not more than there are real ones."
+    )
+    settings = Settings(
+        gpu=gpu,
+        public_model=public_model,
+        backbone=backbone,
+        frozen=frozen,
+        image_size=size,
+        generator_size=generator_size,
+        autoencoder_steps=autoencoder_steps,
+        denoiser_steps=denoiser_steps,
+        training_steps=training_steps,
+        screening_steps=100 if frozen else 300,
+        batch_size=max(2, min(64, 1 << images.bit_length() - 1)),  # a power of two
+        target=target,
+        oversample=1.5 if public_model else 2.0,
+        training_images=images,
+        synthetic_images=synthetic,
+        reasons=tuple(reasons),
+        minutes={},
+    )
+    settings.minutes.update(_minutes(settings, int(detected.rows["usable"].sum())))
+    return settings
+
+
+def training_counts(detected: DetectedDataset) -> pd.Series:
+    """Usable training images per class, or per class and group."""
+    train = detected.dataset.get("train_split", "train")
+    rows = detected.rows[(detected.rows["split"] == train) & detected.rows["usable"]]
+    if not detected.dataset.get("group_columns"):
+        return rows.groupby("label_name").size()
+    # Cells without an image are filled too.
+    return rows.groupby(["label_name", "group"]).size().unstack(fill_value=0).stack()
+
+
+def median_side(rows: pd.DataFrame) -> float:
+    """Median of the shorter sides of the usable images, pixels."""
+    return rows.loc[rows["usable"], ["width", "height"]].min(axis=1).median()
+
+
+def fill_target(counts: pd.Series, limit: int) -> int:
+    """The number of images to which every class is filled: that of the largest class, or less.
+
+    It is the largest number for which at most `limit` images are missing. counts: real images per class.
+    """
+    low, high = 1, int(counts.max())
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = (middle - counts).clip(lower=0).sum() <= limit
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low
+
+
+def _minutes(settings: Settings, usable: int) -> dict[str, float]:
+    """Part of the run -> rough estimate of its minutes. usable: images of all splits."""
+    seconds = GPU_SECONDS if settings.gpu else CPU_SECONDS
+    generated = settings.synthetic_images * settings.oversample
+    area = (settings.generator_size / 32) ** 2
+    generator = 0.0
+    if not settings.public_model:
+        generator = seconds["autoencoder"] * settings.autoencoder_steps + seconds["denoiser"] * settings.denoiser_steps
+    image = seconds["public_image"] if settings.public_model else area * seconds["image"]
+    # Every network is trained by one core: two at a time.
+    jobs = 2 * SEEDS * len(PORTFOLIO)
+    networks = seconds["job"] * jobs
+    if settings.frozen:
+        networks += seconds["features"] * (usable + settings.synthetic_images)
+    else:
+        networks += seconds["step"] * settings.training_steps * jobs / 2 / (1 if settings.gpu else 2)
+    screening = seconds["screening"] * settings.screening_steps * (settings.image_size / 32) ** 2
+    return {
+        "generator": area * generator / 60,
+        "synthetic images": (image * generated + screening) / 60,
+        "networks": networks / 60,
+        "the rest": seconds["constant"] / 60,
+    }
