@@ -27,7 +27,7 @@ FEW_IMAGES = 300
 # classifier at any number of pixels, relative to 32 x 32; the features of an image; the start of a job; a constant.
 CPU_SECONDS = {
     "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "step": 0.04, "screening": 0.15, "features": 0.012,
-    "job": 4.0, "constant": 90,
+    "job": 3.0, "constant": 90,
 }  # fmt: skip
 # The same on a GPU with 24 GB. It has not been measured: 20 steps with guidance at 512 pixels, 64 images of 224 pixels.
 GPU_SECONDS = {
