@@ -236,6 +236,6 @@ def luminance(color: str) -> float:
 def test_the_first_line_says_which_recipe_was_chosen_and_why(page):
     [line] = page.all("p", **{"class": "chosen"})
     text = " ".join(line[2].split())
-    assert text.startswith("Chosen: synaug. The best recipe with synthetic images, synaug, differs from")
+    assert text.startswith("Chosen: synaug. The best recipe with synthetic images, synaug, is 25.0 points better")
     assert "real, the best recipe without" in text and "The final networks of this recipe" in text
     assert page.all("h2", id="choice")

@@ -75,12 +75,15 @@ def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference:
     if challenger is None or reference == challenger:
         return f"{table['recipe'][chosen]} has the best {table['metric'][chosen]} accuracy on the validation images."
     gain, error = 100 * table["gain"][challenger], 100 * table["gain_standard_error"][challenger]
-    comparison = (
-        f"The best recipe with synthetic images, {table['recipe'][challenger]}, differs from the best one without, "
-        f"{table['recipe'][reference]}, by {gain:+.1f} points on the validation images (standard error {error:.1f})"
-    )
+    best, other = table["recipe"][challenger], table["recipe"][reference]
+    subject = f"The best recipe with synthetic images, {best}, is"
+    if gain < 0:
+        return f"{subject} {-gain:.1f} points worse than the best one without, {other}, on the validation images."
     verdict = "more" if chosen == challenger else "not more"
-    return f"{comparison}: {verdict} than {MARGIN:g} standard error."
+    return (
+        f"{subject} {gain:.1f} points better than the best one without, {other}, on the validation images: {verdict} than "
+        f"{MARGIN:g} standard error ({error:.1f})."
+    )
 
 
 def _metric(correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, counts: np.ndarray) -> np.ndarray:
