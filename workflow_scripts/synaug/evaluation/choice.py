@@ -81,8 +81,8 @@ def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference:
         return f"{subject} {-gain:.1f} points worse than the best one without, {other}, on the validation images."
     verdict = "more" if chosen == challenger else "not more"
     return (
-        f"{subject} {gain:.1f} points better than the best one without, {other}, on the validation images: {verdict} than "
-        f"{MARGIN:g} standard error ({error:.1f})."
+        f"{subject} {gain:.1f} points better than the best one without, {other}, on the validation images: {verdict} "
+        f"than {MARGIN:g} standard error ({error:.1f})."
     )
 
 
