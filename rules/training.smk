@@ -195,3 +195,42 @@ rule finetune:
         "Fine-tune {wildcards.recipe}, seed {wildcards.seed}"
     script:
         "../workflow_scripts/training/finetune.py"
+
+
+if CONFIG.evaluation.choose_by:
+    FEATURE_FILES = sorted(set(FEATURES.values()))
+
+    rule train_final:
+        # Written although it is not an output: see rule train.
+        input:
+            **PACKED,
+            chosen="<results>/chosen.parquet",
+            balanced=balanced_manifest,
+            features=[ancient(f"<results>/backbone_features/{name}.parquet") for name in FEATURE_FILES],
+            pretrained=on_machine(sorted(set(WEIGHTS.values()))),
+            real=ancient("<results>/real.parquet"),
+            images=all_images,
+        output:
+            model="<results>/final/{seed}/model.safetensors",
+            history="<results>/final/{seed}/history.parquet",
+            predictions="<results>/final/{seed}/predictions.parquet",
+        log:
+            "<logs>/final/{seed}.log",
+        benchmark:
+            "<benchmarks>/final/{seed}.jsonl"
+        conda:
+            "../envs/torch.yaml"
+        threads: 8 if PACKED else 1
+        resources:
+            gpu=max(recipe.stage1.devices for recipe in CONFIG.recipes.values()),
+        params:
+            settings=CONFIG.dataset.model_dump(include={"image_size", "color"})
+            | {"recipes": {name: SETTINGS["finetune"][name]["recipe"] for name in CONFIG.recipes}},
+            splits={"validation": CONFIG.dataset.validation_split, "test": CONFIG.dataset.test_split},
+            features={name: FEATURE_FILES.index(file) for name, file in FEATURES.items()},
+            images=lambda wildcards: images_of("balanced"),
+            code=code("training/train_final.py"),
+        message:
+            "Train the chosen recipe on training and validation images, seed {wildcards.seed}"
+        script:
+            "../workflow_scripts/training/train_final.py"

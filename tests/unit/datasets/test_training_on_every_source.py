@@ -31,9 +31,11 @@ from screening.fit_screener import main as fit_screener
 from synaug.config import Balance, Dataset, Imbalance, Recipe
 from synaug.datasets import PACKED, PUBLISHED, as_table
 from synaug.datasets.fashion_mnist import CLASSES as ITEMS
+from synaug.images.packing import PixelCache
 from synaug.manifests import class_names, read_manifest, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.networks.classifier import load_classifier
+from synaug.training.data import SmallImages
 from training.train import checkpoint_of
 from training.train import main as train
 
@@ -126,7 +128,8 @@ def test_a_network_is_trained_on_the_images_of_every_source(source, tmp_path, pn
     form = {"image_size": 8, "color": "grey"}
     out = SimpleNamespace(**{name: str(tmp_path / name) for name in ("model", "history", "predictions")})
     settings = form | {"held_out": ["test"], "recipe": recipe.model_dump(include={"data", "stage1"})}
-    train(balanced, None, real, settings, 0, 1, checkpoint_of(results, "real", 0), out)
+    pixels = SmallImages(PixelCache(results / "pixels", 8, "grey"))
+    train(balanced, pixels, real, settings, 0, checkpoint_of(results, "real", 0), out)
     assert load_classifier(out.model).config["classes"] == classes
     predictions = read_manifest("predictions", out.predictions)
     assert len(predictions) == (images["usable"] & (images["split"] == "test")).sum()

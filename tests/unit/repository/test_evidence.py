@@ -10,8 +10,11 @@ import pytest
 from synaug.config import load_config
 from synaug.study import group_replicates, variant_configs
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+BENCHMARKS = str(Path(__file__).parents[3] / "benchmarks")
+sys.path.insert(0, BENCHMARKS)
 import evidence
+
+sys.path.remove(BENCHMARKS)  # or benchmarks/training.py would hide the scripts of the step training
 
 PARTS = {part.name: part for part in evidence.parts()}
 

@@ -93,6 +93,8 @@ def test_a_subsample_has_the_same_number_of_images_of_every_class(count, drawn):
         ((30, 6, 20, 0), None, (6, 6, 12, 0)),
         ((30, 6, 7, 0), None, (4, 3, 7, 0)),
         ((30, 6, 20, 0), 3, (3, 3, 6, 0)),
+        # One image of every class.
+        ((5, 3, 1, 0), None, (1, 0, 1, 0)),
     ],
 )
 def test_classes_are_equal_even_if_a_class_has_no_image_in_a_group(sizes, count, drawn):
@@ -101,7 +103,7 @@ def test_classes_are_equal_even_if_a_class_has_no_image_in_a_group(sizes, count,
     class_of_cell = np.array([cell // 2 for cell in cells_with_images])
     names = [f"cell {cell}" for cell in cells_with_images]
     positions = subsample_per_class(cells, class_of_cell, names, count, np.random.default_rng(0))
-    assert np.bincount(cells[positions]).tolist() == [number for number in drawn if number]
+    assert np.bincount(cells[positions], minlength=len(names)).tolist() == [drawn[cell] for cell in cells_with_images]
     assert len(set(positions.tolist())) == len(positions)
 
 

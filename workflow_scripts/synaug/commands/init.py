@@ -334,7 +334,7 @@ def init(
     split: Annotated[str | None, typer.Option(help="Column with the split.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Column with groups; can be repeated.")] = None,
 ) -> None:
-    """Inspect your images and this machine, and write a config for them.
+    """Inspect your images and write a config for them.
 
     Prints classes, counts, sizes, broken files and duplicates, then the decisions and the estimated minutes, and writes
     the config to the current folder.

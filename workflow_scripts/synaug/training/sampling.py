@@ -116,6 +116,8 @@ def subsample_per_class(
         return np.arange(len(cells))
     sizes = np.bincount(cells, minlength=len(names))
     cells_of_class = [np.flatnonzero(class_of_cell == label) for label in range(class_of_cell.max() + 1)]
+    if not all(len(members) and sizes[members].sum() for members in cells_of_class):
+        raise UserError("stage2: a class has no real training image", advice="look at real.parquet")
     most_cells = max(len(members) for members in cells_of_class)
     if count is None:
         of_class = min(len(members) * int(sizes[members].min()) for members in cells_of_class)
@@ -126,11 +128,11 @@ def subsample_per_class(
         # What cannot be spread evenly comes from the largest cells.
         largest_first = members[np.argsort(-sizes[members], kind="stable")]
         wanted[largest_first] = of_class // len(members) + (np.arange(len(members)) < of_class % len(members))
-    lacking = np.flatnonzero((wanted > sizes) | (wanted == 0))
+    lacking = np.flatnonzero(wanted > sizes)
     if len(lacking):
         cell = lacking[sizes[lacking].argmin()]
         raise UserError(
-            f"stage2.images_per_class: {wanted[cell] or count} real images of class {names[cell]!r} are wanted, but it "
+            f"stage2.images_per_class: {wanted[cell]} real images of class {names[cell]!r} are wanted, but it "
             f"has {sizes[cell]}",
             advice="lower it, or set null for as many as the smallest class has",
         )
