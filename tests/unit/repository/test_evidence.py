@@ -12,7 +12,7 @@ from synaug.study import group_replicates, variant_configs
 
 BENCHMARKS = str(Path(__file__).parents[3] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)
-import evidence
+import evidence  # noqa: E402
 
 sys.path.remove(BENCHMARKS)  # or benchmarks/training.py would hide the scripts of the step training
 
