@@ -32,6 +32,7 @@ from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.shards import shard_names
 from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError
+from synaug.runtime.files import text_hash
 from synaug.runtime.logs import last_errors
 
 import_from(SCRIPTS.absolute())
@@ -150,3 +151,42 @@ def trained_on_validation(settings):
 def of_networks(networks, file):
     """The path of `file` of each of the `networks`, which are (stage, recipe, seed)."""
     return [f"<results>/{stage}/{recipe}/{seed}/{file}" for stage, recipe, seed in networks]
+
+
+# Recipe -> file of the weights that it starts from, if it has one.
+WEIGHTS = {
+    name: recipe.stage1.pretrained
+    for name, recipe in CONFIG.recipes.items()
+    if isinstance(recipe.stage1.pretrained, str) and recipe.stage1.pretrained != "embedded"
+}
+# Recipe -> name of the features that its networks are trained on, if its backbone is frozen.
+FEATURES = {
+    name: "-".join(
+        [*recipe.stage1.backbone.split("/"), text_hash(recipe.stage1.backbone, recipe.stage1.pretrained)[:8]]
+    )
+    for name, recipe in CONFIG.recipes.items()
+    if recipe.stage1.freeze == "backbone"
+}
+
+
+def weights_of(recipe):
+    """The file of the weights that the networks of `recipe` start from, if it has one."""
+    return on_machine([WEIGHTS[recipe]] if recipe in WEIGHTS else [])
+
+
+def recipe_with(network):
+    """A recipe that uses the features `network`; one that also trains on synthetic images, if there is one."""
+    recipes = [name for name, features in FEATURES.items() if features == network]
+    return max(recipes, key=lambda name: CONFIG.recipes[name].data == "balanced")
+
+
+def images_with_features(network):
+    """`data` (see rows_of_recipe) of the training images whose features are needed."""
+    return "balanced" if CONFIG.recipes[recipe_with(network)].data == "balanced" else "real"
+
+
+def features_of(wildcards):
+    """The features that a recipe trains on, if its backbone is frozen. Ancient: the images count (`images_of`)."""
+    if wildcards.recipe not in FEATURES:
+        return []
+    return ancient(f"<results>/backbone_features/{FEATURES[wildcards.recipe]}.parquet")

@@ -12,28 +12,8 @@ the same images trains nothing again.
 """
 
 from synaug.images.codec import LARGE
-from synaug.runtime.files import text_hash
 
 STAGE1 = stage1_owners(CONFIG)
-# Recipe -> file of the weights that it starts from, if it has one.
-WEIGHTS = {
-    name: recipe.stage1.pretrained
-    for name, recipe in CONFIG.recipes.items()
-    if isinstance(recipe.stage1.pretrained, str) and recipe.stage1.pretrained != "embedded"
-}
-# Recipe -> name of the features that its networks are trained on, if its backbone is frozen.
-FEATURES = {
-    name: f"{recipe.stage1.backbone.replace('/', '-')}-{text_hash(recipe.stage1.backbone, recipe.stage1.pretrained)[:8]}"
-    for name, recipe in CONFIG.recipes.items()
-    if recipe.stage1.freeze == "backbone"
-}
-
-
-def weights_of(recipe):
-    """The file of the weights that the networks of `recipe` start from, if it has one."""
-    return on_machine([WEIGHTS[recipe]] if recipe in WEIGHTS else [])
-
-
 LIBRARY_NETWORKS = {recipe.stage1.backbone for recipe in CONFIG.recipes.values() if "/" in recipe.stage1.backbone}
 
 if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds to import
@@ -46,15 +26,6 @@ if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds 
         sys.exit(f"{ERROR_PREFIX}{error}")
 
 if FEATURES:
-
-    def recipe_with(network):
-        """A recipe that uses the features `network`; one that also trains on synthetic images, if there is one."""
-        recipes = [name for name, features in FEATURES.items() if features == network]
-        return max(recipes, key=lambda name: CONFIG.recipes[name].data == "balanced")
-
-    def images_with_features(network):
-        """`data` (see rows_of_recipe) of the training images whose features are needed."""
-        return "balanced" if CONFIG.recipes[recipe_with(network)].data == "balanced" else "real"
 
     rule extract_features:
         input:
@@ -83,13 +54,6 @@ if FEATURES:
             "Compute the features of all images by {wildcards.network}"
         script:
             "../workflow_scripts/training/extract_features.py"
-
-
-def features_of(wildcards):
-    """The features that a recipe trains on, if its backbone is frozen. Ancient: the images count (`images_of`)."""
-    if wildcards.recipe not in FEATURES:
-        return []
-    return ancient(f"<results>/backbone_features/{FEATURES[wildcards.recipe]}.parquet")
 
 
 PACKED = {}
