@@ -39,11 +39,14 @@ def _sample_missing(rows, batch_size, work, threads, compile, sources):
     time.sleep(float(os.environ["SCALE_SECONDS"]))
     count = len(rows)
     data = b"stand-in"
-    one = {"image": {"bytes": data, "path": "x.webp"}, "sha256": hashlib.sha256(data).hexdigest()}
+    image, sha256 = {"bytes": data, "path": "x.webp"}, hashlib.sha256(data).hexdigest()
     described = with_group(rows.assign(width=64, height=64, batch_size=1, device="none", threads=threads, libraries=""))
     names = [name for name in SCHEMAS["shard"].names if name not in ("image", "sha256")]
     file = work / "stand_in.parquet"
-    images = lambda order: iter([pa.table({"image": pa.array([one["image"]] * len(order), IMAGE), "sha256": [one["sha256"]] * len(order)})])
+
+    def images(order):
+        yield pa.table({"image": pa.array([image] * len(order), IMAGE), "sha256": [sha256] * len(order)})
+
     write_shard(described[names], images, file, len(data) * count, _BATCH_GROUP_BYTES)
     Path(os.environ["SCALE_OWN"], rows["shard"].iloc[0]).write_text(str(time.perf_counter() - start))
     return [_intact_images(rows["image_id"], [file])], {}
