@@ -34,14 +34,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from PIL import Image
-from scipy import stats
 from sklearn.datasets import load_digits
 
 from hardware import hardware, versions
-from synaug.config import Adaptation, Adapter
+from synaug.config import Adaptation, Adapter, Stage1
 from synaug.datasets.long_tail import draw, exponential_counts
+from synaug.evaluation.intervals import mean_interval
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
 from synaug.generator.adapt import LoraAdapter, train_adapter
@@ -50,7 +49,9 @@ from synaug.generator.train_autoencoder import encode
 from synaug.networks.classifier import Classifier
 from synaug.plan.checkpoints import adapters_json, model_version
 from synaug.screening.metrics import coverage, frechet_distance
+from synaug.training.data import TrainingSet
 from synaug.training.sampling import image_probabilities
+from synaug.training.stage1 import train_stage1
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "resources" / "embedded_generator"
@@ -195,24 +196,15 @@ def generate(pipeline, row: dict, labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def train_classifier(images: np.ndarray, labels: np.ndarray, steps: int, seed: int) -> Classifier:
-    """A small residual network trained on images (uint8, N x SIZE x SIZE), shifted by up to 2 pixels."""
-    torch.manual_seed(seed)
-    pixels, targets = torch.as_tensor(images)[:, None], torch.as_tensor(labels).long()
+    """A small residual network trained on images (uint8, N x SIZE x SIZE) by stage 1 of the workflow."""
+    data = TrainingSet(
+        torch.from_numpy(np.ascontiguousarray(images))[:, None],
+        torch.from_numpy(np.asarray(labels, np.int64)),
+        torch.zeros(len(labels), dtype=torch.bool),
+        torch.ones(len(labels)),
+    )
     # Four times the width are the features: fewer than images, as the Frechet distance needs.
-    model = Classifier("resnet8", 8, NAMES, SIZE, 1).to(memory_format=torch.channels_last)
-    model.set_normalisation(pixels)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
-    for _ in range(steps):
-        batch = torch.randint(len(pixels), (64,))
-        across, down = torch.randint(0, 5, (2,)).tolist()
-        shown = F.pad(pixels[batch], (2, 2, 2, 2))[:, :, down : down + SIZE, across : across + SIZE]
-        loss = F.cross_entropy(model(shown), targets[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return model.eval()
+    return train_stage1(data, NAMES, Stage1(width=8, steps=steps, batch_size=64, flip=False), seed)[0]
 
 
 def predict(model: Classifier, images: np.ndarray) -> np.ndarray:
@@ -230,10 +222,8 @@ def interval(values: list[float | None]) -> dict:
     """Mean of the values and half of its 95 % interval (null with one value, or where a value is missing)."""
     if None in values:
         return {"mean": None, "half_width": None, "values": values}
-    half = (
-        stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
-    )
-    return {"mean": float(np.mean(values)), "half_width": half, "values": values}
+    mean, low, _ = mean_interval(np.array(values))
+    return {"mean": mean, "half_width": mean - low if len(values) > 1 else None, "values": values}
 
 
 if __name__ == "__main__":

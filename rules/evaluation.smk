@@ -5,7 +5,7 @@ Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results
 Outputs: <results>/metrics.parquet, one row per metric and network; <results>/differences.parquet, recipes minus a baseline;
 <results>/summary.parquet, means, intervals and costs. If the config asks for them, <results>/domain_probes.parquet and
 shortcuts.parquet (with probe_images.parquet, images made for them); with a validation split <results>/selection.parquet, the
-settings that one would have chosen by it.
+settings that one would have chosen by it; with evaluation.choose_by <results>/chosen.parquet, the recipe that is chosen.
 """
 
 # (stage, recipe, seed) of every network. Rules that take files of many networks get the same list as a parameter.

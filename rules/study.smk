@@ -96,7 +96,7 @@ if REPLICATED:
             group_columns=lambda wildcards: FIRST[wildcards.result].dataset.group_columns,
             baselines=lambda wildcards: baselines_of(FIRST[wildcards.result]),
             stage1=lambda wildcards: stage1_owners(FIRST[wildcards.result]),
-            code=[code("study/evaluate_replicates.py"), code("evaluation/evaluate.py")],
+            code=code("study/evaluate_replicates.py"),
         message:
             "Evaluate the networks of all replicates of {wildcards.result}"
         script:
@@ -139,7 +139,7 @@ if REPLICATED:
             split=lambda wildcards: FIRST[wildcards.result].dataset.validation_split,
             recipes=lambda wildcards: list(FIRST[wildcards.result].recipes),
             trained_on_split=lambda wildcards: trained_on_validation(FIRST[wildcards.result]),
-            code=[code("study/select_settings_of_replicates.py"), code("evaluation/select_settings.py")],
+            code=code("study/select_settings_of_replicates.py"),
         message:
             "Choose settings on the validation images of all replicates of {wildcards.result}"
         script:

@@ -26,7 +26,8 @@ def main(
         rows = read_manifest("predictions", path, ["image_id", "split", "label", "predicted"])
         rows = rows[rows["split"] == split].set_index("image_id")
         correct.setdefault((recipe, stage), []).append((rows["label"] == rows["predicted"]).astype(float))
-    images = with_group(read_manifest("real", real)).set_index("image_id").loc[rows.index]
+    columns = ["image_id", "label_name", "group"]
+    images = with_group(read_manifest("real", real, columns)).set_index("image_id").loc[rows.index]
     cells, _ = pd.factorize(images["label_name"].astype(str) + ", " + images["group"].astype(str))
     candidates = [
         Candidate(

@@ -61,18 +61,23 @@ def read_test(predictions: str, test_split: str) -> pd.DataFrame:
     return rows[rows["split"] == test_split].reset_index(drop=True)
 
 
+def run(snakemake) -> None:
+    """Call `main` for the rule `evaluate` or `evaluate_replicates`: they have the same names."""
+    main(
+        list(snakemake.input.predictions),
+        snakemake.params.networks,
+        snakemake.input.imbalance,
+        snakemake.input.real,
+        snakemake.params.test_split,
+        snakemake.params.group_columns,
+        list(snakemake.input.probes),
+        snakemake.params.baselines,
+        snakemake.params.stage1,
+        snakemake.output.metrics,
+        snakemake.output.differences,
+    )
+
+
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(
-            list(snakemake.input.predictions),
-            snakemake.params.networks,
-            snakemake.input.imbalance,
-            snakemake.input.real,
-            snakemake.params.test_split,
-            snakemake.params.group_columns,
-            list(snakemake.input.probes),
-            snakemake.params.baselines,
-            snakemake.params.stage1,
-            snakemake.output.metrics,
-            snakemake.output.differences,
-        )
+        run(snakemake)

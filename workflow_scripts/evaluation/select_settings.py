@@ -41,14 +41,19 @@ def main(
     write_manifest("selection", select_settings(metrics, recipes), out)
 
 
+def run(snakemake) -> None:
+    """Call `main` for the rule `select_settings` or `select_settings_of_replicates`: they have the same names."""
+    main(
+        list(snakemake.input.predictions),
+        snakemake.params.networks,
+        snakemake.input.real,
+        snakemake.params.split,
+        snakemake.params.recipes,
+        snakemake.params.trained_on_split,
+        snakemake.output.selection,
+    )
+
+
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(
-            list(snakemake.input.predictions),
-            snakemake.params.networks,
-            snakemake.input.real,
-            snakemake.params.split,
-            snakemake.params.recipes,
-            snakemake.params.trained_on_split,
-            snakemake.output.selection,
-        )
+        run(snakemake)

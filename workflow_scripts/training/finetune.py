@@ -10,8 +10,8 @@ from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
-from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows, training_set
-from synaug.training.label_mass import training_phases
+from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
+from synaug.training.label_mass import last_label_mass
 from synaug.training.stage2 import finetune_stage2
 
 
@@ -22,17 +22,15 @@ def main(model: str, balanced: str, images: ImageSource, real: str, settings: di
     rows = read_with_local_paths("real", real)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
     trained_on = read_with_local_paths("balanced", balanced)
-    stage1_data = training_set(torch.empty(0), rows_of_recipe(trained_on, recipe.data, recipe.fill), "cpu")
-    *_, last_phase = training_phases(stage1_data, recipe.stage1, len(class_names(rows)))
+    stage1_rows = rows_of_recipe(trained_on, recipe.data, recipe.fill)
+    mass = last_label_mass(stage1_rows, recipe.stage1, len(class_names(rows)))
     if recipe.stage2.split in settings["held_out"]:
         tuned_on = rows[(rows["split"] == recipe.stage2.split) & rows["usable"]].assign(source="real", weight=1.0)
     else:
         tuned_on = rows_of_recipe(trained_on, "real")
     with leased_device() as device:
         data = open_training_set(tuned_on, images, device)
-        tuned, history = finetune_stage2(
-            load_classifier(model), data, recipe.stage2, recipe.stage1, seed, last_phase.label_mass.numpy()
-        )
+        tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, mass)
         write_manifest("predictions", predict_rows(tuned, asked, images), out.predictions)
     write_manifest("history", history, out.history)
     save_classifier(tuned, out.model)

@@ -13,8 +13,8 @@ from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows, training_set
-from synaug.training.label_mass import training_phases
+from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
+from synaug.training.label_mass import last_label_mass
 from synaug.training.parallel import run_on
 from synaug.training.stage2 import finetune_stage2
 from training.train import checkpoint_of, train
@@ -48,10 +48,8 @@ def main(
         device = run_on(devices, train, *arguments)
         model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
         if stage == "finetune":
-            stage1_data = training_set(torch.empty(0), trained_on, "cpu")
-            *_, last_phase = training_phases(stage1_data, recipe.stage1, len(classes))
             data = open_training_set(rows_of_recipe(together, "real"), images, device)
-            mass = last_phase.label_mass.numpy()
+            mass = last_label_mass(trained_on, recipe.stage1, len(classes))
             model, _ = finetune_stage2(model, data, recipe.stage2, recipe.stage1, seed, mass)
             save_classifier(model, out.model)
         write_manifest("predictions", predict_rows(model, test, images), out.predictions)

@@ -46,6 +46,13 @@ def test_a_module_that_the_script_imports_changes_the_hash(checkout):
     assert code.code_hash(train) == before["training/train.py"]
 
 
+def test_a_script_that_another_script_imports_counts(checkout):
+    final = checkout / "training" / "train_final.py"
+    before = code.code_hash(final)
+    change(checkout / "training" / "train.py", "torch.set_num_threads(1)", "torch.set_num_threads(2)")
+    assert code.code_hash(final) != before
+
+
 def test_docstrings_comments_and_dates_do_not_count(checkout):
     train, losses = checkout / "training/train.py", checkout / "synaug/training/losses.py"
     before = code.code_hash(train)

@@ -22,7 +22,7 @@ from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import LargeImages, SmallImages, load_recipe_images, load_training_set, open_training_set
+from synaug.training.data import LargeImages, SmallImages, load_training_set, open_training_set
 from synaug.training.packed import PackedImages, decode_crop
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
@@ -160,7 +160,7 @@ def test_a_recipe_has_the_pixels_of_its_images(balanced, tmp_path, size):
     write_manifest("balanced", balanced, tmp_path / "balanced.parquet")
     rows = read_manifest("balanced", tmp_path / "balanced.parquet")
     decoded = load_training_set(rows[rows["source"] == "real"], size, "rgb", "cpu")
-    packed = load_recipe_images(tmp_path / "balanced.parquet", pack(balanced, tmp_path, size), "real", None, "cpu")
+    packed = open_training_set(rows[rows["source"] == "real"], pack(balanced, tmp_path, size), "cpu")
     assert isinstance(packed.images, torch.Tensor) == (size == 64)
     assert torch.equal(decoded.images, packed.images[torch.arange(12)])
     assert decoded.images.stride() == packed.images[torch.arange(12)].stride() or size == 72

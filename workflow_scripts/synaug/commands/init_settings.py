@@ -124,7 +124,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
                 f"{images:,} training images are too few for such a generator: expect that its images are not chosen. "
                 "A public model on a GPU is the way to useful ones."
             )
-    # As many synthetic images as real ones at most: more of them have hardly ever helped.
+    # As many synthetic images as real ones at most: in docs/results.md, a part of the fill was as good as all of it.
     target = fill_target(counts, min(MAX_PUBLIC_IMAGES if public_model else MAX_SMALL_IMAGES, images))
     synthetic = int((target - counts).clip(lower=0).sum())
     reasons.append(

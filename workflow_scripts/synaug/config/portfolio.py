@@ -1,4 +1,4 @@
-"""The recipes of `recipes: auto`: what has proved strong somewhere. `evaluation.choose_by` chooses among them."""
+"""The recipes of `recipes: auto`, without and with synthetic images. `evaluation.choose_by` chooses among them."""
 
 _REBALANCED = {"loss": {"name": "balanced_softmax"}}
 

@@ -23,7 +23,9 @@ CACHE = Path(".snakemake") / "synaug_code.json"
 
 
 def code_hash(script: str | os.PathLike) -> str:
-    """Hash (16 hexadecimal digits) of `script` and of every module of synaug that it imports, directly or not.
+    """Hash (16 hexadecimal digits) of `script` and of every module of synaug and other script that it imports.
+
+    It follows imports of imports.
 
     Docstrings, comments and layout do not count: the hash is made of the syntax trees. Files of other kinds that lie
     beside the modules (templates, style sheets) count byte by byte. script: workflow_scripts/<step>/<rule>.py, beside
@@ -38,14 +40,14 @@ def code_hash(script: str | os.PathLike) -> str:
 
 
 def import_closure(script: Path) -> set[Path]:
-    """`script`, the modules of synaug that it imports, directly or not, and the templates beside these modules."""
+    """`script`, the modules and scripts that it imports, directly or not, and the templates beside the modules."""
     library, closure, waiting = script.parents[1], set(), [script]
     while waiting:
         path = waiting.pop()
         if path in closure:
             continue
         closure.add(path)
-        for module in _known(path)["imports"]:
+        for module in _known(path)["modules"]:
             waiting += _files(library, module)
     packages = {path.parent for path in closure if path.is_relative_to(library / "synaug")}
     return closure | {
@@ -65,18 +67,19 @@ def _files(library: Path, module: str) -> Iterator[Path]:
             return
         path = library.joinpath(*parts[:length])
         if path.is_dir():
-            yield path / "__init__.py"
+            if (path / "__init__.py").is_file():  # the folders of scripts have none
+                yield path / "__init__.py"
         elif path.with_suffix(".py").is_file():  # else a function or class of the module
             yield path.with_suffix(".py")
 
 
 @cache
 def _known(path: Path) -> dict:
-    """`hash` of the content of `path`, and `imports`: the modules of synaug that it names."""
+    """`hash` of the content of `path`, and `modules`: all that it imports."""
     status = path.stat()
     key, stamp = str(path), [status.st_mtime_ns, status.st_size]
     cached = _cache().get(key)
-    if cached and cached["stamp"] == stamp:
+    if cached and cached["stamp"] == stamp and "modules" in cached:  # others are of an older version
         return cached
     known = {"stamp": stamp, **_examine(path)}
     _cache()[key] = known
@@ -85,7 +88,7 @@ def _known(path: Path) -> dict:
 
 def _examine(path: Path) -> dict:
     if path.suffix != ".py":
-        return {"hash": hashlib.sha256(path.read_bytes()).hexdigest(), "imports": []}
+        return {"hash": hashlib.sha256(path.read_bytes()).hexdigest(), "modules": []}
     tree = ast.parse(path.read_bytes(), path)
     imports = set()
     for node in ast.walk(tree):
@@ -94,8 +97,7 @@ def _examine(path: Path) -> dict:
         elif isinstance(node, ast.ImportFrom):
             imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     text = "".join(_tokens(tree))
-    synaug = sorted(name for name in imports if name.split(".")[0] == "synaug")
-    return {"hash": hashlib.sha256(text.encode()).hexdigest(), "imports": synaug}
+    return {"hash": hashlib.sha256(text.encode()).hexdigest(), "modules": sorted(imports)}
 
 
 def _tokens(node: object) -> Iterator[str]:

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synaug.balance import rows_of_recipe
-from synaug.config import Fill, Stage1, Stage2
+from synaug.config import Stage1, Stage2
 from synaug.evaluation.predictions import predict, predict_from_features
 from synaug.images.codec import CHANNELS, LARGE
 from synaug.images.packing import PixelCache, packed_rows
 from synaug.images.store import batches_in_order, load_pixels
-from synaug.manifests import read_with_local_paths, with_group
+from synaug.manifests import with_group
 from synaug.networks.classifier import Classifier
 from synaug.training.augmentation import augment
 from synaug.training.features import read_features
@@ -178,11 +177,6 @@ def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> Im
     if size > LARGE:
         return LargeImages(str(inputs.packed), str(inputs.index), size, color, threads)
     return SmallImages(PixelCache(experiment / "pixels", size, color))
-
-
-def load_recipe_images(balanced: str, images: ImageSource, data: str, fill: Fill | None, device: str) -> TrainingSet:
-    """The images of a recipe with these keys (see `rows_of_recipe`). balanced: path of the manifest."""
-    return open_training_set(rows_of_recipe(read_with_local_paths("balanced", balanced), data, fill), images, device)
 
 
 def open_training_set(balanced: pd.DataFrame, images: ImageSource, device: str) -> TrainingSet:

@@ -8,10 +8,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from synaug.config import Stage1
-from synaug.training.data import TrainingSet
+from synaug.training.data import TrainingSet, training_set
 from synaug.training.losses import LossPerImage, class_weights, make_loss
 from synaug.training.mixing import mean_partner_share
 from synaug.training.sampling import image_probabilities
@@ -49,6 +50,12 @@ def training_phases(data: TrainingSet, settings: Stage1, classes: int) -> list[P
         loss = make_loss(settings.loss, counts if settings.loss.name == "ldam" else weighted_mass)
         phases.append(Phase(first_step, loss, weight_of_class, weighted_mass))
     return phases
+
+
+def last_label_mass(rows: pd.DataFrame, settings: Stage1, classes: int) -> np.ndarray:
+    """The label mass in the last phase of a stage 1 on `rows` of the manifest `balanced`: float32, C."""
+    data = training_set(torch.empty(0), rows, "cpu")  # what the mass depends on, without the images
+    return training_phases(data, settings, classes)[-1].label_mass.numpy()
 
 
 def phase_at(phases: list[Phase], step: int) -> Phase:
