@@ -111,7 +111,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
     if public_model:
         reasons.append(
             f"Generator: Stable Diffusion 1.5, {'from the local cache' if cached else 'downloaded from the hub'}. An "
-            "adapter that is trained on your images makes it better if your classes are special."
+            "adapter that is trained on your images may help if your classes are special."
         )
     else:
         if gpu:

@@ -54,5 +54,5 @@ class Adaptation(Block):
         "adamw", description="adamw_8bit needs less memory, a CUDA GPU and the package bitsandbytes."
     )
     gradient_checkpointing: bool = Field(
-        False, description="Needs less memory and about a fifth more time. It does not change the adapter."
+        False, description="Needs less memory and more time. It does not change the adapter."
     )
