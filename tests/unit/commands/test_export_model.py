@@ -149,4 +149,4 @@ def test_the_folder_of_an_experiment_with_a_choice_stands_for_its_final_network(
     about = json.loads((tmp_path / "out/model.json").read_text())
     assert (about["recipe"], about["stage"], about["seed"]) == ("synaug", "finetune", 1)
     card = (tmp_path / "out/README.md").read_text()
-    assert "was trained on the validation images too" in card and "76.5" in card
+    assert "and on the validation images" in card and "76.5" in card

@@ -72,10 +72,12 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
 
 def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference: int) -> str:
     """Why this recipe was chosen, in one sentence for the report."""
+    # As the report names them.
+    names = table["recipe"] + table["stage"].map({"train": "", "finetune": " + fine-tune"})
     if challenger is None or reference == challenger:
-        return f"{table['recipe'][chosen]} has the best {table['metric'][chosen]} accuracy on the validation images."
+        return f"{names[chosen]} has the best {table['metric'][chosen]} accuracy on the validation images."
     gain, error = 100 * table["gain"][challenger], 100 * table["gain_standard_error"][challenger]
-    best, other = table["recipe"][challenger], table["recipe"][reference]
+    best, other = names[challenger], names[reference]
     subject = f"The best recipe with synthetic images, {best}, is"
     if gain < 0:
         return f"{subject} {-gain:.1f} points worse than the best one without, {other}, on the validation images."
