@@ -283,6 +283,14 @@ def test_recipes_auto_are_a_portfolio_that_inherits_training():
             },
             "worst_cell needs dataset.group_columns",
         ),
+        (
+            {
+                "evaluation": {"choose_by": "balanced"},
+                "dataset": {**GOOD["dataset"], "validation_split": "val"},
+                "recipes": {"a": {"data": "real", "stage2": {"split": "val"}}},
+            },
+            "needs a recipe that is not trained on the validation images",
+        ),
         ({"recipes": {"a": {"data": "real", "fill": {"share": 0.5}}}}, "fill needs data: balanced"),
         ({"recipes": {"a": {"data": "balanced", "fill": {"share": 0}}}}, "share: 0: should be above 0"),
     ],

@@ -129,6 +129,11 @@ class Config(Block):
             raise ValueError("evaluation.choose_by needs dataset.validation_split; add it, or set choose_by to null")
         if self.evaluation.choose_by == "worst_cell" and not self.dataset.group_columns:
             raise ValueError("evaluation.choose_by: worst_cell needs dataset.group_columns; choose another metric")
+        splits = [recipe.stage2 and recipe.stage2.split for recipe in self.recipes.values()]
+        if self.evaluation.choose_by and all(split == self.dataset.validation_split for split in splits):
+            raise ValueError(
+                "evaluation.choose_by needs a recipe that is not trained on the validation images; remove stage2.split"
+            )
         return self
 
     @model_validator(mode="after")
