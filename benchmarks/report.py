@@ -169,8 +169,8 @@ def prepare(folder: Path, factor: float) -> dict:
         metrics=metrics,
         differences=paths["differences"],
     )
-    data = {"real": "real", "synaug": "balanced"}
-    summarise.main(metrics, paths["balanced"], paths["plan"], data, stage1, paths["summary"])
+    images = {"real": {"data": "real"}, "synaug": {"data": "balanced"}}
+    summarise.main(metrics, paths["balanced"], paths["plan"], images, stage1, paths["summary"])
     paths |= {"histories": network_files(NETWORKS, "history.parquet")}
     return paths | {"predictions": network_files(COMPARED, "predictions.parquet"), "config": settings}
 

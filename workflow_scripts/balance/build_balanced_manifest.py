@@ -6,14 +6,20 @@ from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.logs import job_log
 
 
-def main(real: str, synthetic: str, imbalance: str, train_split: str, balance: dict, balanced: str) -> None:
-    """Join the manifests `real` and `synthetic` into the manifest `balanced`; `imbalance` says how many are wanted."""
+def main(
+    real: str, synthetic: str, imbalance: str, train_split: str, balance: dict, balanced: str, may_lack_all: bool = False
+) -> None:
+    """Join the manifests `real` and `synthetic` into the manifest `balanced`; `imbalance` says how many are wanted.
+
+    may_lack_all: of `build_balanced_manifest`.
+    """
     rows = build_balanced_manifest(
         read_manifest("real", real),
         read_manifest("synthetic", synthetic),
         read_manifest("imbalance", imbalance),
         train_split,
         Balance.model_validate(balance),
+        may_lack_all,
     )
     write_manifest("balanced", rows, balanced)
 
@@ -27,4 +33,5 @@ if __name__ == "__main__":
             snakemake.params.train_split,
             snakemake.params.balance,
             snakemake.output.balanced,
+            snakemake.params.may_lack_all,
         )

@@ -20,14 +20,20 @@ _COLUMNS = ["image_id", "label", *_CELL, "source", "weight", "sha256", "path", "
 
 
 def build_balanced_manifest(
-    real: pd.DataFrame, synthetic: pd.DataFrame, imbalance: pd.DataFrame, train_split: str, balance: Balance
+    real: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    imbalance: pd.DataFrame,
+    train_split: str,
+    balance: Balance,
+    may_lack_all: bool = False,
 ) -> pd.DataFrame:
     """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
     real, synthetic, imbalance: the manifests of these names. `wanted_counts` gives the number of synthetic images of a
     cell, `best_first` their order. A real image has weight 1, a synthetic one the weight from the screening.
     A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall` is `error`,
-    or if no synthetic image is left in any cell.
+    or if no synthetic image is left in any cell. may_lack_all: the latter is only logged, because a recipe is chosen
+    later and can be one without synthetic images.
     """
     real, synthetic, imbalance = with_group(real), with_group(synthetic), with_group(imbalance)
     cells = imbalance[imbalance["kind"] == "cell"]
@@ -36,7 +42,7 @@ def build_balanced_manifest(
     ranked = best_first(accepted)
     limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL]), fill_value=0).to_numpy()
     kept = ranked[ranked.groupby(_CELL).cumcount().to_numpy() < limits]
-    _report_shortfall(wanted, kept, synthetic, balance)
+    _report_shortfall(wanted, kept, synthetic, balance.shortfall == "error" or (kept.empty and not may_lack_all))
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
     kept = kept.assign(source="synthetic")
     return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS)
@@ -53,8 +59,8 @@ def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
     return accepted.sort_values([*by, "image_id"], ascending=[name != score for name in [*by, "image_id"]])
 
 
-def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, balance: Balance) -> None:
-    """Log the cells with fewer synthetic images than wanted, and why, or raise UserError (see `balance.shortfall`)."""
+def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, is_error: bool) -> None:
+    """Log the cells with fewer synthetic images than wanted, and why. is_error: raise UserError instead."""
     has = kept.groupby(_CELL).size().reindex(wanted.index, fill_value=0)
     rejected = synthetic.loc[~synthetic["accepted"], [*_CELL, "rejected_by", "reason"]]
     rows_of = rejected.groupby(_CELL).indices
@@ -68,7 +74,7 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
             example = of_cell.loc[of_cell["rejected_by"] == check, "reason"].iloc[0]
             line += f", most often by {check} (for example, one {example})"
         lines.append(line)
-    if lines and (balance.shortfall == "error" or kept.empty):
+    if lines and is_error:
         cells = "cells" if any(wanted.index.get_level_values("group")) else "classes"
         others = f" (and {len(lines) - 1} more {cells})" if lines[1:] else ""
         raise UserError(

@@ -76,6 +76,14 @@ def test_every_setting_changes_the_network_and_repeats(change, without_change):
     assert not same(model, without_change)
 
 
+def test_synthetic_first_without_a_synthetic_image_trains_on_the_real_ones(caplog):
+    settings = SETTINGS.model_copy(update={"synthetic_first": 0.5})
+    model, _ = train_stage1(brightness_classes(), CLASSES, settings, seed=1)
+    plain, _ = train_stage1(brightness_classes(), CLASSES, SETTINGS, seed=1)
+    assert same(model, plain)
+    assert "no synthetic image was accepted: all steps use the real images" in caplog.text
+
+
 def test_a_network_with_a_cosine_head_and_ldam_is_trained_and_saved(tmp_path):
     ldam = {"head": "cosine", "loss": Loss(name="ldam"), "class_weights": "effective", "deferred": 0.5}
     model, _ = train_stage1(brightness_classes(), CLASSES, SETTINGS.model_copy(update=ldam), seed=0)

@@ -43,6 +43,9 @@ def train_stage1(
             f"class {classes[min(missing)]!r} has no usable training image",
             advice="look at real.parquet and balanced.parquet",
         )
+    if settings.synthetic_first and not data.synthetic.any():
+        log.warning("no synthetic image was accepted: all steps use the real images")
+        settings = settings.model_copy(update={"synthetic_first": 0.0})
     if settings.jtt:
         data = upweight_errors(data, classes, settings, seed, process)
     device = data.images.device
