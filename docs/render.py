@@ -164,7 +164,11 @@ def render(template: Path) -> tuple[Path, str]:
     }
     page = template.relative_to(TEMPLATES).with_suffix("")
     note = f"<!-- Written by docs/render.py from {template.relative_to(ROOT)}: edit that file. -->\n"
-    return ROOT / page, note + environment.from_string(template.read_text()).render()
+    text = environment.from_string(template.read_text()).render()
+    # The metadata block of a model card must come first.
+    metadata = re.match(r"---\n.*?\n---\n", text, re.DOTALL)
+    start = metadata.end() if metadata else 0
+    return ROOT / page, text[:start] + note + text[start:]
 
 
 def templates() -> list[Path]:
