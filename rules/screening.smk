@@ -10,7 +10,7 @@ Scoring is expensive. The comparison of the images is cheaper, and the verdict c
 its own: a new shard scores only itself, and a changed threshold scores and compares nothing.
 """
 
-from synaug.screening.checkpoints import classifier_file, local_model_files
+from synaug.screening.checkpoints import classifier_file, local_model_files, screening_network
 
 try:
     SCREENING_FILES = on_machine(local_model_files(CONFIG.screening))
@@ -25,6 +25,7 @@ if CONFIG.screening.classifier:
         if CONFIG.screening.classifier.model
         else "<results>/screener/model.safetensors"
     )
+SCREENING_NETWORK = screening_network(CONFIG.training)
 REAL_SCORES = {}
 if CONFIG.screening.feature_space or CONFIG.screening.leakage:
     REAL_SCORES["real"] = "<results>/real_scores.parquet"
@@ -43,13 +44,14 @@ rule fit_screener:
         "<benchmarks>/fit_screener.jsonl"
     conda:
         "../envs/torch.yaml"
-    # One, as in rule train: another number of threads gives another network.
-    threads: 1
+    # A training has one thread, as in rule train. The features of a frozen network have as many as there are.
+    threads: 2 if SCREENING_NETWORK else 1
     resources:
         gpu=1,
     params:
         settings={
             **CONFIG.dataset.model_dump(include={"image_size", "color", "train_split"}),
+            "network": SCREENING_NETWORK,
             "steps": CONFIG.screening.classifier.steps if CONFIG.screening.classifier else 0,
             "seed": CONFIG.seed,
         },

@@ -7,18 +7,25 @@ from synaug.networks.classifier import save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
 from synaug.screening.classifier import train_screening_classifier
-from synaug.training.data import load_training_set
+from synaug.training.data import compute_feature_set, load_training_set
 
 
 def main(real: str, settings: dict, threads: int, out: str) -> None:
     """Train on the manifest `real` into the file `out`. settings: see rules/screening.smk."""
-    torch.set_num_threads(threads)
+    # Whatever the machine, as in rule train.
+    torch.set_num_threads(1)
     images = read_with_local_paths("real", real)
     classes = class_names(images)
     train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)
+    network, size, color = settings["network"], settings["image_size"], settings["color"]
     with leased_device() as device:
-        data = load_training_set(train, settings["image_size"], settings["color"], device)
-        save_classifier(train_screening_classifier(data, classes, settings["steps"], settings["seed"]), out)
+        if network:
+            weights = network["backbone"], network["pretrained"]
+            data = compute_feature_set(train, *weights, size, color, device, threads)
+        else:
+            data = load_training_set(train, size, color, device)
+        model = train_screening_classifier(data, classes, settings["steps"], settings["seed"], network)
+        save_classifier(model, out)
 
 
 if __name__ == "__main__":

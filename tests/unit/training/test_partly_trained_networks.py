@@ -14,7 +14,9 @@ from synaug.images.store import iterate_pixels
 from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import Classifier, load_classifier, save_classifier
 from synaug.runtime.errors import UserError
-from synaug.training.data import BackboneFeatures, TrainingSet, open_training_set
+from synaug.screening.checkpoints import screening_network
+from synaug.screening.classifier import train_screening_classifier
+from synaug.training.data import BackboneFeatures, TrainingSet, compute_feature_set, open_training_set
 from synaug.training.features import extract_features, read_features
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
@@ -126,6 +128,17 @@ def test_both_stages_train_the_last_layer_on_features_and_save_the_whole_network
     assert from_images["image_id"].equals(from_features["image_id"])
     probabilities = [np.stack(predictions["probabilities"]) for predictions in (from_images, from_features)]
     np.testing.assert_allclose(*probabilities, atol=1e-5)
+
+
+def test_the_screening_classifier_is_the_last_layer_of_a_network_whose_backbone_is_frozen(weights, experiment):
+    balanced = read_manifest("balanced", experiment[0])
+    settings = stage1(weights, freeze="backbone")
+    data = compute_feature_set(balanced, settings.backbone, settings.pretrained, SIZE, "grey", "cpu", threads=2)
+    model = train_screening_classifier(data, CLASSES, 4, 0, screening_network(settings))
+    for name, tensor in first_body(settings).items():
+        assert torch.equal(model.body.state_dict()[name], tensor), name
+    assert model.config["size"] == SIZE
+    assert screening_network(stage1(weights, freeze=1)) is None
 
 
 def test_a_frozen_backbone_has_no_augmentation_by_default():

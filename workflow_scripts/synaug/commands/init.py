@@ -246,7 +246,7 @@ training:
   steps: {settings.training_steps}
 {_network_text(settings)}
   batch_size: {settings.batch_size}
-# Six recipes, two of them without synthetic images: workflow_scripts/synaug/config/portfolio.py.
+# Seven recipes, three of them without synthetic images: workflow_scripts/synaug/config/portfolio.py.
 recipes: auto
 evaluation:
   # The imbalanced real images as they are: what the others are compared with.

@@ -13,9 +13,11 @@ from synaug.runtime.machine import Machine, has_model, hub_is_reachable
 PUBLIC_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 PUBLIC_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 GPU_GIGABYTES = 7.5  # 10^9 bytes; a GPU that is sold with 8 GB may report a little less
-# Networks, and the sides of their images in pixels. The embedded one is frozen on a CPU, at half of its own size.
+# Networks, and the sides of their images in pixels. The embedded one is frozen on a CPU. It is better at its own size
+# than at half of it, which is for more images than it can read in FEATURE_MINUTES.
 GPU_BACKBONE, GPU_SIZE = "timm/resnet50.a1_in1k", 224
-FROZEN_SIZE = 112
+FROZEN_SIZES = (224, 112)
+FEATURE_MINUTES = 6.0
 SIZES = (32, 64)  # sides that the small generator can have, in pixels; without a GPU the first
 SEEDS = 3
 # Most images that are to pass the screening: about ten minutes of two cores, or an hour of a GPU with the public model.
@@ -24,15 +26,16 @@ MAX_SMALL_IMAGES, MAX_PUBLIC_IMAGES = 20_000, 2_000
 FEW_IMAGES = 300
 # Seconds, for the estimate of the run time. Two cores without a GPU: an optimiser step of the two parts of the small
 # generator and one of its images, all at 32 pixels; a step of a network from scratch at 32 pixels, and of the screening
-# classifier at any number of pixels, relative to 32 x 32; the features of an image; the start of a job; a constant.
+# classifier if it is not frozen, relative to 32 x 32 pixels; the features of an image, relative to 112 x 112 pixels; the
+# start of a job; a constant.
 CPU_SECONDS = {
-    "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "step": 0.04, "screening": 0.15, "features": 0.012,
+    "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "step": 0.04, "screening": 0.15, "features": 0.011,
     "job": 3.0, "constant": 90,
 }  # fmt: skip
 # The same on a GPU with 24 GB. It has not been measured: 20 steps with guidance at 512 pixels, 64 images of 224 pixels.
 GPU_SECONDS = {
     "autoencoder": 0.03, "denoiser": 0.03, "image": 0.005, "public_image": 1.2, "step": 0.12, "screening": 0.002,
-    "features": 0.002, "job": 6.0, "constant": 90,
+    "features": 0.0005, "job": 6.0, "constant": 90,
 }  # fmt: skip
 ADAPTATION_MINUTES = 40  # 1,500 steps of 8 images on such a GPU
 
@@ -95,7 +98,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
             f"reached; trained in full because there is a GPU ({gpu})."
         )
     elif side > SIZES[0]:
-        backbone, frozen, size, training_steps = EMBEDDED_BACKBONE, True, FROZEN_SIZE, 600
+        backbone, frozen, size, training_steps = EMBEDDED_BACKBONE, True, FROZEN_SIZES[0], 600
         reasons.append(
             "Network: EfficientNet-Lite0 with its ImageNet weights, of which only the last layer is trained, because "
             "there is no GPU with 8 GB or more."
@@ -130,6 +133,9 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
     reasons.append(
         f"Fill: every class to {target:,} images with {synthetic:,} synthetic ones, not more than there are real ones."
     )
+    usable, oversample = int(detected.rows["usable"].sum()), 1.5 if public_model else 2.0
+    if frozen and _feature_seconds(CPU_SECONDS, size, usable, images, synthetic, oversample) > 60 * FEATURE_MINUTES:
+        size = FROZEN_SIZES[1]
     settings = Settings(
         gpu=gpu,
         public_model=public_model,
@@ -143,13 +149,13 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
         screening_steps=100 if frozen else 300,
         batch_size=max(2, min(64, 1 << images.bit_length() - 1)),  # a power of two
         target=target,
-        oversample=1.5 if public_model else 2.0,
+        oversample=oversample,
         training_images=images,
         synthetic_images=synthetic,
         reasons=tuple(reasons),
         minutes={},
     )
-    settings.minutes.update(_minutes(settings, int(detected.rows["usable"].sum())))
+    settings.minutes.update(_minutes(settings, usable))
     return settings
 
 
@@ -181,6 +187,17 @@ def fill_target(counts: pd.Series, limit: int) -> int:
     return low
 
 
+def _feature_seconds(
+    seconds: dict[str, float], size: int, usable: int, training: int, synthetic: int, oversample: float
+) -> float:
+    """Estimate for a frozen network of this size of images. usable, training, synthetic: numbers of images.
+
+    The screening reads the training images, all real ones and all generated ones, and the training all that it uses.
+    """
+    read = training + 2 * usable + (oversample + 1) * synthetic
+    return seconds["features"] * (size / 112) ** 2 * read
+
+
 def _minutes(settings: Settings, usable: int) -> dict[str, float]:
     """Part of the run -> rough estimate of its minutes. usable: images of all splits."""
     seconds = GPU_SECONDS if settings.gpu else CPU_SECONDS
@@ -193,11 +210,13 @@ def _minutes(settings: Settings, usable: int) -> dict[str, float]:
     # Every network is trained by one core: two at a time.
     jobs = 2 * SEEDS * len(PORTFOLIO)
     networks = seconds["job"] * jobs
+    screening = 0.0
     if settings.frozen:
-        networks += seconds["features"] * (usable + settings.synthetic_images)
+        amounts = usable, settings.training_images, settings.synthetic_images, settings.oversample
+        networks += _feature_seconds(seconds, settings.image_size, *amounts)
     else:
+        screening = seconds["screening"] * settings.screening_steps * (settings.image_size / 32) ** 2
         networks += seconds["step"] * settings.training_steps * jobs / 2 / (1 if settings.gpu else 2)
-    screening = seconds["screening"] * settings.screening_steps * (settings.image_size / 32) ** 2
     return {
         "generator": area * generator / 60,
         "synthetic images": (image * generated + screening) / 60,

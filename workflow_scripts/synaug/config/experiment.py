@@ -46,7 +46,7 @@ class Config(Block):
     training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe. The `stage1` of a recipe overrides it.")
     recipes: dict[Name, Recipe] = Field(
         min_length=1,
-        description="Recipe name -> a way to train; or auto: six recipes, two of them without synthetic images.",
+        description="Recipe name -> a way to train; or auto: seven recipes, three of them without synthetic images.",
     )
     seeds: list[Seed] = Field(
         [0, 1, 2], min_length=1, description="Random seeds of training. Each recipe is trained once with each seed."

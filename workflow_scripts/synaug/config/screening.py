@@ -27,7 +27,8 @@ class ScreeningClassifier(Block):
     model: str | None = Field(
         None,
         description="Weights from another experiment: model.safetensors, or its folder; null: a classifier is trained "
-        "on the real training images of this experiment.",
+        "on the real training images of this experiment: a small network, or with training.freeze: backbone the last "
+        "layer of that network.",
     )
     steps: int = Field(
         1000, ge=1, description="Optimiser steps (128 images each) of the classifier that is trained here."

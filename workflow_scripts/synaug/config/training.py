@@ -20,9 +20,9 @@ class Mixup(Block):
 
     alpha: float = Field(gt=0, description="Both parameters of the Beta distribution of the mixing weight.")
     pairing: Pairing = Field(
-        "real_synthetic",
+        "random",
         description="Partner of an image. random: any image of the batch; real_synthetic: a synthetic image for a real "
-        "one, and the reverse.",
+        "one, and the reverse, which gives frequent classes more than their share of the loss.",
     )
 
 
@@ -32,7 +32,7 @@ class CutMix(Block):
     alpha: float = Field(
         gt=0, description="Both parameters of the Beta distribution of the share of the image that remains."
     )
-    pairing: Pairing = Field("real_synthetic", description="Partner of an image, as in mixup.")
+    pairing: Pairing = Field("random", description="Partner of an image, as in mixup.")
 
 
 class RandAugment(Block):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from synaug.config import Screening
+from synaug.config import Screening, Stage1
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import file_hash, text_hash
 
@@ -23,6 +23,15 @@ def local_model_files(screening: Screening) -> list[str]:
         if settings := getattr(screening, block):
             files += checkpoint_files(block, settings.model, settings.revision)
     return files
+
+
+def screening_network(training: Stage1) -> dict | None:
+    """The keys of the screening classifier's network: those of the block `training`, if its backbone is frozen.
+
+    None: a small network that is trained from scratch.
+    """
+    keys = {"backbone", "pretrained", "freeze"}
+    return training.model_dump(include=keys) if training.freeze == "backbone" else None
 
 
 def classifier_file(model: str) -> str:

@@ -6,13 +6,16 @@ from synaug.training.data import TrainingSet
 from synaug.training.stage1 import train_stage1
 
 
-def train_screening_classifier(data: TrainingSet, classes: list[str], steps: int, seed: int) -> Classifier:
-    """Train a small network on the real images in `data`.
+def train_screening_classifier(
+    data: TrainingSet, classes: list[str], steps: int, seed: int, network: dict | None = None
+) -> Classifier:
+    """Train a small network on the real images in `data`; with `network`, only its last layer.
 
+    network: of `screening_network`; `data` then has the features of the images.
     Batches are class-balanced. Otherwise the network would hardly ever predict a rare class, and nearly all synthetic
     images of rare classes would be rejected. The same seed, device and number of threads give the same network.
     Raises UserError if a class has no image.
     """
-    settings = Stage1(width=24, steps=steps, sampling="class_balanced")
+    settings = Stage1(steps=steps, sampling="class_balanced", **(network or {"width": 24}))
     model, _ = train_stage1(data, classes, settings, seed)
     return model

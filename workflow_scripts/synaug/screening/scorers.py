@@ -15,7 +15,7 @@ from synaug.screening.checkpoints import extractor_name
 from synaug.screening.scoring import ImageForm, Scorers
 
 BATCH = 64  # images that a large network processes at a time
-CLASSIFIER_BATCH = 256
+CLASSIFIER_BATCH = 256  # images of up to 64 pixels; as many pixels of larger ones
 
 
 class ClassifierScorer:
@@ -38,6 +38,7 @@ class ClassifierScorer:
         self.classes = np.array(config["classes"], object)
         self.label_of_class = {name: label for label, name in enumerate(config["classes"])}
         self.device = device
+        self.batch = max(1, CLASSIFIER_BATCH * 64**2 // max(size, 64) ** 2)
 
     @torch.inference_mode()
     def score(self, pixels: np.ndarray, label_names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,7 +49,7 @@ class ClassifierScorer:
         """
         labels = torch.tensor([self.label_of_class[name] for name in label_names], device=self.device)
         features, confidences, predicted = [], [], []
-        for images, batch_labels in zip(self._batches(pixels), labels.split(CLASSIFIER_BATCH), strict=True):
+        for images, batch_labels in zip(self._batches(pixels), labels.split(self.batch), strict=True):
             batch_features = self.model.features(images)
             probabilities = self.model.head(batch_features).softmax(1)
             features.append(batch_features.float().cpu().numpy())
@@ -60,7 +61,7 @@ class ClassifierScorer:
     def _batches(self, pixels: np.ndarray) -> list[torch.Tensor]:
         """Batches of images on the device, uint8, n x C x S x S."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        return [batch.to(self.device) for batch in images.split(CLASSIFIER_BATCH)]
+        return [batch.to(self.device) for batch in images.split(self.batch)]
 
 
 class TextImageScorer:

@@ -17,7 +17,7 @@ from synaug.images.store import batches_in_order, load_pixels
 from synaug.manifests import with_group
 from synaug.networks.classifier import Classifier
 from synaug.training.augmentation import augment
-from synaug.training.features import read_features
+from synaug.training.features import extract_features, read_features, select_features
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_class
@@ -200,6 +200,16 @@ def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str
     rows = _training_order(balanced)
     images = torch.from_numpy(load_pixels(rows, size, color)).permute(0, 3, 1, 2).contiguous().to(device)
     return training_set(images, rows, device)
+
+
+def compute_feature_set(
+    balanced: pd.DataFrame, backbone: str, pretrained: bool | str, size: int, color: str, device: str, threads: int
+) -> TrainingSet:
+    """The features of the images of (rows of) the manifest `balanced`. The other arguments: of `extract_features`."""
+    rows = _training_order(balanced)
+    table = extract_features(rows, backbone, pretrained, size, color, device, threads)
+    features = torch.from_numpy(select_features(table, rows["image_id"])).to(device)
+    return dataclasses.replace(training_set(features, rows, device), image_shape=(CHANNELS[color], size, size))
 
 
 def _training_order(rows: pd.DataFrame) -> pd.DataFrame:

@@ -48,7 +48,11 @@ def read_features(path: str | os.PathLike, image_ids: pd.Series) -> np.ndarray:
     Raises UserError if an image is not in the table.
     """
     table = read_manifest("backbone_features", path)
-    positions = pd.Index(table["image_id"]).get_indexer(image_ids)
-    if len(positions) and positions.min() < 0:
-        raise UserError(f"{path}: lacks image {image_ids.iloc[positions.argmin()]}", advice="delete it and run again")
-    return np.stack(table["features"].to_numpy())[positions]
+    if lacking := set(image_ids) - set(table["image_id"]):
+        raise UserError(f"{path}: lacks image {min(lacking)}", advice="delete it and run again")
+    return select_features(table, image_ids)
+
+
+def select_features(table: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:
+    """Features of the images with these ids, in this order, from the rows of `extract_features`: float32, N x D."""
+    return np.stack(table["features"].to_numpy())[pd.Index(table["image_id"]).get_indexer(image_ids)]
