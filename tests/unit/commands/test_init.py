@@ -186,7 +186,7 @@ def test_size_and_colours_are_those_of_the_images(tmp_path):
     Image.new("RGBA", (300, 300)).save(tmp_path / "data" / "a" / "glass.png")
     text = write_config(Path("data"))
     config = written()
-    assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (112, "rgb", 32)
+    assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (224, "rgb", 32)
     assert (config.training.backbone, config.training.pretrained) == ("timm/tf_efficientnet_lite0", "embedded")
     assert config.training.freeze == "backbone"
     assert "1 of them have transparent areas" in text

@@ -253,7 +253,7 @@ evaluation:
   baseline: real
 {evaluation}
 # Every recipe is trained once with each seed. The intervals in the report are over the seeds.
-seeds: [0, 1, 2]
+seeds: {list(range(settings.seeds))}
 """
 
 

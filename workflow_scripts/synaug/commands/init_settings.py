@@ -19,15 +19,14 @@ GPU_BACKBONE, GPU_SIZE = "timm/resnet50.a1_in1k", 224
 FROZEN_SIZES = (224, 112)
 FEATURE_MINUTES = 6.0
 SIZES = (32, 64)  # sides that the small generator can have, in pixels; without a GPU the first
-SEEDS = 3
 # Most images that are to pass the screening: about ten minutes of two cores, or an hour of a GPU with the public model.
 MAX_SMALL_IMAGES, MAX_PUBLIC_IMAGES = 20_000, 2_000
 # Training images below which a generator that is trained on them makes little more than blurs or copies.
 FEW_IMAGES = 300
 # Seconds, for the estimate of the run time. Two cores without a GPU: an optimiser step of the two parts of the small
 # generator and one of its images, all at 32 pixels; a step of a network from scratch at 32 pixels, and of the screening
-# classifier if it is not frozen, relative to 32 x 32 pixels; the features of an image, relative to 112 x 112 pixels; the
-# start of a job; a constant.
+# classifier if it is not frozen, relative to 32 x 32 pixels; the features of an image, relative to 112 x 112 pixels;
+# the start of a job; a constant.
 CPU_SECONDS = {
     "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "step": 0.04, "screening": 0.15, "features": 0.011,
     "job": 3.0, "constant": 90,
@@ -61,6 +60,7 @@ class Settings:
     training_steps: int
     screening_steps: int
     batch_size: int
+    seeds: int
     target: int
     oversample: float
     training_images: int
@@ -104,13 +104,16 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
             "there is no GPU with 8 GB or more."
         )
     else:
-        backbone, frozen, size, training_steps = None, False, SIZES[0], 600
+        # More steps are worth more than a better generator: 600 steps are too few for a network that starts from nothing.
+        backbone, frozen, size, training_steps = None, False, SIZES[0], 1500
         reasons.append(
             f"Network: a small one, trained from scratch, because the images have at most {SIZES[0]} pixels and there "
             "is no GPU with 8 GB or more."
         )
 
-    generator_size, autoencoder_steps, denoiser_steps = SIZES[0], 700, 1100
+    from_scratch = backbone is None
+    generator_size = SIZES[0]
+    autoencoder_steps, denoiser_steps = (400, 600) if from_scratch else (700, 1100)
     if public_model:
         reasons.append(
             f"Generator: Stable Diffusion 1.5, {'from the local cache' if cached else 'downloaded from the hub'}. An "
@@ -148,6 +151,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
         training_steps=training_steps,
         screening_steps=100 if frozen else 300,
         batch_size=max(2, min(64, 1 << images.bit_length() - 1)),  # a power of two
+        seeds=2 if from_scratch else 3,
         target=target,
         oversample=oversample,
         training_images=images,
@@ -207,8 +211,8 @@ def _minutes(settings: Settings, usable: int) -> dict[str, float]:
     if not settings.public_model:
         generator = seconds["autoencoder"] * settings.autoencoder_steps + seconds["denoiser"] * settings.denoiser_steps
     image = seconds["public_image"] if settings.public_model else area * seconds["image"]
-    # Every network is trained by one core: two at a time.
-    jobs = 2 * SEEDS * len(PORTFOLIO)
+    # Every network is trained by one core: two at a time. Last, the chosen recipe is trained again.
+    jobs = 2 * settings.seeds * (len(PORTFOLIO) + 1)
     networks = seconds["job"] * jobs
     screening = 0.0
     if settings.frozen:
