@@ -32,6 +32,7 @@ rule report:
     input:
         **SELECTION,
         **CHOICE,
+        **GATE,
         real="<results>/real.parquet",
         images=all_images,
         imbalance="<results>/imbalance.parquet",

@@ -17,13 +17,14 @@ def main(metrics: str, balanced: str, plan: str, images: dict[str, dict], stage1
     differ from run to run.
     """
     rows = read_manifest("metrics", metrics)
+    shards = read_manifest("plan", plan, ["shard", "fill"]).drop_duplicates()
     table = add_costs(
         summarise(rows),
         sorted(rows["seed"].unique()),
         {recipe: Recipe.model_validate(keys) for recipe, keys in images.items()},
         stage1,
-        read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source"]),
-        read_manifest("plan", plan, ["shard"])["shard"].unique().tolist(),
+        read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source", "fill", "index"]),
+        shards.groupby("fill")["shard"].agg(list).to_dict(),
         Path(metrics).parent,
     )
     write_manifest("summary", table, summary)

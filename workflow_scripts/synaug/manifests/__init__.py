@@ -7,6 +7,7 @@ from synaug.manifests.tables import (
     read_table,
     read_with_local_paths,
     stored_columns,
+    with_fill,
     with_group,
     write_manifest,
     write_shard,
@@ -19,7 +20,7 @@ __all__ = [
     "read_table",
     "read_with_local_paths",
     "stored_columns",
-    "with_group",
+    "with_fill", "with_group",
     "write_manifest",
     "write_shard",
 ]
