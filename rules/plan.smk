@@ -27,7 +27,8 @@ PLAN_SETTINGS = {
 }
 if CONFIG.fills:
     PLAN_SETTINGS["fills"] = {
-        name: generation.model_dump(exclude={"batch_size", "compile", "note"}) for name, generation in CONFIG.fills.items()
+        name: generation.model_dump(exclude={"batch_size", "compile", "note"})
+        for name, generation in CONFIG.fills.items()
     }
 
 
@@ -86,15 +87,21 @@ checkpoint plan_generation:
 
 
 rule estimate_cost:
-    # It also reads which images exist already in results/*/, and how long they took; only for the estimate.
+    # It also reads which images exist already in results/*/, and how long they took; only for the estimate. Before a pilot
+    # there is no plan yet, and it makes the largest one that there can be.
     input:
-        plan="<results>/plan.parquet",
+        **(SOURCES if PILOT else {"plan": "<results>/plan.parquet"}),
         imbalance="<results>/imbalance.parquet",
+        model=MODEL_FILES if PILOT else [],
+        prompts=PROMPT_FILES if PILOT else [],
     log:
         "<logs>/estimate_cost.log",
     localrule: True
     conda:
         "../envs/data.yaml"
+    params:
+        settings=PLAN_SETTINGS,
+        pilot=PILOT,
     message:
         "Estimate what generation costs"
     script:

@@ -31,11 +31,11 @@ def build_balanced_manifest(
 ) -> pd.DataFrame:
     """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
-    real, synthetic, imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic images
-    of a cell, `best_first` their order; each fill completes the cell. A real image has weight 1, a synthetic one the
-    weight from the screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall` is `error`,
-    or if no synthetic image is left in any cell. may_lack_all: the latter is only logged, because a recipe is chosen
-    later and can be one without synthetic images.
+    real, synthetic, imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
+    images of a cell, `best_first` their order. Each fill completes the cells. A real image has weight 1, a synthetic
+    one the weight from the screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead
+    if `balance.shortfall` is `error`, or if no synthetic image is left in any cell. may_lack_all: the latter is only
+    logged, because a recipe is chosen later and can be one without synthetic images.
     """
     real, synthetic, imbalance = with_group(real), with_fill(with_group(synthetic)), with_group(imbalance)
     cells = imbalance[imbalance["kind"] == "cell"]

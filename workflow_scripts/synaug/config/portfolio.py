@@ -19,7 +19,7 @@ PORTFOLIO = {
 
 
 def portfolio(fills: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
-    """The recipes of PORTFOLIO. With several fills, one with synthetic images is there once for each: <recipe>_<fill>."""
+    """The recipes of PORTFOLIO. With several fills, those with synthetic images once for each, as <recipe>_<fill>."""
     fills = list(fills)
     if len(fills) < 2:
         return PORTFOLIO

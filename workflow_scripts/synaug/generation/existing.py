@@ -156,9 +156,7 @@ def _list_files(results: Path) -> _Files:
             log.warning("%s: skipped: %s", results / folder, error)
             return []
         for entry in entries:
-            if entry.name.endswith(".parquet") and (
-                names is None or any(fnmatch(entry.name, name) for name in names)
-            ):
+            if entry.name.endswith(".parquet") and (names is None or any(fnmatch(entry.name, name) for name in names)):
                 try:
                     status = entry.stat()
                 except FileNotFoundError:  # deleted by another job

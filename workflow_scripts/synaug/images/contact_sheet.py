@@ -41,7 +41,8 @@ class SheetRow:
 def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
     """A row per cell and fill: its name, its number of real images, and its synthetic images with their prompts.
 
-    images: columns label_name, group, fill, prompt and image (encoded bytes). cells: rows `cell` of the manifest `imbalance`.
+    images: columns label_name, group, fill, prompt and image (encoded bytes). cells: rows `cell` of the manifest
+    `imbalance`.
     """
     cells, images = with_group(cells).sort_values(["label", "group"]), with_fill(with_group(images))
     of_cell = dict(list(images.groupby(["label_name", "group", "fill"])))

@@ -20,7 +20,8 @@ __all__ = [
     "read_table",
     "read_with_local_paths",
     "stored_columns",
-    "with_fill", "with_group",
+    "with_fill",
+    "with_group",
     "write_manifest",
     "write_shard",
 ]

@@ -308,7 +308,7 @@ SCHEMAS: dict[str, pa.Schema] = {
                 nullable=True,
             ),
             _field("images_validation", pa.int64(), "number of these images"),
-            _field("pooled_ratio", pa.float64(), "mean agreement of all classes / mean recall of all classes, at most 1"),
+            _field("pooled_ratio", pa.float64(), "mean agreement of the classes / their mean recall, at most 1"),
             _field(
                 "ratio",
                 pa.float64(),

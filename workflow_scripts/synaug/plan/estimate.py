@@ -150,7 +150,9 @@ def cost_table(plan: pd.DataFrame, cells: pd.DataFrame, stored: set[str], speed:
 
 
 def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
-    """A table and its totals for each fill, as text for a terminal; a line is as long as the example prompt of its class.
+    """A table and its totals for each fill, as text for a terminal.
+
+    A line is as long as the example prompt of its class.
 
     plan, cells: as in `cost_table`. results: the folder of all experiments.
     """

@@ -32,7 +32,10 @@ def files_with_images(experiments: Iterable[Path]) -> list[Path]:
 
 @lru_cache
 def fills_of_shards(plan: str, changed_ns: int) -> dict[str, str]:
-    """Name of each shard of the manifest at `plan`, sorted -> its fill. changed_ns: modification time, for the cache."""
+    """Name of each shard of the manifest at `plan`, sorted -> its fill.
+
+    changed_ns: its modification time, for the cache.
+    """
     shards = read_table("plan", plan, ["shard", "fill"]).to_pandas().drop_duplicates()
     return dict(sorted(zip(shards["shard"], shards["fill"], strict=True)))
 

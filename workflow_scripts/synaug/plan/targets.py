@@ -12,7 +12,8 @@ from synaug.config import Balance
 def wanted_counts(cells: pd.DataFrame, balance: Balance, shares: Mapping[str, float] | None = None) -> pd.Series:
     """Synthetic images that each row of `cells` (cell rows of the manifest `imbalance`) lacks: int, aligned with it.
 
-    shares: class name -> share of these images that the gate allows; a class that is not named gets all. The spare images of `balance.oversample` are not included: see `planned_counts`.
+    shares: class name -> share of these images that the gate allows; a class that is not named gets all. The spare
+    images of `balance.oversample` are not included: see `planned_counts`.
     """
     counts = cells["count"]
     match balance.strategy:

@@ -310,7 +310,7 @@ def fill_table(qualities: pd.DataFrame) -> list[dict]:
 
 
 def gate_table(gate: pd.DataFrame | None) -> list[dict]:
-    """One dict for each fill and class that the manifest `gate` does not let through as a whole: name, fill, share, reason."""
+    """One dict for each fill and class that gets less than all, by the manifest `gate`: name, fill, share, reason."""
     if gate is None:
         return []
     return [

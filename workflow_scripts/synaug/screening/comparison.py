@@ -106,11 +106,11 @@ def compare_images(
 ) -> tuple[pd.DataFrame, pa.Table | None]:
     """Rows of the manifests `scores` (one per planned image) and `features` (None without features).
 
-    plan: columns image_id, label, label_name, group, fill, index and shard of the manifest `plan`. shards: logical path of
-    the folder of the shards. real: of the training split and of the held-out splits, needed for features and `leakage`
-    only. duplicates: whether the nearest earlier images of the same class and fill are searched. leakage: whether the nearest training
-    and held-out images are. Validation images count as test images: they decide results too. `features` has one row
-    per readable synthetic image, and per training image.
+    plan: columns image_id, label, label_name, group, fill, index and shard of the manifest `plan`. shards: logical path
+    of the folder of the shards. real: of the training split and of the held-out splits, needed for features and
+    `leakage` only. duplicates: whether the nearest earlier images of the same class and fill are searched. leakage:
+    whether the nearest training and held-out images are. Validation images count as test images: they decide results
+    too. `features` has one row per readable synthetic image, and per training image.
     Raises UserError if a planned image has no scores, or if synthetic and real features come from different networks.
     """
     plan = with_fill(with_group(plan)).sort_values(["label", "group", "fill", "index"], ignore_index=True)
@@ -124,7 +124,9 @@ def compare_images(
         problem = "real_scores.parquet: has features of another network than scores/*.parquet"
         raise UserError(problem, advice="delete both and run again")
     in_shard = synthetic.rows["row"].notna()
-    table = plan[["image_id", "label", "label_name", "group", "fill", "index"]].join(synthetic.rows.drop(columns="image_id"))
+    table = plan[["image_id", "label", "label_name", "group", "fill", "index"]].join(
+        synthetic.rows.drop(columns="image_id")
+    )
     table = table.assign(
         path=(f"{shards}/" + plan["shard"].astype(object) + ".parquet").where(in_shard, None),
         column=np.where(in_shard, "image", None),

@@ -26,9 +26,9 @@ def measure_gate(synthetic: pd.DataFrame, real: pd.DataFrame, validation_split: 
     synthetic: columns label, label_name, fill, classifier_prediction and classifier_confidence of all images, or of
     those of the pilot. real: the manifest `real_scores`; only images of `validation_split` count.
 
-    Of a class with n images (the validation or the synthetic ones, whichever are fewer), agreement a and recall r:
-    ratio = (n min(1, a / r) + m P) / (n + m), where P = min(1, mean a / mean r) over the classes of the fill that have
-    validation images, and m = PSEUDO_COUNT. The ratio is P if r is 0 or unknown, since it says nothing of the fill then.
+    Of a class with n images (validation or synthetic ones, whichever are fewer), agreement a and recall r:
+    ratio = (n min(1, a / r) + m P) / (n + m), where m = PSEUDO_COUNT, and P = min(1, mean a / mean r) over the classes
+    of the fill that have validation images. If r is 0 or unknown, it says nothing of the fill, and the ratio is P.
     share = ratio, or 0 if that is below LOWEST_RATIO. Raises UserError without a recognised validation image.
     """
     validation = real[real["split"] == validation_split]
@@ -41,7 +41,7 @@ def measure_gate(synthetic: pd.DataFrame, real: pd.DataFrame, validation_split: 
     agreement = read_as_its_class(synthetic).groupby([synthetic[name] for name in ("fill", "label", "label_name")])
     rows = agreement.agg(["mean", "size"]).reset_index()
     rows = rows.rename(columns={"mean": "agreement", "size": "images_synthetic"})
-    rows["recall"] = rows["label_name"].map(recognised["mean"])
+    rows["recall"] = rows["label_name"].map(recognised["mean"]).astype(float)
     rows["images_validation"] = rows["label_name"].map(recognised["size"]).fillna(0).astype(int)
     means = rows[rows["recall"].notna()].groupby("fill")[["agreement", "recall"]].mean()
     pooled = (means["agreement"] / means["recall"]).clip(upper=1)
@@ -62,7 +62,11 @@ def _reason(row) -> str:
     """Why a class gets its share. row: of the manifest `gate`."""
     recall = "" if np.isnan(row.recall) else f", {row.recall:.0%} of {row.images_validation} validation images"
     ratio = f"ratio {row.ratio:.2f} (all classes together {row.pooled_ratio:.2f})"
-    verdict = f"gets {row.share:.0%} of the fill" if row.share else f"gets no synthetic images, since it is below {LOWEST_RATIO}"
+    verdict = (
+        f"gets {row.share:.0%} of the fill"
+        if row.share
+        else f"gets no synthetic images, since it is below {LOWEST_RATIO}"
+    )
     return (
         f"the classifier recognises {row.agreement:.0%} of {row.images_synthetic} synthetic images{recall}: {ratio}; "
         f"{verdict}"

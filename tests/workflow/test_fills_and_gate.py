@@ -1,0 +1,111 @@
+"""Two fills of the embedded generator with the gate and a pilot: what is made, what is left out, what a rerun does."""
+
+import re
+import shutil
+
+import pytest
+from workdir import ROOT, Workdir
+
+from synaug.manifests import read_manifest
+
+PILOT = 2
+
+
+@pytest.fixture(scope="module")
+def two_fills(finished, tmp_path_factory) -> Workdir:
+    """A checkout with two fills, a gate and a pilot, run to its end."""
+    folder = tmp_path_factory.mktemp("fills") / "checkout"
+    left_out = shutil.ignore_patterns("results", "logs", ".snakemake")
+    shutil.copytree(finished.path, folder, ignore=left_out)
+    shutil.copytree(ROOT / "resources/embedded_generator", folder / "resources/embedded_generator")
+    work = Workdir(folder)
+    work.change(
+        dataset={
+            "image_size": 32,
+            "path": str(ROOT / "resources/fashion_mnist_lt"),
+            "make_splits": {"validation": 0.3},
+            "validation_split": "validation",
+            "imbalance_factor": 4.0,
+            "largest_class": 12,
+        },
+        prompts={"names": {}},
+        generation={"model": "resources/embedded_generator", "size": 32, "steps": 2, "batch_size": 20},
+        fills={"plain": {"guidance": 1.0}, "guided": {"guidance": 2.25}},
+        screening={"classifier": {"steps": 40, "gate": True, "pilot": PILOT}},
+        recipes={"synaug": {"fill": {"name": "guided"}}, "plain": {"data": "balanced", "fill": {"name": "plain"}}},
+    )
+    done = work.run()
+    assert done.status == 0, done.text
+    assert done.jobs.count("plan_pilot") == done.jobs.count("measure_gate") == 1
+    return work
+
+
+@pytest.fixture
+def work(two_fills, tmp_path) -> Workdir:
+    shutil.copytree(two_fills.path, tmp_path / "checkout")
+    copy = Workdir(tmp_path / "checkout")
+    copy.forget_logs()
+    return copy
+
+
+def tables(work: Workdir) -> dict:
+    return {name: read_manifest("plan" if name == "pilot" else name, work.results / f"{name}.parquet")
+            for name in ("plan", "pilot", "gate", "synthetic", "balanced", "quality")}  # fmt: skip
+
+
+def test_classes_are_filled_as_far_as_the_gate_lets_them(two_fills):
+    made = tables(two_fills)
+    gate, balanced = made["gate"], made["balanced"]
+    assert set(gate["fill"]) == {"plain", "guided"}
+    assert (gate["share"] == 0).any() and (gate["share"] > 0).any()  # a generator at 2 steps is not good at everything
+    sizes = balanced[balanced["source"] == "synthetic"].groupby(["fill", "label_name"]).size()
+    planned = made["plan"].groupby(["fill", "label_name"]).size()
+    for row in gate.itertuples():
+        key = (row.fill, row.label_name)
+        assert (key in planned) == (key in sizes) == (row.share > 0), row
+    assert "gets no synthetic images" in (two_fills.results / "report.html").read_text()
+
+
+def test_nothing_is_made_twice_and_nothing_for_a_class_that_is_left_out(two_fills):
+    made = tables(two_fills)
+    ids = {*made["plan"]["image_id"], *made["pilot"]["image_id"]}
+    assert two_fills.sampled() == len(ids)
+    assert made["pilot"].groupby(["fill", "label_name"]).size().max() == PILOT
+    passed = made["gate"].set_index(["fill", "label_name"])["share"].gt(0)
+    of_pilot = made["pilot"].set_index(["fill", "label_name"])
+    passing = of_pilot[passed.reindex(of_pilot.index).to_numpy()]
+    assert set(passing["image_id"]) <= set(made["plan"]["image_id"])
+
+
+def test_a_rerun_does_nothing_and_a_threshold_samples_and_scores_nothing(work):
+    assert work.run("-n").jobs == []
+    work.change(screening={"min_contrast": 1.0})
+    done = work.run("results/test/balanced.parquet")
+    assert done.status == 0, done.text
+    assert set(done.jobs) == {"screen_synthetic", "build_balanced_manifest"}
+
+
+def test_another_fill_leaves_the_shards_of_the_others_as_they_are(work):
+    old = {path.name for path in work.results.glob("shards/*")}
+    work.change(fills={"strong": {"guidance": 4.0}})
+    done = work.run("results/test/scores.parquet")
+    assert done.status == 0, done.text
+    new = {path.name for path in work.results.glob("shards/*")}
+    assert old < new
+    logs = [path.stem for path in (work.path / "logs/test/generate_shard").glob("*.log")]
+    assert set(logs) == {name.removesuffix(".parquet") for name in new - old}
+
+
+def test_the_estimate_needs_no_pilot_and_the_preview_shows_every_fill(work):
+    for name in ("plan", "pilot", "gate"):
+        (work.results / f"{name}.parquet").unlink()
+    done = work.run("plan")
+    assert done.status == 0, done.text
+    assert "generate_shard" not in done.jobs
+    assert "Fill guided: " in done.text and "Fill plain: " in done.text
+    assert re.search(r"The pilot makes \d+ of these images", done.text)
+    done = work.run("preview")
+    assert done.status == 0, done.text
+    assert sorted(path.name for path in work.results.glob("preview*")) == [
+        "preview-guided.json", "preview-guided.parquet", "preview-plain.json", "preview-plain.parquet", "preview.png",
+    ]  # fmt: skip
