@@ -93,10 +93,11 @@ except UserError as error:
 
 # The gate, and the number of images per class and fill that are made before it decides, if there is a pilot.
 GATE = {}
-PILOT = None
+PILOT, PILOT_PLAN = None, {}
 if CONFIG.screening.classifier and CONFIG.screening.classifier.gate:
     GATE = {"gate": "<results>/gate.parquet"}
     PILOT = CONFIG.screening.classifier.pilot
+    PILOT_PLAN = {"pilot": "<results>/pilot.parquet"} if PILOT else {}
 
 
 wildcard_constraints:

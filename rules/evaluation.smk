@@ -200,6 +200,7 @@ rule summarise:
         # Ancient: other training images give other metrics.
         balanced=ancient("<results>/balanced.parquet"),
         plan=ancient("<results>/plan.parquet"),
+        **{name: ancient(path) for name, path in PILOT_PLAN.items()},
     output:
         summary="<results>/summary.parquet",
     log:

@@ -33,6 +33,7 @@ rule report:
         **SELECTION,
         **CHOICE,
         **GATE,
+        **PILOT_PLAN,
         real="<results>/real.parquet",
         images=all_images,
         imbalance="<results>/imbalance.parquet",

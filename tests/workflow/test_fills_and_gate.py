@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 from workdir import ROOT, Workdir
 
 from synaug.manifests import read_manifest
@@ -11,29 +12,43 @@ from synaug.manifests import read_manifest
 PILOT = 2
 
 
+CONFIG = {
+    "experiment": "test",
+    "dataset": {
+        "source": "table",
+        "path": "resources/fashion_mnist_lt",
+        "image_size": 32,
+        "color": "grey",
+        "label_column": "label_name",
+        "make_splits": {"validation": 0.3},
+        "validation_split": "validation",
+        "imbalance_factor": 4.0,
+        "largest_class": 12,
+    },
+    "generation": {"model": "resources/embedded_generator", "steps": 2, "size": 32, "batch_size": 20},
+    "fills": {"plain": {"guidance": 1.0}, "guided": {"guidance": 2.25}},
+    "screening": {"classifier": {"steps": 60, "gate": True, "pilot": PILOT}},
+    "training": {"steps": 4, "width": 4, "batch_size": 8},
+    "recipes": {
+        "real": {"data": "real"},
+        "plain": {"data": "balanced", "fill": {"name": "plain"}},
+        "synaug": {"data": "balanced", "fill": {"name": "guided"}, "stage1": {"mixup": {"alpha": 0.5}}},
+    },
+    "seeds": [0],
+}
+
+
 @pytest.fixture(scope="module")
-def two_fills(finished, tmp_path_factory) -> Workdir:
+def two_fills(tmp_path_factory) -> Workdir:
     """A checkout with two fills, a gate and a pilot, run to its end."""
     folder = tmp_path_factory.mktemp("fills") / "checkout"
-    left_out = shutil.ignore_patterns("results", "logs", ".snakemake")
-    shutil.copytree(finished.path, folder, ignore=left_out)
-    shutil.copytree(ROOT / "resources/embedded_generator", folder / "resources/embedded_generator")
+    folder.mkdir()
+    for name in ("rules", "workflow_scripts", "profiles", "envs", "resources"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy2(ROOT / name, folder / name)
+    (folder / "test.yaml").write_text(yaml.safe_dump(CONFIG))
     work = Workdir(folder)
-    work.change(
-        dataset={
-            "image_size": 32,
-            "path": str(ROOT / "resources/fashion_mnist_lt"),
-            "make_splits": {"validation": 0.3},
-            "validation_split": "validation",
-            "imbalance_factor": 4.0,
-            "largest_class": 12,
-        },
-        prompts={"names": {}},
-        generation={"model": "resources/embedded_generator", "size": 32, "steps": 2, "batch_size": 20},
-        fills={"plain": {"guidance": 1.0}, "guided": {"guidance": 2.25}},
-        screening={"classifier": {"steps": 40, "gate": True, "pilot": PILOT}},
-        recipes={"synaug": {"fill": {"name": "guided"}}, "plain": {"data": "balanced", "fill": {"name": "plain"}}},
-    )
     done = work.run()
     assert done.status == 0, done.text
     assert done.jobs.count("plan_pilot") == done.jobs.count("measure_gate") == 1

@@ -34,6 +34,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [
             ("{results}/shards/<shard>.parquet", "generate_shard"),
             ("{results}/preview.parquet", "preview_images"),
+            ("{results}/preview-<fill>.parquet", "preview_images"),
             ("{results}/probe_images.parquet", "generate_probe_images"),
         ],
     ),

@@ -35,6 +35,7 @@ class ReportData:
     fill: str
     qualities: pd.DataFrame  # the manifest `quality`, of all fills
     gate: pd.DataFrame | None
+    pilot: pd.DataFrame | None  # rows of the manifest `plan`
 
     real: pd.DataFrame
     test: pd.DataFrame
@@ -91,6 +92,7 @@ def read_report_data(
         test=real[(real["split"] == split) & real["usable"]],
         imbalance=imbalance,
         plan=read_manifest("plan", manifests.plan, ["shard", "fill"]),
+        pilot=read_manifest("plan", manifests.pilot, ["shard"]) if manifests.get("pilot") else None,
         synthetic=synthetic,
         balanced=balanced,
         quality=qualities[qualities["fill"] == fill],
@@ -213,6 +215,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
 
 def run_context(data: ReportData, results: Path) -> dict:
     """Values of the template about software and costs. results: folder of the experiment, with costs/, benchmarks/."""
+    shards = {*data.plan["shard"], *([] if data.pilot is None else data.pilot["shard"])}
     shard_files = sorted(data.synthetic["path"].dropna().unique())
     libraries, devices = run_info.libraries_and_devices(shard_files)
     return {
@@ -220,5 +223,5 @@ def run_context(data: ReportData, results: Path) -> dict:
         "commit": run_info.git_commit(),
         "libraries": libraries,
         "devices": devices,
-        "costs": run_info.step_costs(results, sorted(data.plan["shard"].unique()), data.networks),
+        "costs": run_info.step_costs(results, sorted(shards), data.networks),
     }
