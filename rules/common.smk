@@ -1,8 +1,8 @@
 """What all rules share: the validated config, and functions that name inputs. It holds no rule and no logic of its own.
 
 Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, because Snakemake
-does not notice a changed model object), DATA_FILES, BASE_FILES (of generation.model), FILES_OF_FILL (of the model and its
-adapters, by fill), MODEL_FILES (of all fills), PROMPT_FILES, PILOT, GATE, and the functions below.
+does not notice a changed model object), DATA_FILES, BASE_FILES (of the model that is adapted), FILES_OF_FILL (of model and
+adapters, by fill), MODEL_FILES (of all fills), PROMPT_FILES, GATE, PILOT, PILOT_PLAN, and the functions below.
 """
 
 import os
@@ -80,7 +80,7 @@ try:  # a mistake in the config is reported before any job starts, in one line
             protected=[CONFIG.dataset.path, CONFIG.generation.model, f"results/{CONFIG.experiment}"],
         )
     DATA_FILES = data_files(CONFIG.dataset)
-    BASE_FILES = files_of_model(CONFIG.generation)
+    BASE_FILES = files_of_model(CONFIG.generation) if CONFIG.adaptation else []
     FILES_OF_FILL = {}
     for name, generation in CONFIG.generation_of_fills.items():
         FILES_OF_FILL[name] = files_of_model(generation) + files_of_adapters(generation)

@@ -7,11 +7,11 @@ from synaug.plan.rows import plan_from_settings, read_sources
 from synaug.runtime.logs import job_log
 
 
-def main(imbalance: str, real: str | None, gate: str | None, settings: dict, plan: str) -> None:
+def main(imbalance: str, real: str | None, settings: dict, plan: str, gate: str | None = None) -> None:
     """Plan from the manifest `imbalance` into the manifest `plan`.
 
-    real: the manifest of this name, for image-to-image. gate: the manifest of this name, after a pilot. settings:
-    PLAN_SETTINGS of rules/plan.smk.
+    real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk. gate: the manifest of
+    this name, after a pilot.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     allowed = read_manifest("gate", gate) if gate else None
@@ -25,7 +25,7 @@ if __name__ == "__main__":
         main(
             snakemake.input.imbalance,
             snakemake.input.get("real"),
-            snakemake.input.get("gate"),
             snakemake.params.settings,
             snakemake.output.plan,
+            snakemake.input.get("gate"),
         )

@@ -34,21 +34,21 @@ def build_balanced_manifest(
     real, synthetic, imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
     images of a cell, `best_first` their order. Each fill completes the cells. A real image has weight 1, a synthetic
     one the weight from the screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead
-    if `balance.shortfall` is `error`, or if no synthetic image is left in any cell. may_lack_all: the latter is only
-    logged, because a recipe is chosen later and can be one without synthetic images.
+    if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in any cell. may_lack_all: the latter is
+    only logged, because a recipe is chosen later and can be one without synthetic images.
     """
     real, synthetic, imbalance = with_group(real), with_fill(with_group(synthetic)), with_group(imbalance)
-    cells = imbalance[imbalance["kind"] == "cell"]
-    wanted = wanted_of_fills(cells, sorted(synthetic["fill"].unique()) or [""], balance, gate)
+    fills = sorted(synthetic["fill"].unique()) or [""]
+    wanted = wanted_of_fills(imbalance[imbalance["kind"] == "cell"], fills, balance, gate)
     ranked = best_first(synthetic[synthetic["accepted"]])
     limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL_OF_FILL]), fill_value=0).to_numpy()
     kept = ranked[ranked.groupby(_CELL_OF_FILL).cumcount().to_numpy() < limits]
-    if gate is not None and len(gate) and not gate["share"].any() and not may_lack_all:
-        raise UserError(
-            "screening.classifier.gate: no class gets synthetic images, see gate.parquet",
-            advice="improve the generator, set gate to false, or let evaluation.choose_by go on without a fill",
-        )
-    _report_shortfall(wanted, kept, synthetic, balance.shortfall == "error" or (kept.empty and not may_lack_all))
+    if gate is not None and not may_lack_all:
+        _refuse_an_empty_fill(gate)
+    for fill in fills:
+        kept_of_fill = kept[kept["fill"] == fill]
+        is_error = balance.shortfall == "error" or (kept_of_fill.empty and not may_lack_all)
+        _report_shortfall(wanted.loc[[fill]], kept_of_fill, synthetic, is_error)
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", fill="", weight=1.0)
     kept = kept.assign(source="synthetic")
     return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
@@ -63,6 +63,17 @@ def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
     score = next((name for name in ("text_image_score", "classifier_confidence") if accepted[name].notna().any()), None)
     by = [score, "index"] if score else ["index"]
     return accepted.sort_values([*by, "image_id"], ascending=[name != score for name in [*by, "image_id"]])
+
+
+def _refuse_an_empty_fill(gate: pd.DataFrame) -> None:
+    """Raise UserError if no class gets images of a fill: a recipe with this fill would have real images only."""
+    for fill, share in gate.groupby("fill")["share"].max().items():
+        if share == 0:
+            raise UserError(
+                "screening.classifier.gate: no class gets synthetic images" + (f" of fill {fill!r}" if fill else ""),
+                advice="see gate.parquet; improve the generator, leave the fill out, or set evaluation.choose_by, which "
+                "goes on without it",
+            )
 
 
 def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, is_error: bool) -> None:

@@ -86,12 +86,27 @@ def test_images_that_are_missing_are_reported_with_their_fill(balanced, caplog):
     assert "class 'c', fill 'strong': 1 of 2 wanted synthetic images; rejected: 1" in caplog.text
 
 
-def test_a_gate_that_leaves_out_every_class_is_an_error_unless_a_recipe_is_chosen(balanced):
-    gate = pd.DataFrame({"fill": ["plain"] * 2, "label_name": ["b", "c"], "share": 0.0})
-    of_plain = synthetic().query("fill == 'plain'")
-    with pytest.raises(UserError, match=r"^screening\.classifier\.gate: no class gets synthetic images"):
-        balanced(of_plain, gate=gate)
-    assert set(balanced(of_plain, gate=gate, may_lack_all=True)["source"]) == {"real"}
+def test_a_fill_of_which_no_class_gets_images_is_an_error_unless_a_recipe_is_chosen(balanced):
+    shares = {"plain": 0.0, "strong": 1.0}
+    gate = pd.DataFrame(
+        [{"fill": fill, "label_name": name, "share": share} for fill, share in shares.items() for name in ("b", "c")]
+    )
+    message = r"^screening\.classifier\.gate: no class gets synthetic images of fill 'plain'"
+    for rows in (synthetic(), synthetic().query("fill == 'strong'")):  # the latter after a pilot
+        with pytest.raises(UserError, match=message):
+            balanced(rows, gate=gate)
+        kept = balanced(rows, gate=gate, may_lack_all=True)
+        assert set(kept["fill"]) == {"", "strong"}
+
+
+def test_a_fill_of_which_every_image_is_rejected_is_an_error_unless_a_recipe_is_chosen(balanced):
+    rows = synthetic()
+    of_plain = rows["fill"] == "plain"
+    rows.loc[of_plain, "accepted"] = False
+    rows.loc[of_plain, ["rejected_by", "reason"]] = ["contrast", "is blank"]
+    with pytest.raises(UserError, match=r"^class 'b', fill 'plain': 0 of 4 wanted"):
+        balanced(rows)
+    assert set(balanced(rows, may_lack_all=True)["fill"]) == {"", "strong"}
 
 
 def test_the_quality_of_every_fill_is_measured(balanced, cells):
