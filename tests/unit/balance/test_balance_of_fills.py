@@ -28,6 +28,12 @@ def synthetic() -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**columns, **scores)
 
 
+def gate_of(**shares: float) -> pd.DataFrame:
+    """The columns of the manifest `gate` that decide. shares: <fill>_<class> -> share."""
+    rows = [(*key.split("_"), share) for key, share in shares.items()]
+    return pd.DataFrame(rows, columns=["fill", "label_name", "share"])
+
+
 @pytest.fixture
 def balanced(cells, tmp_path):
     """A function: the balanced manifest of both fills, as it is read."""
@@ -69,7 +75,7 @@ def test_a_part_of_a_fill_is_its_first_images_in_the_plan(balanced):
 
 
 def test_a_class_that_the_gate_leaves_out_keeps_its_real_images_only(balanced, caplog):
-    gate = pd.DataFrame({"fill": ["plain", "strong"], "label_name": ["b", "b"], "share": [0.0, 0.6]})
+    gate = gate_of(plain_b=0.0, plain_c=1.0, strong_b=0.6, strong_c=1.0)
     with caplog.at_level(logging.WARNING):
         table = balanced(gate=gate)
     sizes = table[table["source"] == "synthetic"].groupby(["fill", "label_name"]).size().to_dict()
@@ -87,10 +93,7 @@ def test_images_that_are_missing_are_reported_with_their_fill(balanced, caplog):
 
 
 def test_a_fill_of_which_no_class_gets_images_is_an_error_unless_a_recipe_is_chosen(balanced):
-    shares = {"plain": 0.0, "strong": 1.0}
-    gate = pd.DataFrame(
-        [{"fill": fill, "label_name": name, "share": share} for fill, share in shares.items() for name in ("b", "c")]
-    )
+    gate = gate_of(plain_b=0.0, plain_c=0.0, strong_b=1.0, strong_c=1.0)
     message = r"^screening\.classifier\.gate: no class gets synthetic images of fill 'plain'"
     for rows in (synthetic(), synthetic().query("fill == 'strong'")):  # the latter after a pilot
         with pytest.raises(UserError, match=message):
@@ -110,7 +113,7 @@ def test_a_fill_of_which_every_image_is_rejected_is_an_error_unless_a_recipe_is_
 
 
 def test_the_quality_of_every_fill_is_measured(balanced, cells):
-    gate = pd.DataFrame({"fill": ["plain", "strong"], "label_name": ["b", "b"], "share": [0.0, 0.5]})
+    gate = gate_of(plain_b=0.0, plain_c=1.0, strong_b=0.5, strong_c=1.0)
     table = measure_quality(synthetic(), balanced(gate=gate), cells(COUNTS), Balance(), gate=gate)
     values = table.set_index(["fill", "label_name", "metric"])["value"]
     assert values["plain", "b", "planned"] == 4 and values["plain", "b", "wanted"] == 0
