@@ -196,11 +196,11 @@ rule summarise:
     # Read although they are not inputs: <results>/benchmarks/ and <results>/costs/. Seconds are never twice the same, so
     # nothing is run again for them.
     input:
+        **{name: ancient(path) for name, path in PILOT_PLAN.items()},
         metrics="<results>/metrics.parquet",
         # Ancient: other training images give other metrics.
         balanced=ancient("<results>/balanced.parquet"),
         plan=ancient("<results>/plan.parquet"),
-        **{name: ancient(path) for name, path in PILOT_PLAN.items()},
     output:
         summary="<results>/summary.parquet",
     log:

@@ -124,6 +124,7 @@ def preview_sources(wildcards):
 
 
 rule preview_images:
+    # One file for each fill: <results>/preview-<fill>.parquet, or without `fills` <results>/preview.parquet.
     # It also reads the shards in results/*/, to copy images that exist. The code is not a parameter, as in generate_shard.
     input:
         real=preview_sources,

@@ -129,7 +129,7 @@ if GATE:
             plan="<results>/pilot.parquet" if PILOT else "<results>/plan.parquet",
             scores=pilot_scores if PILOT else shard_scores,
         output:
-            **GATE,
+            gate="<results>/gate.parquet",
         log:
             "<logs>/measure_gate.log",
         conda:

@@ -9,7 +9,7 @@ from workdir import ROOT, Workdir
 
 from synaug.manifests import read_manifest
 
-PILOT = 2
+PILOT = 4
 
 
 CONFIG = {
@@ -23,11 +23,13 @@ CONFIG = {
         "make_splits": {"validation": 0.3},
         "validation_split": "validation",
         "imbalance_factor": 4.0,
-        "largest_class": 12,
+        "largest_class": 20,
     },
-    "generation": {"model": "resources/embedded_generator", "steps": 2, "size": 32, "batch_size": 20},
-    "fills": {"plain": {"guidance": 1.0}, "guided": {"guidance": 2.25}},
-    "screening": {"classifier": {"steps": 60, "gate": True, "pilot": PILOT}},
+    "generation": {"model": "resources/embedded_generator", "steps": 8, "size": 32, "batch_size": 20},
+    # After one step an image shows nothing, and no class should get such images.
+    "fills": {"plain": {"guidance": 1.0, "steps": 1}, "guided": {"guidance": 2.25}},
+    "screening": {"classifier": {"steps": 100, "gate": True, "pilot": PILOT}},
+    "evaluation": {"choose_by": "balanced"},
     "training": {"steps": 4, "width": 4, "batch_size": 8},
     "recipes": {
         "real": {"data": "real"},
@@ -71,8 +73,8 @@ def tables(work: Workdir) -> dict:
 def test_classes_are_filled_as_far_as_the_gate_lets_them(two_fills):
     made = tables(two_fills)
     gate, balanced = made["gate"], made["balanced"]
-    assert set(gate["fill"]) == {"plain", "guided"}
-    assert (gate["share"] == 0).any() and (gate["share"] > 0).any()  # a generator at 2 steps is not good at everything
+    shares = gate.groupby("fill")["share"].max()
+    assert shares["plain"] == 0 and shares["guided"] > 0.5
     sizes = balanced[balanced["source"] == "synthetic"].groupby(["fill", "label_name"]).size()
     planned = made["plan"].groupby(["fill", "label_name"]).size()
     for row in gate.itertuples():
