@@ -22,7 +22,7 @@ CONFIG = {
         "label_column": "label_name",
         "make_splits": {"validation": 0.3},
         "validation_split": "validation",
-        "imbalance_factor": 4.0,
+        "imbalance_factor": 6.0,
         "largest_class": 20,
     },
     "generation": {"model": "resources/embedded_generator", "steps": 8, "size": 32, "batch_size": 20},

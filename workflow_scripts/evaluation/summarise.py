@@ -22,9 +22,9 @@ def main(
 ) -> None:
     """Summarise the manifest `metrics` into the manifest `summary`.
 
-    pilot: of the manifest `plan`, like `plan`. images: recipe -> its keys `data` and `fill`. stage1: recipe -> the recipe whose stage-1 networks it uses.
-    Seconds come from benchmarks/ and costs/ in the folder of `metrics`. No rule depends on these files, because seconds
-    differ from run to run.
+    images: recipe -> its keys `data` and `fill`. stage1: recipe -> the recipe whose stage-1 networks it uses. pilot:
+    the plan of the pilot, whose shards cost time too. Seconds come from benchmarks/ and costs/ in the folder of
+    `metrics`. No rule depends on these files, because seconds differ from run to run.
     """
     rows = read_manifest("metrics", metrics)
     plans = [read_manifest("plan", path, ["shard", "fill"]) for path in (plan, pilot) if path]

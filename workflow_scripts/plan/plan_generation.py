@@ -10,8 +10,8 @@ from synaug.runtime.logs import job_log
 def main(imbalance: str, real: str | None, settings: dict, plan: str, gate: str | None = None) -> None:
     """Plan from the manifest `imbalance` into the manifest `plan`.
 
-    real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk. gate: the manifest of
-    this name, after a pilot.
+    real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk. gate: the manifest
+    of this name, after a pilot.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     allowed = read_manifest("gate", gate) if gate else None

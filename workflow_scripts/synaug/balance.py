@@ -34,8 +34,8 @@ def build_balanced_manifest(
     real, synthetic, imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
     images of a cell, `best_first` their order. Each fill completes the cells. A real image has weight 1, a synthetic
     one the weight from the screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead
-    if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in any cell. may_lack_all: the latter is
-    only logged, because a recipe is chosen later and can be one without synthetic images.
+    if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in any cell. may_lack_all: the latter
+    is only logged, because a recipe is chosen later and can be one without synthetic images.
     """
     real, synthetic, imbalance = with_group(real), with_fill(with_group(synthetic)), with_group(imbalance)
     fills = sorted(synthetic["fill"].unique()) or [""]
@@ -71,8 +71,8 @@ def _refuse_an_empty_fill(gate: pd.DataFrame) -> None:
         if share == 0:
             raise UserError(
                 "screening.classifier.gate: no class gets synthetic images" + (f" of fill {fill!r}" if fill else ""),
-                advice="see gate.parquet; improve the generator, leave the fill out, or set evaluation.choose_by, which "
-                "goes on without it",
+                advice="see gate.parquet; improve the generator, leave the fill out, or set evaluation.choose_by, "
+                "which goes on without it",
             )
 
 
