@@ -1,11 +1,12 @@
 """What all rules share: the validated config, and functions that name inputs. It holds no rule and no logic of its own.
 
 Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, because Snakemake
-does not notice a changed model object), DATA_FILES, BASE_FILES (of the model), MODEL_FILES (of the model and its
-adapters), PROMPT_FILES, and the functions below.
+does not notice a changed model object), DATA_FILES, BASE_FILES (of the model that is adapted), FILES_OF_FILL (of model and
+adapters, by fill), MODEL_FILES (of all fills), PROMPT_FILES, GATE, PILOT, PILOT_PLAN, and the functions below.
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -29,7 +30,7 @@ from synaug.generator.output_folder import (
 from synaug.plan.checkpoints import adapter_files, model_files
 from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import caption_prompts, prompt_files
-from synaug.plan.shards import shard_names
+from synaug.plan.shards import fills_of_shards
 from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError
 from synaug.runtime.files import text_hash
@@ -40,6 +41,24 @@ STARTED, STUDY = time.time(), []  # STUDY: the experiments of a study
 
 
 include: "storage.smk"
+
+
+def files_of_model(generation):
+    """The files of the model of a fill, as inputs."""
+    if CONFIG.generator and CONFIG.generator.output == generation.model:  # rule train_generator makes it
+        return [made_here(f"{generation.model}/model_index.json", "generation.model", "train_generator")]
+    return on_machine(model_files(generation.model, generation.revision))
+
+
+def files_of_adapters(generation):
+    """The files of the adapters of a fill, as inputs."""
+    files = []
+    for adapter in generation.adapters:
+        if CONFIG.adaptation and adapter.model == CONFIG.adaptation.output:  # rule adapt_generator makes it
+            files += [made_here(f"{adapter.model}/{ADAPTER_WEIGHTS}", "generation.adapters", "adapt_generator")]
+        else:
+            files += on_machine(adapter_files(adapter))
+    return files
 
 
 try:  # a mistake in the config is reported before any job starts, in one line
@@ -61,21 +80,24 @@ try:  # a mistake in the config is reported before any job starts, in one line
             protected=[CONFIG.dataset.path, CONFIG.generation.model, f"results/{CONFIG.experiment}"],
         )
     DATA_FILES = data_files(CONFIG.dataset)
-    if CONFIG.generator and CONFIG.generator.output == CONFIG.generation.model:
-        # Rule train_generator makes it.
-        BASE_FILES = [made_here(f"{CONFIG.generation.model}/model_index.json", "generation.model", "train_generator")]
-    else:
-        BASE_FILES = on_machine(model_files(CONFIG.generation.model, CONFIG.generation.revision))
-    MODEL_FILES = list(BASE_FILES)
-    for adapter in CONFIG.generation.adapters:
-        if CONFIG.adaptation and adapter.model == CONFIG.adaptation.output:  # rule adapt_generator makes it
-            MODEL_FILES += [made_here(f"{adapter.model}/{ADAPTER_WEIGHTS}", "generation.adapters", "adapt_generator")]
-        else:
-            MODEL_FILES += on_machine(adapter_files(adapter))
-    check_generation(CONFIG.generation, CONFIG.prompts.negative)
+    BASE_FILES = files_of_model(CONFIG.generation) if CONFIG.adaptation else []
+    FILES_OF_FILL = {}
+    for name, generation in CONFIG.generation_of_fills.items():
+        FILES_OF_FILL[name] = files_of_model(generation) + files_of_adapters(generation)
+        check_generation(generation, CONFIG.prompts.negative)
+    MODEL_FILES = list(dict.fromkeys(file for files in FILES_OF_FILL.values() for file in files))
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
+
+
+# The gate, and the number of images per class and fill that are made before it decides, if there is a pilot.
+GATE = {}
+PILOT, PILOT_PLAN = None, {}
+if CONFIG.screening.classifier and CONFIG.screening.classifier.gate:
+    GATE = {"gate": "<results>/gate.parquet"}
+    PILOT = CONFIG.screening.classifier.pilot
+    PILOT_PLAN = {"pilot": "<results>/pilot.parquet"} if PILOT else {}
 
 
 wildcard_constraints:
@@ -90,11 +112,33 @@ def code(script):
     return code_hash(SCRIPTS / script)
 
 
-def of_shards(folder):
-    """Paths of the files of all shards in a folder of the results; Snakemake asks again once the plan is made."""
-    with checkpoints.plan_generation.get().output.plan.open("rb") as plan:
-        names = shard_names(plan.name, os.fstat(plan.fileno()).st_mtime_ns)
-    return [f"<results>/{folder}/{name}.parquet" for name in names]
+def shards_of_plan(planned=None):
+    """Shard -> its fill, of the plan that the checkpoint `planned` makes; Snakemake asks again once it is made."""
+    with (planned or checkpoints.plan_generation).get().output.plan.open("rb") as plan:
+        return fills_of_shards(plan.name, os.fstat(plan.fileno()).st_mtime_ns)
+
+
+def is_of_pilot(shard):
+    """Whether the pilot names `shard`. The whole plan has its images again, in shards that copy them."""
+    return bool(PILOT) and shard in shards_of_plan(checkpoints.plan_pilot)
+
+
+def plan_of_shard(wildcards):
+    """The plan that names a shard. Ancient, see rules/generation.smk."""
+    return ancient("<results>/pilot.parquet" if is_of_pilot(wildcards.shard) else "<results>/plan.parquet")
+
+
+def fill_of_shard(wildcards):
+    """The fill of a shard."""
+    if not CONFIG.fills:
+        return ""
+    planned = checkpoints.plan_pilot if is_of_pilot(wildcards.shard) else checkpoints.plan_generation
+    return shards_of_plan(planned)[wildcards.shard]
+
+
+def of_shards(folder, planned=None):
+    """Paths of the files of all shards in a folder of the results. planned: see `shards_of_plan`."""
+    return [f"<results>/{folder}/{name}.parquet" for name in shards_of_plan(planned)]
 
 
 def shards(wildcards):
@@ -105,6 +149,11 @@ def shards(wildcards):
 def shard_scores(wildcards):
     """Paths of the scores of all shards."""
     return of_shards("scores")
+
+
+def pilot_scores(wildcards):
+    """Paths of the scores of the pilot's shards."""
+    return of_shards("scores", checkpoints.plan_pilot)
 
 
 def balanced_manifest(wildcards):

@@ -40,7 +40,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
             batch_size=CONFIG.generation.batch_size or 0,
             compile=int(CONFIG.generation.compile),
         params:
-            settings=PLAN_SETTINGS,
+            settings=settings_of_fill(next(iter(CONFIG.generation_of_fills))),  # the only one
             test_split=CONFIG.dataset.test_split,
             images_per_cell=CONFIG.evaluation.shortcut_images,
         message:
@@ -196,6 +196,7 @@ rule summarise:
     # Read although they are not inputs: <results>/benchmarks/ and <results>/costs/. Seconds are never twice the same, so
     # nothing is run again for them.
     input:
+        **{name: ancient(path) for name, path in PILOT_PLAN.items()},
         metrics="<results>/metrics.parquet",
         # Ancient: other training images give other metrics.
         balanced=ancient("<results>/balanced.parquet"),

@@ -1,6 +1,6 @@
 """Step generation: make the planned images, shard by shard.
 
-Inputs: <results>/plan.parquet, the model of the config.
+Inputs: <results>/plan.parquet and, with a pilot, <results>/pilot.parquet; the models of the config.
 Outputs: <results>/shards/<shard>.parquet, the images. `synaug prune` deletes the shards that no plan names.
 
 A shard's name is the hash of the ids of its images, and an id is the hash of everything that decides pixels. So the plan
@@ -9,16 +9,22 @@ the code is not a parameter: SAMPLER_VERSION is part of the ids, and a changed c
 """
 
 
+def sources_of_shard(wildcards):
+    """Where the images of a shard start from: the real images, if its fill is image-to-image."""
+    return ancient("<results>/real.parquet") if PIPELINES[fill_of_shard(wildcards)] == "image-to-image" else []
+
+
 rule generate_shard:
     # Read although it is not an input: existing images in results/*/, which are copied instead of sampled, and the index of
     # their ids, results/.index/. None have to exist.
     # Written although it is not an output: <results>/work/<shard>/, finished batches (Snakemake would delete an output when
     # the job is killed), and <results>/costs/<shard>.json, seconds and energy, which are never twice the same.
     input:
-        **{name: ancient(path) for name, path in SOURCES.items()},
-        images=real_images if SOURCES else [],
-        plan=ancient("<results>/plan.parquet"),
-        model=ancient(MODEL_FILES),
+        real=sources_of_shard,
+        images=lambda wildcards: real_images(wildcards) if sources_of_shard(wildcards) else [],
+        plan=plan_of_shard,
+        # Of its fill only: another fill that is added must not make this shard again.
+        model=lambda wildcards: ancient(FILES_OF_FILL[fill_of_shard(wildcards)]),
     output:
         shard="<results>/shards/{shard}.parquet",
     log:
@@ -35,7 +41,7 @@ rule generate_shard:
         batch_size=CONFIG.generation.batch_size or 0,
         compile=int(CONFIG.generation.compile),
     params:
-        licence=CONFIG.generation.licence,
+        licence=lambda wildcards: CONFIG.generation_of_fills[fill_of_shard(wildcards)].licence,
     message:
         "Generate shard {wildcards.shard}"
     script:

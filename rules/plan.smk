@@ -1,15 +1,19 @@
 """Step plan: one row per synthetic image that is wanted, and what generating them will cost.
 
 `snakemake --cores 1 plan` prints images, shards, device time and disk per class. `snakemake --cores 1 preview` makes the
-first four images of every class. Neither is part of the default run.
+first four images of every class and fill. Neither is part of the default run.
 
-Inputs: <results>/imbalance.parquet, the prompts and the model of the config; for image-to-image also <results>/real.parquet.
-Outputs: <results>/plan.parquet, one row per wanted image. Of the preview: <results>/preview.parquet, its images in the form
-of a shard (`generate_shard` copies them instead of making them again), and <results>/preview.png, a contact sheet.
+Inputs: <results>/imbalance.parquet, the prompts and the models of the config; for image-to-image also <results>/real.parquet;
+after a pilot <results>/gate.parquet.
+Outputs: <results>/plan.parquet, one row per wanted image. With screening.classifier.pilot also <results>/pilot.parquet, its
+first images of every class and fill. Of the preview: <results>/preview.parquet (with `fills`
+preview-<fill>.parquet), its images in the form of a shard (`generate_shard` copies them instead of making them again), and
+<results>/preview.png, a contact sheet.
 """
 
 # Image-to-image starts from real images. Otherwise the plan depends only on how many there are.
-SOURCES = {"real": "<results>/real.parquet"} if CONFIG.generation.pipeline == "image-to-image" else {}
+PIPELINES = {name: generation.pipeline for name, generation in CONFIG.generation_of_fills.items()}
+SOURCES = {"real": "<results>/real.parquet"} if "image-to-image" in PIPELINES.values() else {}
 
 PLAN_SETTINGS = {
     "seed": CONFIG.seed,
@@ -21,11 +25,49 @@ PLAN_SETTINGS = {
     "prompts": CONFIG.prompts.model_dump(),
     "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),
 }
+if CONFIG.fills:
+    PLAN_SETTINGS["fills"] = {
+        name: generation.model_dump(exclude={"batch_size", "compile", "note"})
+        for name, generation in CONFIG.fills.items()
+    }
+
+
+def settings_of_fill(fill):
+    """PLAN_SETTINGS for the images of one fill."""
+    if not fill:
+        return PLAN_SETTINGS
+    settings = PLAN_SETTINGS | {"generation": PLAN_SETTINGS["fills"][fill]}
+    return {key: value for key, value in settings.items() if key != "fills"}
+
+
+if PILOT:
+
+    checkpoint plan_pilot:
+        input:
+            **SOURCES,
+            imbalance="<results>/imbalance.parquet",
+            model=MODEL_FILES,
+            prompts=PROMPT_FILES,
+        output:
+            plan="<results>/pilot.parquet",
+        log:
+            "<logs>/plan_pilot.log",
+        conda:
+            "../envs/data.yaml"
+        params:
+            settings=PLAN_SETTINGS,
+            images=PILOT,
+            code=code("plan/plan_pilot.py"),
+        message:
+            "Plan the pilot"
+        script:
+            "../workflow_scripts/plan/plan_pilot.py"
 
 
 checkpoint plan_generation:
     input:
         **SOURCES,
+        **(GATE if PILOT else {}),
         imbalance="<results>/imbalance.parquet",
         model=MODEL_FILES,
         prompts=PROMPT_FILES,
@@ -45,15 +87,21 @@ checkpoint plan_generation:
 
 
 rule estimate_cost:
-    # It also reads which images exist already in results/*/, and how long they took; only for the estimate.
+    # It also reads which images exist already in results/*/, and how long they took; only for the estimate. Before a pilot
+    # there is no plan yet, and it makes the largest one that there can be.
     input:
-        plan="<results>/plan.parquet",
+        **(SOURCES if PILOT else {"plan": "<results>/plan.parquet"}),
         imbalance="<results>/imbalance.parquet",
+        model=MODEL_FILES if PILOT else [],
+        prompts=PROMPT_FILES if PILOT else [],
     log:
         "<logs>/estimate_cost.log",
     localrule: True
     conda:
         "../envs/data.yaml"
+    params:
+        settings=PLAN_SETTINGS,
+        pilot=PILOT,
     message:
         "Estimate what generation costs"
     script:
@@ -66,20 +114,32 @@ use rule estimate_cost as plan with:
         "<logs>/plan.log",
 
 
+# Name of a fill in the name of its preview -> the fill.
+PREVIEWS = {f"-{name}" if name else "": name for name in CONFIG.generation_of_fills}
+
+
+def preview_sources(wildcards):
+    """What the preview images of a fill start from, if it is image-to-image."""
+    return list(SOURCES.values()) if PIPELINES[PREVIEWS[wildcards.fill]] == "image-to-image" else []
+
+
 rule preview_images:
+    # One file for each fill: <results>/preview-<fill>.parquet, or without `fills` <results>/preview.parquet.
     # It also reads the shards in results/*/, to copy images that exist. The code is not a parameter, as in generate_shard.
     input:
-        **SOURCES,
-        images=real_images if SOURCES else [],
+        real=preview_sources,
+        images=lambda wildcards: real_images(wildcards) if preview_sources(wildcards) else [],
         imbalance="<results>/imbalance.parquet",
-        model=MODEL_FILES,
+        model=lambda wildcards: FILES_OF_FILL[PREVIEWS[wildcards.fill]],
         prompts=PROMPT_FILES,
     output:
-        images="<results>/preview.parquet",
+        images="<results>/preview{fill}.parquet",
     log:
-        "<logs>/preview_images.log",
+        "<logs>/preview_images{fill}.log",
     benchmark:
-        "<benchmarks>/preview_images.jsonl"
+        "<benchmarks>/preview_images{fill}.jsonl"
+    wildcard_constraints:
+        fill=f"(?:{'|'.join(re.escape(name) for name in PREVIEWS)})",
     conda:
         "../envs/torch.yaml"
     threads: 2
@@ -89,16 +149,18 @@ rule preview_images:
         compile=int(CONFIG.generation.compile),
     params:
         # The number of images per class does not matter here.
-        settings={key: value for key, value in PLAN_SETTINGS.items() if key != "balance"},
+        settings=lambda wildcards: {
+            key: value for key, value in settings_of_fill(PREVIEWS[wildcards.fill]).items() if key != "balance"
+        },
     message:
-        "Generate the preview images"
+        "Generate the preview images{wildcards.fill}"
     script:
         "../workflow_scripts/plan/preview_images.py"
 
 
 rule preview:
     input:
-        images="<results>/preview.parquet",
+        images=[f"<results>/preview{name}.parquet" for name in PREVIEWS],
         imbalance="<results>/imbalance.parquet",
     output:
         sheet="<results>/preview.png",
@@ -108,6 +170,7 @@ rule preview:
     conda:
         "../envs/data.yaml"
     params:
+        fills=list(CONFIG.fills),
         code=code("plan/preview.py"),
     message:
         "Draw the contact sheet"

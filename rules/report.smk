@@ -32,6 +32,8 @@ rule report:
     input:
         **SELECTION,
         **CHOICE,
+        **GATE,
+        **PILOT_PLAN,
         real="<results>/real.parquet",
         images=all_images,
         imbalance="<results>/imbalance.parquet",

@@ -1,10 +1,10 @@
 """Step screening: score the synthetic images, accept or reject them, and measure the quality of those that were kept.
 
-Inputs: <results>/{real,imbalance,plan}.parquet, <results>/shards/*.parquet, the models of the config's `screening`.
+Inputs: <results>/{real,imbalance,plan,pilot}.parquet, <results>/shards/*.parquet, the models of the config's `screening`.
 Outputs: <results>/scores/<shard>.parquet, scores and features of the images of a shard; <results>/real_scores.parquet,
 those of the real images; <results>/scores.parquet and <results>/synthetic.parquet, one row per synthetic image, before and
 after the verdict; <results>/quality.parquet, metrics of the kept images. With networks also <results>/features.parquet
-and <results>/screener/model.safetensors.
+and <results>/screener/model.safetensors. With a gate also <results>/gate.parquet, how much of a fill each class gets.
 
 Scoring is expensive. The comparison of the images is cheaper, and the verdict costs nothing. Therefore each is a rule of
 its own: a new shard scores only itself, and a changed threshold scores and compares nothing.
@@ -67,7 +67,7 @@ rule score_shard:
     # is read from it. The shard is not. If it is made again on another device, its bytes may differ.
     input:
         **SCREENING_CLASSIFIER,
-        plan=ancient("<results>/plan.parquet"),
+        plan=plan_of_shard,
         shard="<results>/shards/{shard}.parquet",
         models=SCREENING_FILES,
     output:
@@ -123,6 +123,28 @@ rule score_real:
         "../workflow_scripts/screening/score_real.py"
 
 
+if GATE:
+
+    rule measure_gate:
+        input:
+            real="<results>/real_scores.parquet",
+            plan="<results>/pilot.parquet" if PILOT else "<results>/plan.parquet",
+            scores=pilot_scores if PILOT else shard_scores,
+        output:
+            gate="<results>/gate.parquet",
+        log:
+            "<logs>/measure_gate.log",
+        conda:
+            "../envs/data.yaml"
+        params:
+            validation_split=CONFIG.dataset.validation_split,
+            code=code("screening/measure_gate.py"),
+        message:
+            "Decide how much of a fill each class gets"
+        script:
+            "../workflow_scripts/screening/measure_gate.py"
+
+
 rule compare_images:
     input:
         **REAL_SCORES,
@@ -164,7 +186,7 @@ rule screen_synthetic:
     conda:
         "../envs/data.yaml"
     params:
-        screening=CONFIG.screening.model_dump(),
+        screening=CONFIG.screening.model_dump(exclude={"classifier": {"gate", "pilot"}}),
         code=code("screening/screen_synthetic.py"),
     message:
         "Accept or reject the synthetic images"
@@ -175,6 +197,7 @@ rule screen_synthetic:
 rule measure_quality:
     input:
         **SCREENING_FEATURES,
+        **GATE,
         synthetic="<results>/synthetic.parquet",
         balanced="<results>/balanced.parquet",
         imbalance="<results>/imbalance.parquet",

@@ -14,8 +14,9 @@ def main(
     balance: dict,
     balanced: str,
     may_lack_all: bool = False,
+    gate: str | None = None,
 ) -> None:
-    """Join the manifests `real` and `synthetic` into the manifest `balanced`; `imbalance` says how many are wanted.
+    """Join the manifests `real` and `synthetic` into `balanced`; `imbalance` and `gate` say how many are wanted.
 
     may_lack_all: of `build_balanced_manifest`.
     """
@@ -26,6 +27,7 @@ def main(
         train_split,
         Balance.model_validate(balance),
         may_lack_all,
+        read_manifest("gate", gate) if gate else None,
     )
     write_manifest("balanced", rows, balanced)
 
@@ -40,4 +42,5 @@ if __name__ == "__main__":
             snakemake.params.balance,
             snakemake.output.balanced,
             snakemake.params.may_lack_all,
+            snakemake.input.get("gate"),
         )

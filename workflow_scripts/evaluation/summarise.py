@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from synaug.config import Recipe
 from synaug.evaluation.costs import add_costs
 from synaug.evaluation.intervals import summarise
@@ -9,21 +11,31 @@ from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.logs import job_log
 
 
-def main(metrics: str, balanced: str, plan: str, images: dict[str, dict], stage1: dict[str, str], summary: str) -> None:
+def main(
+    metrics: str,
+    balanced: str,
+    plan: str,
+    images: dict[str, dict],
+    stage1: dict[str, str],
+    summary: str,
+    pilot: str | None = None,
+) -> None:
     """Summarise the manifest `metrics` into the manifest `summary`.
 
-    images: recipe -> its keys `data` and `fill`. stage1: recipe -> the recipe whose stage-1 networks it uses.
-    Seconds come from benchmarks/ and costs/ in the folder of `metrics`. No rule depends on these files, because seconds
-    differ from run to run.
+    images: recipe -> its keys `data` and `fill`. stage1: recipe -> the recipe whose stage-1 networks it uses. pilot:
+    the plan of the pilot, whose shards cost time too. Seconds come from benchmarks/ and costs/ in the folder of
+    `metrics`. No rule depends on these files, because seconds differ from run to run.
     """
     rows = read_manifest("metrics", metrics)
+    plans = [read_manifest("plan", path, ["shard", "fill"]) for path in (plan, pilot) if path]
+    shards = pd.concat(plans).drop_duplicates()
     table = add_costs(
         summarise(rows),
         sorted(rows["seed"].unique()),
         {recipe: Recipe.model_validate(keys) for recipe, keys in images.items()},
         stage1,
-        read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source"]),
-        read_manifest("plan", plan, ["shard"])["shard"].unique().tolist(),
+        read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source", "fill", "index"]),
+        shards.groupby("fill")["shard"].agg(list).to_dict(),
         Path(metrics).parent,
     )
     write_manifest("summary", table, summary)
@@ -38,4 +50,5 @@ if __name__ == "__main__":
             snakemake.params.images,
             snakemake.params.stage1,
             snakemake.output.summary,
+            snakemake.input.get("pilot"),
         )

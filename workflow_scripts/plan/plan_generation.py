@@ -7,13 +7,15 @@ from synaug.plan.rows import plan_from_settings, read_sources
 from synaug.runtime.logs import job_log
 
 
-def main(imbalance: str, real: str | None, settings: dict, plan: str) -> None:
+def main(imbalance: str, real: str | None, settings: dict, plan: str, gate: str | None = None) -> None:
     """Plan from the manifest `imbalance` into the manifest `plan`.
 
-    real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk.
+    real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk. gate: the manifest
+    of this name, after a pilot.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
-    rows = plan_from_settings(read_manifest("imbalance", imbalance), settings, sources)
+    allowed = read_manifest("gate", gate) if gate else None
+    rows = plan_from_settings(read_manifest("imbalance", imbalance), settings, sources, allowed)
     logging.info("%d images in %d shards", len(rows), rows["shard"].nunique())
     write_manifest("plan", rows, plan)
 
@@ -25,4 +27,5 @@ if __name__ == "__main__":
             snakemake.input.get("real"),
             snakemake.params.settings,
             snakemake.output.plan,
+            snakemake.input.get("gate"),
         )

@@ -14,7 +14,7 @@ def main(
 ) -> None:
     """Write the images as the manifest `shard` to `images`, a file in results/<experiment>/.
 
-    real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk.
+    real: the manifest of this name, for image-to-image. settings: of one fill, see rules/plan.smk.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     rows = preview_rows(read_manifest("imbalance", imbalance), settings, sources)

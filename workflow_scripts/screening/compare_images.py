@@ -9,7 +9,7 @@ from synaug.runtime.logs import job_log
 from synaug.runtime.paths import logical_path, results_root
 from synaug.screening.comparison import compare_images, read_scored_images
 
-PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "index", "shard"]
+PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "fill", "index", "shard"]
 
 
 def main(plan: str, scored: list[str], real: str | None, settings: dict, threads: int, out) -> None:

@@ -6,7 +6,15 @@ from synaug.runtime.logs import job_log
 from synaug.screening.quality import measure_quality, read_features
 
 
-def main(synthetic: str, balanced: str, imbalance: str, features: str | None, balance: dict, quality: str) -> None:
+def main(
+    synthetic: str,
+    balanced: str,
+    imbalance: str,
+    features: str | None,
+    balance: dict,
+    quality: str,
+    gate: str | None = None,
+) -> None:
     """Compare what the manifest `balanced` holds of `synthetic` with its real images, into the manifest `quality`."""
     rows = measure_quality(
         read_manifest("synthetic", synthetic),
@@ -14,6 +22,7 @@ def main(synthetic: str, balanced: str, imbalance: str, features: str | None, ba
         read_manifest("imbalance", imbalance),
         Balance.model_validate(balance),
         read_features(features) if features else None,
+        read_manifest("gate", gate) if gate else None,
     )
     write_manifest("quality", rows, quality)
 
@@ -27,4 +36,5 @@ if __name__ == "__main__":
             snakemake.input.get("features"),
             snakemake.params.balance,
             snakemake.output.quality,
+            snakemake.input.get("gate"),
         )

@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from synaug.config import Balance, Fill
-from synaug.manifests import read_manifest, with_group
-from synaug.plan.targets import wanted_counts
+from synaug.manifests import read_manifest, with_fill, with_group
+from synaug.plan.targets import wanted_of_fills
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
 _CELL = ["label_name", "group"]
-_COLUMNS = ["image_id", "label", *_CELL, "source", "weight", "sha256", "path", "row", "column"]
+_CELL_OF_FILL = ["fill", *_CELL]
+_COLUMNS = ["image_id", "label", *_CELL, "source", "fill", "index", "weight", "sha256", "path", "row", "column"]
 
 
 def build_balanced_manifest(
@@ -26,26 +27,31 @@ def build_balanced_manifest(
     train_split: str,
     balance: Balance,
     may_lack_all: bool = False,
+    gate: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
-    real, synthetic, imbalance: the manifests of these names. `wanted_counts` gives the number of synthetic images of a
-    cell, `best_first` their order. A real image has weight 1, a synthetic one the weight from the screening.
-    A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall` is `error`,
-    or if no synthetic image is left in any cell. may_lack_all: the latter is only logged, because a recipe is chosen
-    later and can be one without synthetic images.
+    real, synthetic, imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
+    images of a cell, `best_first` their order. Each fill completes the cells. A real image has weight 1, a synthetic
+    one the weight from the screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead
+    if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in any cell. may_lack_all: the latter
+    is only logged, because a recipe is chosen later and can be one without synthetic images.
     """
-    real, synthetic, imbalance = with_group(real), with_group(synthetic), with_group(imbalance)
-    cells = imbalance[imbalance["kind"] == "cell"]
-    wanted = pd.Series(wanted_counts(cells, balance).to_numpy(), pd.MultiIndex.from_frame(cells[_CELL]))
-    accepted = synthetic[synthetic["accepted"]]
-    ranked = best_first(accepted)
-    limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL]), fill_value=0).to_numpy()
-    kept = ranked[ranked.groupby(_CELL).cumcount().to_numpy() < limits]
-    _report_shortfall(wanted, kept, synthetic, balance.shortfall == "error" or (kept.empty and not may_lack_all))
-    train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", weight=1.0)
+    real, synthetic, imbalance = with_group(real), with_fill(with_group(synthetic)), with_group(imbalance)
+    fills = sorted(synthetic["fill"].unique()) or [""]
+    wanted = wanted_of_fills(imbalance[imbalance["kind"] == "cell"], fills, balance, gate)
+    ranked = best_first(synthetic[synthetic["accepted"]])
+    limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL_OF_FILL]), fill_value=0).to_numpy()
+    kept = ranked[ranked.groupby(_CELL_OF_FILL).cumcount().to_numpy() < limits]
+    if gate is not None and not may_lack_all:
+        _refuse_an_empty_fill(gate)
+    for fill in fills:
+        kept_of_fill = kept[kept["fill"] == fill]
+        is_error = balance.shortfall == "error" or (kept_of_fill.empty and not may_lack_all)
+        _report_shortfall(wanted.loc[[fill]], kept_of_fill, synthetic, is_error)
+    train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", fill="", weight=1.0)
     kept = kept.assign(source="synthetic")
-    return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS)
+    return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
 
 
 def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
@@ -59,16 +65,28 @@ def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
     return accepted.sort_values([*by, "image_id"], ascending=[name != score for name in [*by, "image_id"]])
 
 
+def _refuse_an_empty_fill(gate: pd.DataFrame) -> None:
+    """Raise UserError if no class gets images of a fill: a recipe with this fill would have real images only."""
+    for fill, share in gate.groupby("fill")["share"].max().items():
+        if share == 0:
+            raise UserError(
+                "screening.classifier.gate: no class gets synthetic images" + (f" of fill {fill!r}" if fill else ""),
+                advice="see gate.parquet; improve the generator, leave the fill out, or set evaluation.choose_by, "
+                "which goes on without it",
+            )
+
+
 def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, is_error: bool) -> None:
     """Log the cells with fewer synthetic images than wanted, and why. is_error: raise UserError instead."""
-    has = kept.groupby(_CELL).size().reindex(wanted.index, fill_value=0)
-    rejected = synthetic.loc[~synthetic["accepted"], [*_CELL, "rejected_by", "reason"]]
-    rows_of = rejected.groupby(_CELL).indices
+    has = kept.groupby(_CELL_OF_FILL).size().reindex(wanted.index, fill_value=0)
+    rejected = synthetic.loc[~synthetic["accepted"], [*_CELL_OF_FILL, "rejected_by", "reason"]]
+    rows_of = rejected.groupby(_CELL_OF_FILL).indices
     lines = []
-    for name, group in wanted.index[has < wanted]:
-        of_cell = rejected.iloc[rows_of.get((name, group), [])]
-        cell = f"class {name!r}" + (f", group {group!r}" if group else "")
-        line = f"{cell}: {has[name, group]} of {wanted[name, group]} wanted synthetic images; rejected: {len(of_cell)}"
+    for key in wanted.index[has < wanted]:
+        of_cell = rejected.iloc[rows_of.get(key, [])]
+        fill, name, group = key
+        cell = f"class {name!r}" + (f", group {group!r}" if group else "") + (f", fill {fill!r}" if fill else "")
+        line = f"{cell}: {has[key]} of {wanted[key]} wanted synthetic images; rejected: {len(of_cell)}"
         if len(of_cell):
             check = of_cell["rejected_by"].mode()[0]
             example = of_cell.loc[of_cell["rejected_by"] == check, "reason"].iloc[0]
@@ -90,7 +108,7 @@ def rows_of_recipe(balanced: pd.DataFrame, data: str, fill: Fill | None = None) 
 
     data: `real`, the rows with this source; `balanced`, all rows; `subsampled`, as many real images of every cell
     as the smallest cell has: the first by image_id, which is a hash, so the choice is effectively random. fill: the
-    synthetic images of each cell that are used, the first by image_id; None: all.
+    synthetic images of each cell that are used, the first in the order of the plan; None: all.
     """
     if data == "balanced":
         return balanced if fill is None else _part_of_fill(with_group(balanced), fill)
@@ -104,7 +122,8 @@ def rows_of_recipe(balanced: pd.DataFrame, data: str, fill: Fill | None = None) 
 def _part_of_fill(balanced: pd.DataFrame, fill: Fill) -> pd.DataFrame:
     """All real rows of `balanced`, and the part of the synthetic ones that `fill` describes."""
     is_synthetic = balanced["source"] == "synthetic"
-    synthetic = balanced[is_synthetic].sort_values("image_id")
+    of_fill = is_synthetic & (balanced["fill"] == fill.name) if fill.name else is_synthetic
+    synthetic = balanced[of_fill].sort_values(["index", "image_id"])
     cells = pd.MultiIndex.from_frame(synthetic[_CELL])
     limits = np.ceil(fill.share * synthetic.groupby(_CELL).size().reindex(cells)).to_numpy()
     if fill.per_real is not None:

@@ -25,12 +25,16 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "cell, that is class, or class in a group; with groups also per class and per group; and one summary",
         [("{results}/imbalance.parquet", "measure_imbalance")],
     ),
-    "plan": ("planned synthetic image", [("{results}/plan.parquet", "plan_generation")]),
+    "plan": (
+        "planned synthetic image; the pilot has the first ones only, by which the gate decides",
+        [("{results}/plan.parquet", "plan_generation"), ("{results}/pilot.parquet", "plan_pilot")],
+    ),
     "shard": (
         "synthetic image, with its provenance",
         [
             ("{results}/shards/<shard>.parquet", "generate_shard"),
             ("{results}/preview.parquet", "preview_images"),
+            ("{results}/preview-<fill>.parquet", "preview_images"),
             ("{results}/probe_images.parquet", "generate_probe_images"),
         ],
     ),
@@ -41,6 +45,10 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "real_scores": (
         "usable real image of the splits that are used",
         [("{results}/real_scores.parquet", "score_real")],
+    ),
+    "gate": (
+        "fill and class that lacks images; written only with `screening.classifier.gate`",
+        [("{results}/gate.parquet", "measure_gate")],
     ),
     "scores": (
         "planned synthetic image, before it is accepted or rejected",
@@ -54,7 +62,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         "planned synthetic image, accepted or rejected",
         [("{results}/synthetic.parquet", "screen_synthetic")],
     ),
-    "quality": ("class and metric", [("{results}/quality.parquet", "measure_quality")]),
+    "quality": ("fill, class and metric", [("{results}/quality.parquet", "measure_quality")]),
     "balanced": ("training image, real or synthetic", [("{results}/balanced.parquet", "build_balanced_manifest")]),
     "backbone_features": (
         "training or evaluation image; written only if a recipe has `freeze: backbone`",

@@ -75,6 +75,9 @@ def _without_seeds(config: Config) -> dict[str, Any]:
         own = config.experiment
         values["generator"] |= {"output": None, "images": values["generator"]["images"].replace(own, "<experiment>")}
         values["generation"] |= {"model": None}
+        for fill in values["fills"].values():
+            if fill["model"] == config.generator.output:
+                fill["model"] = None
     return values
 
 

@@ -143,7 +143,7 @@ def test_all_columns_of_the_schema_are_present(real, imbalance, tmp_path):
 def fill_rows() -> pd.DataFrame:
     """Two cells: a with 2 real and 8 synthetic images, b with 4 and 6."""
     rows = [
-        {"image_id": f"{source}{name}{i}", "label_name": name, "group": "", "source": source}
+        {"image_id": f"{source}{name}{i}", "label_name": name, "group": "", "source": source, "index": i}
         for name, real, synthetic in (("a", 2, 8), ("b", 4, 6))
         for source, count in (("real", real), ("synthetic", synthetic))
         for i in range(count)

@@ -1,6 +1,7 @@
 """`synaug prune`: list or delete the shards that no plan names."""
 
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,7 @@ import typer
 
 from synaug.commands.terminal import number_of
 from synaug.generation.locks import is_locked
-from synaug.manifests import read_table
-from synaug.plan.shards import EXTRA_FILES
+from synaug.plan.shards import EXTRA_FILES, planned_shards
 from synaug.runtime.errors import UserError
 
 
@@ -19,17 +19,21 @@ def find_orphans(results: Path) -> list[Path]:
     An experiment without a plan keeps its shards: they may be all that is left of it. Kept are also the work folders of
     jobs that are running, and those of extra files (`EXTRA_FILES`), which no plan names.
     """
-    extra = {Path(name).stem for name in EXTRA_FILES}
     orphans = []
     for plan in sorted(results.glob("*/plan.parquet")):
-        planned = set(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
+        planned = planned_shards(plan.parent)
         for pattern in ("shards/*.parquet", "scores/*.parquet", "work/*", "costs/*.json"):
             orphans += [path for path in sorted(plan.parent.glob(pattern)) if path.stem not in planned]
     return [
         path
         for path in orphans
-        if path.parent.name != "work" or not (path.name in extra or is_locked(results, path.name))
+        if path.parent.name != "work" or not (_is_extra(path.name) or is_locked(results, path.name))
     ]
+
+
+def _is_extra(name: str) -> bool:
+    """Whether the work folder `name` is that of an extra file."""
+    return any(fnmatch(f"{name}.parquet", pattern) for pattern in EXTRA_FILES)
 
 
 def size_of(path: Path) -> int:

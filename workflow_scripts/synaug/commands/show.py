@@ -17,8 +17,8 @@ from synaug.commands.terminal import console, number_of, plain_table
 from synaug.runtime.errors import UserError, short_text
 
 # Columns whose values are counted, if a manifest has them, and columns by which the counts of classes are split.
-COUNTED = ("label_name", "group", "split", "source", "kind", "shot", "usable", "accepted", "rejected_by", "reason")
-COUNTED += ("recipe", "stage", "metric", "licence", "model")
+COUNTED = ("label_name", "group", "fill", "split", "source", "kind", "shot", "usable", "accepted", "rejected_by")
+COUNTED += ("reason", "recipe", "stage", "metric", "licence", "model")
 SPLIT_BY = ("source", "split", "accepted")
 _HASH_LENGTH = 16  # characters shown of a SHA-256
 _VALUE_LENGTH = 60  # characters shown of another value, in a row

@@ -17,7 +17,7 @@ from synaug.images.codec import inspect_image
 from synaug.images.tables import ImageTable, encoded_images
 from synaug.manifests import read_manifest, read_table, stored_columns
 from synaug.manifests.schemas import SCHEMAS
-from synaug.plan.shards import files_with_images, shard_name
+from synaug.plan.shards import files_with_images, planned_shards, shard_name
 from synaug.runtime.errors import UserError
 
 _RUN_AGAIN = "run the workflow again"
@@ -79,7 +79,7 @@ def verify_experiment(experiment: Path) -> Iterator[CheckedFile]:
 def _planned_shards(experiment: Path) -> set[str]:
     """Names of the shards in the plan of `experiment`; none if there is no readable plan."""
     try:
-        return set(read_table("plan", experiment / "plan.parquet", ["shard"]).column("shard").unique().to_pylist())
+        return planned_shards(experiment)
     except UserError:
         return set()
 
@@ -124,7 +124,7 @@ def check_shard(path: Path, pool: ThreadPoolExecutor, planned: set[str]) -> tupl
 def _remedies(path: Path, planned: set[str]) -> tuple[str, str]:
     """What to do about a file with images if the whole file is bad, and if some of its images are."""
     if path.parent.name != "shards":
-        again = "" if path.name == "preview.parquet" else f" and {_RUN_AGAIN}"
+        again = "" if path.name.startswith("preview") else f" and {_RUN_AGAIN}"
         remedy = f"delete it{again}: its images are generated again"
         return remedy, remedy
     if path.stem not in planned:
@@ -223,6 +223,7 @@ def _wrong_rows(rows: pd.DataFrame, shard: pa.Table) -> list[str]:
 
 _MANIFEST_CHECKS: dict[str, Callable[[Path, _Shards], CheckedFile]] = {
     "plan": _check_plan,
+    "pilot": _check_plan,
     "scores": _check_paths,
     "synthetic": _check_paths,
     "balanced": _check_paths,

@@ -4,9 +4,10 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import cache
+from itertools import combinations
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from synaug.config.adaptation import Adaptation
 from synaug.config.balance import Balance
@@ -17,13 +18,18 @@ from synaug.config.evaluation import Evaluation
 from synaug.config.generation import Generation
 from synaug.config.generator import Generator
 from synaug.config.imbalance import Imbalance
-from synaug.config.portfolio import PORTFOLIO
+from synaug.config.portfolio import portfolio
 from synaug.config.prompts import Prompts
 from synaug.config.screening import Screening
 from synaug.config.training import Recipe, Stage1
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
+
+# Keys of `generation` that all fills share, because they belong to the jobs or to the report.
+_OF_ALL_FILLS = ("compile", "batch_size", "images_per_shard", "note")
+# Key of `generation` -> keys that a fill with another value does not take over from there.
+_BELONG_TO = {"model": ("revision", "adapters"), "pipeline": ("strength",)}
 
 
 class Config(Block):
@@ -42,6 +48,11 @@ class Config(Block):
         None, description="An adapter of generation.model that `snakemake adapt_generator` trains; null: none."
     )
     generation: Generation
+    fills: dict[Name, Annotated[Generation, WithJsonSchema({"type": "object"})]] = Field(
+        {},
+        description="Fill name -> keys of `generation` that differ. Each fill is a set of synthetic images that "
+        "completes all classes, and a recipe uses one of them; without any, `generation` is the only one.",
+    )
     screening: Screening = Screening()
     training: Stage1 = Field(Stage1(), description="Stage 1 of every recipe. The `stage1` of a recipe overrides it.")
     recipes: dict[Name, Recipe] = Field(
@@ -63,11 +74,12 @@ class Config(Block):
     def _recipes_inherit_training(cls, config: Any) -> Any:
         """Fill the `stage1` of each recipe with the keys of `training` that the recipe does not set.
 
-        A recipe with `stage1_of` gets the images and the stage 1 of that recipe instead. `auto` stands for PORTFOLIO.
+        A recipe with `stage1_of` gets the images and the stage 1 of that recipe instead. `auto` stands for `portfolio`.
         """
         training, recipes = config.get("training") or {}, config.get("recipes")
         if recipes == "auto":
-            recipes = PORTFOLIO
+            fills = config.get("fills")
+            recipes = portfolio(fills if isinstance(fills, dict) else ())
         if not isinstance(training, dict) or not isinstance(recipes, dict):
             return config
         complete = {}
@@ -82,9 +94,79 @@ class Config(Block):
                 complete[name] = _with_stage1_of(name, recipes[name], source, complete)
         return {**config, "recipes": complete}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fills_inherit_generation(cls, config: Any) -> Any:
+        """Fill each of `fills` with the keys of `generation` that it does not set.
+
+        A fill with another model does not take over the revision and the adapters, nor one with another pipeline the
+        strength.
+        """
+        generation, fills = config.get("generation"), config.get("fills")
+        if not isinstance(generation, dict) or not isinstance(fills, dict):
+            return config
+        complete = {}
+        for name, keys in fills.items():
+            if isinstance(keys, dict):
+                different = [key for key in _BELONG_TO if key in keys and keys[key] != generation.get(key)]
+                left_out = {belonging for key in different for belonging in _BELONG_TO[key]}
+                keys = {key: value for key, value in generation.items() if key not in left_out} | keys
+            complete[name] = keys
+        return {**config, "fills": complete}
+
+    @property
+    def generation_of_fills(self) -> dict[str, Generation]:
+        """Name of each fill -> its settings. Without `fills` there is one, whose name is empty."""
+        return self.fills or {"": self.generation}
+
+    @model_validator(mode="after")
+    def _fills_differ(self):
+        for name, fill in self.fills.items():
+            for key in _OF_ALL_FILLS:
+                if getattr(fill, key) != getattr(self.generation, key):
+                    raise ValueError(f"fills.{name}.{key}: all fills share it; set it under generation")
+        for first, second in combinations(self.fills, 2):
+            fills = self.fills[first], self.fills[second]
+            keys = [fill.model_dump(exclude={"steps", "guidance", "licence"}) for fill in fills]
+            shared = [variant for variant in fills[0].variants if variant in fills[1].variants]
+            if keys[0] == keys[1] and shared:
+                steps, guidance = shared[0]
+                raise ValueError(
+                    f"fills.{second}: makes the same images as fills.{first} (steps {steps}, guidance {guidance:g}); "
+                    "change it or leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _recipes_name_their_fill(self):
+        names = ", ".join(self.fills)
+        for recipe_name, recipe in self.recipes.items():
+            fill_name = recipe.fill.name if recipe.fill else None
+            if fill_name is not None and fill_name not in self.fills:
+                advice = f"give one of {names}" if names else "add it to fills, or leave it out"
+                raise ValueError(f"recipes.{recipe_name}.fill.name: {fill_name!r}: no such fill; {advice}")
+            if fill_name is None and recipe.data == "balanced" and len(self.fills) > 1:
+                raise ValueError(f"recipes.{recipe_name}.fill: needs `name`, one of {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _probes_are_for_one_fill(self):
+        for key in ("domain_probe", "shortcut_images"):
+            if getattr(self.evaluation, key) and len(self.fills) > 1:
+                raise ValueError(f"evaluation.{key}: is for experiments with one fill; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _the_gate_has_validation_images(self):
+        classifier = self.screening.classifier
+        if classifier and classifier.gate and not self.dataset.validation_split:
+            raise ValueError("screening.classifier.gate needs dataset.validation_split; add it, or set gate to false")
+        return self
+
     @model_validator(mode="after")
     def _negative_prompt_needs_a_model_that_reads_texts(self):
-        if self.prompts.negative and self.generation.pipeline == "class-conditional":
+        pipelines = [fill.pipeline for fill in self.generation_of_fills.values()]
+        if self.prompts.negative and "class-conditional" in pipelines:
             raise ValueError(
                 f"prompts.negative: {self.prompts.negative!r} has no effect with generation.pipeline: "
                 "class-conditional; leave it out"
@@ -200,15 +282,20 @@ def load_config(config: dict[str, Any], where: str = "config") -> Config:
         return Config.model_validate(config)
     except ValidationError as error:
         faults = error.errors()
-        inherited = {fault["loc"][1:] for fault in faults if fault["loc"][:1] == ("training",)}
+        inherited = {fault["loc"] for fault in faults if fault["loc"][:1] in (("training",), ("generation",))}
         faults = [fault for fault in faults if not _is_inherited(fault, inherited, config)]
         raise UserError(f"{where}: {describe(faults, config, Config)}") from None
 
 
-def _is_inherited(fault: Mapping[str, Any], faults_of_training: set[tuple], config: dict[str, Any]) -> bool:
-    """Whether a recipe has this fault only because it takes the keys of `training` or of another recipe."""
+def _is_inherited(fault: Mapping[str, Any], faults_of_blocks: set[tuple], config: dict[str, Any]) -> bool:
+    """Whether a recipe or a fill has this fault only because it takes the keys of another block.
+
+    faults_of_blocks: locations in `training` and `generation`. A recipe can also take the keys of another recipe.
+    """
     match fault["loc"]:
-        case ("recipes", _, "stage1", *location) if tuple(location) in faults_of_training:
+        case ("recipes", _, "stage1", *location) if ("training", *location) in faults_of_blocks:
+            return True
+        case ("fills", _, *location) if ("generation", *location) in faults_of_blocks:
             return True
         case ("recipes", name, "stage1" | "data" | "fill", *_):
             return bool(config["recipes"][name].get("stage1_of"))

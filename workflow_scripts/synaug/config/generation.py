@@ -1,5 +1,6 @@
 """Config block `generation`: which model makes the images, and how."""
 
+from itertools import product
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -128,6 +129,12 @@ class Generation(Block):
         """The values that the images of a class take in turn."""
         guidance = DEFAULT_GUIDANCE if self.guidance is None else self.guidance
         return [float(value) for value in (guidance if isinstance(guidance, list) else [guidance])]
+
+    @property
+    def variants(self) -> list[tuple[int, float]]:
+        """Pairs of steps and guidance, which the images of a class take in turn."""
+        steps = self.steps if isinstance(self.steps, list) else [self.steps]
+        return list(product(steps, self.guidance_values))
 
 
 def _in_range(value, low: float, high: float):

@@ -1,5 +1,8 @@
 """The recipes of `recipes: auto`, without and with synthetic images. `evaluation.choose_by` chooses among them."""
 
+from collections.abc import Iterable
+from typing import Any
+
 _REBALANCED = {"loss": {"name": "balanced_softmax"}}
 _MIXED = {"mixup": {"alpha": 0.2}, **_REBALANCED}
 
@@ -15,3 +18,16 @@ PORTFOLIO = {
     # The method of the paper.
     "synaug": {"data": "balanced", "stage1": {"mixup": {"alpha": 0.2}}, "stage2": {}},
 }
+
+
+def portfolio(fills: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """The recipes of PORTFOLIO. With several fills, those with synthetic images once for each, as <recipe>_<fill>."""
+    fills = list(fills)
+    if len(fills) < 2:
+        return PORTFOLIO
+    recipes = {name: keys for name, keys in PORTFOLIO.items() if keys["data"] == "real"}
+    for name in [name for name in PORTFOLIO if name not in recipes]:
+        for fill in fills:
+            with_fill = {**PORTFOLIO[name].get("fill", {}), "name": fill}
+            recipes[f"{name}_{fill}"] = {**PORTFOLIO[name], "fill": with_fill}
+    return recipes

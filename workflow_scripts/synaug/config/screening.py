@@ -47,6 +47,23 @@ class ScreeningClassifier(Block):
         description="Weight in the loss of an image whose class with the highest probability is not the intended "
         "class; 1: the weight of all others.",
     )
+    gate: bool = Field(
+        False,
+        description="Decide for each class how much of a fill is used, by how often the classifier recognises its "
+        "synthetic images, in comparison with its validation images. Needs dataset.validation_split.",
+    )
+    pilot: int | None = Field(
+        None,
+        ge=1,
+        description="gate: true only: images of each class (with groups: of each class in a group) and fill by which "
+        "the gate decides before the others are planned; null: it decides by all images.",
+    )
+
+    @model_validator(mode="after")
+    def _pilot_is_for_the_gate(self):
+        if not self.gate:
+            self._refuse_without_effect(["pilot"], "with gate: false")
+        return self
 
     @model_validator(mode="after")
     def _rejected_images_have_no_weight(self):
@@ -140,9 +157,10 @@ class Screening(Block):
     def scoring(self) -> dict[str, Any]:
         """The settings that the scores of a single image depend on, as plain values.
 
-        They are those of the networks, without the settings of the verdict, of the neighbours and `classifier.steps`.
-        `Screening` accepts them again.
+        They are those of the networks, without the settings of the verdict, of the gate, of the neighbours and
+        `classifier.steps`. `Screening` accepts them again.
         """
         other = {"min_score", "min_confidence", "max_score", "steps", "must_agree", "disagreement_weight"}
+        other |= {"gate", "pilot"}
         networks = dict.fromkeys(("text_image", "classifier", "safety"), other)
         return self.model_dump(exclude={"min_contrast": True, "duplicates": True, "leakage": True, **networks})

@@ -288,9 +288,10 @@ class Stage2(Block):
 class Fill(Block):
     """Which of the synthetic images of a class (with groups: of a class in a group) a recipe is trained on.
 
-    Smaller amounts are subsets of larger ones: the first images in the order of their ids, which are hashes.
+    Smaller amounts are subsets of larger ones: the first images in the order of the plan.
     """
 
+    name: Name | None = Field(None, description="The one of `fills` that is used; null: there is only one.")
     share: float = Field(1.0, gt=0, le=1, description="Share of the synthetic images of each class.")
     per_real: float | None = Field(
         None, gt=0, description="At most this many synthetic images for each real image of the class; null: no limit."

@@ -16,22 +16,23 @@ def add_costs(
     recipes: dict[str, Recipe],
     stage1: dict[str, str],
     balanced: pd.DataFrame,
-    shards: list[str],
+    shards: dict[str, list[str]],
     results: Path,
 ) -> pd.DataFrame:
     """The manifest `summary` with its cost columns.
 
     recipes: name -> recipe. stage1: recipe -> the recipe whose stage-1 networks it uses.
-    balanced: the manifest of this name. shards: names of all planned shards. results: folder of the experiment, with
-    benchmarks/ and costs/.
+    balanced: the manifest of this name. shards: fill -> names of its planned shards. results: folder of the experiment,
+    with benchmarks/ and costs/.
     """
     networks = summary[["recipe", "stage"]].drop_duplicates()
-    sampling = generation_seconds(results, shards)
+    seconds_of_fill = {fill: generation_seconds(results, names) for fill, names in shards.items()}
     rows = []
     for recipe, stage in networks.itertuples(index=False):
-        images = (
-            rows_of_recipe(balanced, recipes[recipe].data, recipes[recipe].fill).groupby("source")["image_id"].nunique()
-        )
+        fill = recipes[recipe].fill
+        images = rows_of_recipe(balanced, recipes[recipe].data, fill).groupby("source")["image_id"].nunique()
+        # A recipe that names no fill has the only one.
+        sampling = seconds_of_fill.get(fill.name, 0.0) if fill and fill.name else sum(seconds_of_fill.values())
         synthetic = int(images.get("synthetic", 0))
         seconds = training_seconds(results / "benchmarks", recipe, stage, stage1[recipe], seeds)
         rows.append((recipe, stage, int(images.get("real", 0)), synthetic, seconds, sampling if synthetic else 0.0))

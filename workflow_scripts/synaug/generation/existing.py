@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -146,7 +147,7 @@ def _list_files(results: Path) -> _Files:
     files: _Files = {}
 
     def add(folder: str, names: tuple[str, ...] | None = None) -> list[str]:
-        """Add the tables in `folder` (all, or those called `names`). Returns the names of its folders."""
+        """Add the tables in `folder` (all, or those that match `names`). Returns the names of its folders."""
         try:
             entries = list(os.scandir(results / folder))
         except (FileNotFoundError, NotADirectoryError):
@@ -155,7 +156,7 @@ def _list_files(results: Path) -> _Files:
             log.warning("%s: skipped: %s", results / folder, error)
             return []
         for entry in entries:
-            if entry.name.endswith(".parquet") and (names is None or entry.name in names):
+            if entry.name.endswith(".parquet") and (names is None or any(fnmatch(entry.name, name) for name in names)):
                 try:
                     status = entry.stat()
                 except FileNotFoundError:  # deleted by another job

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from synaug.images.store import stream_images
-from synaug.manifests import with_group
+from synaug.manifests import with_fill, with_group
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path
 from synaug.runtime.paths import results_root
@@ -39,18 +39,20 @@ class SheetRow:
 
 
 def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
-    """A row per cell: its name, its number of real images, and its synthetic images with their prompts.
+    """A row per cell and fill: its name, its number of real images, and its synthetic images with their prompts.
 
-    images: columns label_name, group, prompt and image (encoded bytes). cells: rows `cell` of the manifest `imbalance`.
+    images: columns label_name, group, fill, prompt and image (encoded bytes). cells: rows `cell` of the manifest
+    `imbalance`.
     """
-    cells, images = with_group(cells).sort_values(["label", "group"]), with_group(images)
-    of_cell = dict(list(images.groupby(["label_name", "group"])))
+    cells, images = with_group(cells).sort_values(["label", "group"]), with_fill(with_group(images))
+    of_cell = dict(list(images.groupby(["label_name", "group", "fill"])))
     rows = []
     for cell, count in zip(cells.itertuples(), cells["count"].tolist(), strict=True):
-        shown = of_cell[cell.label_name, cell.group]
-        note = f"{count} real image{'s' * (count != 1)}"
-        captioned = list(zip(shown["image"], shown["prompt"], strict=True))
-        rows.append(SheetRow(cell_name(cell.label_name, cell.group), note, captioned))
+        for fill in images["fill"].unique():
+            shown = of_cell[cell.label_name, cell.group, fill]
+            note = f"{count} real image{'s' * (count != 1)}" + (f", fill {fill}" if fill else "")
+            captioned = list(zip(shown["image"], shown["prompt"], strict=True))
+            rows.append(SheetRow(cell_name(cell.label_name, cell.group), note, captioned))
     return draw_sheet(rows)
 
 

@@ -85,7 +85,8 @@ _ID = _field(
     "real images: hash of the encoded image; synthetic images: hash of everything that determines the pixels",
 )
 _SHA256 = _field("sha256", pa.string(), "SHA-256 of the encoded image, hexadecimal")
-_INDEX = _field("index", pa.int32(), "number of the image within its cell, in the order of the plan")
+_INDEX = _field("index", pa.int32(), "number of the image within its cell and fill, in the order of the plan")
+_FILL = _field("fill", REPEATED, "name of the fill (one of `fills`); empty: the only one", default="")
 _CLASSIFIED = [
     _field(
         "classifier_confidence",
@@ -247,7 +248,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             _ID,
             *_CELL,
-            _field("index", pa.int32(), "number of the image within its cell"),
+            _FILL,
+            _INDEX,
             *PIXEL_COLUMNS,
             _field("shard", REPEATED, "shard of the image: the file shards/<shard>.parquet"),
             _field("licence", REPEATED, "licence of the images of the model"),
@@ -289,10 +291,38 @@ SCHEMAS: dict[str, pa.Schema] = {
             *_COMPARED_BY,
         ]
     ),
+    "gate": pa.schema(
+        [
+            *_CELL[:2],
+            _FILL,
+            _field(
+                "agreement",
+                pa.float64(),
+                "share of the synthetic images that the screening classifier reads as the intended class",
+            ),
+            _field("images_synthetic", pa.int64(), "number of these images"),
+            _field(
+                "recall",
+                pa.float64(),
+                "share of the validation images of the class that it reads as their class; null: there are none",
+                nullable=True,
+            ),
+            _field("images_validation", pa.int64(), "number of these images"),
+            _field("pooled_ratio", pa.float64(), "mean agreement of the classes / their mean recall, at most 1"),
+            _field(
+                "ratio",
+                pa.float64(),
+                "agreement / recall, at most 1, drawn towards pooled_ratio where there are few images",
+            ),
+            _field("share", pa.float64(), "share of the fill that the class gets: ratio; 0 if that is below 0.5"),
+            _field("reason", pa.string(), "why, in words"),
+        ]
+    ),
     "scores": pa.schema(
         [
             _ID,
             *_CELL,
+            _FILL,
             _INDEX,
             *_LOCATION,
             *_SIZE,
@@ -314,6 +344,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             _ID,
             *_CELL,
+            _FILL,
             _INDEX,
             *_LOCATION,
             *_SIZE,
@@ -328,6 +359,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "quality": pa.schema(
         [
             _field("label_name", REPEATED, "class name; empty: all classes together"),
+            _FILL,
             _field(
                 "metric",
                 REPEATED,
@@ -370,6 +402,14 @@ SCHEMAS: dict[str, pa.Schema] = {
             _ID,
             *_CELL,
             _field("source", REPEATED, "real or synthetic"),
+            _FILL,
+            _field(
+                "index",
+                pa.int32(),
+                "synthetic images: number of the image within its cell and fill, in the order of the plan; null: real",
+                nullable=True,
+                default="",
+            ),
             _field("weight", pa.float64(), "weight of the image in the loss"),
             _SHA256,
             *_LOCATION,

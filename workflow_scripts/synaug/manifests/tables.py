@@ -23,14 +23,15 @@ from synaug.runtime.paths import local_path, results_root
 SORT_KEYS = {
     "real": ["split", "label", "image_id"],
     "imbalance": ["kind", "label", "group"],
-    "plan": ["label", "group", "index"],
+    "plan": ["label", "group", "fill", "index"],
     "shard": ["label_name", "image_id"],
     "shard_scores": ["image_id"],
     "real_scores": ["split", "label", "image_id"],
-    "scores": ["label", "group", "index"],
+    "gate": ["fill", "label"],
+    "scores": ["label", "group", "fill", "index"],
     "features": ["source", "label", "image_id"],
     "synthetic": ["label", "image_id"],
-    "quality": ["label_name", "metric"],
+    "quality": ["fill", "label_name", "metric"],
     "balanced": ["label", "source", "image_id"],
     "packed": ["image_id"],
     "backbone_features": ["image_id"],
@@ -247,6 +248,11 @@ def read_with_local_paths(
 def with_group(rows: pd.DataFrame) -> pd.DataFrame:
     """`rows` with a column `group`: an empty string if it is missing, as in a data set without groups."""
     return rows if "group" in rows else rows.assign(group="")
+
+
+def with_fill(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` with a column `fill`: an empty string if it is missing, as in an experiment without `fills`."""
+    return rows if "fill" in rows else rows.assign(fill="")
 
 
 def class_names(real: pd.DataFrame) -> list[str]:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from synaug.generation.existing import stored_ids
-from synaug.manifests import with_group
+from synaug.manifests import with_fill, with_group
 from synaug.plan.model_family import Family, read_family
 from synaug.plan.shards import files_with_images
 
@@ -150,12 +150,23 @@ def cost_table(plan: pd.DataFrame, cells: pd.DataFrame, stored: set[str], speed:
 
 
 def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
-    """The table and its totals as text for a terminal; a line is as long as the example prompt of its class.
+    """A table and its totals for each fill, as text for a terminal.
+
+    A line is as long as the example prompt of its class.
 
     plan, cells: as in `cost_table`. results: the folder of all experiments.
     """
     if plan.empty:
         return "No class lacks images: nothing to make."
+    texts = []
+    for fill, of_fill in with_fill(plan).groupby("fill"):
+        title = f"Fill {fill}: " if fill else ""
+        texts.append(title + _text_of_fill(of_fill, cells, results))
+    return "\n\n".join(texts)
+
+
+def _text_of_fill(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
+    """`cost_text` of one fill."""
     stored = stored_ids(plan["image_id"], results)
     speed, size = measured_speed(plan, results), stored_size(plan, results)
     table = cost_table(plan, cells, stored, speed, size)

@@ -7,8 +7,7 @@ image that exists in any experiment is not made again.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from synaug.plan.checkpoints import adapters_json, is_local, model_version
 from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import cell_prompts
 from synaug.plan.shards import shard_name, shards_of_images
-from synaug.plan.targets import planned_counts
+from synaug.plan.targets import planned_counts, shares_of_fill
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import text_hash
 
@@ -40,16 +39,19 @@ def plan_generation(
     adapters: str = "",
     sources: pd.DataFrame | None = None,
     group_columns: Sequence[str] = (),
+    shares: Mapping[str, float] | None = None,
+    pilot: int | None = None,
 ) -> pd.DataFrame:
-    """Rows of the manifest `plan`.
+    """Rows of the manifest `plan` for one fill.
 
     imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the stored images.
     version, adapters: from `model_version` and `adapters_json`. sources: for image-to-image, the real images to start
-    from (columns image_id, label_name, group). group_columns: of the data set.
+    from (columns image_id, label_name, group). group_columns: of the data set. shares: of the gate, see
+    `wanted_counts`. pilot: at most this many images of each cell, the first ones.
     Raises UserError if a cell that needs sources has none.
     """
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values(["label", "group"])
-    counts = planned_counts(cells, balance)
+    counts = planned_counts(cells, balance, shares).clip(upper=pilot)
     prompts_of_cells = cell_prompts(prompts, cells, group_columns)
     same_for_all = {
         "pipeline": generation.pipeline,
@@ -72,7 +74,7 @@ def plan_generation(
     if generation.original_size not in (None, generation.size):
         decides_all_pixels["original_size"] = generation.original_size
     common_hash = text_hash(decides_all_pixels)
-    variants = list(product(_as_list(generation.steps), generation.guidance_values))
+    variants = generation.variants
     # What a cell lacks falls by `factor` with each real image: cells that grow together keep this phase.
     factor = balance.amount * balance.oversample
     phases = (cells["count"].to_numpy() * factor).round(6).astype(int)
@@ -104,27 +106,45 @@ def plan_generation(
     )
 
 
-def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
-    """`plan_generation` with the `settings` of the rule of that name (see rules/plan.smk): plain dicts.
+def plan_from_settings(
+    imbalance: pd.DataFrame,
+    settings: dict,
+    sources: pd.DataFrame | None,
+    gate: pd.DataFrame | None = None,
+    pilot: int | None = None,
+) -> pd.DataFrame:
+    """`plan_generation` of all fills, with the `settings` of the rule of that name (see rules/plan.smk): plain dicts.
 
-    Raises UserError also if the settings do not suit the model, see `check_generation`.
+    gate: the manifest of this name. pilot: see `plan_generation`.
+    Raises UserError also if the settings do not suit the model, see `check_generation`, or if fills share images.
     """
-    generation = Generation.model_validate(settings["generation"])
     prompts = Prompts.model_validate(settings["prompts"])
-    check_generation(generation, prompts.negative)
-    return plan_generation(
-        imbalance,
-        balance=Balance.model_validate(settings["balance"]),
-        prompts=prompts,
-        generation=generation,
-        seed=settings["seed"],
-        image_size=settings["image_size"],
-        color=settings["color"],
-        version=model_version(generation.model, generation.revision),
-        adapters=adapters_json(generation.adapters),
-        sources=sources,
-        group_columns=settings.get("group_columns", ()),
-    )
+    plans = []
+    for name, values in (settings.get("fills") or {"": settings["generation"]}).items():
+        generation = Generation.model_validate(values)
+        check_generation(generation, prompts.negative)
+        plan = plan_generation(
+            imbalance,
+            balance=Balance.model_validate(settings["balance"]),
+            prompts=prompts,
+            generation=generation,
+            seed=settings["seed"],
+            image_size=settings["image_size"],
+            color=settings["color"],
+            version=model_version(generation.model, generation.revision),
+            adapters=adapters_json(generation.adapters),
+            sources=sources if generation.pipeline == "image-to-image" else None,
+            group_columns=settings.get("group_columns", ()),
+            shares=shares_of_fill(gate, name),
+            pilot=pilot,
+        )
+        plans.append(plan.assign(fill=name))
+    plan = pd.concat(plans, ignore_index=True)
+    shared = plan[plan["image_id"].duplicated(keep=False)].drop_duplicates("fill")["fill"].tolist()
+    if shared:
+        # Their settings differ, but not what they stand for, as with two copies of one model.
+        raise UserError(f"fills: {' and '.join(shared)} make the same images; leave one out")
+    return plan
 
 
 def read_sources(real: str, train_split: str) -> pd.DataFrame:
@@ -165,7 +185,3 @@ def image_seeds(base: int, label_name: str, indices: Iterable[int], group: str =
     start = json.dumps([base, label_name, group] if group else [base, label_name])[:-1]
     digests = (hashlib.sha256(f"{start}, {index}]".encode()).digest() for index in indices)
     return [int.from_bytes(digest[:8], "big") >> 1 for digest in digests]
-
-
-def _as_list(value) -> list:
-    return value if isinstance(value, list) else [value]

@@ -9,9 +9,9 @@ import numpy as np
 from synaug.manifests import read_table
 from synaug.runtime.files import text_hash
 
-# Files of an experiment with synthetic images that are no shards. unseen.parquet is the name of probe_images.parquet in
-# version 0.1.
-EXTRA_FILES = ("preview.parquet", "probe_images.parquet", "unseen.parquet")
+# Files of an experiment with synthetic images that are no shards, as patterns: with fills, each has its own preview.
+# unseen.parquet is the name of probe_images.parquet in version 0.1.
+EXTRA_FILES = ("preview*.parquet", "probe_images.parquet", "unseen.parquet")
 # Images that fill at most this number of shards are not cut into blocks.
 _FEW_SHARDS = 8
 
@@ -31,9 +31,24 @@ def files_with_images(experiments: Iterable[Path]) -> list[Path]:
 
 
 @lru_cache
-def shard_names(plan: str, changed_ns: int) -> list[str]:
-    """Names of all shards of the manifest at `plan`, sorted. changed_ns: its modification time, for the cache."""
-    return sorted(read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist())
+def fills_of_shards(plan: str, changed_ns: int) -> dict[str, str]:
+    """Name of each shard of the manifest at `plan`, sorted -> its fill.
+
+    changed_ns: its modification time, for the cache.
+    """
+    shards = read_table("plan", plan, ["shard", "fill"]).to_pandas().drop_duplicates()
+    return dict(sorted(zip(shards["shard"], shards["fill"], strict=True)))
+
+
+def planned_shards(experiment: Path) -> set[str]:
+    """Names of the shards in the plans of `experiment`, the pilot's too. Raises UserError for an unreadable plan."""
+    plans = [experiment / f"{name}.parquet" for name in ("plan", "pilot")]
+    return {
+        shard
+        for plan in plans
+        if plan.exists()
+        for shard in read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist()
+    }
 
 
 def shards_of_images(counts: np.ndarray, phases: np.ndarray, per_shard: int) -> np.ndarray:

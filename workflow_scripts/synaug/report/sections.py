@@ -15,8 +15,8 @@ from synaug.report import advice, confusion, gallery, plots, result_plots, run_i
 from synaug.report.comparison import compared_networks
 
 SYNTHETIC_COLUMNS = ["image_id", "label", "label_name", "group", "path", "row", "column", *gallery.SCORES]
-SYNTHETIC_COLUMNS += ["accepted", "rejected_by", "reason"]
-BALANCED_COLUMNS = ["image_id", "label", "label_name", "group", "source", "path", "row", "column"]
+SYNTHETIC_COLUMNS += ["accepted", "rejected_by", "reason", "fill"]
+BALANCED_COLUMNS = ["image_id", "label", "label_name", "group", "source", "fill", "path", "row", "column"]
 
 NetworkId = tuple[str, str, int]  # stage, recipe, seed
 
@@ -29,7 +29,13 @@ class ReportData:
     names: series of the compared networks, the baseline first. classes: the class table with their accuracies.
     prediction_counts: series -> counts over their predictions. main_differences: rows of `differences` for the main
     recipe minus the baseline. histories: series -> manifests `history`, one per seed. networks: all networks.
+    fill: the fill that the page shows, see `shown_fill`; synthetic, balanced and quality have no rows of other fills.
     """
+
+    fill: str
+    qualities: pd.DataFrame  # the manifest `quality`, of all fills
+    gate: pd.DataFrame | None
+    pilot: pd.DataFrame | None  # rows of the manifest `plan`
 
     real: pd.DataFrame
     test: pd.DataFrame
@@ -63,6 +69,10 @@ def read_report_data(
     imbalance = read_manifest("imbalance", manifests.imbalance)
     synthetic = read_with_local_paths("synthetic", manifests.synthetic, SYNTHETIC_COLUMNS)
     balanced = read_with_local_paths("balanced", manifests.balanced, BALANCED_COLUMNS)
+    qualities = read_manifest("quality", manifests.quality)
+    fill = shown_fill(settings)
+    synthetic = synthetic[synthetic["fill"] == fill].reset_index(drop=True)
+    balanced = balanced[(balanced["source"] == "real") | (balanced["fill"] == fill)].reset_index(drop=True)
     recipes = list(settings.recipes)
     summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
@@ -75,13 +85,17 @@ def read_report_data(
     split = settings.dataset.test_split
     comparison = differences[["series", "baseline_recipe", "baseline_stage"]]
     return ReportData(
+        fill=fill,
+        qualities=qualities,
+        gate=read_manifest("gate", manifests.gate) if manifests.get("gate") else None,
         real=real,
         test=real[(real["split"] == split) & real["usable"]],
         imbalance=imbalance,
-        plan=read_manifest("plan", manifests.plan, ["shard"]),
+        plan=read_manifest("plan", manifests.plan, ["shard", "fill"]),
+        pilot=read_manifest("plan", manifests.pilot, ["shard"]) if manifests.get("pilot") else None,
         synthetic=synthetic,
         balanced=balanced,
-        quality=read_manifest("quality", manifests.quality),
+        quality=qualities[qualities["fill"] == fill],
         selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
         chosen=read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None,
         final=[read_manifest("predictions", path, ["label", "predicted"]) for path in manifests.get("final") or []],
@@ -96,6 +110,14 @@ def read_report_data(
         histories=read_histories(manifests.histories, networks),
         networks=networks,
     )
+
+
+def shown_fill(settings: Config) -> str:
+    """The fill that the page shows: that of the main recipe, or of the first recipe that names one; else the first."""
+    main_recipe, _ = compared_networks(settings)[-1]
+    recipes = [settings.recipes[main_recipe], *settings.recipes.values()]
+    named = [recipe.fill.name for recipe in recipes if recipe.fill and recipe.fill.name]
+    return (named or list(settings.generation_of_fills))[0]
 
 
 def read_histories(paths: list[str], networks: Sequence[NetworkId]) -> dict[str, list[pd.DataFrame]]:
@@ -136,7 +158,7 @@ def data_context(data: ReportData) -> dict:
             "real": int(data.classes["real"].sum()),
             "synthetic": int(data.classes["synthetic"].sum()),
             "rejected": int((~data.synthetic["accepted"]).sum()),
-            "planned": len(data.plan),
+            "planned": int((data.plan["fill"] == data.fill).sum()),
             "test": len(data.test),
         },
         "imbalance_before": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
@@ -147,6 +169,9 @@ def data_context(data: ReportData) -> dict:
         "rejected": list(data.synthetic["rejected_by"].value_counts().items()),
         "unusable": list(unusable.value_counts().items()),
         "quality": tables.quality_table(data.quality, data.classes["label_name"].tolist()),
+        "fill": data.fill,
+        "fills": tables.fill_table(data.qualities),
+        "gate": tables.gate_table(data.gate),
         "agreement": bool((data.quality["metric"] == "agreement").any()),
         "features": ", ".join(sorted(data.quality["features"].dropna().unique())),
     }
@@ -190,6 +215,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
 
 def run_context(data: ReportData, results: Path) -> dict:
     """Values of the template about software and costs. results: folder of the experiment, with costs/, benchmarks/."""
+    shards = {*data.plan["shard"], *([] if data.pilot is None else data.pilot["shard"])}
     shard_files = sorted(data.synthetic["path"].dropna().unique())
     libraries, devices = run_info.libraries_and_devices(shard_files)
     return {
@@ -197,5 +223,5 @@ def run_context(data: ReportData, results: Path) -> dict:
         "commit": run_info.git_commit(),
         "libraries": libraries,
         "devices": devices,
-        "costs": run_info.step_costs(results, sorted(data.plan["shard"].unique()), data.networks),
+        "costs": run_info.step_costs(results, sorted(shards), data.networks),
     }

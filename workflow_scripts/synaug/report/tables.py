@@ -302,6 +302,23 @@ def quality_table(quality: pd.DataFrame, classes: list[str]) -> list[dict]:
     return rows
 
 
+def fill_table(qualities: pd.DataFrame) -> list[dict]:
+    """As `quality_table`, one dict for all images of each fill, with its name. qualities: manifest `quality`."""
+    return [
+        quality_table(of_fill, [])[0] | {"name": fill} for fill, of_fill in qualities.groupby("fill", sort=True) if fill
+    ]
+
+
+def gate_table(gate: pd.DataFrame | None) -> list[dict]:
+    """One dict for each fill and class that gets less than all, by the manifest `gate`: name, fill, share, reason."""
+    if gate is None:
+        return []
+    return [
+        {"name": row.label_name, "fill": row.fill, "share": percent(row.share), "reason": row.reason}
+        for row in gate[gate["share"] < 1].sort_values(["fill", "share", "label"]).itertuples()
+    ]
+
+
 def series_name(recipe: str, stage: str) -> str:
     """Name of the networks of a recipe and stage on the page."""
     return recipe if stage == "train" else f"{recipe} + fine-tune"

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from synaug.images.perceptual_hash import FURTHEST, nearest_earlier_hashes, nearest_hashes
-from synaug.manifests import read_table, with_group
+from synaug.manifests import read_table, with_fill, with_group
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.errors import UserError
 
@@ -106,14 +106,14 @@ def compare_images(
 ) -> tuple[pd.DataFrame, pa.Table | None]:
     """Rows of the manifests `scores` (one per planned image) and `features` (None without features).
 
-    plan: columns image_id, label, label_name, group, index and shard of the manifest `plan`. shards: logical path of
-    the folder of the shards. real: of the training split and of the held-out splits, needed for features and `leakage`
-    only. duplicates: whether the nearest earlier synthetic images are searched. leakage: whether the nearest training
-    and held-out images are. Validation images count as test images: they decide results too. `features` has one row
-    per readable synthetic image, and per training image.
+    plan: columns image_id, label, label_name, group, fill, index and shard of the manifest `plan`. shards: logical path
+    of the folder of the shards. real: of the training split and of the held-out splits, needed for features and
+    `leakage` only. duplicates: whether the nearest earlier images of the same class and fill are searched. leakage:
+    whether the nearest training and held-out images are. Validation images count as test images: they decide results
+    too. `features` has one row per readable synthetic image, and per training image.
     Raises UserError if a planned image has no scores, or if synthetic and real features come from different networks.
     """
-    plan = with_group(plan).sort_values(["label", "group", "index"], ignore_index=True)
+    plan = with_fill(with_group(plan)).sort_values(["label", "group", "fill", "index"], ignore_index=True)
     positions = pd.Index(synthetic.rows["image_id"]).get_indexer(plan["image_id"])
     if (positions < 0).any():
         missing = plan[positions < 0].iloc[0]
@@ -124,7 +124,9 @@ def compare_images(
         problem = "real_scores.parquet: has features of another network than scores/*.parquet"
         raise UserError(problem, advice="delete both and run again")
     in_shard = synthetic.rows["row"].notna()
-    table = plan[["image_id", "label", "label_name", "group", "index"]].join(synthetic.rows.drop(columns="image_id"))
+    table = plan[["image_id", "label", "label_name", "group", "fill", "index"]].join(
+        synthetic.rows.drop(columns="image_id")
+    )
     table = table.assign(
         path=(f"{shards}/" + plan["shard"].astype(object) + ".parquet").where(in_shard, None),
         column=np.where(in_shard, "image", None),
@@ -133,7 +135,7 @@ def compare_images(
     if duplicates:
         neighbours = [
             _nearest_earlier(synthetic, of_class.to_numpy()[synthetic.readable[of_class]], device)
-            for of_class in plan.groupby("label").groups.values()
+            for of_class in plan.groupby(["label", "fill"]).groups.values()
         ]
         table = table.join(pd.concat(neighbours)) if neighbours else table
     if leakage:
@@ -151,7 +153,7 @@ def compare_images(
 
 
 def _nearest_earlier(images: ScoredImages, positions: np.ndarray, device: str) -> pd.DataFrame:
-    """The nearest earlier image of each of the images at `positions` (the readable ones of a class, in plan order)."""
+    """The nearest earlier image of each of the images at `positions`: the readable ones of a class, in plan order."""
     by_hash = nearest_earlier_hashes(images.hashes[positions])
     by_features = None
     if images.features is not None:

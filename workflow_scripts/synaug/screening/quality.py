@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from synaug.config import Balance
-from synaug.manifests import read_table, with_group
-from synaug.plan.targets import wanted_counts
+from synaug.manifests import read_table, with_fill, with_group
+from synaug.plan.targets import wanted_of_fills
 from synaug.screening.filters import FILTERS, read_as_its_class
 from synaug.screening.metrics import METRICS
 
@@ -48,15 +48,30 @@ def measure_quality(
     imbalance: pd.DataFrame,
     balance: Balance,
     features: Features | None = None,
+    gate: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Rows of the manifest `quality`: counts, `agreement`, and, with `features`, the metrics of `METRICS`.
 
-    synthetic, balanced, imbalance: the manifests of these names. A label_name of "" stands for all classes together.
-    agreement: share of the generated images that `read_as_its_class`, if there is a screening classifier.
+    synthetic, balanced, imbalance, gate: the manifests of these names. A label_name of "" stands for all classes
+    together. agreement: share of the generated images that `read_as_its_class`, if there is a screening classifier.
     """
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values("label")
-    wanted = wanted_counts(cells, balance).groupby(cells["label_name"], sort=False).sum()
-    balanced = with_group(balanced).drop_duplicates(["source", "image_id", "label_name"])
+    synthetic, balanced = with_fill(synthetic), with_fill(with_group(balanced))
+    balanced = balanced.drop_duplicates(["source", "image_id", "label_name"])
+    fills = sorted(synthetic["fill"].unique()) or [""]
+    wanted = wanted_of_fills(cells, fills, balance, gate).groupby(["fill", "label_name"], sort=False).sum()
+    rows = []
+    for fill in fills:
+        in_fill = (balanced["source"] == "real") | (balanced["fill"] == fill)
+        of_fill = _quality_of_fill(synthetic[synthetic["fill"] == fill], balanced[in_fill], wanted[fill], features)
+        rows += [row | {"fill": fill} for row in of_fill]
+    return pd.DataFrame(rows)
+
+
+def _quality_of_fill(
+    synthetic: pd.DataFrame, balanced: pd.DataFrame, wanted: pd.Series, features: Features | None
+) -> list[dict]:
+    """Rows of the manifest `quality` without the fill. wanted: class name -> images, in the order of the classes."""
     classified = synthetic["classifier_prediction"].notna().any()
     agrees = read_as_its_class(synthetic).to_numpy()
     # Once for all classes: comparing all rows with each of a thousand class names would take minutes.
@@ -83,7 +98,7 @@ def measure_quality(
         rows += [common | {"metric": metric, "value": float(value)} for metric, value in values.items()]
     if features is not None:
         rows += _compare(balanced, list(wanted.index), features)
-    return pd.DataFrame(rows)
+    return rows
 
 
 def _compare(balanced: pd.DataFrame, names: list[str], features: Features) -> Iterator[dict]:
