@@ -104,7 +104,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
             "there is no GPU with 8 GB or more."
         )
     else:
-        # More steps are worth more than a better generator: 600 steps are too few for a network that starts from nothing.
+        # A network that starts from nothing needs more steps. They are worth more than a better generator.
         backbone, frozen, size, training_steps = None, False, SIZES[0], 1500
         reasons.append(
             f"Network: a small one, trained from scratch, because the images have at most {SIZES[0]} pixels and there "
