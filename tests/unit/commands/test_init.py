@@ -189,6 +189,7 @@ def test_size_and_colours_are_those_of_the_images(tmp_path):
     assert (config.dataset.image_size, config.dataset.color, config.generator.size) == (224, "rgb", 32)
     assert (config.training.backbone, config.training.pretrained) == ("timm/tf_efficientnet_lite0", "embedded")
     assert config.training.freeze == "backbone"
+    assert list(config.fills) == ["from_text", "from_real"] and "synaug_from_real" in config.recipes
     assert "1 of them have transparent areas" in text
 
 

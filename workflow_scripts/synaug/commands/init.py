@@ -21,6 +21,7 @@ from synaug.commands.init_settings import (
     training_counts,
 )
 from synaug.config import EMBEDDED_BACKBONE, load_config
+from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
 from synaug.runtime.errors import UserError
 from synaug.runtime.machine import this_machine
@@ -210,6 +211,15 @@ def config_text(name: str, detected: DetectedDataset, names: str, settings: Sett
         evaluation = """\
   # To choose a recipe by validation images, each class needs more images: dataset.validation_split.
   choose_by: null"""
+    gate = ""
+    if detected.dataset.get("validation_split"):
+        gate = """
+    # Use as much of a class's images as it recognises, in comparison with the validation images of the class.
+    gate: true"""
+        if settings.public_model:
+            gate += """
+    # By this number of images of each class, before the others are made.
+    pilot: 16"""
     classes = detected.rows["label"].max() + 1
     cell = "class in every group" if groups else "class"
     total = f"{settings.total_minutes:.0f} minutes {_on(settings)}"
@@ -235,18 +245,18 @@ balance:
   target: {settings.target}
   # Images generated per image wanted: the screening rejects some.
   oversample: {settings.oversample}
-{_generator_text(f"results/{name}", color, settings)}
+{_generator_text(f"results/{name}", color, settings)}{_fills_text(settings)}
 screening:
   # Only images that a classifier of the real images takes for the class that they should show.
   classifier:
     steps: {settings.screening_steps}
-    must_agree: true
+    must_agree: true{gate}
 training:
   # All recipes have the same budget. More steps take longer.
   steps: {settings.training_steps}
 {_network_text(settings)}
   batch_size: {settings.batch_size}
-# Seven recipes, three of them without synthetic images: workflow_scripts/synaug/config/portfolio.py.
+# {len(portfolio(settings.fills))} recipes, three of them without synthetic images: workflow_scripts/synaug/config/portfolio.py.
 recipes: auto
 evaluation:
   # The imbalanced real images as they are: what the others are compared with.
@@ -255,6 +265,18 @@ evaluation:
 # Every recipe is trained once with each seed. The intervals in the report are over the seeds.
 seeds: {list(range(settings.seeds))}
 """
+
+
+def _fills_text(settings: Settings) -> str:
+    """The block `fills`, if there are several."""
+    if not settings.fills:
+        return ""
+    from_text, from_real = settings.fills
+    return f"""
+# Two sets of synthetic images, which the recipes use one at a time: from the prompts, and variations of real images.
+fills:
+  {from_text}: {{}}
+  {from_real}: {{pipeline: image-to-image, strength: 0.5}}"""
 
 
 def _network_text(settings: Settings) -> str:

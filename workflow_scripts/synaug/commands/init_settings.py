@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from synaug.config import EMBEDDED_BACKBONE
-from synaug.config.portfolio import PORTFOLIO
+from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import DetectedDataset
 from synaug.runtime.machine import Machine, has_model, hub_is_reachable
 
@@ -21,6 +21,8 @@ FEATURE_MINUTES = 6.0
 SIZES = (32, 64)  # sides that the small generator can have, in pixels; without a GPU the first
 # Most images that are to pass the screening: about ten minutes of two cores, or an hour of a GPU with the public model.
 MAX_SMALL_IMAGES, MAX_PUBLIC_IMAGES = 20_000, 2_000
+# Where a network takes seconds: two fills to choose from, images from prompts and variations of real images.
+FILLS = ("from_text", "from_real")
 # Training images below which a generator that is trained on them makes little more than blurs or copies.
 FEW_IMAGES = 300
 # Seconds, for the estimate of the run time. Two cores without a GPU: an optimiser step of the two parts of the small
@@ -45,8 +47,9 @@ class Settings:
 
     gpu: name of a GPU that is large enough, or None. public_model: whether the public model makes the images; otherwise
     the small generator is trained. backbone: None: the small network from scratch. target: images of every class after
-    filling. oversample: images generated per image wanted. training_images, synthetic_images: numbers. reasons: of the
-    decisions, one sentence each. minutes: part of the run -> estimated minutes.
+    filling. oversample: images generated per image wanted. fills: names; empty: there is one, without a name.
+    training_images, synthetic_images: numbers, of one fill. reasons: of the decisions, one sentence each. minutes: part
+    of the run -> estimated minutes.
     """
 
     gpu: str | None
@@ -63,6 +66,7 @@ class Settings:
     seeds: int
     target: int
     oversample: float
+    fills: tuple[str, ...]
     training_images: int
     synthetic_images: int
     reasons: tuple[str, ...]
@@ -137,8 +141,15 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
         f"Fill: every class to {target:,} images with {synthetic:,} synthetic ones, not more than there are real ones."
     )
     usable, oversample = int(detected.rows["usable"].sum()), 1.5 if public_model else 2.0
-    if frozen and _feature_seconds(CPU_SECONDS, size, usable, images, synthetic, oversample) > 60 * FEATURE_MINUTES:
-        size = FROZEN_SIZES[1]
+    fills = FILLS if frozen else ()
+    if frozen:
+        reasons.append(
+            "Two sets of such images are compared: images from prompts, and variations of the real images. Classes whose "
+            "images are not recognised get none."
+        )
+        read = _images_read(usable, images, len(FILLS) * synthetic, oversample)
+        if read * _feature_seconds(CPU_SECONDS, size) > 60 * FEATURE_MINUTES:
+            size = FROZEN_SIZES[1]
     settings = Settings(
         gpu=gpu,
         public_model=public_model,
@@ -154,6 +165,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
         seeds=2 if from_scratch else 3,
         target=target,
         oversample=oversample,
+        fills=fills,
         training_images=images,
         synthetic_images=synthetic,
         reasons=tuple(reasons),
@@ -191,33 +203,36 @@ def fill_target(counts: pd.Series, limit: int) -> int:
     return low
 
 
-def _feature_seconds(
-    seconds: dict[str, float], size: int, usable: int, training: int, synthetic: int, oversample: float
-) -> float:
-    """Estimate for a frozen network of this size of images. usable, training, synthetic: numbers of images.
+def _images_read(usable: int, training: int, synthetic: int, oversample: float) -> float:
+    """How many images a frozen network reads. usable, training: real images. synthetic: kept images of all fills.
 
     The screening reads the training images, all real ones and all generated ones, and the training all that it uses.
     """
-    read = training + 2 * usable + (oversample + 1) * synthetic
-    return seconds["features"] * (size / 112) ** 2 * read
+    return training + 2 * usable + (oversample + 1) * synthetic
+
+
+def _feature_seconds(seconds: dict[str, float], size: int) -> float:
+    """Estimate for the features of one image of this size."""
+    return seconds["features"] * (size / 112) ** 2
 
 
 def _minutes(settings: Settings, usable: int) -> dict[str, float]:
     """Part of the run -> rough estimate of its minutes. usable: images of all splits."""
     seconds = GPU_SECONDS if settings.gpu else CPU_SECONDS
-    generated = settings.synthetic_images * settings.oversample
+    synthetic = settings.synthetic_images * max(1, len(settings.fills))
+    generated = synthetic * settings.oversample
     area = (settings.generator_size / 32) ** 2
     generator = 0.0
     if not settings.public_model:
         generator = seconds["autoencoder"] * settings.autoencoder_steps + seconds["denoiser"] * settings.denoiser_steps
     image = seconds["public_image"] if settings.public_model else area * seconds["image"]
     # Every network is trained by one core: two at a time. Last, the chosen recipe is trained again.
-    jobs = 2 * settings.seeds * (len(PORTFOLIO) + 1)
+    jobs = 2 * settings.seeds * (len(portfolio(settings.fills)) + 1)
     networks = seconds["job"] * jobs
     screening = 0.0
     if settings.frozen:
-        amounts = usable, settings.training_images, settings.synthetic_images, settings.oversample
-        networks += _feature_seconds(seconds, settings.image_size, *amounts)
+        read = _images_read(usable, settings.training_images, synthetic, settings.oversample)
+        networks += read * _feature_seconds(seconds, settings.image_size)
     else:
         screening = seconds["screening"] * settings.screening_steps * (settings.image_size / 32) ** 2
         networks += seconds["step"] * settings.training_steps * jobs / 2 / (1 if settings.gpu else 2)
