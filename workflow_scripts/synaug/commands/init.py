@@ -256,7 +256,7 @@ training:
   steps: {settings.training_steps}
 {_network_text(settings)}
   batch_size: {settings.batch_size}
-# {len(portfolio(settings.fills))} recipes, three of them without synthetic images: workflow_scripts/synaug/config/portfolio.py.
+# {len(portfolio(settings.fills))} recipes, three without synthetic images: workflow_scripts/synaug/config/portfolio.py.
 recipes: auto
 evaluation:
   # The imbalanced real images as they are: what the others are compared with.

@@ -144,7 +144,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
     fills = FILLS if frozen else ()
     if frozen:
         reasons.append(
-            "Two sets of such images are compared: images from prompts, and variations of the real images. Classes whose "
+            "Two sets of such images are compared: images from prompts, and variations of real images. Classes whose "
             "images are not recognised get none."
         )
         read = _images_read(usable, images, len(FILLS) * synthetic, oversample)
