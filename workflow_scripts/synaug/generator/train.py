@@ -98,8 +98,9 @@ def train_generator(
     )  # fmt: skip
     trained = train_denoiser(model, latents, targets, tokens, caption_rows, image_probabilities, loop)
     # Half precision: half the size and no visible difference; loaders choose the precision that they compute with.
+    # `to` of diffusers' models warns of parts that must stay at full precision, also if there are none.
     text_encoder, autoencoder, denoiser = (
-        part.to("cpu", torch.float16) for part in (trained.text_encoder, autoencoder, trained.denoiser)
+        torch.nn.Module.to(part, "cpu", torch.float16) for part in (trained.text_encoder, autoencoder, trained.denoiser)
     )
     _save(architecture.assemble(tokenizer, text_encoder, autoencoder, denoiser), out)
 
