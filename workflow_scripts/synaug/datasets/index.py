@@ -10,17 +10,18 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Dataset
-from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
+from synaug.datasets import celeba, folder, image_list, published, table, torchvision_set, utkface, waterbirds
 from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.splits import make_splits
+from synaug.datasets.tree import files_hash
 from synaug.images.codec import inspect_image
 from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import text_hash
 
 log = logging.getLogger(__name__)
-# Source -> module with its functions `files` and `find`. The sources of PACKED and PUBLISHED are converted to tables.
+# Source -> module with its functions `files`, `find` and `image_files`. The sources of PACKED and PUBLISHED are
+# converted to tables.
 SOURCES = {
     "folder": folder,
     "table": table,
@@ -69,15 +70,25 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
 def input_files(dataset: Dataset) -> list[str]:
     """The files that a rule declares as inputs, so that it runs again when they change: tables, lists, authors' files.
 
-    Empty for image folders (see `fingerprint`). Raises UserError if the data set is missing.
+    Image files are not among them (see `fingerprint`). Raises UserError if the data set is missing.
     """
     source = published if dataset.source in published.PUBLISHED else (SOURCES | PACKED)[dataset.source]
     return [str(file) for file in source.files(dataset)]
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Hash of names, sizes and modification times of the images of a folder: they are too many to declare each one."""
-    return text_hash(folder.listing(dataset)) if dataset.source in ("folder", "utkface") else ""
+    """Hash of names, sizes and modification times of the image files: they are too many to declare each one.
+
+    It is empty where there are none besides the `input_files`, and where the data set cannot be read: the rule that
+    reads it reports why.
+    """
+    with_files = SOURCES | {"torchvision": torchvision_set}
+    if dataset.source not in with_files:
+        return ""
+    try:
+        return files_hash(with_files[dataset.source].image_files(dataset))
+    except UserError:
+        return ""
 
 
 def _examine(row: dict, max_megapixels: float) -> dict:
