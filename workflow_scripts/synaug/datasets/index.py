@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.splits import make_splits
 from synaug.datasets.tree import files_hash
-from synaug.images.codec import inspect_image
+from synaug.images.codec import inspect_image, uses_few_bits
 from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
 
@@ -46,7 +47,8 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # In batches, because the images of a table are in memory until they are examined.
         for batch in in_batches(images, lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")):
-            rows += pool.map(lambda row: _examine(row, dataset.max_megapixels), batch)
+            rows += pool.map(lambda row: _examine(row, dataset), batch)
+    _warn_of_dark_images(rows)
     if dataset.make_splits:
         make_splits(rows, dataset)
     rows = [row for row in rows if row["split"] in dataset.splits]
@@ -91,24 +93,47 @@ def fingerprint(dataset: Dataset) -> str:
         return ""
 
 
-def _examine(row: dict, max_megapixels: float) -> dict:
-    """`row` of a source (see `folder.find`), with group, sha256, width, height, usable and reason instead of data."""
+def _examine(row: dict, dataset: Dataset) -> dict:
+    """`row` of a source (see `folder.find`), with group, sha256, width, height, usable, reason and few_bits.
+
+    few_bits: see `uses_few_bits`. The key `data` is removed.
+    """
     data, source_reason = row.pop("data"), row.pop("reason", None)
     width, height, reason = None, None, None
     if data is None:
-        data, reason = b"", source_reason or "lies out of the data set's folder"
+        data, reason = b"", source_reason or "lies out of the data set's folder (dataset.follow_links reads links)"
     elif isinstance(data, Path):
-        try:
-            data = data.read_bytes()
-        except OSError as error:
-            data, reason = b"", f"cannot be read ({error.strerror})"
+        data, reason = _read(data)
     if reason is None:
-        width, height, reason = inspect_image(data, max_megapixels)
+        width, height, reason = inspect_image(data, dataset.max_megapixels, dataset.color)
     # A file without contents is identified by its path: all such files would have the same hash.
     digest = hashlib.sha256(data or f"{row['path']}:{row['row']}".encode()).hexdigest()
     reason = reason or source_reason
     row |= {"label_name": row["label_name"] or UNKNOWN, "group": ", ".join(row.get("attributes", []))}
+    row |= {"few_bits": reason is None and uses_few_bits(data)}
     return {**row, "sha256": digest, "width": width, "height": height, "usable": reason is None, "reason": reason}
+
+
+def _read(path: Path) -> tuple[bytes, str | None]:
+    """The contents of an image file, and why it cannot be read."""
+    try:
+        # To open a named pipe waits for a writer, and to read a device may never end.
+        if stat.S_IFMT(path.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            return b"", "is not a regular file"
+        return path.read_bytes(), None
+    except OSError as error:
+        return b"", f"cannot be read ({error.strerror})"
+
+
+def _warn_of_dark_images(rows: list[dict]) -> None:
+    """Remove the key `few_bits`, and warn of the images that have it."""
+    dark = [row["path"] for row in rows if row.pop("few_bits")]
+    if dark:
+        log.warning(
+            "%d images have 16 bits per sample and use at most 12 of them, so that they are nearly black, such as %s; "
+            "save them with 8 bits, or scaled to 16",
+            *(len(dark), dark[0]),
+        )
 
 
 def _check(rows: list[dict], dataset: Dataset) -> None:

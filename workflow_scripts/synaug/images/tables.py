@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import check_regular_file
 
 # In memory at a time, also of a row group that is larger.
 _BATCH_ROWS = 1024
@@ -31,6 +32,7 @@ class ImageTable:
 
     def __init__(self, path: str | Path):
         self.path = path
+        check_regular_file(path)
         try:
             self.file = pq.ParquetFile(path, memory_map=True)
         except (pa.ArrowInvalid, OSError) as error:
