@@ -162,7 +162,7 @@ def test_a_nested_column_of_json_lines_that_is_not_used(tmp_path, pngs):
     dataset = Dataset(source="table", path=str(tmp_path / "t.jsonl"), image_size=28)
     assert index_dataset(dataset)["usable"].all()
     message = one_line_error(index_dataset, dataset.model_copy(update={"label_column": "boxes"}))
-    assert "line 1: 'boxes' should be one text or number, not [[1, 2]]" in message
+    assert "line 1: 'boxes' should be one text or number, not [[" in message
 
 
 @pytest.mark.parametrize(

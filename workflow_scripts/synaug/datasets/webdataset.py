@@ -114,7 +114,7 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _read(where: str, sample: dict[str, bytes | None], dataset: Dataset) -> dict:
-    """Class, groups and image of one sample. where: its tar and key. sample: part -> content, None if it is not used."""
+    """Class, groups and image of one sample. where: its tar and key. sample: part -> content, None if not used."""
     image = next((sample[part] for part in IMAGES if part in sample), None)
     if image is None:
         raise UserError(f"{where}: has no image (its parts: {', '.join(sample)}); make the tar again, with <key>.jpg")
