@@ -76,6 +76,11 @@ class Dataset(Block):
     max_megapixels: float = Field(
         100.0, gt=0, description="Largest image that is decoded, in megapixels; a larger one is listed as unusable."
     )
+    unify_names: bool = Field(
+        False,
+        description="Take class names (and groups) that look alike for one: they differ in case, in blanks, or in how "
+        "Unicode writes a letter. false: they are different classes.",
+    )
     follow_links: bool = Field(
         False,
         description="Read image files that are links out of `path`; `real.parquet` then names their targets. false: "

@@ -14,6 +14,7 @@ from synaug.config import Dataset
 from synaug.datasets import celeba, folder, image_list, published, table, torchvision_set, utkface, waterbirds
 from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
+from synaug.datasets.look_alikes import look_alike_key, look_alikes, unified
 from synaug.datasets.splits import make_splits
 from synaug.datasets.tree import files_hash
 from synaug.images.codec import inspect_image, uses_few_bits
@@ -49,10 +50,17 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
         for batch in in_batches(images, lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")):
             rows += pool.map(lambda row: _examine(row, dataset), batch)
     _warn_of_dark_images(rows)
+    if dataset.unify_names:
+        _unify_names(rows)
     if dataset.make_splits:
         make_splits(rows, dataset)
     rows = [row for row in rows if row["split"] in dataset.splits]
     _check(rows, dataset)
+    for alike in look_alikes(row["label_name"] for row in rows):
+        log.warning(
+            "classes that look alike are different classes: %s; dataset.unify_names: true makes them one",
+            ", ".join(map(ascii, alike)),
+        )
     if dataset.imbalance_factor is not None:
         train = [row for row in rows if row["split"] == dataset.train_split]
         kept = cut_rows(train, dataset.imbalance_factor, dataset.largest_class, dataset.cut_seed)
@@ -125,6 +133,18 @@ def _read(path: Path) -> tuple[bytes, str | None]:
         return b"", f"cannot be read ({error.strerror})"
 
 
+def _unify_names(rows: list[dict]) -> None:
+    """Give the classes that look alike one name, and also the groups."""
+    names = unified(row["label_name"] for row in rows)
+    attributes = [row["attributes"] for row in rows if row.get("attributes")]
+    values = [unified(column) for column in zip(*attributes, strict=True)]
+    for row in rows:
+        row["label_name"] = names[row["label_name"]]
+        if row.get("attributes"):
+            row["attributes"] = [unify[value] for unify, value in zip(values, row["attributes"], strict=True)]
+            row["group"] = ", ".join(row["attributes"])
+
+
 def _warn_of_dark_images(rows: list[dict]) -> None:
     """Remove the key `few_bits`, and warn of the images that have it."""
     dark = [row["path"] for row in rows if row.pop("few_bits")]
@@ -149,6 +169,12 @@ def _check(rows: list[dict], dataset: Dataset) -> None:
     for name in sorted({row["label_name"] for row in rows} - trainable - {UNKNOWN}):
         count = sum(row["label_name"] == name for row in rows)
         other = next(row["split"] for row in rows if row["label_name"] == name)
+        for alike in trainable:
+            if look_alike_key(alike) == look_alike_key(name):
+                raise UserError(
+                    f"dataset.path: {dataset.path}: class {name!a} of split {other!r} looks like {alike!a} of split "
+                    f"{dataset.train_split!r}; set dataset.unify_names: true, or rename one"
+                )
         raise UserError(
             f"dataset.path: {dataset.path}: class {name!r} ({count} images) has no usable image in split "
             f"{dataset.train_split!r}; add some, or remove the class from split {other!r}"
