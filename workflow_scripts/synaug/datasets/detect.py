@@ -168,7 +168,11 @@ def _packed_block(
         notes.append(f"columns: {image} is the image, {label} is the label")
         columns = {"image_column": image, "label_column": label}
     columns = {key: name for key, name in columns.items() if name != key.removesuffix("_column")}
-    return _split_block(source, path, splits, notes, **columns, **({"group_columns": groups} if groups else {}))
+    block = _split_block(source, path, splits, notes, **columns, **({"group_columns": groups} if groups else {}))
+    read = set(PACKED[source].files(Dataset(image_size=32, **block)))
+    if skipped := [file for file in packed_files if file not in read]:
+        notes.append(f"{len(skipped):,} files are of no split that is used, and are skipped, such as {skipped[0]}")
+    return block
 
 
 def _folder_block(path: Path, notes: list[str]) -> dict:
@@ -216,11 +220,10 @@ def _split_folders(path: Path, folders: list[str], notes: list[str]) -> dict[str
     classes = [name for name in others if name in with_images]
     train = splits.get("train")
     in_splits = [name for name in splits.values() if name not in with_images]  # splits that hold classes
+    shared = any(below[split] & below[name] for split in in_splits for name in others)
     if train in in_splits and any(below[name] & below[train] for name in in_splits if name != train):
         classes = []  # two splits with the same classes: the others are neither split nor class
-    elif train is None and (
-        len(in_splits) == len(folders) or any(below[a] & below[b] for a in in_splits for b in others)
-    ):
+    elif train is None and (shared or len(in_splits) == len(folders)):
         raise UserError(
             f"{path}: holds the split {in_splits[0]!r} and no training split; call the folder of the training images "
             "'train'"
@@ -262,9 +265,7 @@ def _note_other_files(folder: Path, notes: list[str]) -> None:
     if others:
         table = next((entry for entry in others if entry.suffix.lower() in TABLES), None)
         instead = f"; if {table.name} lists the images, call: synaug init {table}" if table else ""
-        notes.append(
-            f"{len(others):,} files in {folder}, outside the class folders, are skipped, such as {others[0].name}{instead}"
-        )
+        notes.append(f"{len(others):,} files of {folder} itself are skipped, such as {others[0].name}{instead}")
 
 
 def _known_splits(names: list[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from synaug.config import Dataset
-from synaug.datasets import celeba, folder, image_list, published, table, torchvision_set, utkface, waterbirds
+from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
 from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.look_alikes import look_alike_key, look_alikes, unified
@@ -22,8 +22,8 @@ from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
-# Source -> module with its functions `files`, `find` and `image_files`. The sources of PACKED and PUBLISHED are
-# converted to tables.
+# Source -> module with its functions `files` and `find`, and `image_files` where `files` does not return the images. The
+# sources of PACKED and PUBLISHED are converted to tables.
 SOURCES = {
     "folder": folder,
     "table": table,
@@ -92,11 +92,12 @@ def fingerprint(dataset: Dataset) -> str:
     It is empty where there are none besides the `input_files`, and where the data set cannot be read: the rule that
     reads it reports why.
     """
-    with_files = SOURCES | {"torchvision": torchvision_set}
-    if dataset.source not in with_files:
+    # A reader whose `files` are all that it reads needs no `image_files`.
+    image_files = getattr((SOURCES | PACKED).get(dataset.source), "image_files", None)
+    if image_files is None:
         return ""
     try:
-        return files_hash(with_files[dataset.source].image_files(dataset))
+        return files_hash(image_files(dataset))
     except UserError:
         return ""
 
