@@ -22,8 +22,8 @@ from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
-# Source -> module with its functions `files` and `find`, and `image_files` where `files` does not return the images. The
-# sources of PACKED and PUBLISHED are converted to tables.
+# Source -> module with its functions `files` and `find`, and `image_files` where `files` does not return the images.
+# The sources of PACKED and PUBLISHED are converted to tables.
 SOURCES = {
     "folder": folder,
     "table": table,
