@@ -92,7 +92,7 @@ def with_checksums(png: bytes) -> bytes:
 @pytest.mark.parametrize("name", SEEDS)
 def test_what_is_accepted_decodes_and_everything_else_has_a_reason(name):
     rng = np.random.default_rng([17, *name.encode()])
-    accepted = 0
+    assert inspect_image(encoded(name), 1.0)[2] is None
     for _ in range(COUNT):
         data = damaged(encoded(name), rng)
         data = with_checksums(data) if name.startswith("png") else data
@@ -100,12 +100,10 @@ def test_what_is_accepted_decodes_and_everything_else_has_a_reason(name):
             width, height, reason = inspect_image(data, 1.0, color)
             assert reason is None or ("\n" not in reason and len(reason) < 300)
             assert all(side is None or 0 <= side < 2**31 for side in (width, height))
-            uses_few_bits(data)
             if reason is None:
-                accepted += 1
+                uses_few_bits(data)
                 assert decode_image(data, 16, color).shape == (16, 16, 1 if color == "grey" else 3)
                 open_image(data, color, at_least=(8, 8)).load()
-    assert accepted or COUNT < 40  # a test that refuses everything tests nothing
 
 
 def write_tar(rng: np.random.Generator, compressed: bool) -> bytes:

@@ -103,7 +103,8 @@ def _orientation(image: Image.Image) -> int:
 def uses_few_bits(data: bytes) -> bool:
     """Whether an image with 16 bits per sample uses at most 12 of them, as some cameras and scanners save it.
 
-    It is decoded nearly black, because the largest possible value is taken for white.
+    It is decoded nearly black, because the largest possible value is taken for white. data: a usable image, which may
+    be decoded whatever its size is.
     """
     is_png = data.startswith(b"\x89PNG")
     # The byte 24 of a PNG is its bit depth, after the signature, a length, the word IHDR, width and height.
