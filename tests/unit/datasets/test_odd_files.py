@@ -6,12 +6,15 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from synaug.commands.init import write_config
+from synaug.commands.predict import _decode
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
 from synaug.images.codec import decode_image, inspect_image, open_image
@@ -50,6 +53,19 @@ def test_a_special_file_in_place_of_a_manifest_is_named(tmp_path):
     command = [sys.executable, "-m", "synaug.cli", "show", str(tmp_path / "real.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "is not a regular file" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.csv", "pipe.tar"])
+def test_init_names_a_special_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(name)
+    with pytest.raises(UserError, match="is not a regular file"):
+        write_config(Path(name))
+
+
+def test_predict_does_not_open_a_special_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert _decode(tmp_path / "pipe.png", 28, "rgb") == "is not a regular file"
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

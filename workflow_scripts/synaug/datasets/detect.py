@@ -23,6 +23,7 @@ from synaug.images.codec import FORMATS, open_image, uses_few_bits
 from synaug.images.store import read_encoded
 from synaug.images.tables import holds_images
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 # Usual names of the splits, in lower case.
 TRAIN = ("train", "training")
@@ -136,9 +137,11 @@ def _source(path: Path) -> str:
         raise UserError(f"{path}: does not exist; give a folder <class>/<image>, or a table ({', '.join(TABLES)})")
     if path.is_file():
         return "webdataset" if path.suffix.lower() == ".tar" else "table"
+    check_regular_file(path)
     saved = ("dataset_dict.json", "dataset_info.json", "*/dataset_dict.json")
-    # On the Hub the split is in the names of the files, not in a column.
-    if any(any(path.glob(name)) for name in saved) or any(path.glob("*/*-[0-9]*-of-[0-9]*.parquet")):
+    # On the Hub the split is in the names of the files, not in a column. A folder may have one below for each language.
+    configurations = any(path.glob("*/*-[0-9]*-of-[0-9]*.parquet")) and not any(path.glob("*.parquet"))
+    if configurations or any(any(path.glob(name)) for name in saved):
         return "huggingface"
     tables = [file.stem for file in [*path.glob("*.parquet"), *path.glob("data/*.parquet")]]
     if tables and not set(tables) <= {file.stem for file in path.glob("*.tar")}:  # img2dataset writes a table per tar
