@@ -150,3 +150,11 @@ def test_a_row_whose_image_file_is_missing_is_a_row_with_a_reason(tmp_path, pngs
     write_arrow(tmp_path / "set" / "data-00000-of-00001.arrow", pa.table({"image": images, "label": [*"abab", "a"]}))
     rows = converted(block(tmp_path / "set", make_splits={"test": 0.5}), tmp_path)
     assert rows["usable"].sum() == 4 and rows["reason"].notna().sum() == 1
+
+
+def test_a_data_set_further_below_is_named(tmp_path, pngs):
+    for split in ("train", "test"):
+        saved(tmp_path / "outer" / "inner" / split, [arrow_table(pngs, LABELS[:6])])
+    (tmp_path / "outer" / "inner" / "dataset_dict.json").write_text("{}")
+    message = error(block(tmp_path / "outer"), tmp_path)
+    assert f"holds a data set in inner; give {tmp_path}/outer/inner" in message

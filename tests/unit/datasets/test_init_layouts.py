@@ -65,15 +65,15 @@ def test_every_folder_that_is_skipped_is_named(image_folder):
     splits = {f"{split}/{label}": 6 for split in ("train", "test") for label in ("a", "b")}
     image_folder(splits | {"samples": 3, "extra/a": 2})
     text = write_config(Path("data"))
-    assert "folder 'samples' is not a split and is skipped (3 files)" in text
-    assert "folder 'extra' is not a split and is skipped (2 files)" in text
+    assert "folder 'samples' is not a split and is skipped (files: 3)" in text
+    assert "folder 'extra' is not a split and is skipped (files: 2)" in text
     assert classes_of() == {"a", "b"}
 
 
 def test_folders_beside_a_training_split_alone_are_named(image_folder):
     image_folder({"train/a": 6, "train/b": 6, "annotations/x": 2})
     text = write_config(Path("data"))
-    assert "folder 'annotations' is not a split and is skipped (2 files)" in text
+    assert "folder 'annotations' is not a split and is skipped (files: 2)" in text
     assert classes_of() == {"a", "b"}
 
 
@@ -95,7 +95,7 @@ def test_what_systems_and_authors_add_is_no_class_and_no_image(image_folder, png
             (path / split / name).write_text("file_name,label\n")
     text = write_config(Path("data"))
     assert f"{16 * len(splits)} images in 2 classes" in text
-    assert "files of data" in text and "if metadata.csv lists the images, call: synaug init data" in text
+    assert "files in data" in text and "if metadata.csv lists the images, call: synaug init data" in text
     assert "not used" not in text
     assert classes_of() == {"a", "b"}
 
@@ -117,7 +117,7 @@ def test_rows_of_other_splits_are_named(pngs):
         Path(f"some/{number}.png").write_bytes(pngs[number])
     table = {"path": [f"{number}.png" for number in range(14)], "label": ["a", "b"] * 7, "split": splits}
     pd.DataFrame(table).to_csv("some/data.csv", index=False)
-    assert "2 rows with split 'extra' are skipped" in write_config(Path("some/data.csv"))
+    assert "rows with split 'extra' are skipped (2)" in write_config(Path("some/data.csv"))
     pd.DataFrame(table | {"split": ["fit"] * 8 + ["later"] * 6}).to_csv("some/other.csv", index=False)
     assert "column 'split' is not used: its values (fit, later)" in write_config(Path("some/other.csv"))
 
@@ -171,6 +171,4 @@ def test_several_configurations_are_named(pngs):
 def test_tars_of_other_splits_are_named(pngs):
     for number, split in enumerate(("train", "test", "extra")):
         write_tar(Path(f"data/{split}-0.tar"), samples(pngs, ["cat", "dog"] * 4, 8 * number))
-    assert "1 files are of no split that is used, and are skipped, such as data/extra-0.tar" in write_config(
-        Path("data")
-    )
+    assert "files of no split that is used are skipped (1), such as data/extra-0.tar" in write_config(Path("data"))

@@ -153,4 +153,4 @@ def test_images_of_12_bits_saved_with_16_are_named(image_folder, tmp_path, encod
     rows = index(path, tmp_path)
     assert rows["usable"].all()
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert message.startswith("1 images have 16 bits") and "train/bag/twelve" in message
+    assert message.startswith("images that have 16 bits") and ": 1, such as" in message and "bag/twelve" in message

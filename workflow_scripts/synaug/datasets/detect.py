@@ -174,7 +174,7 @@ def _packed_block(
     block = _split_block(source, path, splits, notes, **columns, **({"group_columns": groups} if groups else {}))
     read = set(PACKED[source].files(Dataset(image_size=32, **block)))
     if skipped := [file for file in packed_files if file not in read]:
-        notes.append(f"{len(skipped):,} files are of no split that is used, and are skipped, such as {skipped[0]}")
+        notes.append(f"files of no split that is used are skipped ({len(skipped):,}), such as {skipped[0]}")
     return block
 
 
@@ -201,7 +201,7 @@ def _folder_block(path: Path, notes: list[str]) -> dict:
         _note_other_files(path, notes)
         return _split_block("folder", path, {}, notes)
     for name in sorted(set(folders) - set(splits.values())):
-        notes.append(f"folder {name!r} is not a split and is skipped ({_count_files(path / name):,} files)")
+        notes.append(f"folder {name!r} is not a split and is skipped (files: {_count_files(path / name):,})")
     for folder in (path, *(path / name for name in splits.values())):
         _note_other_files(folder, notes)
     if len(splits) == 1:
@@ -268,7 +268,7 @@ def _note_other_files(folder: Path, notes: list[str]) -> None:
     if others:
         table = next((entry for entry in others if entry.suffix.lower() in TABLES), None)
         instead = f"; if {table.name} lists the images, call: synaug init {table}" if table else ""
-        notes.append(f"{len(others):,} files of {folder} itself are skipped, such as {others[0].name}{instead}")
+        notes.append(f"files in {folder} itself are skipped ({len(others):,}), such as {others[0].name}{instead}")
 
 
 def _known_splits(names: list[str]) -> dict[str, str]:
@@ -334,7 +334,7 @@ def _table_block(
     splits = _known_splits(sorted(counts))
     used = _used_splits(splits)
     for value in sorted(set(counts) - set(used.values())) if used else ():
-        notes.append(f"{counts[value]:,} rows with {split} {value!r} are skipped: it is not a split that is used")
+        notes.append(f"rows with {split} {value!r} are skipped ({counts[value]:,}): it is not a split that is used")
     if counts and not used:
         notes.append(f"column {split!r} is not used: its values ({', '.join(sorted(counts)[:5])}) name no two splits")
     roles = {"image": image, "label": label} | ({"split": split} if splits else {})

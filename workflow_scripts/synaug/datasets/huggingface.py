@@ -52,6 +52,8 @@ def _saved_files(root: Path) -> list[Path]:
     saved = [file.parent for file in files_below(root, "dataset_dict.json")]
     if len(saved) > 1:
         _ask_for_one(root, saved)
+    if saved and saved[0] != root:
+        raise UserError(f"dataset.path: {root} holds a data set in {saved[0].relative_to(root)}; give {saved[0]}")
     files = []
     for folder in sorted({file.parent for file in files_below(root, "data-*.arrow")}):
         state = folder / "state.json"
