@@ -151,8 +151,8 @@ def _warn_of_dark_images(rows: list[dict]) -> None:
     dark = [row["path"] for row in rows if row.pop("few_bits")]
     if dark:
         log.warning(
-            "images that have 16 bits per sample and use at most 12 of them are nearly black: %d, such as %s; save them "
-            "with 8 bits, or scaled to 16",
+            "images that have 16 bits per sample and use at most 12 of them are nearly black: %d, such as %s; save "
+            "them with 8 bits, or scaled to 16",
             *(len(dark), dark[0]),
         )
 
