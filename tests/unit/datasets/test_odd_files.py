@@ -33,12 +33,13 @@ def index(path, tmp_path, **settings) -> pd.DataFrame:
     return real.assign(path=real["path"].map(os.path.basename)).set_index("path")
 
 
-def test_special_files_are_not_opened(image_folder, tmp_path):
+def test_special_files_are_not_opened(image_folder, tmp_path, monkeypatch):
     path = image_folder(SMALL)
     os.mkfifo(path / "train/bag/pipe.png")
     (path / "train/bag/zero.png").symlink_to("/dev/zero")
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path / "train/bag/socket.png"))
+    monkeypatch.chdir(path / "train/bag")  # the whole path may be too long for a socket
+    listener.bind("socket.png")
     rows = index(path, tmp_path, follow_links=True)
     listener.close()
     for name in ("pipe.png", "socket.png", "zero"):
