@@ -28,6 +28,8 @@ if CONVERTED:
             "../envs/torch.yaml" if CONFIG.dataset.download or CONFIG.dataset.name else "../envs/data.yaml"
         params:
             dataset=CONFIG.dataset.model_dump(),
+            # Of the files of torchvision, which only torchvision knows.
+            listing=lambda wildcards: fingerprint(CONFIG.dataset),
             code=code("dataset/convert_dataset.py"),
         message:
             "Convert the data set to a table"
@@ -46,8 +48,8 @@ rule index_dataset:
         "../envs/data.yaml"
     params:
         dataset=IMAGES.model_dump(),
-        # Of a folder of images, which are too many to be inputs one by one.
-        listing=lambda wildcards: fingerprint(CONFIG.dataset),
+        # Of the image files, which are too many to be inputs one by one.
+        listing=lambda wildcards: "" if CONVERTED else fingerprint(CONFIG.dataset),
         code=code("dataset/index_dataset.py"),
     message:
         "Index the real images"

@@ -7,6 +7,7 @@ import sys
 import tarfile
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 from PIL import Image
@@ -105,3 +106,23 @@ def test_tars_become_a_table_and_are_read_again_when_they_change(work: Workdir):
     write("train", 1, images[1:2])
     assert work.run(target).jobs == ["convert_dataset", "index_dataset"]
     assert len(read_manifest("real", work.path / target)) == len(images) + 1
+
+
+def test_an_image_that_a_csv_lists_is_indexed_again_when_it_is_replaced(work: Workdir):
+    make_folder(work)
+    files = sorted((work.path / "mine").rglob("*.png"))
+    names = [str(file.relative_to(work.path / "mine")) for file in files]
+    listed = pd.DataFrame({"image": names, "label": [file.parent.name for file in files]})
+    listed.to_csv(work.path / "mine" / "images.csv", index=False)
+    table = {"source": "table", "path": "mine/images.csv", "label_column": "label", "make_splits": {"test": 0.3}}
+    work.change(dataset=table, prompts={"names": {}})
+    target = "results/test/real.parquet"
+    done = work.run(target)
+    assert done.status == 0, done.text
+    before = set(read_manifest("real", work.path / target)["sha256"])
+    assert work.run("-n", target).jobs == []
+    new = np.random.default_rng(1).integers(0, 256, (28, 28), dtype=np.uint8)
+    Image.fromarray(new).save(files[0])
+    assert work.run(target).jobs == ["index_dataset"]
+    after = set(read_manifest("real", work.path / target)["sha256"])
+    assert len(after - before) == len(before - after) == 1

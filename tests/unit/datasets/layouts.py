@@ -263,7 +263,7 @@ def write_celeba(
 def group_block(path, label_column="label", group_columns=(), train_split="train", test_split="test"):
     """The keys of the config block `dataset` that these sources read."""
     names = {"label_column": label_column, "group_columns": list(group_columns)}
-    names |= {"train_split": train_split, "test_split": test_split, "validation_split": None}
+    names |= {"train_split": train_split, "test_split": test_split, "validation_split": None, "follow_links": False}
     return SimpleNamespace(path=str(path), **names)
 
 

@@ -1,7 +1,9 @@
 """Hugging Face data sets on disk become a table."""
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from layouts import arrow_table, converted, write_arrow
@@ -85,3 +87,74 @@ def test_files_written_by_the_library_are_read(tmp_path, pngs):
     rows = converted(block(tmp_path / "set"), tmp_path)
     assert rows["usable"].all()
     assert rows.groupby(["split", "label_name"]).size().tolist() == [2, 2, 4, 4]
+
+
+def saved(folder: Path, tables: list, listed: list[int] | None = None) -> None:
+    """The files that `save_to_disk` writes. listed: numbers of the files in state.json; None: all."""
+    names = [f"data-{number:05}-of-{len(tables):05}.arrow" for number in range(len(tables))]
+    for name, table in zip(names, tables, strict=True):
+        write_arrow(folder / name, table)
+    named = [{"filename": names[number]} for number in (range(len(names)) if listed is None else listed)]
+    (folder / "state.json").write_text(json.dumps({"_data_files": named, "_split": folder.name}))
+
+
+def test_a_data_set_saved_again_with_fewer_files_is_read_once(tmp_path, pngs):
+    one = arrow_table(pngs, LABELS[:6])
+    saved(tmp_path / "set" / "train", [one.slice(0, 2), one.slice(2, 2), one.slice(4, 2)])
+    saved(tmp_path / "set" / "train", [one])
+    saved(tmp_path / "set" / "test", [arrow_table(pngs, LABELS[6:], 6)])
+    rows = converted(block(tmp_path / "set"), tmp_path)
+    assert rows["split"].value_counts().to_dict() == {"train": 6, "test": 6}
+    assert input_files(block(tmp_path / "set")) == [
+        str(tmp_path / "set" / split / "data-00000-of-00001.arrow") for split in ("test", "train")
+    ]
+
+
+def test_a_listed_file_that_is_gone_is_named(tmp_path, pngs):
+    one = arrow_table(pngs, LABELS[:6])
+    saved(tmp_path / "set", [one.slice(0, 3), one.slice(3, 3)])
+    (tmp_path / "set" / "data-00001-of-00002.arrow").unlink()
+    message = error(block(tmp_path / "set", make_splits={"test": 0.5}), tmp_path)
+    assert "state.json: lists 'data-00001-of-00002.arrow'" in message
+    (tmp_path / "set" / "state.json").write_text("{}")
+    assert "state.json: cannot be read" in error(block(tmp_path / "set", make_splits={"test": 0.5}), tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["hub", "converted", "saved"])
+@pytest.mark.parametrize("settings", [{}, {"make_splits": {"test": 0.5}}])
+def test_several_configurations_are_named(tmp_path, pngs, layout, settings):
+    for config in ("large", "small"):
+        for split in ("train", "test"):
+            table, folder = arrow_table(pngs, LABELS[:6]), tmp_path / "set" / config
+            if layout == "saved":
+                saved(folder / split, [table])
+                (folder / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+            else:
+                file = folder / (f"{split}-00000-of-00001.parquet" if layout == "hub" else f"{split}/0000.parquet")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                pq.write_table(table, file)
+    message = error(block(tmp_path / "set", **settings), tmp_path)
+    assert "several data sets or configurations (large, small)" in message and f"{tmp_path}/set/large" in message
+    assert len(converted(block(tmp_path / "set" / "small"), tmp_path)) == 12
+
+
+def test_files_of_two_downloads_are_named(tmp_path, pngs):
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    for name in ("train-00000-of-00001", "train-00000-of-00002", "test-00000-of-00001"):
+        pq.write_table(arrow_table(pngs, LABELS[:6]), tmp_path / "set" / "data" / f"{name}.parquet")
+    assert "two downloads, train-*-of-00001 and train-*-of-00002" in error(block(tmp_path / "set"), tmp_path)
+
+
+def test_a_row_whose_image_file_is_missing_is_a_row_with_a_reason(tmp_path, pngs):
+    images = [{"bytes": data, "path": None} for data in pngs[:4]] + [{"bytes": None, "path": "gone.png"}]
+    write_arrow(tmp_path / "set" / "data-00000-of-00001.arrow", pa.table({"image": images, "label": [*"abab", "a"]}))
+    rows = converted(block(tmp_path / "set", make_splits={"test": 0.5}), tmp_path)
+    assert rows["usable"].sum() == 4 and rows["reason"].notna().sum() == 1
+
+
+def test_a_data_set_further_below_is_named(tmp_path, pngs):
+    for split in ("train", "test"):
+        saved(tmp_path / "outer" / "inner" / split, [arrow_table(pngs, LABELS[:6])])
+    (tmp_path / "outer" / "inner" / "dataset_dict.json").write_text("{}")
+    message = error(block(tmp_path / "outer"), tmp_path)
+    assert f"holds a data set in inner; give {tmp_path}/outer/inner" in message

@@ -47,6 +47,18 @@ def test_names_by_line_and_by_wordnet_id(lists, tmp_path):
     assert input_files(lists(class_names=by_id))[2:] == [by_id]
 
 
+def test_a_byte_order_mark_is_no_part_of_a_path_or_a_name(lists, tmp_path):
+    plain = index_dataset(lists())
+    names = write(tmp_path / "names.txt", "\ufefftench", "goldfish", "shark\u2028with a line separator")
+    classes = write(tmp_path / "classes.txt", "\ufeff0", "1", "2")
+    for split in ("train", "test"):
+        file = tmp_path / f"{split}.txt"
+        file.write_text("\ufeff" + file.read_text(), encoding="utf-8")
+    real = index_dataset(lists(class_names=names, classes=classes))
+    assert real["path"].tolist() == plain["path"].tolist() and real["usable"].all()
+    assert set(real["label_name"]) == {"tench", "goldfish", "shark\u2028with a line separator"}
+
+
 @pytest.mark.parametrize("chosen", [["0", "2"], [WORDNET_IDS[2], WORDNET_IDS[0]]])
 def test_rows_of_other_classes_are_left_out_and_labels_numbered_again(lists, tmp_path, chosen):
     classes = write(tmp_path / "classes.txt", *chosen)

@@ -1,8 +1,10 @@
 """CIFAR and Fashion-MNIST in their authors' files, whole or cut to a long tail."""
 
+import gzip
 import hashlib
 import pickle
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +217,16 @@ def test_a_damaged_file_of_fashion_mnist_is_named(tmp_path, end, content):
     file = tmp_path / f"train-labels-idx1-ubyte{end}"
     file.write_bytes(content)
     assert file.name in one_line_error(convert, dataset("fashion_mnist", tmp_path))
+
+
+def test_a_compressed_file_of_gigabytes_is_refused_before_it_is_read(tmp_path):
+    write_fashion(tmp_path, ".gz")
+    header = bytes([0, 0, 8, 3]) + struct.pack(">3I", 1 << 20, 1 << 6, 1)  # 64 MB
+    for zeros in (b"\0" * (1 << 26), b""):
+        (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + zeros, 1))
+        tracemalloc.start()
+        message = one_line_error(convert, dataset("fashion_mnist", tmp_path, color="grey"))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert "train-images-idx3-ubyte.gz: is not a complete idx file" in message
+        assert peak < 1 << 24

@@ -179,3 +179,26 @@ def test_a_validation_split_can_be_made_of_given_training_images(image_folder):
 def test_invalid_shares_and_sources_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         dataset("data", **settings)
+
+
+def test_a_class_whose_only_image_is_a_copy_of_another_classes_image_keeps_it(image_folder, pngs):
+    path = image_folder({"shirt": 40, "bag": 20})
+    for number in range(10):  # of the shirts, whatever split they are in
+        (path / f"zebra {number:02}").mkdir()
+        (path / f"zebra {number:02}" / "0.png").write_bytes(pngs[number])
+    rows = index_dataset(dataset(path, make_splits={"test": 0.4, "validation": 0.2}, validation_split="validation"))
+    in_training = set(rows.loc[rows["split"] == "train", "label_name"])
+    assert in_training == {"shirt", "bag", *(f"zebra {number:02}" for number in range(10))}
+    assert rows.groupby("sha256")["split"].nunique().max() == 1  # copies are still together
+
+
+def test_a_class_of_two_copies_in_other_classes_keeps_one(image_folder, pngs):
+    path = image_folder({"shirt": 30, "bag": 15})
+    taken = {name: split for name, split in splits(path, make_splits={"test": 0.5}).items() if split == "test"}
+    (path / "zebra").mkdir()
+    for number, name in enumerate([next(n for n in taken if "shirt" in n), next(n for n in taken if "bag" in n)]):
+        shutil.copy(f"{path}{name}", path / "zebra" / f"{number}.png")
+    after = splits(path, make_splits={"test": 0.5})
+    assert sorted(split for name, split in after.items() if name.startswith("/zebra")) in (
+        ["test", "train"], ["train", "train"]
+    )  # fmt: skip

@@ -220,3 +220,15 @@ def test_a_table_without_splits_says_how_to_make_them(tmp_path, pngs):
     assert "dataset.make_splits" in error(tmp_path / "data.csv")
     rows = index(tmp_path / "data.csv", make_splits={"test": 0.5})
     assert rows.groupby(["label_name", "split"]).size().tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("header", ["image,label,split", '"image","label","split"'])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path, pngs, kind, header):
+    path = write_csv(tmp_path, pngs, ["a", "b"] * 2, ["train", "train", "test", "test"])
+    if kind == "jsonl":
+        lines = pd.read_csv(path).to_json(orient="records", lines=True)
+        (tmp_path / "data.jsonl").write_text("\ufeff" + lines, encoding="utf-8")
+    else:
+        path.write_text("\ufeff" + path.read_text().replace("image,label,split", header), encoding="utf-8")
+    assert index(tmp_path / f"data.{kind}")["usable"].all()

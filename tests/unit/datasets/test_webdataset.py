@@ -1,6 +1,10 @@
 """WebDataset tars become a table."""
 
 import json
+import lzma
+import subprocess
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,9 @@ def test_an_unusable_image_of_a_tar_is_a_row_with_a_reason(tars, tmp_path):
         ({"1.png": b"x", "1.json": b'{"label": NaN}'}, "has no label"),
         ({"1.png": b"x", "1.json": b"{"}, "1.json: is not JSON"),
         ({"1.png": b"x", "1.json": b"[]"}, "1.json: should be an object"),
+        ({"1.png": b"x", "1.json": b'{"label": [0, 1]}'}, "1.json: 'label' should be one text or number"),
+        ({"1.png": b"x", "1.cls": b"\xff\xfe"}, "1.cls: is b'\\xff\\xfe', which is not UTF-8 text"),
+        ({"1.png": b"x", "1.cls": b"9" * (1 << 25)}, "1.cls has 33,554,432 bytes"),
     ],
 )
 def test_samples_that_lack_something_are_named(tmp_path, members, message):
@@ -88,3 +95,87 @@ def test_missing_and_damaged_tars_are_named(tars, tmp_path):
     assert "holds no *.tar" in error(block(tmp_path / "nowhere"), tmp_path)
     (tars / "train-000000.tar").write_bytes(b"no tar" * 500)
     assert "train-000000.tar: cannot be read" in error(block(tars, test_split="val"), tmp_path)
+
+
+def test_truth_values_are_classes_and_groups(tmp_path, pngs):
+    members = {}
+    for number, smiling in enumerate([True, False] * 4):
+        values = {"smiling": smiling, "where": number > 3}
+        members |= {f"{number}.json": json.dumps(values).encode(), f"{number}.jpg": pngs[number]}
+    path = write_tar(tmp_path / "all.tar", members)
+    settings = {"label_column": "smiling", "group_columns": ["where"], "make_splits": {"test": 0.5}}
+    rows = converted(block(path, **settings), tmp_path)
+    assert set(rows["label_name"]) == {"True", "False"} and set(rows["group"]) == {"True", "False"}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_class(tmp_path, pngs):
+    members = {f"{number}.jpg": pngs[number] for number in range(4)}
+    members |= {f"{number}.cls": ("\ufeff" * (number < 2) + "ab"[number % 2]).encode() for number in range(4)}
+    path = write_tar(tmp_path / "all.tar", dict(sorted(members.items())))
+    assert set(converted(block(path, make_splits={"test": 0.5}), tmp_path)["label_name"]) == {"a", "b"}
+
+
+def test_files_that_a_mac_or_a_file_server_adds_are_skipped(tars, tmp_path, pngs):
+    for name in ("._train-000000.tar", "@eaDir/train-000009.tar", "__MACOSX/train-000008.tar"):
+        (tars / name).parent.mkdir(exist_ok=True)
+        (tars / name).write_bytes(b"no tar")
+    members = {"__MACOSX/7.png": b"x", "@eaDir/7.png/thumb.png": b"x", "7.png": pngs[20], "7.cls": b"cat"}
+    write_tar(tars / "train-000002.tar", members)
+    rows = converted(block(tars, test_split="val"), tmp_path)
+    assert rows["usable"].all() and len(rows) == 13
+
+
+def bomb(path: Path, name: str, size: int, kind: bytes = tarfile.REGTYPE) -> Path:
+    """A small compressed tar with one member of `size` zero bytes."""
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    block_of_zeros = bytes(1 << 20)
+    with lzma.open(path, "wb", preset=0) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(size >> 20):
+            file.write(block_of_zeros)
+        file.write(bytes(1024))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("1.png", tarfile.REGTYPE, "1.png has 67,108,864 bytes"),
+        ("1.json", tarfile.REGTYPE, "1.json has 67,108,864 bytes"),
+        ("x", tarfile.XHDTYPE, "a header of 67,108,864 bytes"),
+        ("x", tarfile.GNUTYPE_LONGNAME, "a header of 67,108,864 bytes"),
+    ],
+)
+def test_a_bomb_is_refused_before_it_is_read(tmp_path, name, kind, message):
+    path = bomb(tmp_path / "train.tar.xz", name, 1 << 26, kind)
+    path = path.rename(tmp_path / "train.tar")
+    tracemalloc.start()
+    refused = error(block(path, make_splits={"test": 0.5}, max_megapixels=4), tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert message in refused
+    assert peak < 1 << 25
+
+
+def test_a_sparse_member_of_eight_gigabytes_is_refused(tmp_path):
+    with (tmp_path / "1.png").open("wb") as file:
+        file.truncate(8 << 30)
+    subprocess.run(["tar", "-cSf", "train.tar", "1.png"], cwd=tmp_path, check=True)
+    assert (tmp_path / "train.tar").stat().st_size < 1 << 20
+    assert "1.png has 8,589,934,592 bytes" in error(block(tmp_path / "train.tar", make_splits={"test": 0.5}), tmp_path)
+
+
+def test_parts_that_are_not_used_are_not_read(tmp_path, pngs):
+    members = {f"{number}.png": pngs[number] for number in range(4)}
+    members |= {f"{number}.cls": b"ab"[number % 2 :][:1] for number in range(4)}
+    path = bomb(tmp_path / "train.tar", "0.mp4", 1 << 26)
+    with lzma.open(path) as packed:
+        video = packed.read(512 + (1 << 26))
+    rest = write_tar(tmp_path / "rest.tar", dict(sorted(members.items())))
+    path.write_bytes(lzma.compress(video + rest.read_bytes(), preset=0))
+    tracemalloc.start()
+    rows = converted(block(path, make_splits={"test": 0.5}), tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(rows) == 4 and peak < 1 << 25

@@ -23,6 +23,7 @@ from synaug.commands.init_settings import (
 from synaug.config import EMBEDDED_BACKBONE, load_config
 from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
+from synaug.datasets.look_alikes import look_alikes
 from synaug.runtime.errors import UserError
 from synaug.runtime.machine import this_machine
 
@@ -145,6 +146,11 @@ def describe(detected: DetectedDataset, settings: Settings) -> str:
         lines.append(f"  {detected.transparent} of them have transparent areas, which become white")
     if detected.animated:
         lines.append(f"  {detected.animated} of them have several frames; the first is used")
+    if detected.few_bits:
+        lines.append(
+            f"  {detected.few_bits} of them have 16 bits per sample and use at most 12, so that they are nearly black; "
+            "save them with 8 bits"
+        )
     return "\n".join(lines + [f"  {line}" for line in _faults(rows, usable)])
 
 
@@ -167,16 +173,21 @@ def _faults(rows: pd.DataFrame, usable: pd.DataFrame) -> list[str]:
     duplicates = [images for _, images in usable[usable.duplicated("sha256", keep=False)].groupby("sha256")]
     if duplicates:
         lines.append(f"{_number_of(len(duplicates), 'image')} more than once (identical files)")
-    in_splits = [images["path"] for images in duplicates if images["split"].nunique() > 1]
+    in_splits = [images.drop_duplicates("split") for images in duplicates if images["split"].nunique() > 1]
     if in_splits:
         lines.append(
             f"{_number_of(len(in_splits), 'image')} in more than one split, which makes results too good; "
-            f"remove one of {', '.join(in_splits[0].iloc[:2])}"
+            f"remove one of {', '.join(in_splits[0]['path'].iloc[:2])}"
         )
-    in_classes = [images["path"] for images in duplicates if images["label_name"].nunique() > 1]
+    in_classes = [images.drop_duplicates("label_name") for images in duplicates if images["label_name"].nunique() > 1]
     if in_classes:
         lines.append(
-            f"{_number_of(len(in_classes), 'image')} in more than one class, e.g. {', '.join(in_classes[0].iloc[:2])}"
+            f"{_number_of(len(in_classes), 'image')} in more than one class, "
+            f"e.g. {', '.join(in_classes[0]['path'].iloc[:2])}"
+        )
+    for alike in look_alikes(rows["label_name"]):
+        lines.append(
+            f"{len(alike)} classes look alike: {', '.join(map(ascii, alike))}; dataset.unify_names: true makes them one"
         )
     return lines
 

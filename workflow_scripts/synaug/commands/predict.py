@@ -119,11 +119,13 @@ def classify(network: "Classifier", images: list[Path], top: int) -> Iterator[Pr
 
 def _decode(path: Path, size: int, color: str) -> np.ndarray | str:
     """The pixels of an image file; a text: why it cannot be used."""
+    if path.exists() and not path.is_file():
+        return "is not a regular file"  # to open a named pipe would wait for a writer
     try:
         data = path.read_bytes()
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    fault = inspect_image(data, _MAX_MEGAPIXELS)[2]
+    fault = inspect_image(data, _MAX_MEGAPIXELS, color)[2]
     return fault or decode_image(data, size, color)
 
 

@@ -15,6 +15,7 @@ import typer
 
 from synaug.commands.terminal import console, number_of, plain_table
 from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import check_regular_file
 
 # Columns whose values are counted, if a manifest has them, and columns by which the counts of classes are split.
 COUNTED = ("label_name", "group", "fill", "split", "source", "kind", "shot", "usable", "accepted", "rejected_by")
@@ -55,6 +56,7 @@ class ParquetSummary:
 
     def __init__(self, path: Path):
         self.path = path
+        check_regular_file(path)
         try:
             self.file = pq.ParquetFile(path)
         except FileNotFoundError:

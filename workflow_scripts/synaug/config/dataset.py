@@ -12,6 +12,7 @@ _SOURCES = {
     "class_names": ("image_list",),
     "classes": ("image_list",),
     "download": ("cifar10", "cifar100", "fashion_mnist", "torchvision"),
+    "follow_links": ("folder", "table", "image_list", "utkface", "waterbirds", "celeba"),
     "group_columns": ("table", "webdataset", "huggingface", "utkface", "waterbirds", "celeba"),
 }
 # Their authors define a training and a test split only.
@@ -74,6 +75,16 @@ class Dataset(Block):
     )
     max_megapixels: float = Field(
         100.0, gt=0, description="Largest image that is decoded, in megapixels; a larger one is listed as unusable."
+    )
+    unify_names: bool = Field(
+        False,
+        description="Take class names (and groups) that look alike for one: they differ in case, in blanks, or in how "
+        "Unicode writes a letter. false: they are different classes.",
+    )
+    follow_links: bool = Field(
+        False,
+        description="Read image files that are links out of `path`; `real.parquet` then names their targets. false: "
+        "such a link is listed as unusable.",
     )
     lists: dict[str, str] | None = Field(
         None,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from synaug.config import Dataset
 from synaug.datasets.groups import SPLITS, check_groups, check_splits, image_row, read_lines
+from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
 
 # Names of the values of an attribute, where "<attribute>" and "not <attribute>" are not the usual words.
@@ -25,14 +26,14 @@ def find(dataset: Dataset) -> Iterator[dict]:
     """
     attribute_file, partition_file = files(dataset)
     root = attribute_file.parent / _IMAGES
-    inside = root.resolve()
+    boundary = Boundary(root, dataset.follow_links)
     wanted = [dataset.label_column, *dataset.group_columns]
     splits = _read_partition(partition_file)
     for name, values in _read_attributes(attribute_file, wanted):
         if name not in splits:
             raise UserError(f"{partition_file}: has no line for {name}, as {_ATTRIBUTES} has; download both again")
         label, *groups = (value_name(attribute, value) for attribute, value in zip(wanted, values, strict=True))
-        yield image_row(splits.pop(name), label, groups, root / name, inside)
+        yield image_row(splits.pop(name), label, groups, root / name, boundary)
     if splits:
         raise UserError(f"{attribute_file}: has no line for {min(splits)}, as {_PARTITION} has; download both again")
 
@@ -53,6 +54,13 @@ def files(dataset: Dataset) -> list[Path]:
         )
     _check_columns(dataset, _read_header(lists[0])[1])
     return lists
+
+
+def image_files(dataset: Dataset) -> Iterator[str]:
+    """Paths of all images of the lists. Raises UserError as `files`, and for a malformed line."""
+    attribute_file, partition_file = files(dataset)
+    root = str(attribute_file.parent / _IMAGES)
+    return (f"{root}/{name}" for name in _read_partition(partition_file))
 
 
 def value_name(attribute: str, value: bool) -> str:

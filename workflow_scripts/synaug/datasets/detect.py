@@ -1,6 +1,7 @@
 """Detect what a folder or table of images holds: source, columns, splits, colours (for `synaug init`)."""
 
 import io
+import os
 import re
 import tempfile
 from collections import Counter
@@ -14,10 +15,15 @@ from PIL import Image
 
 from synaug.config import Dataset
 from synaug.datasets import PACKED, as_table, huggingface, index_dataset, write_table
+from synaug.datasets.columns import texts
+from synaug.datasets.folder import TABLES, looks_like_image
 from synaug.datasets.table import files, open_table, table_schema
-from synaug.images.codec import FORMATS, open_image
+from synaug.datasets.tree import is_skipped
+from synaug.images.codec import FORMATS, open_image, uses_few_bits
 from synaug.images.store import read_encoded
+from synaug.images.tables import holds_images
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 # Usual names of the splits, in lower case.
 TRAIN = ("train", "training")
@@ -25,7 +31,6 @@ TEST = ("test", "testing")
 VALIDATION = ("val", "valid", "validation", "dev")
 # Shares of every class that become a split which the data set does not have.
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.15
-TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 # Usual names of the columns, the most likely first.
 IMAGE_COLUMNS = (
     "image",
@@ -65,6 +70,7 @@ class DetectedDataset:
     modes: Counter = field(default_factory=Counter)  # mode of Pillow -> images
     transparent: int = 0  # images with transparent pixels
     animated: int = 0  # images with several frames
+    few_bits: int = 0  # images that are nearly black, see `uses_few_bits`
     grey: bool = True  # whether all images are grey
     notes: list[str] = field(default_factory=list)  # decisions, one line each
 
@@ -131,12 +137,15 @@ def _source(path: Path) -> str:
         raise UserError(f"{path}: does not exist; give a folder <class>/<image>, or a table ({', '.join(TABLES)})")
     if path.is_file():
         return "webdataset" if path.suffix.lower() == ".tar" else "table"
-    if any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json")):
+    check_regular_file(path)
+    saved = ("dataset_dict.json", "dataset_info.json", "*/dataset_dict.json")
+    # On the Hub the split is in the names of the files, not in a column. A folder may have one below for each language.
+    configurations = any(path.glob("*/*-[0-9]*-of-[0-9]*.parquet")) and not any(path.glob("*.parquet"))
+    if configurations or any(any(path.glob(name)) for name in saved):
         return "huggingface"
-    if any(path.glob("*.parquet")) or any(path.glob("data/*.parquet")):
-        # On the Hub the split is in the names of the files, not in a column.
-        stems = [file.stem for file in [*path.glob("*.parquet"), *path.glob("data/*.parquet")]]
-        return "huggingface" if all(re.search(r"-\d{5}-of-\d{5}", stem) for stem in stems) else "table"
+    tables = [file.stem for file in [*path.glob("*.parquet"), *path.glob("data/*.parquet")]]
+    if tables and not set(tables) <= {file.stem for file in path.glob("*.tar")}:  # img2dataset writes a table per tar
+        return "huggingface" if all(re.search(r"-\d{5}-of-\d{5}", stem) for stem in tables) else "table"
     return "webdataset" if any(path.glob("*.tar")) or any(path.glob("*/*.tar")) else "folder"
 
 
@@ -162,12 +171,16 @@ def _packed_block(
         notes.append(f"columns: {image} is the image, {label} is the label")
         columns = {"image_column": image, "label_column": label}
     columns = {key: name for key, name in columns.items() if name != key.removesuffix("_column")}
-    return _split_block(source, path, splits, notes, **columns, **({"group_columns": groups} if groups else {}))
+    block = _split_block(source, path, splits, notes, **columns, **({"group_columns": groups} if groups else {}))
+    read = set(PACKED[source].files(Dataset(image_size=32, **block)))
+    if skipped := [file for file in packed_files if file not in read]:
+        notes.append(f"files of no split that is used are skipped ({len(skipped):,}), such as {skipped[0]}")
+    return block
 
 
 def _folder_block(path: Path, notes: list[str]) -> dict:
     """The block `dataset` of a folder of images."""
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    entries = sorted(entry for entry in path.iterdir() if not is_skipped(entry.name))
     folders = [entry.name for entry in entries if entry.is_dir()]
     tables = [entry for entry in entries if entry.suffix.lower() in TABLES]
     if len(folders) < 2 and tables:
@@ -178,20 +191,84 @@ def _folder_block(path: Path, notes: list[str]) -> dict:
         raise UserError(
             f"{path}: holds no folders; put the images into <class>/, or list them with their labels in a table"
         )
-    splits = _known_splits(folders)
-    if "train" not in splits:
+    splits = _split_folders(path, folders, notes)
+    if not splits:
         if len(folders) == 1:
             raise UserError(
                 f"{path}: holds one folder, {folders[0]!r}, and needs one for each class; "
                 f"if the classes are below it, call: synaug init {path / folders[0]}"
             )
+        _note_other_files(path, notes)
         return _split_block("folder", path, {}, notes)
+    for name in sorted(set(folders) - set(splits.values())):
+        notes.append(f"folder {name!r} is not a split and is skipped (files: {_count_files(path / name):,})")
+    for folder in (path, *(path / name for name in splits.values())):
+        _note_other_files(folder, notes)
     if len(splits) == 1:
         path = path / splits["train"]
         splits = {}
-    for name in sorted(set(folders) - set(splits.values())) if splits else ():
-        notes.append(f"folder {name!r} is not a split and is skipped")
     return _split_block("folder", path, splits, notes)
+
+
+def _split_folders(path: Path, folders: list[str], notes: list[str]) -> dict[str, str]:
+    """train, test, validation -> its folder among `folders`; empty if all of them are classes.
+
+    A class may have the name of a split: then a folder beside it that is no split holds images, as a class does.
+    Raises UserError if classes and splits lie beside each other, or if only the training split is missing.
+    """
+    splits = _known_splits(folders)
+    others = [name for name in folders if name not in splits.values()]
+    with_images = {name for name in folders if _holds_images(path / name)}
+    below = {name: set(_folders_in(path / name)) for name in folders}
+    classes = [name for name in others if name in with_images]
+    train = splits.get("train")
+    in_splits = [name for name in splits.values() if name not in with_images]  # splits that hold classes
+    shared = any(below[split] & below[name] for split in in_splits for name in others)
+    if train in in_splits and any(below[name] & below[train] for name in in_splits if name != train):
+        classes = []  # two splits with the same classes: the others are neither split nor class
+    elif train is None and (shared or len(in_splits) == len(folders)):
+        raise UserError(
+            f"{path}: holds the split {in_splits[0]!r} and no training split; call the folder of the training images "
+            "'train'"
+        )
+    for name in in_splits:
+        if both := sorted(below[name] & set(classes)):
+            raise UserError(
+                f"{path}: holds the class {both[0]!r} both beside and in the split {name!r}; move the training images "
+                "to train/<class>/"
+            )
+    if train is None or classes or (train in with_images and others):
+        for name in splits.values():
+            notes.append(f"folder {name!r} is taken for a class and not for a split, as the folders beside it are")
+        return {}
+    for split, name in list(splits.items()):
+        if name in with_images and train not in with_images:
+            del splits[split]
+            notes.append(f"folder {name!r} has images without classes, and cannot be a split")
+    return splits
+
+
+def _folders_in(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_dir() and not is_skipped(entry.name)]
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether a folder itself holds an image."""
+    files = (entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    return any(map(looks_like_image, files))
+
+
+def _count_files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+def _note_other_files(folder: Path, notes: list[str]) -> None:
+    """Note the files beside the class folders, which are not read."""
+    others = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    if others:
+        table = next((entry for entry in others if entry.suffix.lower() in TABLES), None)
+        instead = f"; if {table.name} lists the images, call: synaug init {table}" if table else ""
+        notes.append(f"files in {folder} itself are skipped ({len(others):,}), such as {others[0].name}{instead}")
 
 
 def _known_splits(names: list[str]) -> dict[str, str]:
@@ -204,10 +281,16 @@ def _known_splits(names: list[str]) -> dict[str, str]:
     return splits
 
 
+def _used_splits(splits: dict[str, str]) -> dict[str, str]:
+    """`splits` (see `_known_splits`) if they are of use: a training split, and another one."""
+    return splits if "train" in splits and len(splits) > 1 else {}
+
+
 def _split_block(source: str, path: Path, splits: dict[str, str], notes: list[str], **columns) -> dict:
     """The block `dataset` with the splits of the data set (see `_known_splits`), and `make_splits` for the others."""
     block = {"source": source, "path": str(path), **columns}
-    if "train" not in splits or len(splits) == 1:
+    splits = _used_splits(splits)
+    if not splits:
         notes.append(f"no test split: {TEST_SHARE:.0%} of every class become one, near-duplicates stay together")
         block.pop("split_column", None)
         splits, shares = {}, {"test": TEST_SHARE}
@@ -244,10 +327,16 @@ def _table_block(
                 f"{file}: which column holds {content}? Name it with --{option} (its columns: {', '.join(names)})"
             )
     split = split or _usual(names, SPLIT_COLUMNS)
-    values = []
+    counts: Counter[str] = Counter()
     for table in tables if split else ():
-        values += open_table(table, [split]).column(split).unique().to_pylist()
-    splits = _known_splits(sorted({str(value) for value in values}))
+        values = texts(open_table(table, [split]).column(split), f"{table}: column {split!r}")
+        counts.update(value for value in values if value is not None)
+    splits = _known_splits(sorted(counts))
+    used = _used_splits(splits)
+    for value in sorted(set(counts) - set(used.values())) if used else ():
+        notes.append(f"rows with {split} {value!r} are skipped ({counts[value]:,}): it is not a split that is used")
+    if counts and not used:
+        notes.append(f"column {split!r} is not used: its values ({', '.join(sorted(counts)[:5])}) name no two splits")
     roles = {"image": image, "label": label} | ({"split": split} if splits else {})
     notes.append("columns: " + ", ".join(f"{name} is the {role}" for role, name in roles.items()))
     rest = [name for name in names if name not in (image, label, split, *groups)]
@@ -260,14 +349,26 @@ def _table_block(
 
 
 def _embedded_images(schema: pa.Schema) -> list[str]:
-    """Names of the columns that may hold encoded images."""
-    return [field.name for field in schema if pa.types.is_binary(field.type) or pa.types.is_struct(field.type)]
+    """Names of the columns that may hold encoded images, or structs with their paths."""
+    return [
+        field.name
+        for field in schema
+        if holds_images(field.type) or (pa.types.is_struct(field.type) and field.type.get_field_index("path") >= 0)
+    ]
 
 
 def _usual(names: list[str], usual: tuple[str, ...]) -> str | None:
     """The first of the `usual` names that is among `names`, whatever its case."""
     normalised = {name.lower().replace(" ", "_"): name for name in reversed(names)}
     return next((normalised[name] for name in usual if name in normalised), None)
+
+
+def _is_animated(image: Image.Image) -> bool:
+    """Whether an image has several frames, as far as its file can tell."""
+    try:
+        return getattr(image, "n_frames", 1) > 1
+    except Exception:  # the first frame is fine, and those after it are not
+        return False
 
 
 def _detect_colors(detected: DetectedDataset) -> None:
@@ -279,7 +380,8 @@ def _detect_colors(detected: DetectedDataset) -> None:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             detected.modes[image.mode] += 1
             detected.transparent += image.has_transparency_data
-            detected.animated += getattr(image, "n_frames", 1) > 1
+            detected.animated += _is_animated(image)
+            detected.few_bits += uses_few_bits(data)
             if detected.grey:
                 small = open_image(data, "rgb", (64, 64))
                 small.thumbnail((64, 64))

@@ -1,6 +1,7 @@
 """Fashion-MNIST in its authors' files (idx: a header of sizes, then one byte per pixel or label), gzipped or not."""
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ CLASSES = [
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 ]
 _PREFIX = {"train": "train", "test": "t10k"}
+_LARGEST = 60_000 * 28 * 28  # bytes of the largest array
 _DIMENSIONS = {"images": 3, "labels": 1}  # number of dimensions of the array in each kind of file
 
 
@@ -49,13 +51,18 @@ def _path(root: Path, part: str, content: str) -> Path:
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """The array in an idx file: two zero bytes, 8 (uint8), the number of dimensions, sizes (big-endian), values."""
+    incomplete = UserError(f"{path}: is not a complete idx file with {dimensions} dimensions; download it again")
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(4 + 4 * dimensions)
+            if header[:4] != bytes([0, 0, 8, dimensions]) or len(header) < 4 + 4 * dimensions:
+                raise incomplete
+            sizes = struct.unpack(f">{dimensions}I", header[4:])
+            size = math.prod(sizes)
+            # A small compressed file may hold gigabytes: no more is read than the published files have.
+            content = file.read(size + 1) if size <= _LARGEST else b""
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}); download it again") from None
-    start = 4 + 4 * dimensions
-    sizes = struct.unpack(f">{dimensions}I", content[4:start]) if len(content) >= start else ()
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + np.prod(sizes, dtype=np.int64):
-        raise UserError(f"{path}: is not a complete idx file with {dimensions} dimensions; download it again")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
+    if len(content) != size:
+        raise incomplete
+    return np.frombuffer(content, np.uint8).reshape(sizes)

@@ -1,11 +1,20 @@
 """Image files in folders: <path>/<split>/<class>/<image>, or <path>/<class>/<image> if `make_splits` divides them."""
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from synaug.config import Dataset
+from synaug.datasets.tree import Boundary, is_skipped
+from synaug.images.codec import FORMATS
 from synaug.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
@@ -18,29 +27,53 @@ def find(dataset: Dataset) -> Iterator[dict]:
     attributes: values of `group_columns`, where the source has groups.
     reason: why the image is not usable, if the source knows one.
 
-    Hidden files are skipped. Every other file is listed, so that one that is not an image appears with a reason.
-    Raises UserError if the folder or a split is missing, and for a folder that is empty, a link, or unreadable.
+    Hidden files are skipped, and folders that a system has added (`tree.SYSTEM_FOLDERS`). Every other file of a class
+    is listed, so that one that is not an image appears with a reason. A file beside the class folders that is not an
+    image, such as a README, is skipped. Raises UserError if the folder or a split is missing, for a folder that is
+    empty or unreadable, for a link to a folder unless `follow_links`, and for an image outside the class folders.
     """
-    inside = Path(dataset.path).resolve()
+    boundary = Boundary(Path(dataset.path), dataset.follow_links)
     for split, folder in split_folders(dataset).items():
-        for path in sorted(_files(folder, check=True)):
+        for path in sorted(map(Path, _files(folder, dataset.follow_links, check=True))):
             if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
                 raise UserError(f"{str(path)!a}: the file name is not UTF-8; rename it")
             parts = path.relative_to(folder).parts
-            if len(parts) < 2:
-                raise UserError(f"{path}: lies outside the class folders; move it to {folder}/<class>/")
-            escapes = not path.resolve().is_relative_to(inside)
-            yield {
-                "split": split,
-                "label_name": parts[0],
-                "path": str(path),
-                "row": None,
-                "data": None if escapes else path,
-            }
+            if len(parts) > 1:
+                yield {"split": split, "label_name": parts[0], **boundary.row(path)}
+            elif looks_like_image(path):
+                raise UserError(f"{path}: lies outside the class folders; {_advice_for_image_outside(folder)}")
+            else:
+                log.info("%s: is skipped, because it is no image and lies outside the class folders", path)
+
+
+def image_files(dataset: Dataset) -> Iterator[str]:
+    """Paths of all files of the splits that are used. Raises UserError if a folder is missing."""
+    for folder in split_folders(dataset).values():
+        yield from _files(folder, dataset.follow_links)
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file is meant as an image: by its name, or by its header."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS):
+            return True
+    except Exception:  # a damaged header can raise nearly any exception
+        return False
+
+
+def _advice_for_image_outside(folder: Path) -> str:
+    tables = sorted(entry.name for entry in folder.iterdir() if entry.suffix.lower() in TABLES)
+    if tables:
+        return f"if {folder / tables[0]} lists the images, give it as dataset.path, with source: table"
+    return f"move it to {folder}/<class>/"
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """An empty list, since there are too many files (see `listing`). Raises UserError if a folder is missing."""
+    """An empty list, since there are too many files (see `image_files`). Raises UserError if a folder is missing."""
     split_folders(dataset)
     return []
 
@@ -68,25 +101,34 @@ def split_folders(dataset: Dataset) -> dict[str, Path]:
     return folders
 
 
-def listing(dataset: Dataset) -> list[tuple]:
-    """(path, size in bytes, modification time in ns) of every file. Empty if the folder is missing."""
-    stats = ((path, path.stat()) for path in sorted(_files(Path(dataset.path))) if path.exists())
-    return [(ascii(str(path)), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+def _files(folder: Path, follow_links: bool, check: bool = False) -> Iterator[str]:
+    """All files below `folder` that are not hidden, in a fixed order.
 
-
-def _files(folder: Path, check: bool = False) -> Iterator[Path]:
-    """All files below `folder` that are not hidden. check: raise UserError for a folder that would be skipped."""
-    for parent, folders, files in os.walk(folder, onerror=_unreadable if check else None):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if check and Path(parent, name).is_symlink():
+    check: raise UserError for a folder that would be skipped, or that contains itself by a link.
+    """
+    before_links: dict[str, list[str]] = {}  # folder -> the real folders of the links on the way to it
+    for parent, folders, files in os.walk(folder, onerror=_unreadable if check else None, followlinks=follow_links):
+        folders[:] = sorted(name for name in folders if not is_skipped(name))
+        passed = before_links.pop(parent, [])
+        for path in [os.path.join(parent, name) for name in folders]:
+            before_links[path] = passed
+            if not os.path.islink(path):
+                continue
+            if check and not follow_links:
                 raise UserError(
-                    f"{parent}/{name}: is a link to a folder, and such links are not followed; link or copy its files"
+                    f"{path}: is a link to a folder, and links are not followed; set dataset.follow_links: true, or "
+                    "copy its files"
                 )
-        files = [name for name in files if not name.startswith(".")]
+            before_links[path] = [*passed, os.path.realpath(parent)]
+            target = os.path.join(os.path.realpath(path), "")
+            if any(os.path.join(place, "").startswith(target) for place in before_links[path]):
+                if check:
+                    raise UserError(f"{path}: is a link to a folder that contains it; remove the link")
+                folders.remove(os.path.basename(path))
+        files = sorted(name for name in files if not name.startswith("."))
         if check and not files and not folders and Path(parent) != folder:
             raise UserError(f"{parent}: is an empty folder; put images there, or remove it")
-        yield from (Path(parent, name) for name in files)
+        yield from (os.path.join(parent, name) for name in files)
 
 
 def _unreadable(error: OSError) -> None:

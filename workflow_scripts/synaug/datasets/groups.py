@@ -4,23 +4,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from synaug.config import Dataset
-from synaug.datasets.table import is_inside
+from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
 
 # Split numbers in the files of Waterbirds and CelebA.
 SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
-def image_row(split: str, label_name: str | None, attributes: list[str], path: Path, inside: Path) -> dict:
-    """The dict of an image file (see `folder.find`). inside: the data set's folder, resolved."""
-    return {
-        "split": split,
-        "label_name": label_name,
-        "path": str(path),
-        "row": None,
-        "data": path if is_inside(path, inside) else None,
-        "attributes": attributes,
-    }
+def image_row(split: str, label_name: str | None, attributes: list[str], path: Path, boundary: Boundary) -> dict:
+    """The dict of an image file (see `folder.find`). boundary: of the data set's folder."""
+    return {"split": split, "label_name": label_name, "attributes": attributes, **boundary.row(path)}
 
 
 def check_groups(dataset: Dataset, columns: Iterable[str], label: str | None = None) -> None:

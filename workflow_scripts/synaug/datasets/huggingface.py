@@ -4,20 +4,32 @@ Either the Arrow files that its `save_to_disk` writes, or Parquet files as on th
 """
 
 import json
+import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from synaug.config import Dataset
-from synaug.images.tables import ImageTable
-from synaug.runtime.errors import UserError
+from synaug.datasets.columns import is_text, texts
+from synaug.datasets.tree import Boundary, files_below
+from synaug.images.tables import ImageTable, is_binary
+from synaug.runtime.errors import UserError, short_text
+
+log = logging.getLogger(__name__)
+# The name of a file on the Hub: <split>-00000-of-00003.parquet.
+_OF_HUB = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """The files of the splits that are used. Raises UserError if there are none."""
+    """The files of the splits that are used.
+
+    Raises UserError if there are none, if `path` holds several data sets or configurations, and for files of several
+    downloads or of an incomplete one.
+    """
     root = Path(dataset.path)
-    present = sorted(root.rglob("data-*.arrow")) or sorted(root.rglob("*.parquet")) if root.is_dir() else []
+    present = _saved_files(root) or _files_of_hub(root) if root.is_dir() else []
     if not present:
         raise UserError(
             f"dataset.path: {root} holds neither data-*.arrow nor *.parquet; give the folder that "
@@ -35,11 +47,70 @@ def files(dataset: Dataset) -> list[Path]:
     return [file for file in present if _split(file, dataset) in dataset.given_splits]
 
 
+def _saved_files(root: Path) -> list[Path]:
+    """The Arrow files that `save_to_disk` wrote, as its state.json lists them: an earlier one may have left others."""
+    saved = [file.parent for file in files_below(root, "dataset_dict.json")]
+    if len(saved) > 1:
+        _ask_for_one(root, saved)
+    if saved and saved[0] != root:
+        raise UserError(f"dataset.path: {root} holds a data set in {saved[0].relative_to(root)}; give {saved[0]}")
+    files = []
+    for folder in sorted({file.parent for file in files_below(root, "data-*.arrow")}):
+        state = folder / "state.json"
+        if not state.is_file():
+            files += sorted(folder.glob("data-*.arrow"))
+            continue
+        try:
+            names = [str(entry["filename"]) for entry in json.loads(state.read_bytes())["_data_files"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{state}: cannot be read ({short_text(error)}); save the data set again, or delete this file"
+            ) from None
+        if gone := [name for name in names if Path(name).name != name or not (folder / name).is_file()]:
+            raise UserError(f"{state}: lists {gone[0]!r}, which is not in its folder; save the data set again")
+        files += [folder / name for name in names]
+    return sorted(files)
+
+
+def _files_of_hub(root: Path) -> list[Path]:
+    """The Parquet files. On the Hub they are `<split>-00000-of-00003.parquet`, or `<split>/0000.parquet`."""
+    files = files_below(root, "*.parquet")
+    folders: dict[str, set[Path]] = {}  # split -> where it is
+    numbers: dict[tuple[Path, str], set[str]] = {}  # folder and split -> how many files it has, by their names
+    for file in files:
+        if match := _OF_HUB.fullmatch(file.stem):
+            folders.setdefault(match[1], set()).add(file.parent)
+            numbers.setdefault((file.parent, match[1]), set()).add(match[3])
+        elif file.stem.isdecimal() and file.parent != root:
+            folders.setdefault(file.parent.name, set()).add(file.parent.parent)
+    for split_folders in folders.values():
+        if len(split_folders) > 1:
+            _ask_for_one(root, sorted(split_folders))
+    for (folder, split), of_split in numbers.items():
+        if len(of_split) > 1:
+            first, second = sorted(of_split)[:2]
+            raise UserError(
+                f"{folder}: holds files of two downloads, {split}-*-of-{first} and {split}-*-of-{second}; delete those "
+                "of the older one"
+            )
+    return files
+
+
+def _ask_for_one(root: Path, folders: list[Path]) -> None:
+    """Raise UserError, with the folders of several data sets or configurations."""
+    names = ", ".join(str(folder.relative_to(root)) for folder in folders[:8])
+    raise UserError(
+        f"dataset.path: {root} holds several data sets or configurations ({names}); give the folder of one, such as "
+        f"{folders[0]}"
+    )
+
+
 def find(dataset: Dataset) -> Iterator[dict]:
     """Yield `split, label_name, attributes` and `data` (bytes) of every row. Numbers of classes become their names.
 
-    Raises UserError for an unreadable file, a missing column, and a row without class or group.
+    Raises UserError for an unreadable file, a missing column and a row without class or group.
     """
+    boundary = Boundary(Path(dataset.path))
     label_and_groups = [dataset.label_column, *dataset.group_columns]
     wanted = [("image_column", dataset.image_column), ("label_column", dataset.label_column)]
     wanted += [("group_columns", name) for name in dataset.group_columns]
@@ -52,14 +123,16 @@ def find(dataset: Dataset) -> Iterator[dict]:
                         present = ", ".join(batch.schema.names)
                         raise UserError(f"{file}: has no column {name!r} (its columns: {present}); set dataset.{key}")
                 images = batch.column(dataset.image_column)
-                images = images.field("bytes") if pa.types.is_struct(images.type) else images
-                columns = [_names(batch.column(name).to_pylist(), names.get(name)) for name in label_and_groups]
+                columns = [
+                    _names(batch.column(name), names.get(name), f"{file}: column {name!r}", row)
+                    for name in label_and_groups
+                ]
                 # One by one: a batch of an Arrow file may hold gigabytes, which are not in memory yet.
                 for image, *values in zip(images, *columns, strict=True):
                     for name, value in zip(label_and_groups, values, strict=True):
                         if value is None or not value.strip():
                             raise UserError(f"{file}: row {row} has no {name}; fill it in or remove the row")
-                    data = image.as_py() or b""
+                    data = _encoded(image.as_py(), file, row, boundary)
                     yield {"split": split, "label_name": values[0], "attributes": values[1:], "data": data}
                     row += 1
         except (pa.ArrowInvalid, OSError, ValueError) as error:
@@ -115,11 +188,33 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     }
 
 
-def _names(values: list, names: list[str] | None) -> list[str | None]:
-    """`values` as text, None for a missing one. names: of the classes, if the values are numbers of classes.
+def _names(column: pa.Array, names: list[str] | None, where: str, first: int) -> list[str | None]:
+    """The values of `column` as text, None for a missing one. names: of the classes, if it holds numbers of classes.
 
-    `datasets` writes -1 for an unknown class.
+    `datasets` writes -1 for an unknown class. where: file and column, and first: row of the first value, for errors.
     """
+    if is_text(column.type) or is_binary(column.type) or pa.types.is_nested(column.type):
+        return texts(column, where, first)
+    values = column.to_pylist()
     if names is None:
         return [None if value is None or value != value else str(value) for value in values]
     return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
+
+
+def _encoded(image: dict | bytes | None, file: Path, row: int, boundary: Boundary) -> bytes:
+    """The encoded image in a value of the image column: bytes, a struct with bytes, or one with the path of a file.
+
+    It is empty, with a warning, if the file is missing or lies outside the data set's folder.
+    """
+    if not isinstance(image, dict):
+        return image or b""
+    if image.get("bytes") is not None or not image.get("path"):
+        return image.get("bytes") or b""
+    path = boundary.row(file.parent / image["path"])["data"]
+    if path is not None and path.is_file():
+        try:
+            return path.read_bytes()
+        except OSError:
+            pass
+    log.warning("%s: row %d: %s is no file in the data set's folder that can be read", file, row, image["path"])
+    return b""

@@ -3,12 +3,13 @@
 ImageNet-LT (Liu et al. 2019) is published in this form.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from synaug.config import Dataset
-from synaug.datasets.table import is_inside
+from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
 
 # The name of an ImageNet class's folder.
@@ -21,7 +22,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
     Raises UserError for a missing folder or file, a malformed line, and a class without a name.
     """
     root = Path(dataset.path)
-    inside = root.resolve()
+    boundary = Boundary(root, dataset.follow_links)
     lines = {split: _read_list(Path(file)) for split, file in dataset.lists.items()}
     ids = _wordnet_ids(lines, dataset)
     names = _read_names(Path(dataset.class_names), ids) if dataset.class_names else None
@@ -32,14 +33,8 @@ def find(dataset: Dataset) -> Iterator[dict]:
                 continue
             if names is not None and label not in names:
                 raise UserError(f"{dataset.class_names}: names no class {label} ({ids[label] or name}); add it")
-            path = root / name
-            yield {
-                "split": split,
-                "label_name": names[label] if names is not None else str(label),
-                "path": str(path),
-                "row": None,
-                "data": path if is_inside(path, inside) else None,
-            }
+            label_name = names[label] if names is not None else str(label)
+            yield {"split": split, "label_name": label_name, **boundary.row(root / name)}
 
 
 def files(dataset: Dataset) -> list[Path]:
@@ -54,6 +49,13 @@ def files(dataset: Dataset) -> list[Path]:
         if file and not Path(file).is_file():
             raise UserError(f"dataset.{key}: {file} does not exist")
     return [Path(file) for file in named.values() if file]
+
+
+def image_files(dataset: Dataset) -> Iterator[str]:
+    """Paths of all images of the lists. Raises UserError as `files`, and for a malformed line."""
+    files(dataset)
+    for file in dataset.lists.values():
+        yield from (os.path.join(dataset.path, name) for name, _ in _read_list(Path(file)))
 
 
 def _read_list(file: Path) -> list[tuple[str, int]]:
@@ -119,7 +121,8 @@ def _read_classes(file: Path, ids: dict[int, str]) -> set[int]:
 def _lines(file: Path) -> list[tuple[int, str]]:
     """(number from 1, text) of every line that is not empty."""
     try:
-        text = file.read_text(encoding="utf-8")
+        # Not `splitlines`, which also splits at characters that may be part of a name.
+        with file.open(encoding="utf-8-sig") as lines:
+            return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as text ({error})") from None
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,14 +14,16 @@ from synaug.config import Dataset
 from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
 from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
+from synaug.datasets.look_alikes import look_alike_key, look_alikes, unified
 from synaug.datasets.splits import make_splits
-from synaug.images.codec import inspect_image
+from synaug.datasets.tree import files_hash
+from synaug.images.codec import inspect_image, uses_few_bits
 from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import text_hash
 
 log = logging.getLogger(__name__)
-# Source -> module with its functions `files` and `find`. The sources of PACKED and PUBLISHED are converted to tables.
+# Source -> module with its functions `files` and `find`, and `image_files` where `files` does not return the images.
+# The sources of PACKED and PUBLISHED are converted to tables.
 SOURCES = {
     "folder": folder,
     "table": table,
@@ -45,11 +48,19 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # In batches, because the images of a table are in memory until they are examined.
         for batch in in_batches(images, lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")):
-            rows += pool.map(lambda row: _examine(row, dataset.max_megapixels), batch)
+            rows += pool.map(lambda row: _examine(row, dataset), batch)
+    _warn_of_dark_images(rows)
+    if dataset.unify_names:
+        _unify_names(rows)
     if dataset.make_splits:
         make_splits(rows, dataset)
     rows = [row for row in rows if row["split"] in dataset.splits]
     _check(rows, dataset)
+    for alike in look_alikes(row["label_name"] for row in rows):
+        log.warning(
+            "classes that look alike are different classes: %s; dataset.unify_names: true makes them one",
+            ", ".join(map(ascii, alike)),
+        )
     if dataset.imbalance_factor is not None:
         train = [row for row in rows if row["split"] == dataset.train_split]
         kept = cut_rows(train, dataset.imbalance_factor, dataset.largest_class, dataset.cut_seed)
@@ -69,35 +80,81 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
 def input_files(dataset: Dataset) -> list[str]:
     """The files that a rule declares as inputs, so that it runs again when they change: tables, lists, authors' files.
 
-    Empty for image folders (see `fingerprint`). Raises UserError if the data set is missing.
+    Image files are not among them (see `fingerprint`). Raises UserError if the data set is missing.
     """
     source = published if dataset.source in published.PUBLISHED else (SOURCES | PACKED)[dataset.source]
     return [str(file) for file in source.files(dataset)]
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Hash of names, sizes and modification times of the images of a folder: they are too many to declare each one."""
-    return text_hash(folder.listing(dataset)) if dataset.source in ("folder", "utkface") else ""
+    """Hash of names, sizes and modification times of the image files: they are too many to declare each one.
+
+    It is empty where there are none besides the `input_files`, and where the data set cannot be read: the rule that
+    reads it reports why.
+    """
+    # A reader whose `files` are all that it reads needs no `image_files`.
+    image_files = getattr((SOURCES | PACKED).get(dataset.source), "image_files", None)
+    if image_files is None:
+        return ""
+    try:
+        return files_hash(image_files(dataset))
+    except UserError:
+        return ""
 
 
-def _examine(row: dict, max_megapixels: float) -> dict:
-    """`row` of a source (see `folder.find`), with group, sha256, width, height, usable and reason instead of data."""
+def _examine(row: dict, dataset: Dataset) -> dict:
+    """`row` of a source (see `folder.find`), with group, sha256, width, height, usable, reason and few_bits.
+
+    few_bits: see `uses_few_bits`. The key `data` is removed.
+    """
     data, source_reason = row.pop("data"), row.pop("reason", None)
     width, height, reason = None, None, None
     if data is None:
-        data, reason = b"", source_reason or "lies out of the data set's folder"
+        data, reason = b"", source_reason or "lies out of the data set's folder (dataset.follow_links reads links)"
     elif isinstance(data, Path):
-        try:
-            data = data.read_bytes()
-        except OSError as error:
-            data, reason = b"", f"cannot be read ({error.strerror})"
+        data, reason = _read(data)
     if reason is None:
-        width, height, reason = inspect_image(data, max_megapixels)
+        width, height, reason = inspect_image(data, dataset.max_megapixels, dataset.color)
     # A file without contents is identified by its path: all such files would have the same hash.
     digest = hashlib.sha256(data or f"{row['path']}:{row['row']}".encode()).hexdigest()
     reason = reason or source_reason
     row |= {"label_name": row["label_name"] or UNKNOWN, "group": ", ".join(row.get("attributes", []))}
+    row |= {"few_bits": reason is None and uses_few_bits(data)}
     return {**row, "sha256": digest, "width": width, "height": height, "usable": reason is None, "reason": reason}
+
+
+def _read(path: Path) -> tuple[bytes, str | None]:
+    """The contents of an image file, and why it cannot be read."""
+    try:
+        # To open a named pipe waits for a writer, and to read a device may never end.
+        if stat.S_IFMT(path.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            return b"", "is not a regular file"
+        return path.read_bytes(), None
+    except OSError as error:
+        return b"", f"cannot be read ({error.strerror})"
+
+
+def _unify_names(rows: list[dict]) -> None:
+    """Give the classes that look alike one name, and also the groups."""
+    names = unified(row["label_name"] for row in rows)
+    attributes = [row["attributes"] for row in rows if row.get("attributes")]
+    values = [unified(column) for column in zip(*attributes, strict=True)]
+    for row in rows:
+        row["label_name"] = names[row["label_name"]]
+        if row.get("attributes"):
+            row["attributes"] = [unify[value] for unify, value in zip(values, row["attributes"], strict=True)]
+            row["group"] = ", ".join(row["attributes"])
+
+
+def _warn_of_dark_images(rows: list[dict]) -> None:
+    """Remove the key `few_bits`, and warn of the images that have it."""
+    dark = [row["path"] for row in rows if row.pop("few_bits")]
+    if dark:
+        log.warning(
+            "images that have 16 bits per sample and use at most 12 of them are nearly black: %d, such as %s; save "
+            "them with 8 bits, or scaled to 16",
+            *(len(dark), dark[0]),
+        )
 
 
 def _check(rows: list[dict], dataset: Dataset) -> None:
@@ -113,6 +170,12 @@ def _check(rows: list[dict], dataset: Dataset) -> None:
     for name in sorted({row["label_name"] for row in rows} - trainable - {UNKNOWN}):
         count = sum(row["label_name"] == name for row in rows)
         other = next(row["split"] for row in rows if row["label_name"] == name)
+        for alike in trainable:
+            if look_alike_key(alike) == look_alike_key(name):
+                raise UserError(
+                    f"dataset.path: {dataset.path}: class {name!a} of split {other!r} looks like {alike!a} of split "
+                    f"{dataset.train_split!r}; set dataset.unify_names: true, or rename one"
+                )
         raise UserError(
             f"dataset.path: {dataset.path}: class {name!r} ({count} images) has no usable image in split "
             f"{dataset.train_split!r}; add some, or remove the class from split {other!r}"

@@ -25,7 +25,8 @@ def make_splits(rows: list[dict], dataset: Dataset) -> None:
 
     rows: label_name, group, sha256, usable, path, row. In every class (and group) the images are sorted by the hashes
     of their contents. The first ones, up to the share of the test split, become test images; the last ones become
-    validation images. Of two images or more, at least one stays a training image and one becomes a test image.
+    validation images. Of two images or more, at least one stays a training image and one becomes a test image. Every
+    class keeps a training image, also one whose images are near-duplicates of those of another class.
     So the names and the order of the images do not matter, and an additional image that is not a copy moves at most one
     other image across each border.
     """
@@ -50,10 +51,26 @@ def make_splits(rows: list[dict], dataset: Dataset) -> None:
             for row in (row for cluster in taken for row in cluster):
                 row["split"] = split
             remaining = [cluster for cluster in remaining if cluster[0]["split"] == dataset.train_split]
+    _keep_one_of_every_class(clusters, dataset.train_split)
     for split in (dataset.train_split, *dataset.make_splits):
         log.info("make_splits: %d images in split %r", sum(row["split"] == split for row in images), split)
     duplicates = sum(len(cluster) for cluster in clusters if len(cluster) > 1)
     log.info("make_splits: %d images have near-duplicates, and are in the same split as these", duplicates)
+
+
+def _keep_one_of_every_class(clusters: list[list[dict]], train_split: str) -> None:
+    """Move clusters back to the training split until every class has an image there.
+
+    A cluster belongs to the class of its first image, and may hold all images of another class.
+    """
+    missing = {row["label_name"] for cluster in clusters for row in cluster}
+    missing -= {row["label_name"] for cluster in clusters for row in cluster if row["split"] == train_split}
+    for cluster in clusters:
+        classes = {row["label_name"] for row in cluster}
+        if classes & missing:
+            missing -= classes
+            for row in cluster:
+                row["split"] = train_split
 
 
 def _order(row: dict) -> tuple[str, str, str]:

@@ -1,7 +1,8 @@
 """Images listed in a table (Parquet, CSV or JSON lines), one row per image: as a path, or embedded (Parquet only)."""
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,12 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
+from synaug.datasets.columns import is_text, texts
+from synaug.datasets.tree import Boundary
 from synaug.images.tables import ImageTable, encoded_images, holds_images
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, short_text
 
-_TEXT = (".csv", ".jsonl", ".ndjson")
+_TEXT_FILES = (".csv", ".jsonl", ".ndjson")
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
@@ -22,38 +25,39 @@ def find(dataset: Dataset) -> Iterator[dict]:
     Raises UserError for a missing table or column, and for a row without class, group or split.
     """
     root = Path(dataset.path)
-    inside = (root if root.is_dir() else root.parent).resolve()
+    boundary = Boundary(root if root.is_dir() else root.parent, dataset.follow_links)
     for file in files(dataset):
-        table, images, embedded = _read(file, dataset)
+        table, image_type = _read(file, dataset)
         named = [dataset.label_column, *([] if dataset.unsplit else [dataset.split_column]), *dataset.group_columns]
-        columns = {name: _restore_integers(table.column(name).to_pandas()) for name in named}
+        columns = {name: texts(table.column(name), f"{file}: column {name!r}") for name in named}
         for name, values in columns.items():
-            empty = values.isna() | (values.astype("str").str.strip() == "")
-            if empty.any():
-                raise UserError(
-                    f"{file}: row {int(empty.to_numpy().argmax())} has no {name}; fill it in or remove the row"
-                )
+            empty = next((row for row, value in enumerate(values) if value is None or not value.strip()), None)
+            if empty is not None:
+                raise UserError(f"{file}: row {empty} has no {name}; fill it in or remove the row")
         splits = [dataset.train_split] * table.num_rows if dataset.unsplit else columns[dataset.split_column]
         groups = zip(*(columns[name] for name in dataset.group_columns), strict=True)
         groups = groups if dataset.group_columns else [()] * table.num_rows
+        if holds_images(image_type):
+            images = _embedded_images(file, dataset.image_column)
+        else:
+            images = ((None, path) for path in _paths(table.column(dataset.image_column)))
         values = zip(images, columns[dataset.label_column], splits, groups, strict=True)
-        for row, (image, label, split, group) in enumerate(values):
-            listed = {"split": str(split), "label_name": str(label), "path": str(file), "row": row}
-            listed["attributes"] = [str(value) for value in group]
-            if embedded:
+        for row, ((image, path), label, split, group) in enumerate(values):
+            listed = {"split": split, "label_name": label, "path": str(file), "row": row, "attributes": list(group)}
+            names_file = image is None and (path or "").strip() != ""
+            if names_file:
+                yield listed | boundary.row(file.parent / path)
+            elif holds_images(image_type):
                 yield listed | {"column": dataset.image_column, "data": image or b""}
-            elif not (image or "").strip():
-                yield listed | {"data": None, "reason": "the row names no file"}
             else:
-                path = file.parent / image
-                yield listed | {"path": str(path), "row": None, "data": path if is_inside(path, inside) else None}
+                yield listed | {"data": None, "reason": "the row names no file"}
 
 
 def files(dataset: Dataset) -> list[Path]:
     """The table, or all tables of the folder. Raises UserError if there are none."""
     root = Path(dataset.path)
     if root.is_dir():
-        tables = sorted(root.glob("*.parquet"))
+        tables = sorted(path for path in root.glob("*.parquet") if path.is_file() and not path.name.startswith("."))
         if not tables:
             raise UserError(f"dataset.path: {root} holds no *.parquet; for a folder of image files use source: folder")
         return tables
@@ -62,49 +66,87 @@ def files(dataset: Dataset) -> list[Path]:
     return [root]
 
 
-def _embedded_images(file: Path, name: str) -> Iterator[bytes | None]:
-    """The encoded images in the column `name`, some megabytes at a time."""
+def image_files(dataset: Dataset) -> Iterator[str]:
+    """Paths of all image files that the tables list. Raises UserError as `files`, and for an unreadable table."""
+    name = dataset.image_column
+    for file in files(dataset):
+        if file.suffix.lower() in _TEXT_FILES:
+            table = open_table(file)
+            paths = _paths(table.column(name)) if table.schema.names.count(name) == 1 else []
+        else:
+            paths = _paths_in_parquet(file, name)
+        yield from (os.path.join(file.parent, path) for path in paths if (path or "").strip())
+
+
+def _embedded_images(file: Path, name: str) -> Iterator[tuple[bytes | None, str | None]]:
+    """The encoded images in the column `name`, and the paths beside them, some megabytes at a time."""
     with ImageTable(file) as table:
         for _, batch in table.stream([name]):
-            yield from encoded_images(batch.column(name))
+            yield from zip(encoded_images(batch.column(name)), _paths(batch.column(name)), strict=True)
 
 
-def _restore_integers(values: pd.Series) -> pd.Series:
-    """pandas reads a column of integers with a missing one as floats: class 7 should not become 7.0."""
-    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
-        return values.astype("Int64")
-    return values
+def _paths(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
+    """The paths in a column of texts, or of structs with a field `path`; None where there is none."""
+    if is_text(column.type):
+        return column.to_pylist()
+    if not _has_paths(column.type):
+        return [None] * len(column)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return [path for chunk in chunks for path in chunk.field("path").to_pylist()]
 
 
-def is_inside(path: Path, folder: Path) -> bool:
-    """Whether `path`, with its links resolved, lies below `folder` (resolved)."""
+def _has_paths(data_type: pa.DataType) -> bool:
+    """Whether values of this type are texts, or structs with a text `path`, as in Hugging Face data."""
+    if pa.types.is_struct(data_type):
+        field = data_type.get_field_index("path")
+        return field >= 0 and is_text(data_type.field(field).type)
+    return is_text(data_type)
+
+
+def _paths_in_parquet(file: Path, name: str) -> Iterator[str | None]:
+    """The paths in the column `name` of a Parquet table, without those of row groups whose images are all embedded."""
     try:
-        return path.resolve().is_relative_to(folder)
-    except ValueError:  # a NUL byte in the name
-        return False
+        with pq.ParquetFile(file) as table:
+            schema = table.schema_arrow
+            if schema.names.count(name) != 1 or not _has_paths(schema.field(name).type):
+                return
+            column = name if is_text(schema.field(name).type) else f"{name}.path"
+            for group in range(table.num_row_groups):
+                if not _all_embedded(table.metadata.row_group(group), name):
+                    for batch in table.iter_batches(row_groups=[group], columns=[column]):
+                        yield from _paths(batch.column(0))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{file}: cannot be read as Parquet ({short_text(error)})") from None
 
 
-def open_table(file: Path, columns: list[str] | None = None) -> pa.Table:
+def _all_embedded(group: pq.RowGroupMetaData, name: str) -> bool:
+    """Whether no row of a row group lacks the bytes of its image, as its statistics say."""
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema == f"{name}.bytes":
+            statistics = column.statistics
+            return statistics is not None and statistics.has_null_count and statistics.null_count == 0
+    return False
+
+
+def open_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table; CSV and JSON lines entirely as text. columns: read only these of a Parquet file.
 
+    In JSON lines, a value of `columns` may not be a list or an object; those of other columns become JSON text.
     Raises UserError if the file cannot be read.
     """
     try:
         if file.suffix.lower() == ".csv":
-            # As text, because a label 007 is not the number 7.
-            header = pd.read_csv(file, nrows=0).columns
-            types = dict.fromkeys(header, pa.string())
-            text = pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
-            return pa_csv.read_csv(file, convert_options=text)
+            return _read_csv(file)
         if file.suffix.lower() in (".jsonl", ".ndjson"):
-            return _read_lines(file)
+            return _read_lines(file, columns or ())
         return pq.read_table(file, columns=columns, partitioning=None)
     except (pa.ArrowInvalid, pd.errors.ParserError, OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({error})") from None
+        raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({short_text(error)})") from None
 
 
-def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, Iterable[str | bytes | None], bool]:
-    """The table without its images, its images or their paths, and whether they are images."""
+def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, pa.DataType]:
+    """The table without embedded images, and the type of the column of the images or of their paths."""
     wanted = {
         "dataset.image_column": dataset.image_column,
         "dataset.label_column": dataset.label_column,
@@ -112,9 +154,8 @@ def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, Iterable[str | bytes 
         **{f"dataset.group_columns[{i}]": name for i, name in enumerate(dataset.group_columns)},
     }
     name_of_image = dataset.image_column
-    text = open_table(file) if file.suffix.lower() in _TEXT else None
+    text = open_table(file, list(wanted.values())) if file.suffix.lower() in _TEXT_FILES else None
     schema = table_schema(file) if text is None else text.schema
-    embedded = schema.names.count(name_of_image) == 1 and holds_images(schema.field(name_of_image).type)
     for key, name in wanted.items():
         count = schema.names.count(name)
         if not count:
@@ -123,45 +164,67 @@ def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, Iterable[str | bytes 
             raise UserError(f"{file}: has no column {name!r} (its columns: {present}); set {key}{instead}")
         if count > 1:
             raise UserError(f"{file}: has {count} columns {name!r}; rename all but one")
-    read = [name for name in dict.fromkeys(wanted.values()) if not (embedded and name == name_of_image)]
-    table = (open_table(file, read) if text is None else text).select(read)
-    if embedded:
-        return table, _embedded_images(file, name_of_image), True
-    data_type = schema.field(name_of_image).type
-    if not (pa.types.is_string(data_type) or pa.types.is_large_string(data_type)):
+    image_type = schema.field(name_of_image).type
+    if not (holds_images(image_type) or _has_paths(image_type)):
         raise UserError(
-            f"{file}: column {name_of_image!r} holds {data_type}, not images or paths; set dataset.image_column"
+            f"{file}: column {name_of_image!r} holds {image_type}, not images or paths; set dataset.image_column"
         )
-    return table, table.column(name_of_image).to_pylist(), False
+    read = [name for name in dict.fromkeys(wanted.values()) if name != name_of_image or not holds_images(image_type)]
+    return (open_table(file, read) if text is None else text).select(read), image_type
 
 
 def table_schema(file: Path) -> pa.Schema:
     """Names and types of the columns of a table. Raises UserError if the file cannot be read."""
-    if file.suffix.lower() in _TEXT:
+    if file.suffix.lower() in _TEXT_FILES:
         return open_table(file).schema
     try:
         return pq.read_schema(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: cannot be read as Parquet ({error})") from None
+        raise UserError(f"{file}: cannot be read as Parquet ({short_text(error)})") from None
 
 
-def _read_lines(file: Path) -> pa.Table:
-    """JSON lines as text: a column for each key of any line. Numbers stay as written; null and NaN are missing."""
+def _read_csv(file: Path) -> pa.Table:
+    # As text, because a label 007 is not the number 7.
+    header = pd.read_csv(file, nrows=0).columns
+    types = dict.fromkeys(header, pa.string())
+    convert = pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
+    # A row has to fit into a block, and may be long: a caption of several lines, for example.
+    read = pa_csv.ReadOptions(block_size=max(1 << 20, min(file.stat().st_size, 1 << 30)))
+    return pa_csv.read_csv(file, read, pa_csv.ParseOptions(newlines_in_values=True), convert)
+
+
+def _read_lines(file: Path, columns: Sequence[str]) -> pa.Table:
+    """JSON lines as text: a column for each key of any line. Numbers stay as written; null and NaN are missing.
+
+    columns: those whose values may not be lists or objects.
+    """
+    decode = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=lambda _: None).decode
     rows = []
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, parse_float=str, parse_int=str, parse_constant=lambda _: None)
+                row = decode(line)
             except json.JSONDecodeError as error:
                 raise UserError(
                     f"{file}: line {number}: is not JSON ({error.msg}); each line should be an object"
                 ) from None
-            if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
+            if not isinstance(row, dict):
                 raise UserError(
                     f'{file}: line {number}: should be one object of texts and numbers, as {{"label": "cat"}}'
                 )
-            rows.append({key: None if value is None else str(value) for key, value in row.items()})
+            for name in columns:
+                if isinstance(row.get(name), dict | list):
+                    raise UserError(
+                        f"{file}: line {number}: {name!r} should be one text or number, not {_as_text(row[name]):.40}"
+                    )
+            rows.append({key: value if type(value) is str else _as_text(value) for key, value in row.items()})
     names = dict.fromkeys(key for row in rows for key in row)
     return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

@@ -6,6 +6,7 @@ has neither argument, the splits must be made (make_splits).
 """
 
 import inspect
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from synaug.config import Dataset
+from synaug.datasets.tree import files_below, is_skipped
 from synaug.images.codec import encode_image
 from synaug.runtime.errors import UserError
 
@@ -69,6 +71,22 @@ def find(dataset: Dataset) -> Iterator[dict]:
             name = names[label] if names else label
             name = name if isinstance(name, str | int | np.integer) else name[0]  # a tuple of synonyms, as in ImageNet
             yield {"split": split, "label_name": str(name), "attributes": [], "data": encode_image(pixels)}
+
+
+def image_files(dataset: Dataset) -> Iterator[str]:
+    """Paths of the files of the data set: those in the entries of `path` that begin with its name, or else all of them.
+
+    There are none if torchvision may download them: a download must not look like a changed input.
+    Raises UserError as `files`.
+    """
+    files(dataset)
+    if dataset.download:
+        return
+    entries = sorted(entry for entry in Path(dataset.path).iterdir() if not is_skipped(entry.name))
+    letters = re.sub(r"\W", "", dataset.name).lower()
+    of_name = [entry for entry in entries if re.sub(r"\W", "", entry.name).lower().startswith(letters)]
+    for entry in of_name or entries:
+        yield from [str(entry)] if entry.is_file() else map(str, files_below(entry, "*"))
 
 
 def _data_set(name: str) -> type:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from synaug.config import Dataset
 from synaug.datasets.groups import check_groups, image_row
+from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
 
 GENDERS = ("male", "female")
@@ -42,23 +43,28 @@ def find(dataset: Dataset) -> Iterator[dict]:
     `reason`. Raises UserError for a missing folder and for columns that UTKFace does not have.
     """
     root = _folder(dataset)
-    inside = root.resolve()
+    boundary = Boundary(root, dataset.follow_links)
     for path in sorted(_images(root)):
         if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
             raise UserError(f"{str(path)!a}: the file name is not UTF-8; rename it")
         values = describe(path.name)
         if values is None:
-            yield image_row(dataset.train_split, None, [], path, inside) | {"reason": UNNAMED}
+            yield image_row(dataset.train_split, None, [], path, boundary) | {"reason": UNNAMED}
         else:
             split = dataset.test_split if is_test(path.name) else dataset.train_split
             groups = [values[name] for name in dataset.group_columns]
-            yield image_row(split, values[dataset.label_column], groups, path, inside)
+            yield image_row(split, values[dataset.label_column], groups, path, boundary)
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """An empty list, since there are too many files (see `folder.listing`). Raises UserError as `find` does."""
+    """An empty list, since there are too many files (see `image_files`). Raises UserError as `find` does."""
     _folder(dataset)
     return []
+
+
+def image_files(dataset: Dataset) -> Iterator[str]:
+    """Paths of all files of the folder. Raises UserError as `files`."""
+    return (str(path) for path in sorted(_images(_folder(dataset))))
 
 
 def describe(name: str) -> dict[str, str] | None:

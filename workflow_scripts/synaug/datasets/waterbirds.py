@@ -5,11 +5,13 @@ or water. The splits are the official ones: train, val, test.
 """
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from synaug.config import Dataset
 from synaug.datasets.groups import SPLITS, check_groups, check_splits, image_row, read_lines
+from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
 
 CLASSES = {"0": "landbird", "1": "waterbird"}
@@ -26,7 +28,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
     """
     (file,) = files(dataset)
     root = file.parent
-    inside = root.resolve()
+    boundary = Boundary(root, dataset.follow_links)
     for number, row in _rows(file):
         decoded = {}
         for column, names in _CODES.items():
@@ -35,7 +37,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
                 raise UserError(f"{file}: line {number}: {column} is {code!r}, should be {' or '.join(names)}")
             decoded[column] = names[code]
         groups = [decoded["place"] for _ in dataset.group_columns]
-        yield image_row(decoded["split"], decoded["y"], groups, root / (row["img_filename"] or ""), inside)
+        yield image_row(decoded["split"], decoded["y"], groups, root / (row["img_filename"] or ""), boundary)
 
 
 def files(dataset: Dataset) -> list[Path]:
@@ -48,6 +50,12 @@ def files(dataset: Dataset) -> list[Path]:
             f"dataset.path: {dataset.path} holds no metadata.csv; give the folder waterbird_complete95_forest2water2/"
         )
     return [file]
+
+
+def image_files(dataset: Dataset) -> Iterator[str]:
+    """Paths of all images of the table. Raises UserError as `files`, and for a table that cannot be read."""
+    (file,) = files(dataset)
+    return (os.path.join(file.parent, row["img_filename"] or "") for _, row in _rows(file))
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict]]:

@@ -4,21 +4,29 @@ The name of a tar, or of a folder that it lies in, begins with its split: train-
 """
 
 import json
+import lzma
+import sys
 import tarfile
+import zlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 from synaug.config import Dataset
-from synaug.runtime.errors import UserError
+from synaug.datasets.tree import SYSTEM_FOLDERS, files_below
+from synaug.runtime.errors import UserError, short_text
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm")
+# A member of a tar that is larger is refused before it is read: a small compressed tar may hold gigabytes of zeros.
+_TEXT_BYTES = 1 << 24  # of <key>.cls and <key>.json
+_BYTES_PER_PIXEL = 8  # the most that an image needs: four channels of 16 bits
+_HEADER_BYTES = 1 << 20  # of long names and other additions to the header of a member
 
 
 def files(dataset: Dataset) -> list[Path]:
     """The tars that are used. Raises UserError if there are none, or if a split has none."""
     root = Path(dataset.path)
-    tars = [root] if root.is_file() else sorted(root.rglob("*.tar"))
+    tars = [root] if root.is_file() else files_below(root, "*.tar")
     if not tars:
         raise UserError(f"dataset.path: {root} holds no *.tar; give a tar, or a folder of tars")
     if dataset.unsplit:
@@ -39,12 +47,12 @@ def find(dataset: Dataset) -> Iterator[dict]:
     """
     for file in files(dataset):
         try:
-            with tarfile.open(file) as tar:
-                for key, parts in groupby(_members(tar), lambda member: _key(member.name)[0]):
-                    sample = {_key(member.name)[1]: tar.extractfile(member).read() for member in parts}
+            with tarfile.open(file, tarinfo=_Member) as tar:
+                for key, members in groupby(_members(tar), lambda member: _key(member.name)[0]):
+                    sample = {_key(member.name)[1]: _content(tar, member, file, dataset) for member in members}
                     yield {"split": _split(file, dataset)} | _read(f"{file}: {key}", sample, dataset)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            why = str(error).partition("\n")[0].rstrip(":")
+        except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            why = short_text(error).rstrip(":")
             raise UserError(f"{file}: cannot be read as tar ({why}); make or download it again") from None
 
 
@@ -59,7 +67,43 @@ def _split(file: Path, dataset: Dataset) -> str | None:
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The files that are not hidden. Links are skipped, since the file that they point to is listed itself."""
-    return (member for member in tar if member.isfile() and not PurePosixPath(member.name).name.startswith("."))
+    for member in tar:
+        path = PurePosixPath(member.name)
+        if (
+            member.isfile()
+            and not path.name.startswith(".")
+            and SYSTEM_FOLDERS.isdisjoint(map(str.lower, path.parts[:-1]))
+        ):
+            yield member
+
+
+class _Member(tarfile.TarInfo):
+    """The header of a member. Additions to it are read into memory at once, whatever size they declare."""
+
+    def _proc_member(self, tar: tarfile.TarFile):
+        additions = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+        if self.type in (*additions, tarfile.SOLARIS_XHDTYPE) and self.size > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, file: Path, dataset: Dataset) -> bytes | None:
+    """The content of a member; None if it is neither the image nor the class of a sample.
+
+    Raises UserError for one that is larger than an image, or a text, can be.
+    """
+    part = _key(member.name)[1]
+    if part not in (*IMAGES, "cls", "json"):
+        return None
+    most = _TEXT_BYTES
+    if part in IMAGES:
+        most += int(min(dataset.max_megapixels * 1e6 * _BYTES_PER_PIXEL, sys.maxsize - most))
+    if member.size > most:  # also of a sparse member, which takes no space in the tar
+        raise UserError(
+            f"{file}: {member.name} has {member.size:,} bytes, more than an image of dataset.max_megapixels needs; "
+            "remove it"
+        )
+    return tar.extractfile(member).read()
 
 
 def _key(name: str) -> tuple[str, str]:
@@ -69,8 +113,8 @@ def _key(name: str) -> tuple[str, str]:
     return str(path.with_name(stem)), part.lower()
 
 
-def _read(where: str, sample: dict[str, bytes], dataset: Dataset) -> dict:
-    """Class, groups and image of one sample. where: its tar and key. sample: part -> content."""
+def _read(where: str, sample: dict[str, bytes | None], dataset: Dataset) -> dict:
+    """Class, groups and image of one sample. where: its tar and key. sample: part -> content, None if not used."""
     image = next((sample[part] for part in IMAGES if part in sample), None)
     if image is None:
         raise UserError(f"{where}: has no image (its parts: {', '.join(sample)}); make the tar again, with <key>.jpg")
@@ -83,9 +127,17 @@ def _read(where: str, sample: dict[str, bytes], dataset: Dataset) -> dict:
         if not isinstance(values, dict):
             raise UserError(f'{where}.json: should be an object, as {{"{dataset.label_column}": "cat"}}')
     if "cls" in sample:
-        values = {dataset.label_column: sample["cls"].decode(errors="replace").strip()} | values
+        try:
+            values = {dataset.label_column: sample["cls"].decode("utf-8-sig").strip()} | values
+        except UnicodeDecodeError:
+            raise UserError(f"{where}.cls: is {sample['cls'][:40]!r}, which is not UTF-8 text") from None
     for name in (dataset.label_column, *dataset.group_columns):
-        if str(values.get(name) or "").strip() == "" or isinstance(values[name], dict | list):
+        value = values.get(name)
+        if isinstance(value, dict | list):
+            raise UserError(
+                f"{where}.json: {name!r} should be one text or number, not {json.dumps(value, ensure_ascii=False):.40}"
+            )
+        if value is None or not str(value).strip():
             present = ", ".join([*sample, *(f"json: {key}" for key in values)])
             raise UserError(
                 f"{where}: has no {name} (its parts: {present}); set dataset.label_column, group_columns, or add it"

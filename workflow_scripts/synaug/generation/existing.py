@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from synaug.plan.shards import EXTRA_FILES
-from synaug.runtime.files import atomic_path, text_hash
+from synaug.runtime.files import atomic_path, check_regular_file, text_hash
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +175,7 @@ def _list_files(results: Path) -> _Files:
 def _read_keys(file: Path) -> np.ndarray | None:
     """The keys of the images in `file`; None, with a warning, if it cannot be read."""
     try:
+        check_regular_file(file)
         with pq.ParquetFile(file) as table:
             return _keys(table.read(["image_id"], use_threads=False).column("image_id").to_pylist())
     except FileNotFoundError:  # a batch that another job has just moved into its shard

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 
 def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Sequence[str]) -> pd.DataFrame:
@@ -16,6 +17,7 @@ def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Seq
     Images of the splits `held_out` and unusable images are left out. Raises UserError if a column is missing or no
     image is left.
     """
+    check_regular_file(table)
     available = pq.read_schema(table).names
     is_manifest = "attributes" in available
     needed = ["label_name"] if is_manifest else ["label_name", *group_columns]

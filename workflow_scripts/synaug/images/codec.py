@@ -5,6 +5,8 @@ import io
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from synaug.runtime.errors import short_text
+
 # Formats that Pillow itself decodes: no external program may be started for an untrusted file.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MODES = {"grey": "L", "rgb": "RGB"}
@@ -14,10 +16,24 @@ LARGE = 64
 Image.MAX_IMAGE_PIXELS = None  # this limit of Pillow only warns; `inspect_image` refuses large images
 
 
-def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int | None, str | None]:
+_MAX_SIDE = 2**31 - 1  # of manifests, in which sizes are int32
+# EXIF orientation -> what turns the image upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def inspect_image(data: bytes, max_megapixels: float, color: str = "rgb") -> tuple[int | None, int | None, str | None]:
     """Width, height (pixels; None if unknown) and the reason why the encoded image cannot be used (None: it can).
 
-    The whole image is decoded, because a truncated file has a valid header.
+    The whole image is decoded and converted to the mode of `color`, as `open_image` does: a truncated file has a valid
+    header, and not every mode can be converted.
     """
     if not data:
         return None, None, "is empty (0 bytes)"
@@ -26,9 +42,11 @@ def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int |
     except UnidentifiedImageError:
         return None, None, "is not an image of a known format"
     except Exception as error:
-        return None, None, f"has a broken header ({error})"
+        return None, None, f"has a broken header ({short_text(error)})"
     width, height = image.size
     if width * height > max_megapixels * 1e6:
+        if max(width, height) > _MAX_SIDE:
+            return None, None, f"is larger than {max_megapixels:g} megapixels ({width} x {height} pixels)"
         return width, height, f"is larger than {max_megapixels:g} megapixels"
     if image.mode in ("I", "F"):
         # It is not defined which value is white.
@@ -36,7 +54,11 @@ def inspect_image(data: bytes, max_megapixels: float) -> tuple[int | None, int |
     try:
         image.load()
     except Exception as error:
-        return width, height, f"is damaged ({error})"
+        return width, height, f"is damaged ({short_text(error)})"
+    try:
+        _convert(image, color)
+    except Exception as error:
+        return width, height, f"cannot be converted to {MODES[color]} ({short_text(error)})"
     return width, height, None
 
 
@@ -47,16 +69,56 @@ def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None)
     """
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     if at_least and image.format == "JPEG":
-        rotated = image.getexif().get(ExifTags.Base.Orientation, 1) > 4  # by 90 degrees
+        rotated = _orientation(image) > 4  # by 90 degrees
         image.draft(None, at_least[::-1] if rotated else at_least)
-    image = ImageOps.exif_transpose(image)
+    return _convert(image, color)
+
+
+def _convert(image: Image.Image, color: str) -> Image.Image:
+    """An opened image, upright and opaque, in the mode of `color`."""
+    image.load()  # the EXIF data of a PNG may come after the pixels
+    orientation = _orientation(image)
+    if orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[orientation])
     if image.mode.startswith("I;16"):
         # `convert` would clip the values at 255 instead of scaling them.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "LAB":
+        image = image.convert("RGB")  # Pillow cannot convert it to grey
     if image.has_transparency_data:
         # Transparent pixels have any colour, often black, which no viewer shows.
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(MODES[color])
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 (upright) if the EXIF data are damaged, since the pixels may be fine."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # of damaged EXIF data, nearly any exception
+        return 1
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def uses_few_bits(data: bytes) -> bool:
+    """Whether an image with 16 bits per sample uses at most 12 of them, as some cameras and scanners save it.
+
+    It is decoded nearly black, because the largest possible value is taken for white. data: a usable image, which may
+    be decoded whatever its size is.
+    """
+    is_png = data.startswith(b"\x89PNG")
+    # The byte 24 of a PNG is its bit depth, after the signature, a length, the word IHDR, width and height.
+    if not ((is_png and data[24:25] == b"\x10") or data.startswith((b"II", b"MM"))):
+        return False
+    try:
+        image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF"))
+        if not is_png and max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) != 16:
+            return False
+        pixels = np.asarray(image)
+    except Exception:  # a damaged file can raise nearly any exception
+        return False
+    highest = int(pixels.max(initial=0))
+    return 0 < highest < (1 << 12 if image.mode.startswith("I;16") else 1 << 4)
 
 
 def decode_image(data: bytes, size: int, color: str) -> np.ndarray:

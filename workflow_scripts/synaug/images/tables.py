@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import check_regular_file
 
 # In memory at a time, also of a row group that is larger.
 _BATCH_ROWS = 1024
@@ -31,6 +32,7 @@ class ImageTable:
 
     def __init__(self, path: str | Path):
         self.path = path
+        check_regular_file(path)
         try:
             self.file = pq.ParquetFile(path, memory_map=True)
         except (pa.ArrowInvalid, OSError) as error:
@@ -153,4 +155,16 @@ def holds_images(data_type: pa.DataType) -> bool:
     """Whether a column of this type may hold encoded images: bytes, or the struct that Hugging Face uses."""
     if pa.types.is_struct(data_type):
         return data_type.get_field_index("bytes") >= 0
-    return pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type)
+    return is_binary(data_type)
+
+
+def is_binary(data_type: pa.DataType) -> bool:
+    """Whether values of this type are bytes, in any layout of Arrow and also in a dictionary."""
+    data_type = value_type(data_type)
+    tests = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+    return any(test(data_type) for test in tests)
+
+
+def value_type(data_type: pa.DataType) -> pa.DataType:
+    """The type of the values of a dictionary, or `data_type` itself."""
+    return data_type.value_type if pa.types.is_dictionary(data_type) else data_type

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from synaug.manifests.schemas import SCHEMA_VERSION, SCHEMAS
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path
+from synaug.runtime.files import atomic_path, check_regular_file
 from synaug.runtime.paths import local_path, results_root
 
 SORT_KEYS = {
@@ -211,6 +211,7 @@ def stored_columns(kind: str, path: str | os.PathLike, wanted: Sequence[str]) ->
 
     Raises UserError if the file is missing, is not Parquet, or lacks a column without a default.
     """
+    check_regular_file(path)
     try:
         names = pq.read_schema(path).names
     except FileNotFoundError:

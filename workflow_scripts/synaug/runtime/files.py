@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,16 @@ def file_hash(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_regular_file(path: str | os.PathLike) -> None:
+    """Raise UserError if `path` is a named pipe, a socket or a device: to open or read one may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # who opens the file reports it
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path}: is not a regular file", advice="replace it by a file")
 
 
 # Created once, because a plan has millions of hashes.

@@ -1,0 +1,85 @@
+"""The files below a data set's folder: which of them are skipped, which lie outside it, and when they changed."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+# Folders that a system, a file server or an archive program adds, in lower case. They hold thumbnails, deleted files
+# or attributes of files.
+SYSTEM_FOLDERS = {"@eadir", "#recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a folder with this name is no part of a data set: it is hidden, or a system has added it."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+
+
+def files_below(root: Path, pattern: str) -> list[Path]:
+    """The files below `root` whose names match `pattern`, sorted, without hidden ones and those in skipped folders."""
+    return [
+        path
+        for path in sorted(root.rglob(pattern))
+        if not path.name.startswith(".")
+        and not any(is_skipped(part) for part in path.relative_to(root).parts[:-1])
+        and path.is_file()
+    ]
+
+
+class Boundary:
+    """The folder of a data set, which its image files may not leave.
+
+    follow_links: a link in the folder may point out of it. A path with `..` may not leave it in any case.
+    """
+
+    def __init__(self, folder: Path, follow_links: bool = False):
+        self.follow_links = follow_links
+        self._folder, self._target = os.path.abspath(folder), os.path.realpath(folder)
+        self._targets: dict[str, str] = {}  # folder -> the same with its links resolved
+
+    def row(self, path: Path) -> dict:
+        """path, row and data of an image file (see `folder.find`).
+
+        `path` is the target of a link that leaves the folder and is followed. `data` is None for a file outside.
+        """
+        target = self._resolve(str(path))
+        if target is None:
+            return {"path": str(path), "row": None, "data": None}
+        if _is_below(target, self._target):
+            return {"path": str(path), "row": None, "data": path}
+        if self.follow_links and _is_below(os.path.abspath(path), self._folder):
+            return {"path": target, "row": None, "data": Path(target)}
+        return {"path": str(path), "row": None, "data": None}
+
+    def _resolve(self, path: str) -> str | None:
+        """`path` with its links resolved; None if no file can have this name."""
+        parent, name = os.path.split(path)
+        if "\0" in path:
+            return None
+        try:
+            if name == ".." or os.path.islink(path):
+                return os.path.realpath(path)
+            if parent not in self._targets:
+                # Once for every folder: to resolve every file takes minutes for a million files.
+                self._targets[parent] = os.path.realpath(parent)
+            return os.path.join(self._targets[parent], name)
+        except ValueError:  # a name that the file system cannot encode
+            return None
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))
+
+
+def files_hash(paths: Iterable[str]) -> str:
+    """Hash of the names, sizes and modification times of files, which may be missing. Empty if there are no files."""
+    digest, empty = hashlib.sha256(), True
+    for path in paths:
+        try:
+            status = os.stat(path)
+            line = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        except (OSError, ValueError):
+            line = f"{path}\0\n"
+        digest.update(line.encode(errors="surrogatepass"))
+        empty = False
+    return "" if empty else digest.hexdigest()
