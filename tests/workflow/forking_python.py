@@ -128,7 +128,8 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], program:
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", 1)))
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     # In place of the folder of this file.
-    sys.path[:1] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    folders = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:1] = [os.path.abspath(path) for path in folders if path]
     if arguments[0] == "-m":
         sys.executable = program  # Snakemake starts its jobs with it
         sys.path.insert(0, folder)
