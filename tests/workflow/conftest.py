@@ -6,6 +6,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import forking_python
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -37,6 +38,13 @@ def make_model(folder: Path) -> None:
         architecture.build_autoencoder(16, 1, width=8, latent_channels=4),
         architecture.build_denoiser(4, 4, 16, width=32),
     ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def quick_python():
+    """A Python that has already imported the libraries. `finished` shows that the workflow runs with the usual one."""
+    with forking_python.forking_python() as python:
+        yield python
 
 
 @pytest.fixture(scope="session")
@@ -85,9 +93,9 @@ def run_once(path: Path) -> Run:
 
 
 @pytest.fixture
-def work(finished, tmp_path) -> Workdir:
+def work(finished, quick_python, tmp_path) -> Workdir:
     """A copy of the finished workflow, times of change included, to do with as one likes."""
     shutil.copytree(finished.path, tmp_path / "checkout")
-    copy = Workdir(tmp_path / "checkout")
+    copy = Workdir(tmp_path / "checkout", python=quick_python)
     copy.forget_logs()
     return copy

@@ -31,7 +31,7 @@ rule count:
 
 
 @pytest.fixture(scope="module")
-def outer(finished, tmp_path_factory) -> Workdir:
+def outer(finished, quick_python, tmp_path_factory) -> Workdir:
     """A folder with a workflow of its own beside a checkout that it imports; data and generator are in that folder."""
     checkout = tmp_path_factory.mktemp("module") / "checkout"
     done = (".snakemake", "results", "logs", "data", "model", "test.yaml")
@@ -44,7 +44,7 @@ def outer(finished, tmp_path_factory) -> Workdir:
     # A key of the outer workflow that this one has too.
     (folder / "test.yaml").write_text(yaml.safe_dump({"synaug": config, "dataset": "theirs"}))
     (folder / "Snakefile").write_text(OUTER)
-    return Workdir(folder, checkout)
+    return Workdir(folder, checkout, quick_python)
 
 
 def test_an_imported_workflow_runs_with_prefixed_rules_in_the_folder_of_the_other(outer):

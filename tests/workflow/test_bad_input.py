@@ -14,12 +14,12 @@ from synaug.runtime.errors import ERROR_PREFIX
 
 
 @pytest.fixture
-def fresh(finished, tmp_path) -> Workdir:
+def fresh(finished, quick_python, tmp_path) -> Workdir:
     """Checkout, data and config, without results."""
     shutil.copytree(
         finished.path, tmp_path / "checkout", ignore=shutil.ignore_patterns("results", "logs", ".snakemake")
     )
-    return Workdir(tmp_path / "checkout")
+    return Workdir(tmp_path / "checkout", python=quick_python)
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def test_a_wrong_config_stops_before_any_job(fresh, changes, words):
     assert not fresh.results.exists()
 
 
-def test_a_config_without_a_data_set_does_not_get_that_of_config_yaml(tmp_path):
+def test_a_config_without_a_data_set_does_not_get_that_of_config_yaml(quick_python, tmp_path):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     del config["dataset"]
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(config))
-    done = Workdir(tmp_path, ROOT).run("--dry-run", "--snakefile", str(ROOT / "Snakefile"))
+    done = Workdir(tmp_path, ROOT, quick_python).run("--dry-run", "--snakefile", str(ROOT / "Snakefile"))
     fails_with(done, "config: dataset: is missing")
 
 

@@ -14,12 +14,12 @@ SHARED = sum(min(4, lack) for lack in LACKS.values())  # 11 images of the previe
 
 
 @pytest.fixture
-def fresh(finished, tmp_path) -> Workdir:
+def fresh(finished, quick_python, tmp_path) -> Workdir:
     """Checkout, data and config, without results."""
     shutil.copytree(
         finished.path, tmp_path / "checkout", ignore=shutil.ignore_patterns("results", "logs", ".snakemake")
     )
-    return Workdir(tmp_path / "checkout")
+    return Workdir(tmp_path / "checkout", python=quick_python)
 
 
 def to_sample(work) -> int:

@@ -51,8 +51,8 @@ def bucket():
 class Stored(Workdir):
     """A checkout whose results are in the bucket."""
 
-    def __init__(self, path: Path, address: str):
-        super().__init__(path)
+    def __init__(self, path: Path, address: str, python: str):
+        super().__init__(path, python=python)
         self.address, self.nodes = address, path.parent / "nodes"
         self.nodes.mkdir()
         for name, text in (("submit", SUBMIT), ("status", STATUS)):
@@ -60,7 +60,7 @@ class Stored(Workdir):
             (path.parent / name).chmod(0o755)
 
     def run(self, *arguments: str) -> Run:
-        command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "test.yaml", "--jobs", "2"]
+        command = [self.python, "-m", "snakemake", *arguments, "--configfile", "test.yaml", "--jobs", "2"]
         command += ["--default-storage-provider", "s3", "--default-storage-prefix", "s3://images/project"]
         command += ["--storage-s3-endpoint-url", self.address, "--shared-fs-usage", "none", "--job-deploy-sources"]
         command += ["--executor", "cluster-generic", "--seconds-between-status-checks", "1"]
@@ -73,12 +73,12 @@ class Stored(Workdir):
 
 
 @pytest.fixture(scope="module")
-def stored(finished, bucket, tmp_path_factory):
+def stored(finished, quick_python, bucket, tmp_path_factory):
     address, client = bucket
     path = tmp_path_factory.mktemp("storage") / "checkout"
     done = (".snakemake", "results", "logs", "__pycache__")
     shutil.copytree(finished.path, path, ignore=shutil.ignore_patterns(*done))
-    work = Stored(path, address)
+    work = Stored(path, address, quick_python)
     # The tables of images are in the bucket only; the small model goes with the checkout.
     table = pd.concat([pd.read_parquet(path / "data" / f"{split}.parquet") for split in ("train", "test")])
     table.to_parquet(path / "images.parquet")

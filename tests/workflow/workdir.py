@@ -49,15 +49,15 @@ def call(folder: Path, command: list[str], environment: dict[str, str], timeout:
 
 
 class Workdir:
-    """A folder with a checkout (or beside one), data, a config, and perhaps results."""
+    """A folder with a checkout (or beside one), data, a config, and perhaps results. python: what runs Snakemake."""
 
-    def __init__(self, path: Path, checkout: Path | None = None):
-        self.path, self.checkout = path, checkout or path
+    def __init__(self, path: Path, checkout: Path | None = None, python: str = sys.executable):
+        self.path, self.checkout, self.python = path, checkout or path, python
         self.results = path / "results" / "test"
 
     def run(self, *arguments: str) -> Run:
         """Call snakemake in the folder as a user would."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "test.yaml"]
+        command = [self.python, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "test.yaml"]
         # The library of the copy, not the installed one. Jobs share its byte code, whatever is set here.
         environment = os.environ | {"PYTHONPATH": str(self.checkout / "workflow_scripts"), "HF_HUB_OFFLINE": "1"}
         environment |= {"PYTHONDONTWRITEBYTECODE": ""}

@@ -5,8 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from synaug.config import Dataset
 from synaug.images.perceptual_hash import SIDE, perceptual_hashes
@@ -92,6 +90,10 @@ def near_duplicates(rows: list[dict]) -> np.ndarray:
     """The cluster number (int, N) of each image of `rows` (path, row, sha256): near-duplicates have the same number."""
     if not rows:
         return np.empty(0, int)
+    # Imported here because the rules import this package: else every Snakemake call would wait for scipy.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     # Identical files are decoded once.
     unique, copies = np.unique([row["sha256"] for row in rows], return_index=True, return_inverse=True)[1:]
     columns = ("path", "row", "column")

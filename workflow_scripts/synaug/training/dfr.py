@@ -2,8 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from synaug.config import Stage2
 from synaug.networks.classifier import Classifier
@@ -18,6 +16,10 @@ def fit_dfr_head(model: Classifier, data: TrainingSet, settings: Stage2, seed: i
     without augmentation. The features are standardised by mean and deviation of all of `data`.
     Raises UserError if a class has fewer images than `settings.images_per_class`.
     """
+    # Imported here because every job that fine-tunes imports this module, and sklearn takes a second.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
     rng = np.random.default_rng(seed)
     batches = torch.arange(len(data)).split(500)
     features = np.concatenate([model.features(data.images[batch]).float().cpu().numpy() for batch in batches])
