@@ -81,8 +81,8 @@ def test_a_recipe_names_one_of_several_fills():
 
 def test_recipes_auto_have_every_filled_recipe_once_for_each_of_several_fills():
     names = list(load_config({**BASE, "fills": TWO, "recipes": "auto"}).recipes)
-    assert names[:4] == ["real", "real_rebalanced", "synthetic_first_plain", "synthetic_first_strong"]
-    assert len(names) == 2 + 4 * 2
+    assert names[:4] == ["real", "real_rebalanced", "real_mixed", "synthetic_first_plain"]
+    assert len(names) == 3 + 4 * 2
     config = load_config({**BASE, "fills": TWO, "recipes": "auto"})
     assert config.recipes["filled_quarter_strong"].fill.model_dump() == {
         "name": "strong",
