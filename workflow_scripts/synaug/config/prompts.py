@@ -36,6 +36,11 @@ class Prompts(Block):
         description="Negative prompt: what the images must not show; empty: none. It needs classifier-free guidance "
         "above 1.",
     )
+    truncate: bool = Field(
+        False,
+        description="Accept prompts that have more tokens than the text encoder of the model reads; their ends are "
+        "ignored. false: such a prompt is an error.",
+    )
 
     @field_validator("templates")
     @classmethod

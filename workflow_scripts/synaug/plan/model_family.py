@@ -70,9 +70,14 @@ def read_family(model: str, revision: str | None) -> Family | None:
 
 
 def _read_config(model: str, revision: str | None, name: str) -> dict:
-    """A JSON file of a checkpoint. Raises FileNotFoundError if it is not on this machine."""
+    """A JSON file of a checkpoint. Raises OSError if it is not on this machine."""
+    return json.loads(checkpoint_file(model, revision, name).read_text())
+
+
+def checkpoint_file(model: str, revision: str | None, name: str) -> Path:
+    """The path of the file `name` of a checkpoint. Raises FileNotFoundError if a hub model lacks it on this machine."""
     if Path(model).is_dir():
-        return json.loads((Path(model) / name).read_text())
+        return Path(model) / name
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:  # envs/data.yaml, in which plans are made, has no library of models
@@ -80,7 +85,7 @@ def _read_config(model: str, revision: str | None, name: str) -> dict:
     file = try_to_load_from_cache(model, name, revision=revision)
     if not isinstance(file, str):
         raise FileNotFoundError(name)
-    return json.loads(Path(file).read_text())
+    return Path(file)
 
 
 def check_generation(generation: Generation, negative_prompt: str) -> None:

@@ -93,7 +93,7 @@ def caption_prompts(prompts: Prompts) -> Prompts:
         " ".join(re.sub(r"[\s,;]*\(?\{modifier\}\)?", "", template).split()).strip(" ,;")
         for template in prompts.templates
     ]
-    return Prompts(templates=list(dict.fromkeys(templates)), names=prompts.names)
+    return Prompts(templates=list(dict.fromkeys(templates)), names=prompts.names, truncate=prompts.truncate)
 
 
 def prompt_files(prompts: Prompts) -> list[str]:

@@ -17,6 +17,7 @@ from synaug.config import Balance, Generation, Prompts
 from synaug.manifests import read_manifest, with_group
 from synaug.plan.checkpoints import adapters_json, is_local, model_version
 from synaug.plan.model_family import check_generation
+from synaug.plan.prompt_length import check_lengths, read_text_encoders
 from synaug.plan.prompts import cell_prompts
 from synaug.plan.shards import shard_name, shards_of_images
 from synaug.plan.targets import planned_counts
@@ -100,19 +101,23 @@ def plan_generation(
     plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), counts)]
     plan = plan.reset_index(drop=True).assign(**columns)
     return plan.astype({"label": "int64", "shard": "str"}).assign(
-        **same_for_all, original_size=generation.original_size or 0, licence=generation.licence
+        **same_for_all,
+        original_size=generation.original_size or 0,
+        licence=generation.licence,
+        truncate=prompts.truncate,
     )
 
 
 def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame | None) -> pd.DataFrame:
     """`plan_generation` with the `settings` of the rule of that name (see rules/plan.smk): plain dicts.
 
-    Raises UserError also if the settings do not suit the model, see `check_generation`.
+    Raises UserError also if the settings do not suit the model, see `check_generation`, and if its text encoder would
+    cut a prompt.
     """
     generation = Generation.model_validate(settings["generation"])
     prompts = Prompts.model_validate(settings["prompts"])
     check_generation(generation, prompts.negative)
-    return plan_generation(
+    plan = plan_generation(
         imbalance,
         balance=Balance.model_validate(settings["balance"]),
         prompts=prompts,
@@ -125,6 +130,9 @@ def plan_from_settings(imbalance: pd.DataFrame, settings: dict, sources: pd.Data
         sources=sources,
         group_columns=settings.get("group_columns", ()),
     )
+    if generation.pipeline != "class-conditional" and not prompts.truncate:
+        check_lengths([*plan["prompt"].unique(), prompts.negative], read_text_encoders(generation), generation.model)
+    return plan
 
 
 def read_sources(real: str, train_split: str) -> pd.DataFrame:
