@@ -16,7 +16,7 @@ SCRIPTS = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_f
 sys.path.insert(0, str(SCRIPTS.absolute()))
 
 from synaug.balance import manifests_hash
-from synaug.config import load_config
+from synaug.config import check_config_file, load_config
 from synaug.datasets import fingerprint
 from synaug.generator.output_folder import (
     ADAPTER_HISTORY,
@@ -27,7 +27,7 @@ from synaug.generator.output_folder import (
     check_start_folder,
 )
 from synaug.plan.checkpoints import adapter_files, model_files
-from synaug.plan.model_family import check_generation
+from synaug.plan.model_family import check_generation, check_scheduler
 from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.shards import shard_names
 from synaug.runtime.code import code_hash, import_from, save_cache
@@ -43,6 +43,8 @@ include: "storage.smk"
 
 
 try:  # a mistake in the config is reported before any job starts, in one line
+    for file in workflow.configfiles:
+        check_config_file(file)
     CONFIG = load_config(config)
     if CONFIG.generator:  # here already: Snakemake deletes the declared output before the job can refuse
         check_output_folder(
@@ -72,6 +74,7 @@ try:  # a mistake in the config is reported before any job starts, in one line
             MODEL_FILES += [made_here(f"{adapter.model}/{ADAPTER_WEIGHTS}", "generation.adapters", "adapt_generator")]
         else:
             MODEL_FILES += on_machine(adapter_files(adapter))
+    check_scheduler(CONFIG.generation.scheduler)
     check_generation(CONFIG.generation, CONFIG.prompts.negative)
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
 except UserError as error:

@@ -36,7 +36,7 @@ def test_a_prompt_that_would_be_cut_is_an_error_when_it_is_planned(plan_with):
     with pytest.raises(UserError) as error:
         plan_with({"templates": ["a {label}", LONG]})
     assert str(error.value) == (
-        "prompts: 'a photo of a coat, against a cluttered background' has 34 tokens (and 1 more), and the text encoder "
+        "prompts: 'a photo of a coat, against a cluttered background' has 33 tokens (and 1 more), and the text encoder "
         "of resources/embedded_generator reads 24; the rest would be ignored; shorten the template, modifier or name, "
         "or set prompts.truncate: true"
     )

@@ -54,6 +54,11 @@ class Prompts(Block):
     @classmethod
     def _class_names_are_text(cls, block: Any) -> Any:
         for key in block if isinstance(block, dict) else ():
+            if isinstance(key, bool):  # NO: Norway
+                raise ValueError(
+                    f"a class name must be text: YAML reads one of it as {str(key).lower()}, because yes, no, on, off, "
+                    "true and false are no texts without quotes; add the quotes"
+                )
             if not isinstance(key, str):
                 raise ValueError(f"a class name must be text: write '{key}', with the quotes")
         return block

@@ -16,7 +16,7 @@ from synaug.config import Adapter
 from synaug.config.generation import DEFAULT_GUIDANCE
 from synaug.plan.checkpoints import adapter_files, adapter_version, is_local, model_version
 from synaug.plan.model_family import check_settings, family_of
-from synaug.plan.prompt_length import TOKENIZERS, check_lengths, default_sequence_length, text_encoder
+from synaug.plan.prompt_length import TOKENIZERS, check_lengths, default_sequence_length, encoder_of
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def check_prompts(pipeline, texts: Iterable[str], model: str) -> None:
     as_encoded = getattr(pipeline, "maybe_convert_prompt", lambda texts, tokenizer: texts)
     tokenizers = [getattr(pipeline, name, None) for name in TOKENIZERS]
     encoders = [
-        text_encoder(tokenizer, lambda: default_sequence_length(type(pipeline)), as_encoded)
+        encoder_of(tokenizer, lambda: default_sequence_length(type(pipeline)), as_encoded)
         for tokenizer in tokenizers
         if tokenizer is not None
     ]

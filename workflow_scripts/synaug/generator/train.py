@@ -17,7 +17,7 @@ from synaug.generator.start import copy_weights, load_text_encoder
 from synaug.generator.train_autoencoder import encode, normalise_latents, train_autoencoder
 from synaug.generator.train_denoiser import TextToLatents, train_denoiser
 from synaug.plan.checkpoints import model_version
-from synaug.plan.prompt_length import check_lengths, text_encoder
+from synaug.plan.prompt_length import check_lengths, encoder_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def train_generator(
         torch.manual_seed(seed)
         text_encoder = architecture.build_text_encoder(tokenizer)
     if not truncate:
-        check_lengths(captions, [text_encoder(tokenizer, lambda: None)], str(out))
+        check_lengths(captions, [encoder_of(tokenizer, lambda: None)], str(out))
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     denoiser = architecture.build_denoiser(
         latents[0].shape[-1], latent_channels, text_encoder.config.hidden_size, denoiser_width

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synaug.config import Generation
+from synaug.config.errors import shortened
 from synaug.plan.model_family import checkpoint_file
 from synaug.runtime.errors import UserError
 
@@ -22,7 +23,7 @@ class TextEncoder:
     limit: int
 
 
-def text_encoder(
+def encoder_of(
     tokenizer: Any,
     sequence_length: Callable[[], int | None],
     as_encoded: Callable[[list[str], Any], list[str]] = lambda texts, tokenizer: texts,
@@ -72,7 +73,7 @@ def read_text_encoders(generation: Generation) -> list[TextEncoder]:
             if library == "transformers":
                 folder = checkpoint_file(model, revision, f"{name}/tokenizer_config.json").parent
                 tokenizer = getattr(transformers, class_name).from_pretrained(folder, local_files_only=True)
-                encoders.append(text_encoder(tokenizer, sequence_length))
+                encoders.append(encoder_of(tokenizer, sequence_length))
         return encoders
     # envs/data.yaml, in which plans are made, has no library of models; a faulty checkpoint raises many types of
     # exceptions, and is reported when it is loaded. The prompts are then checked before the first image.
@@ -100,8 +101,7 @@ def check_lengths(texts: Iterable[str], encoders: Sequence[TextEncoder], model: 
         text, tokens = next(iter(too_long.items()))
         others = f" (and {len(too_long) - 1} more)" if len(too_long) > 1 else ""
         raise UserError(
-            f"prompts: {text!r} has {tokens} tokens{others}, and the text encoder of {model} reads {widest.limit}; the "
-            "rest would be ignored",
+            f"prompts: {shortened(repr(text), 300)} has {tokens} tokens{others}, and the text encoder of {model} reads "
+            f"{widest.limit}; the rest would be ignored",
             advice="shorten the template, modifier or name, or set prompts.truncate: true",
         )
-
