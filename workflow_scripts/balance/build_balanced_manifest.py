@@ -7,13 +7,7 @@ from synaug.runtime.logs import job_log
 
 
 def main(
-    real: str,
-    synthetic: str,
-    imbalance: str,
-    train_split: str,
-    balance: dict,
-    balanced: str,
-    may_lack_all: bool = False,
+    real: str, synthetic: str, imbalance: str, train_split: str, balance: dict, balanced: str, may_lack_all: bool = False
 ) -> None:
     """Join the manifests `real` and `synthetic` into the manifest `balanced`; `imbalance` says how many are wanted.
 
