@@ -31,7 +31,7 @@ from synaug.plan.model_family import check_generation, check_scheduler
 from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.shards import shard_names
 from synaug.runtime.code import code_hash, import_from, save_cache
-from synaug.runtime.errors import ERROR_PREFIX, UserError
+from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
 from synaug.runtime.files import text_hash
 from synaug.runtime.logs import last_errors
 
@@ -93,6 +93,7 @@ def code(script):
     return code_hash(SCRIPTS / script)
 
 
+@exits_in_one_line  # a damaged plan
 def of_shards(folder):
     """Paths of the files of all shards in a folder of the results; Snakemake asks again once the plan is made."""
     with checkpoints.plan_generation.get().output.plan.open("rb") as plan:
@@ -117,6 +118,7 @@ def balanced_manifest(wildcards):
         return ancient(balanced)
 
 
+@exits_in_one_line  # a damaged manifest
 def images_of(data, fill=None):
     """Hash of the images that a recipe with these keys trains on, and of its evaluation images."""
     with checkpoints.build_balanced_manifest.get().output.balanced.open("rb") as balanced:

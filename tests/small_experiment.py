@@ -110,7 +110,13 @@ class Experiment:
         if self.groups:
             real["attributes"] = [[group] for group in real["group"]]
         pq.write_table(pa.table({"image": [next(self.images) for _ in range(len(real))]}), file)
-        broken = {"image_id": "broken", "split": "train", "label": 0, "label_name": next(iter(self.classes)), "group": ""}
+        broken = {
+            "image_id": "broken",
+            "split": "train",
+            "label": 0,
+            "label_name": next(iter(self.classes)),
+            "group": "",
+        }
         broken |= {"usable": False, "reason": "is empty (0 bytes)", "sha256": "0" * 64, "path": "gone.png"}
         write_manifest("real", pd.concat([real.drop(columns="index"), pd.DataFrame([broken])]), self.paths.real)
         imbalance = measure_imbalance(read_manifest("real", self.paths.real), "train", self.config.imbalance)
@@ -160,7 +166,9 @@ class Experiment:
         correct = rng.random(len(label)) < np.array(ACCURACIES[stage, recipe])[label % 3]
         predicted = np.where(correct, label, (label - 1) % classes)  # a boot is predicted as the medium class
         top = rng.uniform(0.4, 1, len(label))[:, None]
-        probabilities = np.where(np.eye(classes)[predicted] == 1, top, (1 - top) / max(1, classes - 1)).astype(np.float32)
+        probabilities = np.where(np.eye(classes)[predicted] == 1, top, (1 - top) / max(1, classes - 1)).astype(
+            np.float32
+        )
         rows = test.assign(predicted=predicted, probabilities=list(probabilities))
         folder = self.folder / stage / recipe / str(seed)
         write_columns("predictions", rows, folder / "predictions.parquet")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-# Text stays text, so it can be searched; a $ in the name of a class starts no formula; and the same figure gives the same
+# Text stays text, so it can be searched, and a $ in the name of a class starts no formula. The same figure gives the same
 # bytes.
 matplotlib.rcParams.update(
     {"svg.fonttype": "none", "svg.hashsalt": "synaug", "font.family": "sans-serif", "axes.spines.top": False}
