@@ -1,11 +1,14 @@
 """From measuring to the page, for data that the workflow accepts although it is odd."""
 
+import errno
 import re
+from pathlib import Path
 
 import pytest
 
 from small_experiment import Experiment
 from synaug.manifests import read_manifest
+from synaug.runtime.errors import UserError
 
 ODD = {
     "a class without a test image": ({"hat": 30, "bag": 8, "boot": 3}, [20, 20, 0]),
@@ -39,3 +42,13 @@ def test_names_with_dollar_signs_are_drawn_as_they_are(tmp_path, pngs):
         figure = (experiment.folder / "figures" / f"{name}.svg").read_text()
         shown = re.findall(r"<text[^>]*>([^<]*)</text>", figure)
         assert {r"$\frac{1}$", "US$ 5 and CA$ 9", "$x_1$ &lt;b&gt;"} <= set(shown), (name, shown)
+
+
+def test_a_full_disk_is_one_line(tmp_path, pngs, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    experiment = Experiment(tmp_path, pngs, False, {"hat": 30, "bag": 8}, [3, 3])
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(UserError, match=r"report\.html: cannot be written, the disk is full: about .* MB are needed"):
+        experiment.write_report()

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-# Text stays text, so it can be searched, and a $ in the name of a class starts no formula. The same figure gives the same
-# bytes.
+# Text stays text, so it can be searched, and a $ in the name of a class starts no formula. The same figure gives the
+# same bytes.
 matplotlib.rcParams.update(
     {"svg.fonttype": "none", "svg.hashsalt": "synaug", "font.family": "sans-serif", "axes.spines.top": False}
     | {"text.parse_math": False, "axes.spines.right": False, "figure.constrained_layout.use": True, "font.size": 9}
