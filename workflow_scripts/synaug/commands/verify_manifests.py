@@ -170,17 +170,13 @@ def _names_differ(rows: pd.DataFrame) -> bool:
     return pairs["label"].duplicated().any() or pairs["label_name"].duplicated().any()
 
 
-def _cell_counts(rows: pd.DataFrame) -> pd.Series:
-    return rows.groupby(_CELL).size()
-
-
 def _train_split(real: pd.DataFrame, imbalance: pd.DataFrame) -> str | None:
     """The split that `imbalance` counts; None: it counts none of them."""
     cells = imbalance[imbalance["kind"] == "cell"].astype({"label": "int64"})
     wanted = cells.set_index(_CELL)["count"]
     wanted = wanted[wanted > 0].sort_index().astype("int64")
     for split, rows in real[real["usable"]].groupby("split"):
-        counts = _cell_counts(rows.astype({"label": "int64"})).sort_index()
+        counts = rows.astype({"label": "int64"}).groupby(_CELL).size().sort_index()
         if counts.index.tolist() == wanted.index.tolist() and counts.tolist() == wanted.tolist():
             return split
     return None

@@ -1,4 +1,4 @@
-"""Text from data (names of classes, licences, prompts) where a person sees it: escaped for Markdown and for spreadsheets."""
+"""Text from data (names of classes, licences, prompts), escaped for the Markdown pages and CSV files that show it."""
 
 import re
 
