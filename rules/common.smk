@@ -17,7 +17,7 @@ SCRIPTS = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_f
 sys.path.insert(0, str(SCRIPTS.absolute()))
 
 from synaug.balance import manifests_hash
-from synaug.config import load_config
+from synaug.config import check_config_file, load_config
 from synaug.datasets import fingerprint
 from synaug.generator.output_folder import (
     ADAPTER_HISTORY,
@@ -28,11 +28,11 @@ from synaug.generator.output_folder import (
     check_start_folder,
 )
 from synaug.plan.checkpoints import adapter_files, model_files
-from synaug.plan.model_family import check_generation
+from synaug.plan.model_family import check_generation, check_scheduler
 from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.shards import fills_of_shards
 from synaug.runtime.code import code_hash, import_from, save_cache
-from synaug.runtime.errors import ERROR_PREFIX, UserError
+from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
 from synaug.runtime.files import text_hash
 from synaug.runtime.logs import last_errors
 
@@ -62,6 +62,8 @@ def files_of_adapters(generation):
 
 
 try:  # a mistake in the config is reported before any job starts, in one line
+    for file in workflow.configfiles:
+        check_config_file(file)
     CONFIG = load_config(config)
     if CONFIG.generator:  # here already: Snakemake deletes the declared output before the job can refuse
         check_output_folder(
@@ -84,6 +86,7 @@ try:  # a mistake in the config is reported before any job starts, in one line
     FILES_OF_FILL = {}
     for name, generation in CONFIG.generation_of_fills.items():
         FILES_OF_FILL[name] = files_of_model(generation) + files_of_adapters(generation)
+        check_scheduler(generation.scheduler)
         check_generation(generation, CONFIG.prompts.negative)
     MODEL_FILES = list(dict.fromkeys(file for files in FILES_OF_FILL.values() for file in files))
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
@@ -112,6 +115,7 @@ def code(script):
     return code_hash(SCRIPTS / script)
 
 
+@exits_in_one_line  # a damaged plan
 def shards_of_plan(planned=None):
     """Shard -> its fill, of the plan that the checkpoint `planned` makes; Snakemake asks again once it is made."""
     with (planned or checkpoints.plan_generation).get().output.plan.open("rb") as plan:
@@ -163,6 +167,7 @@ def balanced_manifest(wildcards):
         return ancient(balanced)
 
 
+@exits_in_one_line  # a damaged manifest
 def images_of(data, fill=None):
     """Hash of the images that a recipe with these keys trains on, and of its evaluation images."""
     with checkpoints.build_balanced_manifest.get().output.balanced.open("rb") as balanced:

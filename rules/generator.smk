@@ -29,12 +29,14 @@ if CONFIG.generator:
         threads: 2
         resources:
             gpu=1,
+            # A resource, not a parameter: it decides whether captions are accepted, and does not change the generator.
+            truncate=int(CONFIG.prompts.truncate),
         params:
             # Without a start the key is left out: generators that were trained before it existed are not trained again.
             settings=CONFIG.generator.model_dump(
                 exclude={"images", "output"} if CONFIG.generator.start else {"images", "output", "start"}
             ),
-            prompts=CONFIG.prompts.model_dump(),
+            prompts=CONFIG.prompts.model_dump(exclude={"truncate"}),
             group_columns=CONFIG.dataset.group_columns,
             held_out=CONFIG.dataset.held_out,
             seed=CONFIG.seed,
@@ -69,12 +71,13 @@ if CONFIG.adaptation:
         threads: 2
         resources:
             gpu=1,
-            # A resource, not a parameter: it does not change the adapter.
+            # Resources, not parameters: they do not change the adapter.
             gradient_checkpointing=int(CONFIG.adaptation.gradient_checkpointing),
+            truncate=int(CONFIG.prompts.truncate),
         params:
             model=CONFIG.generation.model_dump(include={"model", "revision", "size"}),
             settings=CONFIG.adaptation.model_dump(exclude={"output", "gradient_checkpointing"}),
-            prompts=caption_prompts(CONFIG.prompts).model_dump(),
+            prompts=caption_prompts(CONFIG.prompts).model_dump(exclude={"truncate"}),
             group_columns=CONFIG.dataset.group_columns,
             train_split=CONFIG.dataset.train_split,
             seed=CONFIG.seed,

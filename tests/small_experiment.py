@@ -56,9 +56,16 @@ class Inputs(dict):
 
 
 class Experiment:
-    """Files in `folder`. `groups`: every second image of a class has the group `red`, the others `green`."""
+    """Files in `folder`. `groups`: every second image of a class has the group `red`, the others `green`.
 
-    def __init__(self, folder: Path, images: list[bytes], groups: bool = False):
+    classes: name -> real training images. test_images: test images of each class.
+    """
+
+    def __init__(
+        self, folder: Path, images: list[bytes], groups: bool = False, classes: dict[str, int] = CLASSES,
+        test_images: list[int] | None = None,
+    ):  # fmt: skip
+        self.classes, self.test_images = classes, test_images or [TEST_IMAGES] * len(classes)
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.images, self.groups = folder, itertools.cycle(images), groups
         self.settings = SETTINGS | {"dataset": SETTINGS["dataset"] | ({"group_columns": ["color"]} if groups else {})}
@@ -80,7 +87,7 @@ class Experiment:
 
     def with_cells(self, rows: pd.DataFrame) -> pd.DataFrame:
         """`rows` (label, index) with class name and group."""
-        names = list(CLASSES)
+        names = list(self.classes)
         rows = rows.assign(label_name=[names[label] for label in rows["label"]])
         return rows.assign(group=np.where(rows["index"] % 2, "red", "green") if self.groups else "")
 
@@ -94,7 +101,7 @@ class Experiment:
         """The manifests `real` and `imbalance`; the usable rows of `real`."""
         cells = [
             {"split": split, "label": label, "index": index}
-            for split, counts in (("train", CLASSES.values()), ("test", [TEST_IMAGES] * len(CLASSES)))
+            for split, counts in (("train", self.classes.values()), ("test", self.test_images))
             for label, count in enumerate(counts)
             for index in range(count)
         ]
@@ -103,7 +110,13 @@ class Experiment:
         if self.groups:
             real["attributes"] = [[group] for group in real["group"]]
         pq.write_table(pa.table({"image": [next(self.images) for _ in range(len(real))]}), file)
-        broken = {"image_id": "broken", "split": "train", "label": 0, "label_name": next(iter(CLASSES)), "group": ""}
+        broken = {
+            "image_id": "broken",
+            "split": "train",
+            "label": 0,
+            "label_name": next(iter(self.classes)),
+            "group": "",
+        }
         broken |= {"usable": False, "reason": "is empty (0 bytes)", "sha256": "0" * 64, "path": "gone.png"}
         write_manifest("real", pd.concat([real.drop(columns="index"), pd.DataFrame([broken])]), self.paths.real)
         imbalance = measure_imbalance(read_manifest("real", self.paths.real), "train", self.config.imbalance)
@@ -114,7 +127,7 @@ class Experiment:
         """The plan, its only shard, the scores, and the manifest `synthetic`. The last image is damaged."""
         cells = [
             {"label": label, "index": index}
-            for label, count in enumerate(CLASSES.values())
+            for label, count in enumerate(self.classes.values())
             for index in range(OVERSAMPLE * (LARGEST - count))
         ]
         rows = self.with_images(self.with_cells(pd.DataFrame(cells)), "made", self.folder / "shards" / "s.parquet")
@@ -149,11 +162,13 @@ class Experiment:
     def write_network(self, network: tuple[str, str, int], test: pd.DataFrame, rng: np.random.Generator) -> None:
         """Predictions and training history of a network."""
         stage, recipe, seed = network
-        label = test["label"].to_numpy()
-        correct = rng.random(len(label)) < np.array(ACCURACIES[stage, recipe])[label]
-        predicted = np.where(correct, label, (label + 2) % 3)  # a boot is predicted as the medium class
+        label, classes = test["label"].to_numpy(), len(self.classes)
+        correct = rng.random(len(label)) < np.array(ACCURACIES[stage, recipe])[label % 3]
+        predicted = np.where(correct, label, (label - 1) % classes)  # a boot is predicted as the medium class
         top = rng.uniform(0.4, 1, len(label))[:, None]
-        probabilities = np.where(np.eye(3)[predicted] == 1, top, (1 - top) / 2).astype(np.float32)
+        probabilities = np.where(np.eye(classes)[predicted] == 1, top, (1 - top) / max(1, classes - 1)).astype(
+            np.float32
+        )
         rows = test.assign(predicted=predicted, probabilities=list(probabilities))
         folder = self.folder / stage / recipe / str(seed)
         write_columns("predictions", rows, folder / "predictions.parquet")

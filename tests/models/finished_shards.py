@@ -29,7 +29,9 @@ def write_image_manifest(manifest: str, home: Path, **columns) -> None:
     for file in shards(home):
         shard = read_table("shard", file, ["image_id", "sha256", "label_name"]).to_pandas()
         rows.append(shard.assign(path=f"results/{home.name}/shards/{file.name}", row=range(len(shard)), column="image"))
-    rows = pd.concat(rows).assign(label=0, **columns)
+    cells = read_table("plan", home / "plan.parquet", ["image_id", "label", "group", "index"]).to_pandas()
+    rows = pd.concat(rows).merge(cells.astype({"group": "str"}), on="image_id").assign(**columns)
+    rows = rows[[name for name in SCHEMAS[manifest].names if name in rows]]
     write_manifest(manifest, with_required_columns(manifest, rows), home / f"{manifest}.parquet")
 
 

@@ -17,7 +17,7 @@ from synaug.generation.pipelines import check_rows, load_pipeline
 from synaug.generation.sampling import sample
 from synaug.generation.shards import generate_shard
 from synaug.plan.checkpoints import adapters_json, model_version
-from synaug.plan.model_family import read_family
+from synaug.plan.model_family import check_scheduler, read_family
 from synaug.runtime.errors import UserError
 
 
@@ -108,6 +108,11 @@ def test_schedulers_are_found():
     assert {"DDPMScheduler", "EulerAncestralDiscreteScheduler", "LCMScheduler", "TCDScheduler"} <= set(SCHEDULERS)
 
 
+def test_the_config_may_name_every_one_of_them():
+    for name in SCHEDULERS:
+        check_scheduler(name)
+
+
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_with_every_scheduler_an_image_of_dit_depends_on_its_row_alone_or_is_refused(planned, scheduler, guidance):
@@ -184,6 +189,35 @@ def test_a_negative_prompt_without_effect_is_refused_before_sampling(planned, fa
     rows = planned(family, **{"negative_prompt": "blurry"} | settings)
     with pytest.raises(UserError, match=complaint):
         check_rows(load_pipeline(rows.iloc[0], "cpu"), rows)
+
+
+@pytest.mark.parametrize(
+    ("family", "limit"),
+    [("stable diffusion", 24), ("flux", 512), ("pixart", 120), ("sana", 300)],
+)
+def test_a_prompt_that_would_be_cut_is_refused_before_sampling(planned, family, limit):
+    """FLUX has a CLIP of 24 tokens too, but its T5 reads 512."""
+    rows = planned(family)
+    pipeline = load_pipeline(rows.iloc[0], "cpu")
+    check_rows(pipeline, rows.assign(prompt="cat " * (limit // 6)))
+    check_rows(pipeline, rows.assign(truncate=True, prompt="cat " * 3 * limit))
+    with pytest.raises(UserError, match=rf"prompts: 'cat .*, and the text encoder of .* reads {limit}; the rest"):
+        check_rows(pipeline, rows.assign(prompt="cat " * 3 * limit))
+
+
+def test_a_word_of_textual_inversion_counts_as_many_tokens_as_it_has(planned, tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"<mine>": torch.ones(30, 16)}, tmp_path / "word.safetensors")
+    rows = planned("stable diffusion", prompt="a <mine>")
+    taught = with_adapter(rows, kind="textual_inversion", model=str(tmp_path), token="<mine>")
+    with pytest.raises(UserError, match="'a <mine>' has 33 tokens"):
+        check_rows(load_pipeline(taught.iloc[0], "cpu"), taught)
+
+
+def test_a_shard_with_a_prompt_that_would_be_cut_is_not_sampled(plan, tmp_path):
+    with pytest.raises(UserError, match="reads 24; the rest would be ignored"):
+        generate_shard(plan.assign(prompt="far " * 30), 4, tmp_path / "shard.parquet", tmp_path / "work", [], 1)
 
 
 def test_a_shard_with_such_a_negative_prompt_is_not_sampled(plan, tmp_path):

@@ -1,13 +1,14 @@
 """Train an adapter (LoRA) of a public model on the training images of an experiment."""
 
 import logging
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from synaug.config import Adaptation, Adapter, Generation, Prompts
-from synaug.generation.pipelines import load_pipeline
+from synaug.generation.pipelines import check_prompts, load_pipeline
 from synaug.generator.adapt import LoraAdapter, train_adapter
 from synaug.generator.adapt_data import encode_images, read_training_images
 from synaug.generator.adapt_samples import sample_images, sample_rows, sample_sheet
@@ -57,6 +58,8 @@ def main(
     )  # fmt: skip
     with leased_device() as device:
         pipeline = load_pipeline(rows.iloc[0], device)
+        if not captions.truncate:
+            check_prompts(pipeline, chain.from_iterable(images.captions), generation.model)
         adapter = LoraAdapter(pipeline, generation.size, adaptation, seed)
         before = sample_images(pipeline, rows)  # the adapter changes nothing yet
         pipeline.vae.to(torch.float32)
@@ -88,7 +91,7 @@ if __name__ == "__main__":
             snakemake.input.real,
             snakemake.params.model,
             snakemake.params.settings | {"gradient_checkpointing": bool(snakemake.resources.gradient_checkpointing)},
-            snakemake.params.prompts,
+            snakemake.params.prompts | {"truncate": bool(snakemake.resources.truncate)},
             snakemake.params.group_columns,
             snakemake.params.train_split,
             snakemake.params.seed,

@@ -40,7 +40,7 @@ def main(
     # The generator's labels are the cells, class x group, in their order.
     cell_columns = ["label", "group"]
     cells = rows.drop_duplicates(cell_columns).sort_values(cell_columns, ignore_index=True)
-    texts = cell_prompts(Prompts.model_validate(prompts), cells, group_columns)
+    texts = cell_prompts(captions := Prompts.model_validate(prompts), cells, group_columns)
     number_of_cell = pd.Series(cells.index, pd.MultiIndex.from_frame(cells[cell_columns]))
     labels = number_of_cell.loc[pd.MultiIndex.from_frame(rows[cell_columns])].to_numpy(np.int64)
     pixels = load_pixels(rows, settings["size"], settings["color"])
@@ -59,6 +59,7 @@ def main(
             seed=seed,
             start=Path(settings["start"]) if settings.get("start") else None,
             device=device,
+            truncate=captions.truncate,
         )
 
 
@@ -67,7 +68,7 @@ if __name__ == "__main__":
         main(
             snakemake.input.images,
             snakemake.params.settings,
-            snakemake.params.prompts,
+            snakemake.params.prompts | {"truncate": bool(snakemake.resources.truncate)},
             snakemake.params.group_columns,
             snakemake.params.held_out,
             snakemake.params.seed,

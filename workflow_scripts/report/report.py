@@ -14,8 +14,11 @@ from synaug.report.sections import (
     results_context,
     run_context,
 )
+from synaug.runtime.disk import space_for
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
+
+_PICTURE_BYTES = 10**6  # about the size of the picture of the page
 
 
 def main(
@@ -52,12 +55,12 @@ def main(
         "figures": {name: page.svg_figure(figure, name) for name, figure in drawn.items()},
     }
     context["contents"] = page.contents(context)
-    with atomic_path(out) as temporary:
-        temporary.write_text(page.render("page.html.j2", context))
-    for name, path in figures.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text(plots.svg(drawn[name], transparent=False))
-    with atomic_path(picture) as temporary:
+    texts = {out: page.render("page.html.j2", context)}
+    texts |= {path: plots.svg(drawn[name], transparent=False) for name, path in figures.items()}
+    for path, text in texts.items():
+        with space_for(path, len(text)), atomic_path(path) as temporary:
+            temporary.write_text(text)
+    with space_for(picture, _PICTURE_BYTES), atomic_path(picture) as temporary:
         side = min(settings.dataset.image_size, gallery.SIDE)
         samples = [
             (row["label_name"], *(gallery.thumbnail_pixels(row[source], side) for source in ("real", "synthetic")))

@@ -4,6 +4,7 @@ Exit status: 0 success, 1 a finding (a broken image, an image or a manifest that
 """
 
 import sys
+import traceback
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -60,11 +61,17 @@ for _name, _help in COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command. An error of the user is one line on standard error."""
+    """Run the command. An error of the user is one line on standard error.
+
+    Any other exception ends with status 2 too: Python's own status, 1, means a finding here.
+    """
     try:
         app()
     except UserError as error:
         print(f"{ERROR_PREFIX}{error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
         sys.exit(2)
 
 

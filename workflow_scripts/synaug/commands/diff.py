@@ -12,7 +12,7 @@ import typer
 from synaug.commands.show import ParquetSummary
 from synaug.commands.terminal import console, number_of, plain_table, progress
 from synaug.manifests import SORT_KEYS
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, short_text
 
 _DUPLICATE = "duplicate"  # numbers the rows with the same key
 _EXAMPLES = 3  # rows shown of each kind
@@ -103,9 +103,14 @@ def _manifest_name(path: Path) -> str:
 
 def _read(path: Path) -> pd.DataFrame:
     """All columns but encoded images, lists as tuples, so that they can be compared."""
-    names = [field.name for field in pq.read_schema(path) if not pa.types.is_struct(field.type)]
-    table = pq.read_table(path, columns=names, partitioning=None)
-    frame = table.to_pandas(strings_to_categorical=False)
+    try:
+        names = [field.name for field in pq.read_schema(path) if not pa.types.is_struct(field.type)]
+        table = pq.read_table(path, columns=names, partitioning=None)
+        frame = table.to_pandas(strings_to_categorical=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: is damaged ({short_text(error)})", advice="delete it and run the workflow again"
+        ) from None
     frame = frame.astype(dict.fromkeys(frame.select_dtypes("category"), "str"))
     for field in table.schema:
         if pa.types.is_list(field.type):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.manifests.schemas import IMAGE
+from synaug.runtime.shown_text import csv_cell
 
 # The columns that accompany every image, with their Arrow type.
 FIELDS = {
@@ -59,7 +60,8 @@ class ImageFiles:
         (self.out / folder).mkdir(parents=True, exist_ok=True)
         file_name = f"{folder}/{name}.{extension}"
         (self.out / file_name).write_bytes(data)
-        self.writer.writerow({"file_name": file_name} | fields)
+        cells = {key: csv_cell(value) for key, value in fields.items()}
+        self.writer.writerow({"file_name": file_name} | cells)
 
 
 class ParquetFiles:
@@ -148,10 +150,10 @@ def _feature(type_: pa.DataType) -> dict:
 
 
 def folder_names(classes: list[str]) -> list[str]:
-    """A folder name for each class: valid on every file system, and unique even if case is ignored."""
+    """A folder name for each class: valid on every file system, unique even if case is ignored, and no formula."""
     names, used = [], set()
     for class_name in classes:
-        plain = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", class_name).strip(" .")[:100] or "_"
+        plain = re.sub(r'^[=+\-@]|[<>:"/\\|?*\x00-\x1f]', "_", class_name).strip(" .")[:100] or "_"
         number, name = 1, plain
         while name.casefold() in used:
             number += 1

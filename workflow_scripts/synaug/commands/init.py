@@ -26,6 +26,7 @@ from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
 from synaug.datasets.look_alikes import look_alikes
 from synaug.runtime.errors import UserError
 from synaug.runtime.machine import this_machine
+from synaug.runtime.shown_text import csv_cell
 
 MAX_CLASSES_SHOWN = 12
 
@@ -105,7 +106,8 @@ def names_text(rows: pd.DataFrame, group_columns: list[str]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["label", "name"])
-    writer.writerows([label, re.sub(r"[_\s]+", " ", label).strip() or label] for label in dict.fromkeys(labels))
+    for label in dict.fromkeys(labels):
+        writer.writerow([csv_cell(label), csv_cell(re.sub(r"[_\s]+", " ", label).strip() or label)])
     return buffer.getvalue()
 
 

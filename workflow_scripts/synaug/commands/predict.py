@@ -18,6 +18,7 @@ from synaug.config import Dataset
 from synaug.images.codec import CHANNELS, decode_image, inspect_image
 from synaug.runtime.devices import available_devices
 from synaug.runtime.errors import UserError
+from synaug.runtime.shown_text import csv_cell
 
 if TYPE_CHECKING:
     from synaug.networks.classifier import Classifier
@@ -173,7 +174,7 @@ def predict(
                 print(f"{prediction.path}: {prediction.fault}", file=sys.stderr, flush=True)
             elif format_ is Format.csv:
                 values = [value for name, p in prediction.classes for value in (name, f"{p:.6f}")]
-                table.writerow([prediction.path, *values])
+                table.writerow(map(csv_cell, [str(prediction.path), *values]))
             else:
                 print(_json_line(prediction) if format_ is Format.json else _text_line(prediction))
             advance(1)

@@ -63,7 +63,7 @@ class ParquetSummary:
             raise UserError(
                 f"{path}: no such file", advice="name a manifest, such as results/mine/balanced.parquet"
             ) from None
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(f"{path}: is not a readable Parquet file ({short_text(error)})") from None
         self.schema = self.file.schema_arrow
         self.rows = self.file.metadata.num_rows
@@ -88,10 +88,8 @@ class ParquetSummary:
         names = [name for name in COUNTED if name in self.schema.names]
         try:
             table = self.file.read(names)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(
-                f"{self.path}: is damaged ({short_text(error)})", advice="delete it and run the workflow again"
-            ) from None
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self.damaged(error) from None
         split_by = next((name for name in SPLIT_BY if name in names), None)
         counts = [_count(table, name, split_by if name in ("label_name", "group") else None) for name in names]
         return [count for count in counts if count.rows and [value for value, _ in count.rows] not in (["-"], [""])]
@@ -108,12 +106,21 @@ class ParquetSummary:
             rows.append(self._row(group, position - int(starts[group]), names))
         return rows
 
+    def damaged(self, error: Exception) -> UserError:
+        """The error for a part of the file that cannot be read."""
+        return UserError(
+            f"{self.path}: is damaged ({short_text(error)})", advice="delete it and run the workflow again"
+        )
+
     def _row(self, group: int, position: int, names: list[str]) -> dict[str, str]:
         # In batches: a row group of a manifest has 131,072 rows.
-        for batch in self.file.iter_batches(8192, [group], names):
-            if position < batch.num_rows:
-                return {name: short(batch.column(name)[position].as_py()) for name in names}
-            position -= batch.num_rows
+        try:
+            for batch in self.file.iter_batches(8192, [group], names):
+                if position < batch.num_rows:
+                    return {name: short(batch.column(name)[position].as_py()) for name in names}
+                position -= batch.num_rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self.damaged(error) from None
         raise AssertionError("row beyond its row group")
 
 
@@ -197,11 +204,15 @@ def show(
     Example:
       synaug show results/mine/balanced.parquet --images sheet.png
     """
-    _print(ParquetSummary(manifest))
+    summary = ParquetSummary(manifest)
+    _print(summary)
     if images:
         from synaug.images.contact_sheet import draw_sheet_of
 
-        drawn, cells = draw_sheet_of(manifest, images)
+        try:
+            drawn, cells = draw_sheet_of(manifest, images)
+        except pa.ArrowException as error:
+            raise summary.damaged(error) from None
         total = f" of {cells:,}" if drawn < cells else ""
         print(f"\nContact sheet: {images} (images of {drawn:,}{total} classes, groups and sources)")
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import typer
 
 from synaug.commands.terminal import number_of, progress
+from synaug.commands.verify_manifests import check_manifest, check_together, manifest_files, plan_is_intact
 from synaug.images.codec import inspect_image
 from synaug.images.tables import ImageTable, encoded_images
 from synaug.manifests import read_manifest, read_table, stored_columns
@@ -54,12 +55,14 @@ def _is_experiment(folder: Path) -> bool:
 
 
 def files_to_check(experiment: Path) -> list[Path]:
-    """Files with images, finished batches of unfinished shards, and manifests whose rows name images in shards."""
+    """Files with images, finished batches of unfinished shards, and manifests."""
     manifests = [experiment / f"{name}.parquet" for name in _MANIFEST_CHECKS]
+    others = [path for path in manifest_files(experiment) if path not in manifests]
     return [
         *files_with_images([experiment]),
         *sorted(experiment.glob("work/*/*.parquet")),
         *(path for path in manifests if path.exists()),
+        *others,
     ]
 
 
@@ -68,28 +71,36 @@ def verify_experiment(experiment: Path) -> Iterator[CheckedFile]:
     planned = _planned_shards(experiment)
     shards: _Shards = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path in files_to_check(experiment):
-            if path.stem in _MANIFEST_CHECKS:
-                yield _MANIFEST_CHECKS[path.stem](path, shards)
+        files = files_to_check(experiment)
+        manifests = set(manifest_files(experiment))
+        for path in files:
+            if path.parent == experiment and path.stem in _MANIFEST_CHECKS:
+                checked = _MANIFEST_CHECKS[path.stem](path, shards)
+                checked.findings += check_manifest(path)
+                yield checked
+            elif path in manifests:
+                yield CheckedFile(path, findings=check_manifest(path))
             else:
                 checked, shards[os.path.abspath(path)] = check_shard(path, pool, planned)
                 yield checked
+    for path, line in check_together(experiment):
+        yield CheckedFile(path, findings=[line])
 
 
-def _planned_shards(experiment: Path) -> set[str]:
-    """Names of the shards in the plan of `experiment`; none if there is no readable plan."""
-    try:
-        return planned_shards(experiment)
-    except UserError:
-        return set()
+def _planned_shards(experiment: Path) -> set[str] | None:
+    """Names of the shards in the plan of `experiment`; None if there is no plan, or a damaged one."""
+    if not plan_is_intact(experiment / "plan.parquet"):
+        return None
+    return planned_shards(experiment)
 
 
-def check_shard(path: Path, pool: ThreadPoolExecutor, planned: set[str]) -> tuple[CheckedFile, pa.Table | None]:
+def check_shard(path: Path, pool: ThreadPoolExecutor, planned: set[str] | None) -> tuple[CheckedFile, pa.Table | None]:
     """Check a shard, a preview, or a file of finished batches.
 
     It must be readable and complete, hold each image once, and each image must have its recorded hash, be decodable and
     have its recorded size. The name of a shard must be that of its images. planned: names of the shards in the plan of
-    the experiment. Returns also the columns image_id and sha256; None: a part of the file is unreadable.
+    the experiment; None: not known. Returns also the columns image_id and sha256; None: a part of the file is
+    unreadable.
     """
     checked = CheckedFile(path)
     remedy_file, remedy_images = _remedies(path, planned)
@@ -121,11 +132,14 @@ def check_shard(path: Path, pool: ThreadPoolExecutor, planned: set[str]) -> tupl
     return checked, None if damaged else pa.table({"image_id": ids, "sha256": hashes})
 
 
-def _remedies(path: Path, planned: set[str]) -> tuple[str, str]:
+def _remedies(path: Path, planned: set[str] | None) -> tuple[str, str]:
     """What to do about a file with images if the whole file is bad, and if some of its images are."""
     if path.parent.name != "shards":
         again = "" if path.name.startswith("preview") else f" and {_RUN_AGAIN}"
         remedy = f"delete it{again}: its images are generated again"
+        return remedy, remedy
+    if planned is None:  # then nobody knows whether the other images of the shard are needed
+        remedy = f"keep it, {_RUN_AGAIN} to make plan.parquet, and verify again"
         return remedy, remedy
     if path.stem not in planned:
         return "delete it: no plan names it", "delete it: no plan names it"
@@ -155,13 +169,8 @@ def _check_plan(path: Path, shards: _Shards) -> CheckedFile:
     checked = CheckedFile(path)
     try:
         plan = read_manifest("plan", path, ["image_id", "shard"])
-    except UserError as error:
-        checked.findings.append(str(error))
+    except UserError:  # `check_manifest` reports it
         return checked
-    if duplicates := sorted(plan.loc[plan["image_id"].duplicated(), "image_id"]):
-        checked.findings.append(
-            f"{path}: names image {_and_more(duplicates)} more than once; delete it and {_RUN_AGAIN}"
-        )
     for name, planned_ids in plan.groupby("shard", sort=True)["image_id"]:
         file = path.parent / "shards" / f"{name}.parquet"
         key = os.path.abspath(file)
@@ -180,8 +189,7 @@ def _check_paths(path: Path, shards: _Shards) -> CheckedFile:
     columns = ["image_id", "sha256", "path", "row"]
     try:
         rows = read_manifest(path.stem, path, [*columns, "source"] if path.stem == "balanced" else columns)
-    except UserError as error:
-        checked.findings.append(str(error))
+    except UserError:  # `check_manifest` reports it
         return checked
     if "source" in rows:
         rows = rows[rows["source"] == "synthetic"]
@@ -213,8 +221,8 @@ def _check_paths(path: Path, shards: _Shards) -> CheckedFile:
 
 def _wrong_rows(rows: pd.DataFrame, shard: pa.Table) -> list[str]:
     """Ids, sorted, of the images whose column `row` names no row of `shard`, or the row of another image."""
-    positions = rows["row"].to_numpy(int)
-    inside = positions < shard.num_rows
+    positions = rows["row"].fillna(-1).to_numpy(int)
+    inside = (positions >= 0) & (positions < shard.num_rows)
     recorded = rows[inside].reset_index(drop=True)
     stored = shard.take(pa.array(positions[inside])).to_pandas()
     differs = (recorded["image_id"] != stored["image_id"]) | (recorded["sha256"] != stored["sha256"])
@@ -242,15 +250,18 @@ def verify(
 ) -> None:
     """Check every stored image.
 
-    Compares every image of every shard with its recorded hash, and checks every row that names an image. Each finding
-    is one line: what is wrong, where, and what to delete or to run again. Nothing is changed.
+    Compares every image of every shard with its recorded hash, and checks every row that names an image. Compares the
+    manifests with each other: their keys, their counts, and what they say of the same image. The files of the data set
+    are not read. Each finding is one line: what is wrong, where, and what to delete or to run again. Nothing is
+    changed.
 
     \b
     Example:
       synaug verify results/mine
     """
     experiments = [path for folder in folders or [Path("results")] for path in find_experiments(folder)]
-    findings = shards = images = other_files = unfinished = 0
+    findings = images = unfinished = 0
+    shards, other_files = set(), set()
     with progress("checking", sum(len(files_to_check(experiment)) for experiment in experiments)) as advance:
         for experiment in experiments:
             for checked in verify_experiment(experiment):
@@ -259,14 +270,12 @@ def verify(
                 findings += len(checked.findings)
                 images += checked.images
                 unfinished += checked.unfinished
-                if checked.path.parent.name == "shards":
-                    shards += 1
-                else:
-                    other_files += 1
+                (shards if checked.path.parent.name == "shards" else other_files).add(checked.path)
                 advance(1)
     text = (
         f"{number_of(findings, 'finding')} in {number_of(len(experiments), 'experiment')}: "
-        f"{number_of(shards, 'shard')}, {number_of(images, 'image')}, {number_of(other_files, 'other file')}"
+        f"{number_of(len(shards), 'shard')}, {number_of(images, 'image')}, "
+        f"{number_of(len(other_files), 'other file')}"
     )
     if unfinished:
         text += f"; {number_of(unfinished, 'planned shard')} {'is' if unfinished == 1 else 'are'} not generated yet"

@@ -9,6 +9,7 @@ from synaug.config.base import Block
 from synaug.config.dataset import Dataset
 from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, load_config
+from synaug.config.files import check_config_file
 from synaug.config.generation import Adapter, Generation
 from synaug.config.generator import Generator
 from synaug.config.imbalance import Imbalance
@@ -37,5 +38,6 @@ __all__ = [
     "EMBEDDED_BACKBONE", "JTT", "Adaptation", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset",
     "Evaluation", "Fill", "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe",
     "SafetyClassifier", "Screening",
-    "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel", "load_config",
+    "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel",
+    "check_config_file", "load_config",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What all config blocks share."""
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -9,11 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
+# The tables have 32-bit columns. Seeds have a limit of their own.
+_LARGEST_NUMBER = 2**31 - 1
+_LONGEST_NUMBER = 200
+# 1e-3 is a number in YAML 1.2 and in every other language; PyYAML follows YAML 1.1, in which it is a text.
+_SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
 
 class Block(BaseModel):
-    """A block of keys. An unknown key is an error, and no value is converted to another type."""
+    """A block of keys. An unknown key is an error, and no value is converted to another type.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    Numbers are finite, whole numbers have at most 31 bits, and texts are not empty, unless the default is.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -25,7 +35,18 @@ class Block(BaseModel):
         if not isinstance(values, dict):
             return values
         without_text = {key for key, field in cls.model_fields.items() if "str" not in str(field.annotation)}
-        return {key: _parse(value) if key in without_text else value for key, value in values.items()}
+        return {key: parse_value(value) if key in without_text else value for key, value in values.items()}
+
+    @model_validator(mode="after")
+    def _values_can_be_used(self):
+        for key, field in type(self).model_fields.items():
+            value = getattr(self, key)
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, str) and not item.strip() and field.default != "":
+                    raise ValueError(f"{key}: {item!r} must not be empty")
+                if isinstance(item, int) and item > _LARGEST_NUMBER and "seed" not in key:
+                    raise ValueError(f"{key}: {item} should be at most {_LARGEST_NUMBER}")
+        return self
 
     def _require_exactly_with(self, key: str, setting: str, chosen: bool) -> None:
         """Raise ValueError unless `key` has a value exactly if `setting` is `chosen`."""
@@ -42,7 +63,18 @@ class Block(BaseModel):
                 raise ValueError(f"{key} has no effect {condition}; leave it out")
 
 
-def _parse(value: Any) -> Any:
+def parse_value(value: Any) -> Any:
+    """A text as the YAML that it is, and a list item by item; anything else, and a text that is no YAML, as it is.
+
+    A long text is no number, and PyYAML takes minutes for thousands of brackets.
+    """
     if isinstance(value, list):
-        return [_parse(item) for item in value]
-    return yaml.safe_load(value) if isinstance(value, str) else value
+        return [parse_value(item) for item in value]
+    if not isinstance(value, str) or len(value) > _LONGEST_NUMBER:
+        return value
+    if _SCIENTIFIC.fullmatch(value.strip()):
+        return float(value)
+    try:
+        return yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: 2024-13-45 has the form of a date
+        return value

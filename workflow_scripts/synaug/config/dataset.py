@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from synaug.config.base import Block
+from synaug.config.base import Block, parse_value
 
 # Key -> the sources that it is for; keys that are not listed are for all of them.
 _SOURCES = {
@@ -146,6 +146,18 @@ class Dataset(Block):
                 "them with source: table"
             )
         return values
+
+    @field_validator("make_splits", mode="before")
+    @classmethod
+    def _shares_are_numbers(cls, shares: Any) -> Any:
+        return {split: parse_value(share) for split, share in shares.items()} if isinstance(shares, dict) else shares
+
+    @field_validator("group_columns")
+    @classmethod
+    def _group_columns_differ(cls, columns: list[str]) -> list[str]:
+        if len(set(columns)) < len(columns):
+            raise ValueError("each column may occur once only; remove the others")
+        return columns
 
     @model_validator(mode="after")
     def _keys_fit_the_source(self):

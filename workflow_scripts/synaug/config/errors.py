@@ -1,7 +1,7 @@
 """The message for a config that pydantic refuses: one line with each wrong key, its value, and what is allowed."""
 
-import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, get_args, get_origin
 
 from synaug.config.base import Block
@@ -11,6 +11,7 @@ _EXPECTED = {
     "bool_type": "should be true or false",
     "int_type": "should be a whole number",
     "float_type": "should be a number",
+    "finite_number": "should be a finite number",
     "string_type": "should be text",
     "list_type": "should be a list",
     "dict_type": "should be a block of keys",
@@ -24,18 +25,27 @@ _EXPECTED = {
     "too_short": "should not be empty",
 }
 
+# Of a config with many faults, the first ones are described.
+_MOST_FAULTS = 10
 
-def describe(faults: Iterable[Mapping[str, Any]], config: dict[str, Any], top: type[Block]) -> str:
-    """The `faults` of `config`, separated by semicolons. top: the class that `config` was checked against."""
+
+def describe(faults: Sequence[Mapping[str, Any]], config: dict[str, Any], top: type[Block]) -> str:
+    """The `faults` of `config`, separated by semicolons; of many the first ones.
+
+    top: the class that `config` was checked against.
+    """
     subjects: dict[str, str] = {}
     problems: dict[str, list[str]] = {}  # of each key; several if it may have several types, and the value fits none
-    for fault in faults:
+    for fault in faults[: 10 * _MOST_FAULTS]:  # several faults can be about one key
         key = _key(fault, config)
         subjects[key] = _subject(key, fault)
         problems.setdefault(key, []).append(_problem(fault, top))
     # Of a value with a fault inside, such as a list with a wrong number, only the inner fault is reported.
     keys = [key for key in problems if not any(other.startswith(f"{key}.") for other in problems)]
-    return "; ".join(subjects[key] + _alternatives(problems[key]) for key in keys)
+    described = [subjects[key] + _alternatives(problems[key]) for key in keys[:_MOST_FAULTS]]
+    if len(keys) > _MOST_FAULTS:
+        described.append("and more faults")
+    return "; ".join(described)
 
 
 def _key(fault: Mapping[str, Any], config: dict[str, Any]) -> str:
@@ -61,8 +71,8 @@ def _subject(key: str, fault: Mapping[str, Any]) -> str:
         return ""
     of_a_block = fault["type"] == "value_error" and isinstance(fault["input"], dict)
     if fault["type"] in ("extra_forbidden", "missing") or of_a_block:
-        return f"{key}: "
-    return f"{key}: {textwrap.shorten(repr(fault['input']), 80)}: "
+        return f"{shortened(key)}: "
+    return f"{shortened(key)}: {shortened(repr(fault['input']))}: "
 
 
 def _problem(fault: Mapping[str, Any], top: type[Block]) -> str:
@@ -73,9 +83,23 @@ def _problem(fault: Mapping[str, Any], top: type[Block]) -> str:
             return "is missing and has no default; add it"
         case known if known in _EXPECTED:
             limits = fault.get("ctx", {})
-            return _EXPECTED[known].format(**{name: _plain(limit) for name, limit in limits.items()})
+            expected = _EXPECTED[known].format(**{name: _plain(limit) for name, limit in limits.items()})
+            return expected + _quotes_needed(fault["input"]) if known == "string_type" else expected
         case _:
-            return fault["msg"].removeprefix("Value error, ").replace("Input should", "should")
+            return shortened(fault["msg"].removeprefix("Value error, ").replace("Input should", "should"), 400)
+
+
+def _quotes_needed(value: Any) -> str:
+    """Advice for a value that was meant as a text, and is something else in YAML."""
+    if isinstance(value, bool):
+        return ", and yes, no, on, off, true and false are none without quotes"
+    return "; put it into quotes" if isinstance(value, (int, float, date)) else ""
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """`text` on one line, cut to `length` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _plain(limit: Any) -> Any:

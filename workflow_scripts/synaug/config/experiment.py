@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 _OF_ALL_FILLS = ("compile", "batch_size", "images_per_shard", "note")
 # Key of `generation` -> keys that a fill with another value does not take over from there.
 _BELONG_TO = {"model": ("revision", "adapters"), "pipeline": ("strength",)}
+_MOST_VALUES, _DEEPEST = 1_000_000, 50
 
 
 class Config(Block):
@@ -249,12 +250,12 @@ class Config(Block):
         return evaluation
 
 
-def _with_stage1_of(name: str, recipe: dict, source: str, recipes: dict) -> dict:
+def _with_stage1_of(name: str, recipe: dict, source: Any, recipes: dict) -> dict:
     """`recipe`, called `name`, with the data and the stage 1 of the recipe `source`.
 
     Raises ValueError if `source` has no stage 1 of its own, or if the keys of `recipe` contradict it.
     """
-    if not isinstance(recipes.get(source), dict) or recipes[source].get("stage1_of") is not None:
+    if not isinstance(source, str) or not isinstance(recipes.get(source), dict) or recipes[source].get("stage1_of"):
         possible = [
             other for other, settings in recipes.items() if isinstance(settings, dict) and not settings.get("stage1_of")
         ]
@@ -275,6 +276,7 @@ def load_config(config: dict[str, Any], where: str = "config") -> Config:
 
     Raises UserError: one line that names each wrong key, its value, and what is allowed.
     """
+    _refuse_too_many_values(config, where)
     config, renamed = with_current_names(config)
     for old, new in renamed.items():
         _warn_once(old, new)
@@ -298,8 +300,30 @@ def _is_inherited(fault: Mapping[str, Any], faults_of_blocks: set[tuple], config
         case ("fills", _, *location) if ("generation", *location) in faults_of_blocks:
             return True
         case ("recipes", name, "stage1" | "data" | "fill", *_):
-            return bool(config["recipes"][name].get("stage1_of"))
+            recipes = config["recipes"]
+            recipe = recipes.get(name) if isinstance(recipes, dict) else None
+            return isinstance(recipe, dict) and bool(recipe.get("stage1_of"))
     return False
+
+
+def _refuse_too_many_values(config: dict[str, Any], where: str) -> None:
+    """Raise UserError if `config` is nested too deeply or has too many values.
+
+    YAML's aliases make a few lines stand for billions of values, or for an endless nesting.
+    """
+    waiting, count = [(config, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        count += 1
+        if depth > _DEEPEST or count + len(waiting) > _MOST_VALUES:
+            raise UserError(
+                f"{where}: has more than {_MOST_VALUES:,} values, or more than {_DEEPEST} levels of nesting",
+                advice="remove aliases (*name) that repeat large parts",
+            )
+        if isinstance(value, dict):
+            waiting += [(item, depth + 1) for item in value.values()]
+        elif isinstance(value, list):
+            waiting += [(item, depth + 1) for item in value]
 
 
 def with_current_names(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -36,6 +36,11 @@ class Prompts(Block):
         description="Negative prompt: what the images must not show; empty: none. It needs classifier-free guidance "
         "above 1.",
     )
+    truncate: bool = Field(
+        False,
+        description="Accept prompts that have more tokens than the text encoder of the model reads; their ends are "
+        "ignored. false: such a prompt is an error.",
+    )
 
     @field_validator("templates")
     @classmethod
@@ -49,6 +54,11 @@ class Prompts(Block):
     @classmethod
     def _class_names_are_text(cls, block: Any) -> Any:
         for key in block if isinstance(block, dict) else ():
+            if isinstance(key, bool):  # NO: Norway
+                raise ValueError(
+                    f"a class name must be text: YAML reads one of it as {str(key).lower()}, because yes, no, on, off, "
+                    "true and false are no texts without quotes; add the quotes"
+                )
             if not isinstance(key, str):
                 raise ValueError(f"a class name must be text: write '{key}', with the quotes")
         return block

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from synaug.config import Adapter
 from synaug.config.generation import DEFAULT_GUIDANCE
 from synaug.plan.checkpoints import adapter_files, adapter_version, is_local, model_version
 from synaug.plan.model_family import check_settings, family_of
+from synaug.plan.prompt_length import TOKENIZERS, check_lengths, default_sequence_length, encoder_of
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -125,8 +126,10 @@ class _EncodeOnce:
 def check_rows(pipeline, rows: pd.DataFrame) -> None:
     """Raise UserError if a setting of `rows` (of the manifest `plan`) has no effect on `pipeline`, or another one.
 
-    The same checks as those of the plan, which knows the family of a hub model only once it was downloaded.
+    The same checks as those of the plan, which knows a hub model only once it was downloaded.
     """
+    checked = rows[~rows["truncate"]]
+    check_prompts(pipeline, [*checked["prompt"].unique(), *checked["negative_prompt"].unique()], rows["model"].iloc[0])
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     family = family_of(type(denoiser).__name__, denoiser.config, pipeline.vae.config)
     if family is None:
@@ -140,6 +143,19 @@ def check_rows(pipeline, rows: pd.DataFrame) -> None:
     for settings, alike in rows.groupby(["negative_prompt", "size", "original_size"]):
         negative_prompt, size, original_size = settings
         check_settings(family, negative_prompt, alike["guidance"], size, original_size)
+
+
+def check_prompts(pipeline, texts: Iterable[str], model: str) -> None:
+    """Raise UserError if the text encoders of `pipeline`, which was loaded from `model`, would cut one of `texts`."""
+    # With textual inversion, a word may stand for several tokens.
+    as_encoded = getattr(pipeline, "maybe_convert_prompt", lambda texts, tokenizer: texts)
+    tokenizers = [getattr(pipeline, name, None) for name in TOKENIZERS]
+    encoders = [
+        encoder_of(tokenizer, lambda: default_sequence_length(type(pipeline)), as_encoded)
+        for tokenizer in tokenizers
+        if tokenizer is not None
+    ]
+    check_lengths(texts, encoders, model)
 
 
 def _scheduler(name: str, config: Mapping):

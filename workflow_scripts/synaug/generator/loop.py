@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from synaug.runtime.errors import short_text
+
 log = logging.getLogger(__name__)
 
 
@@ -87,12 +89,16 @@ class TrainingLoop:
 
     def _random(self, step: int) -> torch.Generator:
         # Depends on the seed and the step only: a resumed training draws the same numbers.
-        return torch.Generator().manual_seed((self.seed + 1) * 1_000_000_007 + step)
+        return torch.Generator().manual_seed(((self.seed + 1) * 1_000_000_007 + step) % 2**64)
 
     def _load(self, parts: dict) -> int:
         if not self.file.exists():
             return 0
-        state = torch.load(self.file, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.file, map_location="cpu", weights_only=True)
+        except Exception as error:  # incomplete, or written by another version: only time is lost
+            log.warning("%s: cannot be read (%s); training starts from the beginning", self.file, short_text(error))
+            return 0
         if state["fingerprint"] != self.fingerprint:
             log.info("%s: ignored, it belongs to other data or settings; training starts from the beginning", self.file)
             return 0
@@ -104,8 +110,12 @@ class TrainingLoop:
         state = {"fingerprint": self.fingerprint, "step": step}
         state |= {name: part.state_dict() for name, part in parts.items()}
         partial = self.file.with_name(self.file.name + ".partial")
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.file)
+        try:
+            with partial.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.file)
+        except (OSError, RuntimeError) as error:  # RuntimeError: torch, on a full disk
+            partial.unlink(missing_ok=True)
+            log.warning("%s: the state cannot be saved (%s); the training goes on", self.file, short_text(error))

@@ -17,6 +17,7 @@ from synaug.generator.start import copy_weights, load_text_encoder
 from synaug.generator.train_autoencoder import encode, normalise_latents, train_autoencoder
 from synaug.generator.train_denoiser import TextToLatents, train_denoiser
 from synaug.plan.checkpoints import model_version
+from synaug.plan.prompt_length import check_lengths, encoder_of
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def train_generator(
     autoencoder_steps: int, denoiser_steps: int, batch_size: int = 64, image_probabilities: torch.Tensor | None = None,
     seed: int = 0, autoencoder_width: int = 16, denoiser_width: int = 96, latent_channels: int = 8,
     autoencoder_learning_rate: float = 2e-3, denoiser_learning_rate: float = 1e-3,
-    start: Path | None = None, device: str = "cpu", save_every_s: float = 60,
+    start: Path | None = None, device: str = "cpu", save_every_s: float = 60, truncate: bool = False,
 ) -> None:  # fmt: skip
     """Train autoencoder, text encoder and denoiser, and save them in the folder `out`.
 
@@ -40,11 +41,12 @@ def train_generator(
     image_probabilities: N, how likely each image is drawn for a batch of the denoiser; None: uniform. A class that is
     drawn more often is learnt better, and its training images are repeated more.
     start: folder of a checkpoint of the same architecture to start from; None: from random weights.
+    truncate: cut captions that are longer than the text encoder reads.
     Steps are batches of `batch_size` images; widths are channels (denoiser: a multiple of 32).
 
     The same arguments on the same machine with the same number of threads give the same weights.
     Raises ValueError, in one line, if the arguments do not fit together, and UserError if `out` must not be replaced
-    (see `check_output_folder`).
+    (see `check_output_folder`), or if a caption would be cut and `truncate` is false.
     """
     _check(images, labels, prompts, size)
     for name, value in {"autoencoder_steps": autoencoder_steps, "denoiser_steps": denoiser_steps,
@@ -83,6 +85,8 @@ def train_generator(
         tokenizer = architecture.build_tokenizer(captions)
         torch.manual_seed(seed)
         text_encoder = architecture.build_text_encoder(tokenizer)
+    if not truncate:
+        check_lengths(captions, [encoder_of(tokenizer, lambda: None)], str(out))
     tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     denoiser = architecture.build_denoiser(
         latents[0].shape[-1], latent_channels, text_encoder.config.hidden_size, denoiser_width

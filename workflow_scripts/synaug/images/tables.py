@@ -35,7 +35,7 @@ class ImageTable:
         check_regular_file(path)
         try:
             self.file = pq.ParquetFile(path, memory_map=True)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from None
         self.schema = self.file.schema_arrow
         self.num_rows = self.file.metadata.num_rows
@@ -66,9 +66,10 @@ class ImageTable:
         """
         if missing := [name for name in columns if name not in self.schema.names]:
             raise UserError(f"{self.path}: has no column {missing[0]!r}", advice="delete it and run again")
-        if rows is not None and len(rows) and rows[-1] >= self.num_rows:
+        if rows is not None and len(rows) and (rows[-1] >= self.num_rows or rows[0] < 0):
+            wrong = rows[0] if rows[0] < 0 else rows[-1]
             raise UserError(
-                f"{self.path}: has no row {rows[-1]}, only {self.num_rows} rows", advice="delete it and run again"
+                f"{self.path}: has no row {wrong}, only {self.num_rows} rows", advice="delete it and run again"
             )
         end = 0
         for group in range(self.file.num_row_groups):
@@ -95,7 +96,7 @@ class ImageTable:
                 if done == len(wanted):
                     return
             raise pa.ArrowInvalid("there are fewer rows than the file says")
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             lost = wanted[done:]
             reason = f"rows {lost[0]:,} to {lost[-1]:,} cannot be read ({short_text(error)})"
             if damaged is None:

@@ -253,6 +253,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             *PIXEL_COLUMNS,
             _field("shard", REPEATED, "shard of the image: the file shards/<shard>.parquet"),
             _field("licence", REPEATED, "licence of the images of the model"),
+            _field(
+                "truncate",
+                pa.bool_(),
+                "whether the prompt may have more tokens than the text encoder reads",
+                default="false",
+            ),
         ]
     ),
     "shard": pa.schema(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from synaug.manifests.schemas import SCHEMA_VERSION, SCHEMAS
 from synaug.runtime.disk import space_for
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import atomic_path, check_regular_file
 from synaug.runtime.paths import local_path, results_root
 
@@ -47,6 +47,9 @@ SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]
 SORT_KEYS["study_selection"] = ["variant", *SORT_KEYS["selection"]]
 SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]
 
+
+# What reading a damaged file raises; ValueError: text that is not UTF-8.
+_DAMAGED = (pa.ArrowException, OSError, ValueError)
 
 # A row group of shards has at most so many images and bytes: a reader of one image loads its row group.
 GROUP_ROWS = 1000
@@ -184,9 +187,13 @@ def read_manifest(
 ) -> pd.DataFrame:
     """Read manifest `kind` at `path` as a data frame; `columns` and `filters` as in pyarrow.parquet.read_table.
 
-    Raises UserError if the file is missing, is not Parquet, or lacks a column of the schema.
+    Raises UserError if the file is missing, is not Parquet, lacks a column of the schema, or holds other values there.
     """
-    return read_table(kind, path, columns, filters).to_pandas(strings_to_categorical=False).pipe(_plain_strings)
+    table = read_table(kind, path, columns, filters)
+    try:
+        return table.to_pandas(strings_to_categorical=False).pipe(_plain_strings)
+    except _DAMAGED as error:  # a flipped bit that no check of Parquet finds, such as text that is not UTF-8
+        raise UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again") from None
 
 
 def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None) -> pa.Table:
@@ -201,9 +208,28 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
         for name in defaults:
             field = SCHEMAS[kind].field(name)
             table = table.append_column(field, _default_values(field, table.num_rows))
-        return table.select(wanted) if defaults else table
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: is damaged ({error})", advice="delete it and run again") from None
+    except _DAMAGED as error:
+        raise UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again") from None
+    table = table.select(wanted)
+    for name in wanted:
+        fault = _fault(SCHEMAS[kind].field(name), table.column(name))
+        if fault:
+            raise UserError(f"{path}: column {name} {fault}", advice="delete it and run again")
+    return table
+
+
+def _fault(field: pa.Field, column: pa.ChunkedArray) -> str | None:
+    """Why `column` is not what the schema declares; None: it is. Widths of numbers may differ."""
+    if column.null_count and not field.nullable:
+        return f"has no value in {column.null_count} rows"
+    declared, stored = (
+        type_.value_type if pa.types.is_dictionary(type_) else type_ for type_ in (field.type, column.type)
+    )
+    stored = pa.string() if pa.types.is_large_string(stored) else stored
+    alike = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_list)
+    if any(is_type(declared) and not is_type(stored) for is_type in alike) and not pa.types.is_null(stored):
+        return f"holds {stored} instead of {declared}"
+    return None
 
 
 def stored_columns(kind: str, path: str | os.PathLike, wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -216,8 +242,10 @@ def stored_columns(kind: str, path: str | os.PathLike, wanted: Sequence[str]) ->
         names = pq.read_schema(path).names
     except FileNotFoundError:
         raise UserError(f"{path}: no such file", advice="run the workflow to create it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: cannot be read as Parquet ({error})", advice="delete it and run again") from None
+    except _DAMAGED as error:
+        raise UserError(
+            f"{path}: cannot be read as Parquet ({short_text(error)})", advice="delete it and run again"
+        ) from None
     missing = [name for name in wanted if name not in names]
     defaults = {name: SCHEMAS[kind].field(name).metadata.get(b"default") for name in missing}
     if None in defaults.values():

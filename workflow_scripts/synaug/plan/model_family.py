@@ -4,8 +4,11 @@ Read from the config files of the checkpoint. Of a hub model they are on this ma
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,9 +73,14 @@ def read_family(model: str, revision: str | None) -> Family | None:
 
 
 def _read_config(model: str, revision: str | None, name: str) -> dict:
-    """A JSON file of a checkpoint. Raises FileNotFoundError if it is not on this machine."""
+    """A JSON file of a checkpoint. Raises OSError if it is not on this machine."""
+    return json.loads(checkpoint_file(model, revision, name).read_text())
+
+
+def checkpoint_file(model: str, revision: str | None, name: str) -> Path:
+    """The path of the file `name` of a checkpoint. Raises FileNotFoundError if a hub model lacks it on this machine."""
     if Path(model).is_dir():
-        return json.loads((Path(model) / name).read_text())
+        return Path(model) / name
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:  # envs/data.yaml, in which plans are made, has no library of models
@@ -80,7 +88,26 @@ def _read_config(model: str, revision: str | None, name: str) -> dict:
     file = try_to_load_from_cache(model, name, revision=revision)
     if not isinstance(file, str):
         raise FileNotFoundError(name)
-    return json.loads(Path(file).read_text())
+    return Path(file)
+
+
+def check_scheduler(name: str | None) -> None:
+    """Raise UserError if diffusers has no scheduler `name`; None: that of the checkpoint.
+
+    The names are read from the text of the package, because its import takes seconds. Without the package nothing is
+    checked: it is then loaded in another environment, which checks again.
+    """
+    package = find_spec("diffusers")
+    if name is None or package is None or package.origin is None:
+        return
+    text = (Path(package.origin).parent / "schedulers" / "__init__.py").read_text(encoding="utf-8")
+    names = {known for known in re.findall(r"\"(\w+Scheduler)\"", text) if not known.startswith("Flax")}
+    if name not in names:
+        similar = get_close_matches(name, sorted(names), n=1)
+        raise UserError(
+            f"generation.scheduler: diffusers has no scheduler {name!r}",
+            advice=f"did you mean {similar[0]!r}?" if similar else f"choose one of {', '.join(sorted(names))}",
+        )
 
 
 def check_generation(generation: Generation, negative_prompt: str) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from synaug.config import Prompts
 from synaug.runtime.errors import UserError
+from synaug.runtime.shown_text import from_csv_cell
 
 # `prompts.modifiers: general`. The paper has 20 modifiers for each class; these 20 suit most things that can be
 # photographed, and vary what a bare prompt does not: light, viewpoint, distance, background. They follow the class ("a
@@ -93,7 +94,7 @@ def caption_prompts(prompts: Prompts) -> Prompts:
         " ".join(re.sub(r"[\s,;]*\(?\{modifier\}\)?", "", template).split()).strip(" ,;")
         for template in prompts.templates
     ]
-    return Prompts(templates=list(dict.fromkeys(templates)), names=prompts.names)
+    return Prompts(templates=list(dict.fromkeys(templates)), names=prompts.names, truncate=prompts.truncate)
 
 
 def prompt_files(prompts: Prompts) -> list[str]:
@@ -180,7 +181,8 @@ def _read_rows(key: str, file: str, columns: list[str]) -> list[list[str]]:
         if file.lower().endswith(".csv"):
             # Not pandas: it guesses types (007, NA) and drops text after an unquoted comma.
             with open(file, newline="", encoding="utf-8-sig") as lines:
-                header, *rows = [row for row in csv.reader(lines, strict=True) if row] or [[]]
+                cells = ([from_csv_cell(cell) for cell in row] for row in csv.reader(lines, strict=True) if row)
+                header, *rows = list(cells) or [[]]
             for number, row in enumerate(rows, 1):
                 if len(row) != len(header):
                     raise UserError(

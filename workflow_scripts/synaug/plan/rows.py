@@ -16,6 +16,7 @@ from synaug.config import Balance, Generation, Prompts
 from synaug.manifests import read_manifest, with_group
 from synaug.plan.checkpoints import adapters_json, is_local, model_version
 from synaug.plan.model_family import check_generation
+from synaug.plan.prompt_length import check_lengths, read_text_encoders
 from synaug.plan.prompts import cell_prompts
 from synaug.plan.shards import shard_name, shards_of_images
 from synaug.plan.targets import planned_counts, shares_of_fill
@@ -102,7 +103,10 @@ def plan_generation(
     plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), counts)]
     plan = plan.reset_index(drop=True).assign(**columns)
     return plan.astype({"label": "int64", "shard": "str"}).assign(
-        **same_for_all, original_size=generation.original_size or 0, licence=generation.licence
+        **same_for_all,
+        original_size=generation.original_size or 0,
+        licence=generation.licence,
+        truncate=prompts.truncate,
     )
 
 
@@ -116,7 +120,8 @@ def plan_from_settings(
     """`plan_generation` of all fills, with the `settings` of the rule of that name (see rules/plan.smk): plain dicts.
 
     gate: the manifest of this name. pilot: see `plan_generation`.
-    Raises UserError also if the settings do not suit the model, see `check_generation`, or if fills share images.
+    Raises UserError also if the settings do not suit the model, see `check_generation`, if its text encoder would cut a
+    prompt, or if fills share images.
     """
     prompts = Prompts.model_validate(settings["prompts"])
     plans = []
@@ -138,6 +143,9 @@ def plan_from_settings(
             shares=shares_of_fill(gate, name),
             pilot=pilot,
         )
+        if generation.pipeline != "class-conditional" and not prompts.truncate:
+            texts = [*plan["prompt"].unique(), prompts.negative]
+            check_lengths(texts, read_text_encoders(generation), generation.model)
         plans.append(plan.assign(fill=name))
     plan = pd.concat(plans, ignore_index=True)
     shared = plan[plan["image_id"].duplicated(keep=False)].drop_duplicates("fill")["fill"].tolist()

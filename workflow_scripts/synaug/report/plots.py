@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-# Text stays text, so it can be searched, and the same figure gives the same bytes.
+# Text stays text, so it can be searched, and a $ in the name of a class starts no formula. The same figure gives the
+# same bytes.
 matplotlib.rcParams.update(
     {"svg.fonttype": "none", "svg.hashsalt": "synaug", "font.family": "sans-serif", "axes.spines.top": False}
-    | {"axes.spines.right": False, "figure.constrained_layout.use": True, "font.size": 9}
+    | {"text.parse_math": False, "axes.spines.right": False, "figure.constrained_layout.use": True, "font.size": 9}
 )
 # Colours of Okabe and Ito (2008), which are distinguishable with colour blindness.
 REAL, SYNTHETIC = "#0072B2", "#E69F00"

@@ -1,5 +1,9 @@
 """Errors that a user can correct: one line that says what is wrong, where, and what to do about it."""
 
+import sys
+from collections.abc import Callable
+from functools import wraps
+
 # `onerror` of the Snakefile looks for this prefix in the logs of failed jobs.
 ERROR_PREFIX = "synaug: error: "
 
@@ -25,3 +29,16 @@ def one_line(error: BaseException) -> str:
 def short_text(error: BaseException) -> str:
     """The message of a library's error on one line, cut to 200 characters, to be quoted in a UserError."""
     return " ".join(str(error).split())[:200]
+
+
+def exits_in_one_line(function: Callable) -> Callable:
+    """`function` of a rule file: a UserError in it ends the run with its line. Snakemake would print a traceback."""
+
+    @wraps(function)
+    def wrapped(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            sys.exit(f"{ERROR_PREFIX}{error}")
+
+    return wrapped

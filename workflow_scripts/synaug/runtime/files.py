@@ -1,8 +1,10 @@
 """Atomic writing of files and folders, and hashes."""
 
+import glob
 import hashlib
 import json
 import os
+import platform
 import shutil
 import stat
 from collections.abc import Generator, Iterable
@@ -70,13 +72,18 @@ def text_hash(*parts: Iterable) -> str:
 def new_folder(path: Path) -> Generator[Path]:
     """Yield an empty temporary folder, which becomes `path` if the block succeeds, and is deleted if it does not.
 
+    Temporary folders for `path` that killed processes of this machine left are deleted.
     Raises UserError if `path` exists and is not an empty folder.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists already and is not empty; name a new folder, or delete it")
     path = Path(os.path.abspath(path))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    start = f".{path.name}.{platform.node()}-"
+    temporary = path.with_name(f"{start}{os.getpid()}.tmp")
     try:
+        for leftover in path.parent.glob(f"{glob.escape(start)}*.tmp"):
+            if not _is_running(leftover.name.removeprefix(start).removesuffix(".tmp")):
+                shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
         if path.is_dir():
@@ -86,3 +93,14 @@ def new_folder(path: Path) -> Generator[Path]:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    """Whether this machine has a process with this number; also true for a text that is no number."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError, OverflowError):
+        return True
+    return True

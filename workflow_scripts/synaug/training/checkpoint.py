@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from synaug.runtime.errors import short_text
 from synaug.runtime.files import atomic_path
 from synaug.training.packed import Prefetcher
 from synaug.training.parallel import Process
@@ -46,9 +47,12 @@ class Checkpoint:
         return state
 
     def save(self, state: dict) -> None:
-        """Replace the saved state, atomically."""
-        with atomic_path(self.path) as temporary:
-            torch.save({"key": self.key, **state}, temporary)
+        """Replace the saved state, atomically. If that fails, the training goes on: the state only saves time."""
+        try:
+            with atomic_path(self.path) as temporary:
+                torch.save({"key": self.key, **state}, temporary)
+        except (OSError, RuntimeError) as error:  # RuntimeError: torch, on a full disk
+            log.warning("%s: the state cannot be saved (%s); the training goes on", self.path, short_text(error))
 
     def delete(self) -> None:
         """Delete the file, when the training has finished."""
