@@ -135,5 +135,6 @@ def test_a_network_is_trained_on_the_images_of_every_source(source, tmp_path, pn
     assert len(predictions) == (images["usable"] & (images["split"] == "test")).sum()
     assert [classes[label] for label in predictions["label"]] == predictions["label_name"].tolist()
 
-    fit_screener(real, form | {"train_split": "train", "steps": 2, "seed": 0}, 1, str(tmp_path / "screener"))
+    settings = form | {"train_split": "train", "network": None, "steps": 2, "seed": 0}
+    fit_screener(real, settings, 1, str(tmp_path / "screener"))
     assert load_classifier(tmp_path / "screener").config["classes"] == classes
