@@ -1,12 +1,13 @@
 """Step balance: join the best of the accepted synthetic images with all real training images.
 
-Inputs: <results>/{real,imbalance,synthetic}.parquet.
+Inputs: <results>/{real,imbalance,synthetic}.parquet; with balance.keep: coverage also <results>/features.parquet.
 Outputs: <results>/balanced.parquet, one row per training image.
 """
 
 
 checkpoint build_balanced_manifest:
     input:
+        **(SCREENING_FEATURES if CONFIG.balance.keep == "coverage" else {}),
         real="<results>/real.parquet",
         synthetic="<results>/synthetic.parquet",
         imbalance="<results>/imbalance.parquet",

@@ -4,14 +4,22 @@ from synaug.balance import build_balanced_manifest
 from synaug.config import Balance
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.logs import job_log
+from synaug.screening.features import read_features
 
 
 def main(
-    real: str, synthetic: str, imbalance: str, train_split: str, balance: dict, balanced: str, may_lack_all: bool = False
+    real: str,
+    synthetic: str,
+    imbalance: str,
+    train_split: str,
+    balance: dict,
+    balanced: str,
+    may_lack_all: bool = False,
+    features: str | None = None,
 ) -> None:
     """Join the manifests `real` and `synthetic` into the manifest `balanced`; `imbalance` says how many are wanted.
 
-    may_lack_all: of `build_balanced_manifest`.
+    may_lack_all: of `build_balanced_manifest`. features: the manifest of this name, if images are kept by it.
     """
     rows = build_balanced_manifest(
         read_manifest("real", real),
@@ -20,6 +28,7 @@ def main(
         train_split,
         Balance.model_validate(balance),
         may_lack_all,
+        read_features(features) if features else None,
     )
     write_manifest("balanced", rows, balanced)
 
@@ -34,4 +43,5 @@ if __name__ == "__main__":
             snakemake.params.balance,
             snakemake.output.balanced,
             snakemake.params.may_lack_all,
+            snakemake.input.get("features"),
         )
