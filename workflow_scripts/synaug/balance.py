@@ -62,7 +62,8 @@ def best_first(accepted: pd.DataFrame, keep: str = "score") -> pd.DataFrame:
     scores, in the order of the plan. Raises UserError if classified rows have no entropy.
     """
     scores = {"score": ["text_image_score", "classifier_confidence"], "uncertain": ["classifier_entropy"]}[keep]
-    if keep == "uncertain" and (accepted["classifier_confidence"].notna() & accepted["classifier_entropy"].isna()).any():
+    lacks_entropy = accepted["classifier_confidence"].notna() & accepted["classifier_entropy"].isna()
+    if keep == "uncertain" and lacks_entropy.any():
         raise UserError(
             "synthetic.parquet: has images without classifier_entropy, because an older version scored them",
             advice="delete the folder scores beside it and run again",

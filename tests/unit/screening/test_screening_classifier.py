@@ -31,5 +31,6 @@ def test_it_knows_the_rare_class_and_is_the_same_again(dark_and_bright, screenin
 def test_a_network_that_gives_nan_predicts_no_class(dark_and_bright, screening_classifier):
     scorer = ClassifierScorer(str(screening_classifier), 12, 1, ["dark", "bright"], "cpu")
     torch.nn.init.constant_(scorer.model.head.weight, torch.nan)
-    _, confidence, predicted, entropy = scorer.score(dark_and_bright.images[:2].permute(0, 2, 3, 1).numpy(), ["dark"] * 2)
+    images = dark_and_bright.images[:2].permute(0, 2, 3, 1).numpy()
+    _, confidence, predicted, entropy = scorer.score(images, ["dark"] * 2)
     assert np.isnan(confidence).all() and predicted.tolist() == [None, None] and np.isnan(entropy).all()

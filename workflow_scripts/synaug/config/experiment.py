@@ -106,9 +106,8 @@ class Config(Block):
                 "for example to 2, or leave keep out"
             )
         if keep == "coverage" and not self.screening.feature_space:
-            raise ValueError(
-                f"balance.keep: coverage needs features of the images; add the block screening.{self.screening.features}"
-            )
+            block = f"screening.{self.screening.features}"
+            raise ValueError(f"balance.keep: coverage needs features of the images; add the block {block}")
         if keep == "uncertain" and not self.screening.classifier:
             raise ValueError("balance.keep: uncertain needs the predictions of the block screening.classifier; add it")
         return self

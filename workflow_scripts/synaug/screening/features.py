@@ -8,8 +8,8 @@ import pandas as pd
 
 from synaug.manifests import read_table
 
-# Images whose gain is computed together.
-_BLOCK = 64
+# Similarities in memory at a time: 32 MB.
+_BLOCK = 1 << 22
 
 
 class Features(NamedTuple):
@@ -42,18 +42,18 @@ def covering(features: np.ndarray, count: int) -> np.ndarray:
     values = np.nan_to_num(np.asarray(features, np.float64))
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(float).tiny)
     covered = np.full(len(unit), -1.0)
-    # The gain of an image never rises, so an earlier gain is a bound (lazy evaluation, Minoux 1978). Rounded, because
-    # the last digits depend on which images are computed together.
-    bounds = (len(unit) + unit @ unit.sum(0)).round(9)
+    gains = len(unit) + unit @ unit.sum(0)
     chosen: list[int] = []
     while len(chosen) < count:
-        is_current = np.zeros(len(unit), bool)
-        while not is_current[best := int(np.argmax(bounds))]:
-            highest = np.argsort(-bounds, kind="stable")[:_BLOCK]
-            highest = highest[np.isfinite(bounds[highest])]
-            bounds[highest] = np.maximum(unit[highest] @ unit.T - covered, 0).sum(1).round(9)
-            is_current[highest] = True
-        covered = np.maximum(covered, unit @ unit[best])
-        bounds[best] = -np.inf
+        best = int(np.argmax(gains.round(9)))  # the last digits are noise, which would decide between equal images
+        similar = unit @ unit[best]
+        # The gains change only by the images that `best` represents better than those before: fewer and fewer.
+        changed = np.flatnonzero(similar > covered)
+        for block in np.array_split(changed, -(-len(changed) * len(unit) // _BLOCK) or 1):
+            similarities = unit[block] @ unit.T
+            np.clip(similarities, covered[block, None], similar[block, None], out=similarities)
+            gains -= similarities.sum(0) - covered[block].sum()
+        covered[changed] = similar[changed]
+        gains[best] = -np.inf
         chosen.append(best)
     return np.array(chosen, np.int64)
