@@ -46,7 +46,7 @@ def test_the_report_compares_the_baseline_and_the_main_recipe(recipes, baseline,
 
 
 def choice(*rows: tuple[str, str, bool, bool]) -> pd.DataFrame:
-    """The manifest `chosen` of candidates: recipe, stage, whether they use synthetic images, whether they are chosen."""
+    """The manifest `chosen`. rows: recipe, stage, whether it uses synthetic images, whether it is chosen."""
     table = pd.DataFrame(rows, columns=["recipe", "stage", "synthetic", "chosen"])
     return table.assign(reason="It is.", metric="balanced", images=9, seeds=2, gain_standard_error=0.02).assign(
         validation=np.linspace(0.9, 0.5, len(rows)), standard_error=0.01, gain=0.0
@@ -75,10 +75,10 @@ def test_the_report_compares_the_baseline_and_the_chosen_network(chosen, expecte
         ({"kept": 9}, "add the block screening.classifier"),
         (
             {"kept": 9, "agreement": 0.56},
-            "reads 56 % of the generated images as their class. That is low: a better gen",
+            "reads 56 % of the generated images as their class. That is low: a better",
         ),
         ({"kept": 9, "agreement": 0.9, "coverage": 0.3}, "cover only 30 % of the real images"),
-        ({"kept": 9, "agreement": 0.9, "coverage": 0.8}, "A gain below 2.0 points cannot be told from noise"),
+        ({"kept": 9, "agreement": 0.9, "coverage": 0.8}, "a gain below 2.0 points cannot be told from noise"),
     ],
 )
 def test_a_page_whose_fill_was_not_chosen_says_what_would_make_it_useful(values, expected):
@@ -86,6 +86,9 @@ def test_a_page_whose_fill_was_not_chosen_says_what_would_make_it_useful(values,
     chosen = choice(("real", "train", False, True), ("synaug", "train", True, False))
     assert expected in advice.useful_fill(chosen, quality)
     assert "No candidate uses them" in advice.useful_fill(chosen[:1], quality)
+
+
+PREDICTIONS = pd.DataFrame({"label": [0, 1], "predicted": [0, 0]})
 
 
 def test_the_headline_of_a_choice_has_the_chosen_network_the_best_without_and_the_baseline():
@@ -98,7 +101,7 @@ def test_the_headline_of_a_choice_has_the_chosen_network_the_best_without_and_th
 
     def headline(chosen: str, baseline: str) -> dict[str, str]:
         table = choice(*((name, "train", name == "filled", name == chosen) for name in reversed(means)))
-        figures = chosen_headline(summary, choice_table(table, summary, []), baseline)
+        figures = chosen_headline(summary, choice_table(table, summary, [PREDICTIONS]), baseline)
         assert [row["few"] for row in figures] == [row["balanced"] for row in figures]
         return {row["name"]: f"{row['roles']}: {row['balanced']}" for row in figures}
 

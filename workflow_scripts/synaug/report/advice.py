@@ -185,13 +185,13 @@ def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame) -> str:
         )
     if values.get("coverage", 1) < COVERED_BELOW:
         return (
-            f"{agreement}, but those that are used cover only {100 * values['coverage']:.0f} % of the real images: more "
-            "varied prompts (prompts.modifiers) or a lower guidance come first."
+            f"{agreement}, but those that are used cover only {100 * values['coverage']:.0f} % of the real images. "
+            "More varied prompts (prompts.modifiers) or a lower guidance come first."
         )
     error = chosen.loc[chosen["synthetic"], "gain_standard_error"].min()
     return (
-        f"{agreement}. Other amounts (fill) may help. A gain below {100 * error:.1f} points cannot be told from noise by "
-        "these validation images; more of them would show smaller gains."
+        f"{agreement}. Other amounts (fill) may help. With these validation images, a gain below {100 * error:.1f} "
+        "points cannot be told from noise; more validation images show smaller gains."
     )
 
 
