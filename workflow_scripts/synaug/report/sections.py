@@ -11,6 +11,7 @@ import synaug
 from synaug.config import Config
 from synaug.imbalance import empty_cells, imbalance_measures
 from synaug.manifests import read_manifest, read_with_local_paths
+from synaug.plan.licences import licence_warnings
 from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
 from synaug.report.comparison import compared_networks
 
@@ -80,7 +81,7 @@ def read_report_data(
         real=real,
         test=real[(real["split"] == split) & real["usable"]],
         imbalance=imbalance,
-        plan=read_manifest("plan", manifests.plan, ["shard"]),
+        plan=read_manifest("plan", manifests.plan, ["shard", "model", "adapters"]),
         synthetic=synthetic,
         balanced=balanced,
         quality=read_manifest("quality", manifests.quality),
@@ -147,6 +148,7 @@ def data_context(data: ReportData) -> dict:
         "empty_cells": empty_cells(data.imbalance[data.imbalance["kind"] == "cell"]),
         "score_names": gallery.score_names(data.synthetic),
         "rejected": list(data.synthetic["rejected_by"].value_counts().items()),
+        "licence_warnings": licence_warnings(data.plan),
         "unusable": list(unusable.value_counts().items()),
         "quality": tables.quality_table(data.quality, data.classes["label_name"].tolist()),
         "agreement": bool((data.quality["metric"] == "agreement").any()),
