@@ -147,7 +147,9 @@ def prepare(folder: Path, factor: float) -> dict:
     change(Path(paths["plan"]), {"image_id": pq.read_table(paths["scores"], columns=["image_id"])["image_id"]})
     scale.screen(results, scale.SCREENING, "synthetic")
     scale.balance(results, "synthetic")
-    quality = {key: value for key, value in settings["balance"].items() if key not in ("oversample", "shortfall")}
+    quality = {
+        key: value for key, value in settings["balance"].items() if key not in ("oversample", "shortfall", "keep")
+    }
     measure_quality.main(paths["synthetic"], paths["balanced"], paths["imbalance"], None, quality, paths["quality"])
     write_networks(results, factor)
 

@@ -1,6 +1,7 @@
 """Step balance: join the best of the accepted synthetic images with all real training images.
 
-Inputs: <results>/{real,imbalance,synthetic}.parquet; with a gate <results>/gate.parquet.
+Inputs: <results>/{real,imbalance,synthetic}.parquet; with a gate <results>/gate.parquet, with balance.keep: coverage
+<results>/features.parquet.
 Outputs: <results>/balanced.parquet, one row per training image.
 """
 
@@ -8,6 +9,7 @@ Outputs: <results>/balanced.parquet, one row per training image.
 checkpoint build_balanced_manifest:
     input:
         **GATE,
+        **(SCREENING_FEATURES if CONFIG.balance.keep == "coverage" else {}),
         real="<results>/real.parquet",
         synthetic="<results>/synthetic.parquet",
         imbalance="<results>/imbalance.parquet",

@@ -21,7 +21,7 @@ PLAN_SETTINGS = {
     "color": CONFIG.dataset.color,
     "train_split": CONFIG.dataset.train_split,
     "group_columns": CONFIG.dataset.group_columns,
-    "balance": CONFIG.balance.model_dump(exclude={"shortfall"}),
+    "balance": CONFIG.balance.model_dump(exclude={"shortfall", "keep"}),
     "prompts": CONFIG.prompts.model_dump(),
     "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),
 }

@@ -7,8 +7,8 @@ of them.
 
 from synaug.report.comparison import compared_networks
 
-# (stage, recipe, seed) of the two recipes that the page compares.
-COMPARED = [(stage, recipe, seed) for recipe, stage in compared_networks(CONFIG) for seed in CONFIG.seeds]
+# (stage, recipe, seed) of the two networks that the page compares, or may compare once a recipe is chosen.
+COMPARED = [network for network in NETWORKS if CHOICE or (network[1], network[0]) in compared_networks(CONFIG)]
 
 # Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
 SHOWN = {

@@ -210,7 +210,8 @@ class Experiment:
         names += ["groups", "cells"] if self.groups else []
         page = self.folder / "report.html"
         predictions = dict(zip(NETWORKS, self.network_files("predictions.parquet"), strict=True))
-        compared = [network for network in NETWORKS if network[:2] in (("train", "real"), ("finetune", "synaug"))]
+        either = (("train", "real"), ("finetune", "synaug"))
+        compared = [network for network in NETWORKS if "chosen" in self.paths or network[:2] in either]
         inputs = Inputs(self.paths) | {
             "histories": self.network_files("history.parquet"),
             "predictions": [predictions[network] for network in compared],

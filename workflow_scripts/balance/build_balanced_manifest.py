@@ -4,6 +4,7 @@ from synaug.balance import build_balanced_manifest
 from synaug.config import Balance
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.logs import job_log
+from synaug.screening.features import read_features
 
 
 def main(
@@ -15,10 +16,11 @@ def main(
     balanced: str,
     may_lack_all: bool = False,
     gate: str | None = None,
+    features: str | None = None,
 ) -> None:
     """Join the manifests `real` and `synthetic` into `balanced`; `imbalance` and `gate` say how many are wanted.
 
-    may_lack_all: of `build_balanced_manifest`.
+    may_lack_all: of `build_balanced_manifest`. features: the manifest of this name, if images are kept by it.
     """
     rows = build_balanced_manifest(
         read_manifest("real", real),
@@ -28,6 +30,7 @@ def main(
         Balance.model_validate(balance),
         may_lack_all,
         read_manifest("gate", gate) if gate else None,
+        read_features(features) if features else None,
     )
     write_manifest("balanced", rows, balanced)
 
@@ -43,4 +46,5 @@ if __name__ == "__main__":
             snakemake.output.balanced,
             snakemake.params.may_lack_all,
             snakemake.input.get("gate"),
+            snakemake.input.get("features"),
         )

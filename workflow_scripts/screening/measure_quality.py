@@ -3,7 +3,8 @@
 from synaug.config import Balance
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.logs import job_log
-from synaug.screening.quality import measure_quality, read_features
+from synaug.screening.features import read_features
+from synaug.screening.quality import measure_quality
 
 
 def main(

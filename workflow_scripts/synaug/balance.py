@@ -12,6 +12,7 @@ from synaug.config import Balance, Fill
 from synaug.manifests import read_manifest, with_fill, with_group
 from synaug.plan.targets import wanted_of_fills
 from synaug.runtime.errors import UserError
+from synaug.screening.features import Features, covering
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +29,27 @@ def build_balanced_manifest(
     balance: Balance,
     may_lack_all: bool = False,
     gate: pd.DataFrame | None = None,
+    features: Features | None = None,
 ) -> pd.DataFrame:
     """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
     real, synthetic, imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
-    images of a cell, `best_first` their order. Each fill completes the cells. A real image has weight 1, a synthetic
-    one the weight from the screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead
-    if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in any cell. may_lack_all: the latter
-    is only logged, because a recipe is chosen later and can be one without synthetic images.
+    images of a cell, `balance.keep` which of the accepted ones they are. features: of the manifest of this name, for
+    `keep: coverage`. Each fill completes the cells. A real image has weight 1, a synthetic one the weight from the
+    screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall`
+    is `error`, or if no synthetic image of a fill is left in any cell. may_lack_all: the latter is only logged, because
+    a recipe is chosen later and can be one without synthetic images.
     """
     real, synthetic, imbalance = with_group(real), with_fill(with_group(synthetic)), with_group(imbalance)
     fills = sorted(synthetic["fill"].unique()) or [""]
     wanted = wanted_of_fills(imbalance[imbalance["kind"] == "cell"], fills, balance, gate)
-    ranked = best_first(synthetic[synthetic["accepted"]])
-    limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL_OF_FILL]), fill_value=0).to_numpy()
-    kept = ranked[ranked.groupby(_CELL_OF_FILL).cumcount().to_numpy() < limits]
+    accepted = synthetic[synthetic["accepted"]]
+    if balance.keep == "coverage":
+        kept = _covering(accepted, wanted, features)
+    else:
+        ranked = best_first(accepted, balance.keep)
+        limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL_OF_FILL]), fill_value=0).to_numpy()
+        kept = ranked[ranked.groupby(_CELL_OF_FILL).cumcount().to_numpy() < limits]
     if gate is not None and not may_lack_all:
         _refuse_an_empty_fill(gate)
     for fill in fills:
@@ -54,13 +61,21 @@ def build_balanced_manifest(
     return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
 
 
-def best_first(accepted: pd.DataFrame) -> pd.DataFrame:
+def best_first(accepted: pd.DataFrame, keep: str = "score") -> pd.DataFrame:
     """Rows of the manifest `synthetic`, sorted with the best first.
 
-    By text-image score if they have one, else by classifier confidence if they have one; ties, or rows without scores,
-    in the order of the plan.
+    keep: score or uncertain, see `Balance`. score: by text-image score if they have one, else by classifier confidence
+    if they have one. uncertain: by the entropy of the classifier's prediction, the highest first. Ties, or rows without
+    scores, in the order of the plan. Raises UserError if classified rows have no entropy.
     """
-    score = next((name for name in ("text_image_score", "classifier_confidence") if accepted[name].notna().any()), None)
+    scores = {"score": ["text_image_score", "classifier_confidence"], "uncertain": ["classifier_entropy"]}[keep]
+    lacks_entropy = accepted["classifier_confidence"].notna() & accepted["classifier_entropy"].isna()
+    if keep == "uncertain" and lacks_entropy.any():
+        raise UserError(
+            "synthetic.parquet: has images without classifier_entropy, because an older version scored them",
+            advice="delete the folder scores beside it and run again",
+        )
+    score = next((name for name in scores if accepted[name].notna().any()), None)
     by = [score, "index"] if score else ["index"]
     return accepted.sort_values([*by, "image_id"], ascending=[name != score for name in [*by, "image_id"]])
 
@@ -74,6 +89,25 @@ def _refuse_an_empty_fill(gate: pd.DataFrame) -> None:
                 advice="see gate.parquet; improve the generator, leave the fill out, or set evaluation.choose_by, "
                 "which goes on without it",
             )
+
+
+def _covering(accepted: pd.DataFrame, wanted: pd.Series, features: Features) -> pd.DataFrame:
+    """The rows of `accepted` (of the manifest `synthetic`) that cover the features of their cell best.
+
+    wanted: number of images of each cell of each fill. Raises UserError if an image has no features.
+    """
+    ordered = accepted.sort_values(["index", "image_id"])
+    ids = ordered["image_id"].to_numpy(object)
+    keys = pd.MultiIndex.from_arrays([["synthetic"] * len(ids), ids], names=features.positions.index.names)
+    rows = features.positions.reindex(keys, fill_value=-1).to_numpy()
+    if (rows < 0).any():
+        problem = f"features.parquet: has no image {ids[rows < 0][0]}"
+        raise UserError(problem, advice="delete it and run again")
+    kept = [np.empty(0, np.int64)]
+    for cell, positions in ordered.groupby(_CELL_OF_FILL, observed=True).indices.items():
+        count = min(wanted.get(cell, 0), len(positions))
+        kept.append(positions[covering(features.matrix[rows[positions]], count)])
+    return ordered.iloc[np.concatenate(kept)]
 
 
 def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, is_error: bool) -> None:

@@ -1,4 +1,6 @@
-"""`synaug prune`: shards that no plan names are listed, and deleted only with --delete."""
+"""`synaug prune`: shards that no plan names, and caches, are listed, and deleted only with --delete."""
+
+import fcntl
 
 import pytest
 
@@ -70,3 +72,25 @@ def test_delete_lists_and_deletes(synaug, home, plan):
 def test_the_folder_must_be_that_of_all_experiments(synaug, home, tmp_path):
     assert "is one experiment" in synaug("prune", home)[2]
     assert "no such folder" in synaug("prune", tmp_path / "gone")[2]
+
+
+def test_decoded_images_of_an_experiment_are_listed_and_deleted(synaug, home):
+    synaug("prune", home.parent, "--delete")
+    images = home / "pixels/32-grey-0123/images.bin"
+    images.parent.mkdir(parents=True)
+    images.write_bytes(bytes(2_000_000))
+    status, out, _ = synaug("prune", home.parent)
+    assert status == 0
+    assert out.splitlines() == [str(home / "pixels"), "1 pixel cache, 2.0 MB; to delete them, add --delete"]
+    assert images.exists()
+    out = synaug("prune", home.parent, "--delete")[1]
+    assert out.endswith("deleted 1 pixel cache, 2.0 MB\n") and not (home / "pixels").exists()
+    assert (home / "plan.parquet").exists()
+
+
+def test_decoded_images_that_a_job_is_adding_to_are_kept(synaug, home):
+    (home / "pixels/32-grey-0123").mkdir(parents=True)
+    with open(home / "pixels/32-grey-0123/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "pixels" not in synaug("prune", home.parent, "--delete")[1]
+    assert str(home / "pixels") in synaug("prune", home.parent)[1]

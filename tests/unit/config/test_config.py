@@ -171,6 +171,19 @@ def test_all_faults_are_in_one_line():
     assert "colour" in message
 
 
+def test_which_images_are_kept_needs_what_it_is_decided_by():
+    def keep(how: str, **config) -> dict:
+        return {**GOOD, "balance": {"keep": how, "oversample": 2}, **config}
+
+    assert "has no effect with oversample: 1" in complaint(changed("balance.keep", "coverage"))
+    assert "needs features of the images; add the block screening.classifier" in complaint(keep("coverage"))
+    text_image = {"text_image": {"model": "clip"}, "features": "text_image"}
+    assert load_config(keep("coverage", screening=text_image)).balance.keep == "coverage"
+    assert "the block screening.classifier; add it" in complaint(keep("uncertain", screening=text_image))
+    assert load_config(keep("uncertain", screening={"classifier": {}})).balance.keep == "uncertain"
+    assert load_config(GOOD).balance.keep == "score"
+
+
 @pytest.mark.parametrize("balance", [{"strategy": "fixed"}, {"target": 50}, {"strategy": "largest", "target": 50}])
 def test_target_goes_with_strategy_fixed_only(balance):
     message = complaint({**GOOD, "balance": balance})

@@ -110,3 +110,9 @@ def test_the_columns_of_the_table_are_aligned(make, cells, store, tmp_path):
     for title in ("synthetic", "to make", "device time", "disk"):
         end = header.index(title) + len(title)
         assert all(row[end - 1] != " " and row[end] == " " for row in rows), title
+
+
+def test_the_text_warns_of_a_restricted_licence(make, cells, tmp_path):
+    restricted = make(model="facebook/DiT-XL-2-256")
+    assert "CC-BY-NC-4.0" in cost_text(restricted, of_cells(cells), tmp_path)
+    assert "Licence of" not in cost_text(make(), of_cells(cells), tmp_path)

@@ -237,5 +237,19 @@ def test_the_first_line_says_which_recipe_was_chosen_and_why(page):
     [line] = page.all("p", **{"class": "chosen"})
     text = " ".join(line[2].split())
     assert text.startswith("Chosen: synaug. The best recipe with synthetic images, synaug, is 25.0 points better")
-    assert "real, the best recipe without" in text and "The final networks of this recipe" in text
-    assert page.all("h2", id="choice")
+    assert "real, the best recipe without synthetic images on the validation images and the baseline, has" in text
+    assert "The final networks of this recipe" in text
+    assert page.all("h2", id="choice") and "Synthetic images are not used" not in text
+    titles, values = ([" ".join(element[2].split()) for element in page.all(tag)] for tag in ("dt", "dd"))
+    assert titles[0] == "synaug, chosen" and titles[1].startswith("real, the best recipe without synthetic images")
+    for value in values[:2]:  # the others are those of the glossary
+        assert re.fullmatch(r"\d+\.\d \[.*\] few-shot \d+\.\d \[.*\]", value), value
+    [note] = [element[2] for element in page.all("p") if "Balanced accuracy on the test images" in element[2]]
+    assert "have 20 of the 60 test images" in " ".join(note.split())
+
+
+def test_the_page_compares_the_chosen_network_with_the_baseline(page, with_groups):
+    [classes] = page.all("div", **{"aria-label": "Table: all classes"})
+    assert "real, %synaug, %" in classes[2]  # the chosen network is of stage 1
+    [classes] = Page(with_groups.page.read_text()).all("div", **{"aria-label": "Table: all classes"})
+    assert "real, %synaug + fine-tune, %" in classes[2]  # nothing was chosen

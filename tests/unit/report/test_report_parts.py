@@ -25,7 +25,7 @@ from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes, 
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg
 from synaug.report.result_plots import accuracy_figure
-from synaug.report.tables import quality_table
+from synaug.report.tables import choice_table, chosen_headline, quality_table
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,78 @@ def test_the_report_compares_the_baseline_and_the_main_recipe(recipes, baseline,
     blocks = {name: {"data": data} for name, data in recipes.items()}
     config = Config.model_validate(SETTINGS | {"recipes": blocks, "evaluation": {"baseline": baseline}})
     assert compared_networks(config) == [(name, "train") for name in expected]
+
+
+def choice(*rows: tuple[str, str, bool, bool]) -> pd.DataFrame:
+    """The manifest `chosen`. rows: recipe, stage, whether it uses synthetic images, whether it is chosen."""
+    table = pd.DataFrame(rows, columns=["recipe", "stage", "synthetic", "chosen"])
+    return table.assign(reason="It is.", metric="balanced", images=9, seeds=2, gain_standard_error=0.02).assign(
+        validation=np.linspace(0.9, 0.5, len(rows)), standard_error=0.01, gain=0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        (("other", "train"), [("real", "finetune"), ("other", "train")]),
+        (("real", "train"), [("real", "finetune"), ("real", "train")]),
+        (("real", "finetune"), [("real", "finetune"), ("synaug", "train")]),  # the baseline: as without a choice
+    ],
+)
+def test_the_report_compares_the_baseline_and_the_chosen_network(chosen, expected):
+    blocks = {"real": {"data": "real", "stage2": {}}, "synaug": {"data": "balanced"}, "other": {"data": "real"}}
+    config = Config.model_validate(SETTINGS | {"recipes": blocks})
+    table = choice((*chosen, False, True), ("synaug", "train", True, False))
+    assert compared_networks(config, table) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"kept": 0, "agreement": 0.2}, "None passed the screening"),
+        ({"kept": 9}, "add the block screening.classifier"),
+        (
+            {"kept": 9, "agreement": 0.56},
+            "reads 56 % of the generated images as their class. That is low: a better",
+        ),
+        ({"kept": 9, "agreement": 0.9, "coverage": 0.3}, "cover only 30 % of the real images"),
+        ({"kept": 9, "agreement": 0.9, "coverage": 0.8}, "a gain below 2.0 points cannot be told from noise"),
+    ],
+)
+def test_a_page_whose_fill_was_not_chosen_says_what_would_make_it_useful(values, expected):
+    quality = pd.DataFrame({"label_name": "", "metric": list(values), "value": list(values.values())})
+    chosen = choice(("real", "train", False, True), ("synaug", "train", True, False))
+    assert expected in advice.useful_fill(chosen, quality)
+    assert "No candidate uses them" in advice.useful_fill(chosen[:1], quality)
+
+
+PREDICTIONS = pd.DataFrame({"label": [0, 1], "predicted": [0, 0]})
+
+
+def test_the_headline_of_a_choice_has_the_chosen_network_the_best_without_and_the_baseline():
+    def rows(series: str, subset: str, mean: float) -> dict:
+        figure = {"metric": "accuracy", "subset": subset, "weighting": "classes", "mean": mean}
+        return {"series": series, "recipe": series, "stage": "train", "low": mean - 0.01, "high": mean + 0.01, **figure}
+
+    means = {"real": 0.6, "rebalanced": 0.7, "filled": 0.8}
+    summary = pd.DataFrame([rows(name, subset, mean) for name, mean in means.items() for subset in ("balanced", "few")])
+
+    def headline(chosen: str, baseline: str) -> dict[str, str]:
+        table = choice(*((name, "train", name == "filled", name == chosen) for name in reversed(means)))
+        figures = chosen_headline(summary, choice_table(table, summary, [PREDICTIONS]), baseline)
+        assert [row["few"] for row in figures] == [row["balanced"] for row in figures]
+        return {row["name"]: f"{row['roles']}: {row['balanced']}" for row in figures}
+
+    without = "the best recipe without synthetic images on the validation images"
+    assert headline("filled", "real") == {
+        "filled": "chosen: 80.0 [79.0, 81.0]",
+        "rebalanced": f"{without}: 70.0 [69.0, 71.0]",
+        "real": "the baseline: 60.0 [59.0, 61.0]",
+    }
+    assert list(headline("rebalanced", "real")) == ["rebalanced", "real"]
+    assert headline("rebalanced", "rebalanced") == {
+        "rebalanced": f"chosen and {without} and the baseline: 70.0 [69.0, 71.0]"
+    }
 
 
 @pytest.fixture

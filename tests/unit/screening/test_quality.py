@@ -10,6 +10,7 @@ from synaug.balance import build_balanced_manifest
 from synaug.config import Balance
 from synaug.manifests import read_manifest, write_manifest
 from synaug.screening import quality
+from synaug.screening.features import read_features
 from synaug.screening.metrics import METRICS
 
 
@@ -31,7 +32,7 @@ def measured(cells, tmp_path):
         table = images[["image_id", "label", "label_name", "source"]].assign(extractor="classifier x")
         table["features"] = list(rng.normal(size=(22, 2)).astype(np.float32))
         write_manifest("features", pa.Table.from_pandas(table, preserve_index=False), tmp_path / "features.parquet")
-        features = quality.read_features(tmp_path / "features.parquet") if with_features else None
+        features = read_features(tmp_path / "features.parquet") if with_features else None
         result = quality.measure_quality(rows, balanced, imbalance, balance, features)
         write_manifest("quality", result, tmp_path / "quality.parquet")
         return read_manifest("quality", tmp_path / "quality.parquet")

@@ -90,6 +90,6 @@ def test_a_given_classifier_must_fit_the_experiment(screening_classifier, pixels
     with pytest.raises(UserError, match="size 12, those here have 28"):
         ClassifierScorer(path, 28, 1, ["dark"], "cpu")
     # The classes have the order of the classifier, not that of the experiment.
-    _, dark, _ = ClassifierScorer(path, 12, 1, ["bright", "dark"], "cpu").score(pixels(), ["dark"] * 3)
-    _, bright, _ = ClassifierScorer(path, 12, 1, ["dark", "bright"], "cpu").score(pixels(), ["bright"] * 3)
+    _, dark, _, _ = ClassifierScorer(path, 12, 1, ["bright", "dark"], "cpu").score(pixels(), ["dark"] * 3)
+    _, bright, _, _ = ClassifierScorer(path, 12, 1, ["dark", "bright"], "cpu").score(pixels(), ["bright"] * 3)
     np.testing.assert_allclose(dark + bright, 1, rtol=1e-5)

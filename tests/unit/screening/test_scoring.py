@@ -19,8 +19,8 @@ from synaug.plan.rows import plan_generation
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
 from synaug.screening.comparison import compare_images, read_scored_images
+from synaug.screening.features import read_features
 from synaug.screening.filters import apply_filters
-from synaug.screening.quality import read_features
 from synaug.screening.scorers import load_scorers
 from synaug.screening.scoring import ImageForm, score_real, score_shard
 
@@ -304,6 +304,7 @@ def test_all_scores_are_columns_and_features_are_kept(
         "text_image_score",
         "classifier_confidence",
         "classifier_prediction",
+        "classifier_entropy",
         "safety_score",
         "nearest_train_similarity",
     ):

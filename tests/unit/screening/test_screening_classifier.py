@@ -13,9 +13,12 @@ def test_it_knows_the_rare_class_and_is_the_same_again(dark_and_bright, screenin
     again = train_screening_classifier(dark_and_bright, ["dark", "bright"], steps=20, seed=0)
     scorer = ClassifierScorer(str(screening_classifier), 12, 1, ["dark", "bright"], "cpu")
     images = dark_and_bright.images.permute(0, 2, 3, 1).numpy()
-    features, confidence, predicted = scorer.score(images, ["dark"] * 60 + ["bright"] * 4)
+    features, confidence, predicted, entropy = scorer.score(images, ["dark"] * 60 + ["bright"] * 4)
     assert confidence[60:].min() > 0.5  # 4 of 64 images
     assert set(predicted[60:]) == {"bright"}
+    # Of two classes, the entropy is a function of the confidence.
+    both = np.stack([confidence, 1 - confidence]).astype(np.float64).clip(1e-12)
+    np.testing.assert_allclose(entropy, -(both * np.log(both)).sum(0), atol=1e-4)
     # The predicted class does not depend on the intended one.
     np.testing.assert_array_equal(scorer.score(images, ["dark"] * 64)[2], predicted)
     np.testing.assert_array_equal(again.eval().probabilities(dark_and_bright.images)[:60, 0], confidence[:60])
@@ -28,5 +31,6 @@ def test_it_knows_the_rare_class_and_is_the_same_again(dark_and_bright, screenin
 def test_a_network_that_gives_nan_predicts_no_class(dark_and_bright, screening_classifier):
     scorer = ClassifierScorer(str(screening_classifier), 12, 1, ["dark", "bright"], "cpu")
     torch.nn.init.constant_(scorer.model.head.weight, torch.nan)
-    _, confidence, predicted = scorer.score(dark_and_bright.images[:2].permute(0, 2, 3, 1).numpy(), ["dark"] * 2)
-    assert np.isnan(confidence).all() and predicted.tolist() == [None, None]
+    images = dark_and_bright.images[:2].permute(0, 2, 3, 1).numpy()
+    _, confidence, predicted, entropy = scorer.score(images, ["dark"] * 2)
+    assert np.isnan(confidence).all() and predicted.tolist() == [None, None] and np.isnan(entropy).all()

@@ -1,4 +1,4 @@
-"""`synaug prune`: list or delete the shards that no plan names."""
+"""`synaug prune`: list or delete the shards that no plan names, and caches that a run fills again."""
 
 import shutil
 from fnmatch import fnmatch
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from synaug.commands.terminal import number_of
-from synaug.generation.locks import is_locked
+from synaug.generation.locks import is_file_locked, is_locked
 from synaug.plan.shards import EXTRA_FILES, planned_shards
 from synaug.runtime.errors import UserError
 
@@ -36,6 +36,12 @@ def _is_extra(name: str) -> bool:
     return any(fnmatch(f"{name}.parquet", pattern) for pattern in EXTRA_FILES)
 
 
+def find_pixel_caches(results: Path) -> list[Path]:
+    """The decoded images of every experiment below `results` (see `PixelCache`), unless a job is adding some."""
+    folders = sorted(results.glob("*/pixels"))
+    return [folder for folder in folders if not any(map(is_file_locked, folder.glob("*/lock")))]
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
@@ -54,12 +60,15 @@ def prune(
     results: Annotated[Path, typer.Argument(help="The folder of all experiments.")] = Path("results"),
     delete_: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
 ) -> None:
-    """List or delete shards that no plan names.
+    """List or delete shards that no plan names, and caches of decoded images.
 
     Such shards are left over from earlier settings. They are kept so that returning to these settings is free. This
     command lists them with their size, and deletes them if you add --delete. Nothing depends on them: other
     experiments have copies of the images that they share. It also lists the scores of such shards, and
     their work folders, with the finished images of jobs that were interrupted, unless a job is using them.
+
+    The folder pixels/ of every experiment is listed too: small images that were decoded once for all its networks. If
+    you delete it, the next training decodes them again.
 
     \b
     Example:
@@ -69,15 +78,16 @@ def prune(
         raise UserError(f"{results}: no such folder", advice="name the folder that holds the experiments")
     if (results / "plan.parquet").exists():
         raise UserError(f"{results}: is one experiment", advice="name the folder that holds all experiments")
-    orphans = find_orphans(results)
-    if not orphans:
+    orphans, caches = find_orphans(results), find_pixel_caches(results)
+    if not orphans and not caches:
         print("nothing to delete: plans name all shards")
         return
-    for path in orphans:
+    for path in [*orphans, *caches]:
         print(path)
-    total = f"{number_of(len(orphans), 'orphan')}, {sum(map(size_of, orphans)) / 1e6:.1f} MB"
+    counts = [number_of(len(paths), name) for paths, name in ((orphans, "orphan"), (caches, "pixel cache")) if paths]
+    total = f"{', '.join(counts)}, {sum(map(size_of, [*orphans, *caches])) / 1e6:.1f} MB"
     if delete_:
-        delete(orphans)
+        delete([*orphans, *caches])
         print(f"deleted {total}")
     else:
         print(f"{total}; to delete them, add --delete")

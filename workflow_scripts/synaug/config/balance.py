@@ -28,6 +28,13 @@ class Balance(Block):
     oversample: float = Field(
         1.0, ge=1, le=10, description="Images generated per image wanted; the best images of each class are kept."
     )
+    keep: Literal["score", "coverage", "uncertain"] = Field(
+        "score",
+        description="Which accepted images of a class are kept, with oversample above 1. score: those with the highest "
+        "text-image score, or else classifier confidence. coverage: those that cover the accepted images of the class "
+        "best in the feature space of the screening (greedy facility location). uncertain: those about which the "
+        "screening classifier is least certain (highest entropy).",
+    )
     shortfall: Literal["error", "record"] = Field(
         "record",
         description="What happens if too few images of a class pass the screening. error: the run ends; "

@@ -181,6 +181,21 @@ class Config(Block):
         return self
 
     @model_validator(mode="after")
+    def _images_are_kept_by_what_the_screening_computes(self):
+        keep = self.balance.keep
+        if keep != "score" and self.balance.oversample == 1:
+            raise ValueError(
+                f"balance.keep: {keep} has no effect with oversample: 1, which generates no spare images; raise it, "
+                "for example to 2, or leave keep out"
+            )
+        if keep == "coverage" and not self.screening.feature_space:
+            block = f"screening.{self.screening.features}"
+            raise ValueError(f"balance.keep: coverage needs features of the images; add the block {block}")
+        if keep == "uncertain" and not self.screening.classifier:
+            raise ValueError("balance.keep: uncertain needs the predictions of the block screening.classifier; add it")
+        return self
+
+    @model_validator(mode="after")
     def _groups_exist_where_they_are_used(self):
         columns = self.dataset.group_columns
         allowed = ["label", "modifier", *(["group", *columns] if columns else [])]

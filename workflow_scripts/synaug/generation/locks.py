@@ -41,12 +41,17 @@ def shard_lock(results: Path, shard: str) -> Generator[None]:
 
 def is_locked(results: Path, shard: str) -> bool:
     """Whether a process is in the block of `shard_lock`. False if the file system has no locks."""
+    return is_file_locked(results / ".locks" / shard)
+
+
+def is_file_locked(path: Path) -> bool:
+    """Whether a process holds a lock of the file at `path`. False if there is no such file, or no locks."""
     try:
-        with open(results / ".locks" / shard) as lock:
+        with open(path) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no such file: nobody makes this shard
+    except OSError:
         return False
     return False
 

@@ -101,6 +101,14 @@ _CLASSIFIED = [
         nullable=True,
         default="",
     ),
+    _field(
+        "classifier_entropy",
+        pa.float32(),
+        "entropy of the probabilities that the classifier gives to all its classes, nats: 0 if it is certain; null: no "
+        "classifier, or a file of an older version",
+        nullable=True,
+        default="",
+    ),
 ]
 # Scores of a synthetic image that depend on no other image. Null: not computed, or the image cannot be read.
 _OWN_SCORES = [

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from synaug.generation.existing import stored_ids
 from synaug.manifests import with_fill, with_group
+from synaug.plan.licences import licence_warnings
 from synaug.plan.model_family import Family, read_family
 from synaug.plan.shards import files_with_images
 
@@ -240,7 +241,8 @@ def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series,
             f"The kind of guidance of {plan['model'].iloc[0]} is not known, because its config files are not on "
             "this machine. This estimate assumes classifier-free guidance: values above 1 double the time."
         )
-    return [line for note in notes for line in textwrap.wrap(note, 110)]
+    notes += licence_warnings(plan)
+    return [line for note in notes for line in textwrap.wrap(note, 110, break_on_hyphens=False)]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -11,6 +11,7 @@ REJECTED_ABOVE = 0.30  # share of a class's synthetic images
 UNSURE_BELOW = 0.50  # median confidence of the screening classifier for a class's images
 ENOUGH = 10  # a share of fewer images is not meaningful
 ONE_CLASS_ABOVE = 0.50  # share of a class's errors that go to one other class
+AGREEMENT_BELOW = 0.80  # share of all generated images that the screening classifier reads as their class
 COVERED_BELOW = 0.50  # share of the real images with a synthetic image nearby
 DOMAINS_APART = 0.90  # accuracy of the domain probe
 CALIBRATION_WORSE = 0.02
@@ -157,6 +158,41 @@ def experiment_advice(
             "points. Compare such classes by shot group (many, medium, few), not one by one."
         )
     return advice
+
+
+def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame) -> str:
+    """Why no recipe with synthetic images was chosen, as far as the tables tell, and what could change that.
+
+    chosen, quality: the manifests of these names.
+    """
+    if not chosen["synthetic"].any():
+        return "No candidate uses them, so this experiment says nothing about their use."
+    values = quality[quality["label_name"] == ""].set_index("metric")["value"].dropna()
+    if not values.get("kept", 1):
+        return "None passed the screening. Look at the rejected ones, and change the generator, prompts or screening."
+    if "agreement" not in values:
+        return (
+            "To find out why they do not help, add the block screening.classifier: it measures how many of them show "
+            "their class."
+        )
+    agreement = (
+        f"The screening classifier reads {100 * values['agreement']:.0f} % of the generated images as their class"
+    )
+    if values["agreement"] < AGREEMENT_BELOW:
+        return (
+            f"{agreement}. That is low: a better generator, or an adapter that has learnt these classes (adaptation), "
+            "comes first."
+        )
+    if values.get("coverage", 1) < COVERED_BELOW:
+        return (
+            f"{agreement}, but those that are used cover only {100 * values['coverage']:.0f} % of the real images. "
+            "More varied prompts (prompts.modifiers) or a lower guidance come first."
+        )
+    error = chosen.loc[chosen["synthetic"], "gain_standard_error"].min()
+    return (
+        f"{agreement}. Other amounts (fill) may help. With these validation images, a gain below {100 * error:.1f} "
+        "points cannot be told from noise; more validation images show smaller gains."
+    )
 
 
 def counted(count: int, noun: str) -> str:

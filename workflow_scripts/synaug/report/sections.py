@@ -11,6 +11,7 @@ import synaug
 from synaug.config import Config
 from synaug.imbalance import empty_cells, imbalance_measures
 from synaug.manifests import read_manifest, read_with_local_paths
+from synaug.plan.licences import licence_warnings
 from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
 from synaug.report.comparison import compared_networks
 
@@ -63,7 +64,7 @@ def read_report_data(
     """Read the manifests of the page.
 
     manifests: paths as attributes; `histories` is a list, one per network of `networks`, and `predictions` one per
-    network of `compared`, all seeds of the compared networks.
+    network of `compared`, which contains all seeds of the two networks that are compared.
     """
     real = read_manifest("real", manifests.real, ["split", "label", "usable", "reason"])
     imbalance = read_manifest("imbalance", manifests.imbalance)
@@ -76,12 +77,14 @@ def read_report_data(
     recipes = list(settings.recipes)
     summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
-    pairs = compared_networks(settings)
+    chosen = read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None
+    pairs = compared_networks(settings, chosen)
     names = [tables.series_name(*pair) for pair in pairs]
     classes = tables.class_table(imbalance, balanced, synthetic)
     files: dict[str, list[str]] = {name: [] for name in names}
     for path, (stage, recipe, _) in zip(manifests.predictions, compared, strict=True):
-        files[tables.series_name(recipe, stage)].append(path)
+        if (recipe, stage) in pairs:
+            files[tables.series_name(recipe, stage)].append(path)
     split = settings.dataset.test_split
     comparison = differences[["series", "baseline_recipe", "baseline_stage"]]
     return ReportData(
@@ -91,13 +94,13 @@ def read_report_data(
         real=real,
         test=real[(real["split"] == split) & real["usable"]],
         imbalance=imbalance,
-        plan=read_manifest("plan", manifests.plan, ["shard", "fill"]),
+        plan=read_manifest("plan", manifests.plan, ["shard", "fill", "model", "adapters"]),
         pilot=read_manifest("plan", manifests.pilot, ["shard"]) if manifests.get("pilot") else None,
         synthetic=synthetic,
         balanced=balanced,
         quality=qualities[qualities["fill"] == fill],
         selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
-        chosen=read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None,
+        chosen=chosen,
         final=[read_manifest("predictions", path, ["label", "predicted"]) for path in manifests.get("final") or []],
         summary=summary,
         differences=differences,
@@ -167,6 +170,7 @@ def data_context(data: ReportData) -> dict:
         "empty_cells": empty_cells(data.imbalance[data.imbalance["kind"] == "cell"]),
         "score_names": gallery.score_names(data.synthetic),
         "rejected": list(data.synthetic["rejected_by"].value_counts().items()),
+        "licence_warnings": licence_warnings(data.plan),
         "unusable": list(unusable.value_counts().items()),
         "quality": tables.quality_table(data.quality, data.classes["label_name"].tolist()),
         "fill": data.fill,
@@ -182,12 +186,17 @@ def results_context(data: ReportData, settings: Config) -> dict:
     cells = tables.cell_table(data.imbalance, data.balanced, data.summary, data.names)
     counts = data.prediction_counts
     names_by_label = data.classes.sort_values("label")["label_name"].tolist()
+    choice = tables.choice_table(data.chosen, data.summary, data.final)
+    few = data.classes.loc[data.classes["shot"] == "few", "label"]
     weak_classes, weak_count = advice.weak_classes(
         data.classes, data.quality, data.synthetic, counts[data.names[-1]].confusion, settings.imbalance.few_below
     )
     return {
         "compared": data.names,
         "headline": tables.headline(data.summary, data.names),
+        "chosen_headline": choice and tables.chosen_headline(data.summary, choice, data.names[0]),
+        "few_images": int(data.test["label"].isin(few).sum()),
+        "useful_fill": choice and not choice["synthetic"] and advice.useful_fill(data.chosen, data.quality),
         "main_columns": [("accuracy, %", tables.available_keys(data.summary, tables.MAIN_KEYS))],
         "other_columns": tables.other_columns(data.summary),
         "results": tables.result_table(data.summary),
@@ -198,7 +207,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
         "cells": cells[: tables.MOST_CELLS],
         "cells_omitted": max(0, len(cells) - tables.MOST_CELLS),
         "selection": tables.selection_table(data.selection, data.summary),
-        "choice": tables.choice_table(data.chosen, data.summary, data.final),
+        "choice": choice,
         "weak_classes": weak_classes,
         "weak_count": weak_count,
         "advice": advice.experiment_advice(

@@ -102,6 +102,28 @@ def headline(summary: pd.DataFrame, names: list[str]) -> list[tuple[str, str, st
     return rows
 
 
+def chosen_headline(summary: pd.DataFrame, choice: dict, baseline: str) -> list[dict]:
+    """The figures at the top of the page of an experiment that chooses a recipe, the chosen one first.
+
+    summary: with `series`. choice: of `choice_table`. baseline: series. One dict per network: name, roles (what it is
+    compared as, text), balanced and few (accuracies on the test images in % with their intervals; None: no such class).
+    """
+    roles = {
+        "chosen": choice["name"],
+        "the best recipe without synthetic images on the validation images": choice["without"],
+        "the baseline": baseline,
+    }
+    rows: list[dict] = []
+    for name in dict.fromkeys(name for name in roles.values() if name):
+        figures = {}
+        for column, key in (("balanced", BALANCED), ("few", ("accuracy", "few", "classes"))):
+            values = rows_with_key(summary[summary["series"] == name], key)
+            texts = [" ".join([percent(row.mean), *interval(row.low, row.high)]) for row in values.itertuples()]
+            figures[column] = texts[0] if texts else None
+        rows.append({"name": name, "roles": " and ".join(role for role in roles if roles[role] == name), **figures})
+    return rows
+
+
 def cell_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, summary: pd.DataFrame, names: list[str]) -> list[dict]:
     """A dict per cell, the smallest first: label_name, group, real, synthetic, accuracies of `names` (or None)."""
     cells = imbalance[imbalance["kind"] == "cell"].sort_values(["count", "label", "group"], kind="stable")
@@ -215,9 +237,9 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list
     """What the choice of a recipe says (manifest `chosen`), with accuracies on the test images. None without a choice.
 
     summary: with `series`. final: test predictions of the networks that were trained on training and validation images.
-    name, reason: of the chosen recipe. synthetic: whether it uses synthetic images. test, test_without, final: balanced
-    accuracy on the test images of it, of `without` (the best recipe without synthetic images), and of the final
-    networks. rows: all candidates, the best on the validation images first.
+    name, reason: of the chosen recipe. synthetic: whether it uses synthetic images. without: the best recipe without
+    them. final: balanced accuracy of the final networks on the test images. rows: all candidates, the best on the
+    validation images first.
     """
     if chosen is None:
         return None
@@ -241,10 +263,8 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list
         "synthetic": best.synthetic,
         "metric": best.metric.replace("_", " "),
         "images": best.images,
-        "test": " ".join(test_accuracy(best.series)),
         "final": " ".join([percent(mean), *interval(low, high)]),
         "without": without[0] if without else None,
-        "test_without": " ".join(test_accuracy(without[0])) if without else None,
         "rows": [
             {
                 "name": row.series,

@@ -3,16 +3,15 @@
 They describe the images. Nothing is chosen or trained by them.
 """
 
-import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from synaug.config import Balance
-from synaug.manifests import read_table, with_fill, with_group
+from synaug.manifests import with_fill, with_group
 from synaug.plan.targets import wanted_of_fills
+from synaug.screening.features import Features
 from synaug.screening.filters import FILTERS, read_as_its_class
 from synaug.screening.metrics import METRICS
 
@@ -21,25 +20,6 @@ MAX_IMAGES = 10_000
 # How often the images to compare are drawn.
 DRAWS = 10
 _CELL = ["label_name", "group"]
-
-
-class Features(NamedTuple):
-    """positions: row of each image in `matrix` (index: source, image_id). matrix: float, N x D. extractor: network."""
-
-    positions: pd.Series
-    matrix: np.ndarray
-    extractor: str
-
-
-def read_features(path: str | os.PathLike) -> Features:
-    """Read the manifest `features`."""
-    table = read_table("features", path, ["image_id", "source", "features", "extractor"])
-    keys = table.select(["source", "image_id"]).to_pandas().astype("str")
-    values = table.column("features").combine_chunks().values
-    matrix = values.to_numpy(zero_copy_only=False).reshape(len(keys), -1)
-    extractors = table.column("extractor").unique().to_pylist()
-    positions = pd.Series(np.arange(len(keys)), pd.MultiIndex.from_frame(keys))
-    return Features(positions[~positions.index.duplicated()], matrix, extractors[0] if extractors else "")
 
 
 def measure_quality(

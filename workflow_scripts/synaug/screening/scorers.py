@@ -19,7 +19,7 @@ CLASSIFIER_BATCH = 256  # images of up to 64 pixels; as many pixels of larger on
 
 
 class ClassifierScorer:
-    """The class of an image, and the probability of the intended class, from a classifier of real images."""
+    """What a classifier of real images says of an image: its class, and how certain that is."""
 
     def __init__(self, path: str, size: int, channels: int, classes: list[str], device: str):
         """path: written by `save_classifier`. classes: class names of the experiment.
@@ -41,22 +41,27 @@ class ClassifierScorer:
         self.batch = max(1, CLASSIFIER_BATCH * 64**2 // max(size, 64) ** 2)
 
     @torch.inference_mode()
-    def score(self, pixels: np.ndarray, label_names: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Features (float32, N x D), the probability of each image's class (float32, N) and the predicted class.
+    def score(
+        self, pixels: np.ndarray, label_names: list[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Features (float32, N x D), the probability of each image's class (float32, N), predicted class, and entropy.
 
         pixels: uint8, N x S x S x C. The predicted class is a name (object, N) of the classes of the classifier, which
-        may be more than those of the experiment; None if the probabilities are NaN.
+        may be more than those of the experiment; None if the probabilities are NaN. The entropy (float32, N) is that of
+        the probabilities of all classes, in nats.
         """
         labels = torch.tensor([self.label_of_class[name] for name in label_names], device=self.device)
-        features, confidences, predicted = [], [], []
+        features, confidences, predicted, entropies = [], [], [], []
         for images, batch_labels in zip(self._batches(pixels), labels.split(self.batch), strict=True):
             batch_features = self.model.features(images)
             probabilities = self.model.head(batch_features).softmax(1)
             features.append(batch_features.float().cpu().numpy())
             confidences.append(probabilities.gather(1, batch_labels[:, None])[:, 0].float().cpu().numpy())
             predicted.append(self.classes[probabilities.argmax(1).cpu().numpy()])
+            entropies.append(torch.special.entr(probabilities.float()).sum(1).cpu().numpy())
         confidence = np.concatenate(confidences)
-        return np.concatenate(features), confidence, np.where(np.isnan(confidence), None, np.concatenate(predicted))
+        prediction = np.where(np.isnan(confidence), None, np.concatenate(predicted))
+        return np.concatenate(features), confidence, prediction, np.concatenate(entropies)
 
     def _batches(self, pixels: np.ndarray) -> list[torch.Tensor]:
         """Batches of images on the device, uint8, n x C x S x S."""

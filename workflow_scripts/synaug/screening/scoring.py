@@ -82,8 +82,12 @@ class Scorers:
         """Scores and features of the classifier, if there is one."""
         if not self.classifier:
             return {}, {}
-        features, confidence, prediction = self.classifier.score(pixels, rows["label_name"].tolist())
-        scores = {"classifier_confidence": confidence, "classifier_prediction": prediction}
+        features, confidence, prediction, entropy = self.classifier.score(pixels, rows["label_name"].tolist())
+        scores = {
+            "classifier_confidence": confidence,
+            "classifier_prediction": prediction,
+            "classifier_entropy": entropy,
+        }
         return scores, {"classifier": features}
 
 
