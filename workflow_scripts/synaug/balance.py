@@ -69,8 +69,8 @@ def best_first(accepted: pd.DataFrame, keep: str = "score") -> pd.DataFrame:
     scores, in the order of the plan. Raises UserError if classified rows have no entropy.
     """
     scores = {"score": ["text_image_score", "classifier_confidence"], "uncertain": ["classifier_entropy"]}[keep]
-    lacks_entropy = accepted["classifier_confidence"].notna() & accepted["classifier_entropy"].isna()
-    if keep == "uncertain" and lacks_entropy.any():
+    is_classified = accepted["classifier_confidence"].notna()
+    if keep == "uncertain" and accepted.loc[is_classified, "classifier_entropy"].isna().any():
         raise UserError(
             "synthetic.parquet: has images without classifier_entropy, because an older version scored them",
             advice="delete the folder scores beside it and run again",

@@ -75,7 +75,7 @@ def test_null_equals_null_and_lists_are_compared(synaug, tmp_path):
 
 
 def test_images_of_shards_are_compared_by_their_hash(synaug, plan, tmp_path):
-    shard = plan.drop(columns=["label", "index", "shard", "truncate"]).assign(
+    shard = plan.drop(columns=["label", "fill", "index", "shard", "truncate"]).assign(
         image=[{"bytes": b"x", "path": "x"}] * len(plan), sha256="0" * 64, width=1, height=1, batch_size=1,
         device="cpu", threads=1, libraries="",
     )  # fmt: skip
