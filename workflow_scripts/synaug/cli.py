@@ -25,7 +25,7 @@ COMMANDS = {
     "predict": "Classify images with a trained network.",
     "verify": "Check every stored image.",
     "regenerate": "Generate images again and compare them.",
-    "prune": "List or delete shards that no plan names, and caches of decoded images.",
+    "prune": "List or delete unused shards and caches of decoded images.",
 }
 
 

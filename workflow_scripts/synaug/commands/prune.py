@@ -60,7 +60,7 @@ def prune(
     results: Annotated[Path, typer.Argument(help="The folder of all experiments.")] = Path("results"),
     delete_: Annotated[bool, typer.Option("--delete", help="Delete what is listed.")] = False,
 ) -> None:
-    """List or delete shards that no plan names, and caches of decoded images.
+    """List or delete unused shards and caches of decoded images.
 
     Such shards are left over from earlier settings. They are kept so that returning to these settings is free. This
     command lists them with their size, and deletes them if you add --delete. Nothing depends on them: other
