@@ -41,7 +41,7 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def two_fills(tmp_path_factory) -> Workdir:
+def two_fills(tmp_path_factory, quick_python) -> Workdir:
     """A checkout with two fills, a gate and a pilot, run to its end."""
     folder = tmp_path_factory.mktemp("fills") / "checkout"
     folder.mkdir()
@@ -50,7 +50,7 @@ def two_fills(tmp_path_factory) -> Workdir:
     for name in ("Snakefile", "config.yaml"):
         shutil.copy2(ROOT / name, folder / name)
     (folder / "test.yaml").write_text(yaml.safe_dump(CONFIG))
-    work = Workdir(folder)
+    work = Workdir(folder, python=quick_python)
     done = work.run()
     assert done.status == 0, done.text
     assert done.jobs.count("plan_pilot") == done.jobs.count("measure_gate") == 1
@@ -58,9 +58,9 @@ def two_fills(tmp_path_factory) -> Workdir:
 
 
 @pytest.fixture
-def work(two_fills, tmp_path) -> Workdir:
+def work(two_fills, quick_python, tmp_path) -> Workdir:
     shutil.copytree(two_fills.path, tmp_path / "checkout")
-    copy = Workdir(tmp_path / "checkout")
+    copy = Workdir(tmp_path / "checkout", python=quick_python)
     copy.forget_logs()
     return copy
 
