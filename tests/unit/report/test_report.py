@@ -8,6 +8,7 @@ import pytest
 
 from browser import Browser, find_chromium
 from small_experiment import CLASSES, Experiment, decoded
+from synaug.manifests import read_manifest, write_manifest
 
 VOID = {"meta", "link", "img", "input", "br", "wbr", "path", "use", "rect", "image"}
 
@@ -246,6 +247,17 @@ def test_the_first_line_says_which_recipe_was_chosen_and_why(page):
         assert re.fullmatch(r"\d+\.\d \[.*\] few-shot \d+\.\d \[.*\]", value), value
     [note] = [element[2] for element in page.all("p") if "Balanced accuracy on the test images" in element[2]]
     assert "have 20 of the 60 test images" in " ".join(note.split())
+
+
+def test_the_page_warns_of_the_licence_of_a_restricted_model(with_groups):
+    plan = read_manifest("plan", with_groups.paths.plan)
+    write_manifest("plan", plan.assign(model="facebook/DiT-XL-2-256"), with_groups.paths.plan)
+    restricted = Page(with_groups.write_report().read_text())
+    write_manifest("plan", plan, with_groups.paths.plan)
+    notes = [note[2] for note in restricted.all("p", **{"class": "note"})]
+    assert any("Licence of facebook/DiT-XL-2-256: CC-BY-NC-4.0" in note for note in notes)
+    free = Page(with_groups.write_report().read_text()).all("p", **{"class": "note"})
+    assert not any("Licence of" in note[2] for note in free)
 
 
 def test_the_page_compares_the_chosen_network_with_the_baseline(page, with_groups):
