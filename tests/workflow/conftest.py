@@ -1,7 +1,5 @@
 """A checkout of the real workflow with small real data and a tiny generator, run once; tests change copies of it."""
 
-import fcntl
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -12,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from workdir import CLASSES, NAMES, ROOT, Run, Workdir
+from workdir import CLASSES, NAMES, ROOT, Run, Workdir, one_worker_at_a_time
 
 
 def make_data(folder: Path) -> None:
@@ -50,11 +48,7 @@ def quick_python():
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Workdir:
     """The whole workflow, run to its end, once for all workers of a test run. Do not change it: take `work`."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    with (shared / "finished.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_worker_at_a_time(tmp_path_factory, "finished") as shared:
         work, first = Workdir(shared / "finished" / "checkout"), shared / "finished" / "first.pickle"
         if not first.exists():
             first.write_bytes(pickle.dumps(run_once(work.path)))

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import yaml
-from workdir import ROOT, Workdir
+from workdir import ROOT, Workdir, one_worker_at_a_time
 
 from synaug.manifests import read_manifest
 
@@ -42,18 +42,20 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def two_fills(tmp_path_factory, quick_python) -> Workdir:
-    """A checkout with two fills, a gate and a pilot, run to its end."""
-    folder = tmp_path_factory.mktemp("fills") / "checkout"
-    folder.mkdir()
-    for name in ("rules", "workflow_scripts", "profiles", "envs", "resources"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy2(ROOT / name, folder / name)
-    (folder / "test.yaml").write_text(yaml.safe_dump(CONFIG))
-    work = Workdir(folder, python=quick_python)
-    done = work.run()
-    assert done.status == 0, done.text
-    assert done.jobs.count("plan_pilot") == done.jobs.count("measure_gate") == 1
+    """A checkout with two fills, a gate and a pilot, run to its end once for all workers."""
+    with one_worker_at_a_time(tmp_path_factory, "fills") as shared:
+        work = Workdir(shared / "fills" / "checkout", python=quick_python)
+        if not work.path.exists():
+            work.path.mkdir(parents=True)
+            for name in ("rules", "workflow_scripts", "profiles", "envs", "resources"):
+                ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+                shutil.copytree(ROOT / name, work.path / name, ignore=ignored)
+            for name in ("Snakefile", "config.yaml"):
+                shutil.copy2(ROOT / name, work.path / name)
+            (work.path / "test.yaml").write_text(yaml.safe_dump(CONFIG))
+            done = work.run()
+            assert done.status == 0, done.text
+            assert done.jobs.count("plan_pilot") == done.jobs.count("measure_gate") == 1
     return work
 
 

@@ -1,11 +1,14 @@
 """A folder in which snakemake is called as a user would call it, and what a call did."""
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +49,17 @@ def call(folder: Path, command: list[str], environment: dict[str, str], timeout:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
     lines = [line for file in files() - before for line in file.read_text().splitlines()]
     return Run(done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines])
+
+
+@contextmanager
+def one_worker_at_a_time(tmp_path_factory, name: str) -> Iterator[Path]:
+    """A folder that all workers of a test run share. Only one worker at a time has it for what is called `name`."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield shared
 
 
 class Workdir:

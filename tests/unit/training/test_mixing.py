@@ -22,7 +22,7 @@ def test_mixup_is_the_weighted_mean_of_image_and_partner(pairing):
 
 def test_cutmix_pastes_a_rectangle_of_the_partner_and_returns_the_share_that_is_left():
     data = brightness_classes(synthetic=0.4)
-    settings = CutMix(alpha=1.0)
+    settings = CutMix(alpha=1.0, pairing="real_synthetic")
     mixed, partners, shares = cutmix(data.images, data.synthetic, settings, np.random.default_rng(0))
     assert (data.synthetic[partners] != data.synthetic).all()  # of the other domain
     for image, original, partner, share in zip(mixed, data.images, data.images[partners], shares, strict=True):
