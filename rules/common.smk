@@ -140,6 +140,24 @@ def fill_of_shard(wildcards):
     return shards_of_plan(planned)[wildcards.shard]
 
 
+def settings_of_fill(fill):
+    """PLAN_SETTINGS (see rules/plan.smk) for the images of one fill."""
+    if not fill:
+        return PLAN_SETTINGS
+    settings = PLAN_SETTINGS | {"generation": PLAN_SETTINGS["fills"][fill]}
+    return {key: value for key, value in settings.items() if key != "fills"}
+
+
+def sources_of_shard(wildcards):
+    """Where the images of a shard start from: the real images, if its fill is image-to-image."""
+    return ancient("<results>/real.parquet") if PIPELINES[fill_of_shard(wildcards)] == "image-to-image" else []
+
+
+def preview_sources(wildcards):
+    """What the preview images of a fill start from, if it is image-to-image."""
+    return list(SOURCES.values()) if PIPELINES[PREVIEWS[wildcards.fill]] == "image-to-image" else []
+
+
 def of_shards(folder, planned=None):
     """Paths of the files of all shards in a folder of the results. planned: see `shards_of_plan`."""
     return [f"<results>/{folder}/{name}.parquet" for name in shards_of_plan(planned)]

@@ -9,11 +9,6 @@ the code is not a parameter: SAMPLER_VERSION is part of the ids, and a changed c
 """
 
 
-def sources_of_shard(wildcards):
-    """Where the images of a shard start from: the real images, if its fill is image-to-image."""
-    return ancient("<results>/real.parquet") if PIPELINES[fill_of_shard(wildcards)] == "image-to-image" else []
-
-
 rule generate_shard:
     # Read although it is not an input: existing images in results/*/, which are copied instead of sampled, and the index of
     # their ids, results/.index/. None have to exist.

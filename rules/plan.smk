@@ -32,14 +32,6 @@ if CONFIG.fills:
     }
 
 
-def settings_of_fill(fill):
-    """PLAN_SETTINGS for the images of one fill."""
-    if not fill:
-        return PLAN_SETTINGS
-    settings = PLAN_SETTINGS | {"generation": PLAN_SETTINGS["fills"][fill]}
-    return {key: value for key, value in settings.items() if key != "fills"}
-
-
 if PILOT:
 
     checkpoint plan_pilot:
@@ -116,11 +108,6 @@ use rule estimate_cost as plan with:
 
 # Name of a fill in the name of its preview -> the fill.
 PREVIEWS = {f"-{name}" if name else "": name for name in CONFIG.generation_of_fills}
-
-
-def preview_sources(wildcards):
-    """What the preview images of a fill start from, if it is image-to-image."""
-    return list(SOURCES.values()) if PIPELINES[PREVIEWS[wildcards.fill]] == "image-to-image" else []
 
 
 rule preview_images:
