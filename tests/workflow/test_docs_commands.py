@@ -70,6 +70,7 @@ def test_commands_end_well(checkout):
 @pytest.mark.parametrize("page", PYTHON)
 def test_python_runs(page, checkout):
     """The blocks of a page are one program; one that begins with the name of a module is tested as a module."""
+    (checkout.path / "contexts.txt").write_text("in the snow\nfrom behind\n")  # the user writes it
     texts = [block.text for block in blocks(ROOT, "python") if block.page == page]
     program = "\n".join(text for text in texts if not text.startswith("# workflow_scripts/"))
     call(checkout, [sys.executable, "-c", as_here(program, checkout)])
