@@ -89,7 +89,7 @@ def hashes(count: int, digits: int, seed: int) -> pa.StringArray:
 def write_sorted(kind: str, columns: dict, path: Path) -> None:
     """Write the manifest `kind` of rows that are in its order: `write_manifest` would need more memory to sort them."""
     rows = len(columns["image_id"])
-    columns = {"group": texts([""], [rows])} | columns
+    columns = {"group": texts([""], [rows]), "fill": texts([""], [rows])} | columns
     arrays = [columns.get(field.name, pa.nulls(rows, field.type)) for field in SCHEMAS[kind]]
     table = pa.Table.from_arrays(arrays, names=SCHEMAS[kind].names).cast(SCHEMAS[kind])
     repeated = [field.name for field in SCHEMAS[kind] if pa.types.is_dictionary(field.type)]
