@@ -71,7 +71,7 @@ def write_pictures(results: Path, plan: pd.DataFrame) -> list[str]:
     paths = [f"{results}/pictures.parquet"]
     pq.write_table(pa.table({"image": photographs(PICTURES, 0)}), paths[0])
     for number in range(1, SHARDS + 1):
-        rows = plan.iloc[:PICTURES].drop(columns=["label", "index", "shard"])
+        rows = plan.iloc[:PICTURES].drop(columns=["label", "fill", "index", "shard", "truncate"])
         pictures = photographs(PICTURES, number)
         rows = rows.assign(image=[{"bytes": one, "path": None} for one in pictures], sha256="0" * 64, threads=2)
         rows = rows.assign(width=SIDE, height=SIDE, batch_size=4, device="made up", libraries="none")
