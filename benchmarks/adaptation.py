@@ -186,7 +186,8 @@ def generate(pipeline, row: dict, labels: np.ndarray, seed: int) -> np.ndarray:
         {
             "prompt": [CAPTIONS[label][i % len(CAPTIONS[label])] for i, label in enumerate(labels)],
             "seed": seed * 100_000 + np.arange(len(labels)),
-            "negative_prompt": "", "strength": None, "source_image": None, "original_size": 0, **SAMPLING, **row,
+            "negative_prompt": "", "strength": None, "source_image": None, "original_size": 0, "truncate": False,
+            **SAMPLING, **row,
         }
     )  # fmt: skip
     images = np.empty((len(rows), SIZE, SIZE), np.uint8)

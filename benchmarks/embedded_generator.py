@@ -152,7 +152,8 @@ def generate(pipeline, labels: np.ndarray) -> np.ndarray:
             "prompt": [TEMPLATES[i % len(TEMPLATES)].format(NAMES[label]) for i, label in enumerate(labels)],
             "seed": np.arange(len(labels)),
             "size": SIZE, "stored_size": SIZE, "color": "grey", "steps": STEPS, "guidance": GUIDANCE,
-            "negative_prompt": "", "strength": None, "original_size": 0, "format": "png", **model_row(),
+            "negative_prompt": "", "strength": None, "original_size": 0, "truncate": False,
+            "format": "png", **model_row(),
         }
     )  # fmt: skip
     order = {int(seed): i for i, seed in enumerate(rows["seed"])}
