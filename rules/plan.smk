@@ -140,7 +140,7 @@ rule preview_images:
             key: value for key, value in settings_of_fill(PREVIEWS[wildcards.fill]).items() if key != "balance"
         },
     message:
-        "Generate the preview images{wildcards.fill}"
+        "Generate the preview images, preview{wildcards.fill}.parquet"
     script:
         "../workflow_scripts/plan/preview_images.py"
 
