@@ -22,7 +22,7 @@ checkpoint build_balanced_manifest:
     params:
         train_split=CONFIG.dataset.train_split,
         balance=CONFIG.balance.model_dump(exclude={"oversample"}),
-        may_lack_all=CONFIG.evaluation.choose_by is not None,
+        fill_may_be_empty=CONFIG.evaluation.choose_by is not None,
         code=code("balance/build_balanced_manifest.py"),
     message:
         "Build the balanced manifest"

@@ -14,13 +14,13 @@ def main(
     train_split: str,
     balance: dict,
     balanced: str,
-    may_lack_all: bool = False,
+    fill_may_be_empty: bool = False,
     gate: str | None = None,
     features: str | None = None,
 ) -> None:
     """Join the manifests `real` and `synthetic` into `balanced`; `imbalance` and `gate` say how many are wanted.
 
-    may_lack_all: of `build_balanced_manifest`. features: the manifest of this name, if images are kept by it.
+    fill_may_be_empty: of `build_balanced_manifest`. features: the manifest of this name, if images are kept by it.
     """
     rows = build_balanced_manifest(
         read_manifest("real", real),
@@ -28,7 +28,7 @@ def main(
         read_manifest("imbalance", imbalance),
         train_split,
         Balance.model_validate(balance),
-        may_lack_all,
+        fill_may_be_empty,
         read_manifest("gate", gate) if gate else None,
         read_features(features) if features else None,
     )
@@ -44,7 +44,7 @@ if __name__ == "__main__":
             snakemake.params.train_split,
             snakemake.params.balance,
             snakemake.output.balanced,
-            snakemake.params.may_lack_all,
+            snakemake.params.fill_may_be_empty,
             snakemake.input.get("gate"),
             snakemake.input.get("features"),
         )

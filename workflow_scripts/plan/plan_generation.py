@@ -7,25 +7,38 @@ from synaug.plan.rows import plan_from_settings, read_sources
 from synaug.runtime.logs import job_log
 
 
-def main(imbalance: str, real: str | None, settings: dict, plan: str, gate: str | None = None) -> None:
+def main(
+    imbalance: str,
+    real: str | None,
+    settings: dict,
+    plan: str,
+    gate: str | None = None,
+    pilot: int | None = None,
+) -> None:
     """Plan from the manifest `imbalance` into the manifest `plan`.
 
     real: the manifest of this name, for image-to-image. settings: PLAN_SETTINGS of rules/plan.smk. gate: the manifest
-    of this name, after a pilot.
+    of this name, after a pilot. pilot: plan only this many images of each cell and fill, by which the gate decides.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     allowed = read_manifest("gate", gate) if gate else None
-    rows = plan_from_settings(read_manifest("imbalance", imbalance), settings, sources, allowed)
+    rows = plan_from_settings(read_manifest("imbalance", imbalance), settings, sources, allowed, pilot)
     logging.info("%d images in %d shards", len(rows), rows["shard"].nunique())
     write_manifest("plan", rows, plan)
 
 
+def run(snakemake) -> None:
+    """Call `main` for the rule `plan_generation` or `plan_pilot`."""
+    main(
+        snakemake.input.imbalance,
+        snakemake.input.get("real"),
+        snakemake.params.settings,
+        snakemake.output.plan,
+        snakemake.input.get("gate"),
+        snakemake.params.get("pilot"),
+    )
+
+
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(
-            snakemake.input.imbalance,
-            snakemake.input.get("real"),
-            snakemake.params.settings,
-            snakemake.output.plan,
-            snakemake.input.get("gate"),
-        )
+        run(snakemake)

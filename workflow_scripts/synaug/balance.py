@@ -27,7 +27,7 @@ def build_balanced_manifest(
     imbalance: pd.DataFrame,
     train_split: str,
     balance: Balance,
-    may_lack_all: bool = False,
+    fill_may_be_empty: bool = False,
     gate: pd.DataFrame | None = None,
     features: Features | None = None,
 ) -> pd.DataFrame:
@@ -37,8 +37,8 @@ def build_balanced_manifest(
     images of a cell, `balance.keep` which of the accepted ones they are. features: of the manifest of this name, for
     `keep: coverage`. Each fill completes the cells. A real image has weight 1, a synthetic one the weight from the
     screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall`
-    is `error`, or if no synthetic image of a fill is left in any cell. may_lack_all: the latter is only logged, because
-    a recipe is chosen later and can be one without synthetic images.
+    is `error`, or if no synthetic image of a fill is left in any cell. fill_may_be_empty: the latter is only logged,
+    because a recipe is chosen later and can be one without synthetic images.
     """
     real, synthetic, imbalance = with_group(real), with_fill(with_group(synthetic)), with_group(imbalance)
     fills = sorted(synthetic["fill"].unique()) or [""]
@@ -50,11 +50,11 @@ def build_balanced_manifest(
         ranked = best_first(accepted, balance.keep)
         limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL_OF_FILL]), fill_value=0).to_numpy()
         kept = ranked[ranked.groupby(_CELL_OF_FILL).cumcount().to_numpy() < limits]
-    if gate is not None and not may_lack_all:
+    if gate is not None and not fill_may_be_empty:
         _refuse_an_empty_fill(gate)
     for fill in fills:
         kept_of_fill = kept[kept["fill"] == fill]
-        is_error = balance.shortfall == "error" or (kept_of_fill.empty and not may_lack_all)
+        is_error = balance.shortfall == "error" or (kept_of_fill.empty and not fill_may_be_empty)
         _report_shortfall(wanted.loc[[fill]], kept_of_fill, synthetic, is_error)
     train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", fill="", weight=1.0)
     kept = kept.assign(source="synthetic")

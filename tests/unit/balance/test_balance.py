@@ -105,7 +105,7 @@ def test_a_shortfall_is_logged_or_an_error_as_configured(real, imbalance, tmp_pa
 def test_a_choice_of_recipes_goes_on_without_any_synthetic_image(real, imbalance, tmp_path, caplog):
     rows = synthetic(tmp_path, rejected=("b0", "b1", "b2", "b3", "c0", "c1"))
     with caplog.at_level(logging.WARNING):
-        table = build_balanced_manifest(real, rows, imbalance, "train", Balance(), may_lack_all=True)
+        table = build_balanced_manifest(real, rows, imbalance, "train", Balance(), fill_may_be_empty=True)
     assert (table["source"] == "real").all() and len(table) == ((real["split"] == "train") & real["usable"]).sum()
     assert "class 'b': 0 of 4 wanted synthetic images" in caplog.text
 

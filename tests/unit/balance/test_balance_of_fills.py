@@ -98,7 +98,7 @@ def test_a_fill_of_which_no_class_gets_images_is_an_error_unless_a_recipe_is_cho
     for rows in (synthetic(), synthetic().query("fill == 'strong'")):  # the latter after a pilot
         with pytest.raises(UserError, match=message):
             balanced(rows, gate=gate)
-        kept = balanced(rows, gate=gate, may_lack_all=True)
+        kept = balanced(rows, gate=gate, fill_may_be_empty=True)
         assert set(kept["fill"]) == {"", "strong"}
 
 
@@ -109,7 +109,7 @@ def test_a_fill_of_which_every_image_is_rejected_is_an_error_unless_a_recipe_is_
     rows.loc[of_plain, ["rejected_by", "reason"]] = ["contrast", "is blank"]
     with pytest.raises(UserError, match=r"^class 'b', fill 'plain': 0 of 4 wanted"):
         balanced(rows)
-    assert set(balanced(rows, may_lack_all=True)["fill"]) == {"", "strong"}
+    assert set(balanced(rows, fill_may_be_empty=True)["fill"]) == {"", "strong"}
 
 
 def test_the_quality_of_every_fill_is_measured(balanced, cells):
