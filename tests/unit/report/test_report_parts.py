@@ -25,6 +25,7 @@ from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes, 
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg
 from synaug.report.result_plots import accuracy_figure
+from synaug.report.sections import shown_fill
 from synaug.report.tables import choice_table, chosen_headline, quality_table
 
 
@@ -66,6 +67,17 @@ def test_the_report_compares_the_baseline_and_the_chosen_network(chosen, expecte
     config = Config.model_validate(SETTINGS | {"recipes": blocks})
     table = choice((*chosen, False, True), ("synaug", "train", True, False))
     assert compared_networks(config, table) == expected
+
+
+@pytest.mark.parametrize(("recipe", "fill"), [("synaug_b", "b"), ("synaug_a", "a"), ("real", "a")])
+def test_the_page_shows_the_fill_of_the_chosen_recipe(recipe, fill):
+    blocks = {"real": {"data": "real"}} | {
+        f"synaug_{name}": {"data": "balanced", "fill": {"name": name}} for name in ("a", "b")
+    }
+    fills = {"a": {}, "b": {"guidance": 4.0}}
+    config = Config.model_validate(SETTINGS | {"recipes": blocks, "fills": fills})
+    table = choice((recipe, "train", recipe != "real", True))
+    assert shown_fill(config, compared_networks(config, table)[-1][0]) == fill
 
 
 @pytest.mark.parametrize(

@@ -71,14 +71,14 @@ def read_report_data(
     synthetic = read_with_local_paths("synthetic", manifests.synthetic, SYNTHETIC_COLUMNS)
     balanced = read_with_local_paths("balanced", manifests.balanced, BALANCED_COLUMNS)
     qualities = read_manifest("quality", manifests.quality)
-    fill = shown_fill(settings)
+    chosen = read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None
+    pairs = compared_networks(settings, chosen)
+    fill = shown_fill(settings, pairs[-1][0])
     synthetic = synthetic[synthetic["fill"] == fill].reset_index(drop=True)
     balanced = balanced[(balanced["source"] == "real") | (balanced["fill"] == fill)].reset_index(drop=True)
     recipes = list(settings.recipes)
     summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
-    chosen = read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None
-    pairs = compared_networks(settings, chosen)
     names = [tables.series_name(*pair) for pair in pairs]
     classes = tables.class_table(imbalance, balanced, synthetic)
     files: dict[str, list[str]] = {name: [] for name in names}
@@ -115,9 +115,8 @@ def read_report_data(
     )
 
 
-def shown_fill(settings: Config) -> str:
+def shown_fill(settings: Config, main_recipe: str) -> str:
     """The fill that the page shows: that of the main recipe, or of the first recipe that names one; else the first."""
-    main_recipe, _ = compared_networks(settings)[-1]
     recipes = [settings.recipes[main_recipe], *settings.recipes.values()]
     named = [recipe.fill.name for recipe in recipes if recipe.fill and recipe.fill.name]
     return (named or list(settings.generation_of_fills))[0]
