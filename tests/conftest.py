@@ -20,6 +20,26 @@ torch.set_num_threads(1)
 REPOSITORY = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(config, items):
+    """Deal the files of tests/workflow, which take minutes, to all workers: each begins with its share of them.
+
+    Every worker gets an equal run of consecutive tests first (`--dist worksteal`). In the order of the folders the last
+    worker would have all slow tests, and the others would wait for it at the end.
+    """
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    folder = REPOSITORY / "tests" / "workflow"
+    workflow = [item for item in items if item.path.is_relative_to(folder)]
+    others = [item for item in items if not item.path.is_relative_to(folder)]
+    # Backwards: the longest, test_storage.py, is one of the last by name.
+    files = sorted({item.path for item in workflow}, reverse=True)
+    dealt, count = [], len(items)
+    for worker in range(workers):
+        dealt += [item for path in files[worker::workers] for item in workflow if item.path == path]
+        end = count * (worker + 1) // workers - len(dealt) if worker < workers - 1 else len(others)
+        dealt, others = dealt + others[: max(0, end)], others[max(0, end) :]
+    items[:] = dealt
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
