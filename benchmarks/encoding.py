@@ -2,9 +2,9 @@
 
     python benchmarks/encoding.py [--quick]
 
-Crops of the two photographs that scikit-learn ships, scaled down to each size, through `encode` as the workflow uses it
-(with provenance in the file), beside Pillow's default PNG. The last line is one JSON object; without --quick it also
-goes to benchmarks/results/encoding.json.
+Crops of the two photographs that scikit-learn ships, scaled down to each size, through `encode` as the workflow uses
+it (with provenance in the file); `png_bare` is the same PNG without provenance, `png_default` what Pillow writes. The
+last line is one JSON object; without --quick it also goes to benchmarks/results/encoding.json.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from sklearn.datasets import load_sample_images
 
 from hardware import hardware, versions
 from synaug.generation.encoding import encode
+from synaug.images.codec import encode_image
 
 ROW = {
     "image_id": "0" * 24, "prompt": "a photo of a flower", "seed": 1, "model": "someone/a-model", "licence": "MIT",
@@ -33,6 +34,11 @@ def default_png(pixels: np.ndarray, row: dict, format: str) -> bytes:
     return buffer.getvalue()
 
 
+def bare_png(pixels: np.ndarray, row: dict, format: str) -> bytes:
+    """Without provenance."""
+    return encode_image(pixels)
+
+
 def main() -> None:
     """Measure, print, and (without --quick) write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,7 +47,7 @@ def main() -> None:
     photos = [
         Image.fromarray(image).crop((x, 0, x + 400, 400)) for image in load_sample_images().images for x in (0, 240)
     ]
-    ways = {"png_default": default_png, "png": encode, "webp": encode, "jpeg": encode}
+    ways = {"png_default": default_png, "png_bare": bare_png, "png": encode, "webp": encode, "jpeg": encode}
     figures = {}
     for size in (32, 512) if quick else (32, 64, 128, 256, 512):
         images = [np.asarray(photo.resize((size, size), Image.Resampling.BICUBIC)) for photo in photos]

@@ -52,11 +52,11 @@ def small(tmp_path):
 def watch(folder) -> subprocess.CompletedProcess:
     program = "from synaug.cli import main; main()"
     command = [sys.executable, "-c", program, "watch", "results/x"]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
 
 
 def test_piped_it_is_a_line_per_step(small):
-    done = call(small, COMMAND, ENVIRONMENT, timeout=120)
+    done = call(small, COMMAND, ENVIRONMENT, timeout=600)
     assert done.status == 0, done.text
     assert "\x1b" not in done.text and "\r" not in done.text
     lines = [re.sub(r"\d+", "N", line) for line in done.text.splitlines() if line != "printed by a job"]
@@ -69,11 +69,11 @@ def test_piped_it_is_a_line_per_step(small):
     assert "4 of 4 steps (100%) done" in log.read_text()
     seen = watch(small)
     assert seen.returncode == 0 and seen.stdout.splitlines() == done.text.splitlines()[-2:]
-    assert "Nothing to be done" in call(small, COMMAND, ENVIRONMENT, timeout=120).text
+    assert "Nothing to be done" in call(small, COMMAND, ENVIRONMENT, timeout=600).text
 
 
 def test_a_job_that_fails_says_why_and_the_exit_status_stays(small):
-    done = call(small, [*COMMAND, "--keep-going"], ENVIRONMENT | {"FAILING": "a"}, timeout=120)
+    done = call(small, [*COMMAND, "--keep-going"], ENVIRONMENT | {"FAILING": "a"}, timeout=600)
     assert done.status == 1
     failure = r"^\d\d:\d\d:\d\d \[\d/4\] Prepare a: failed after \d s: no space \(log: logs/x/a\.log\)$"
     assert re.search(failure, done.text, re.MULTILINE), done.text
@@ -85,7 +85,7 @@ def test_a_job_that_fails_says_why_and_the_exit_status_stays(small):
 
 
 def test_a_dry_run_lists_steps_and_reasons_and_writes_nothing(small):
-    done = call(small, [*COMMAND, "--dry-run"], ENVIRONMENT, timeout=120)
+    done = call(small, [*COMMAND, "--dry-run"], ENVIRONMENT, timeout=600)
     assert done.status == 0
     assert "     2  prepare  output missing\n     1  report   output missing, new input\n" in done.text
     assert done.jobs == ["prepare", "prepare", "report"] and not done.events
@@ -129,8 +129,8 @@ def test_without_the_plugin_the_profile_still_runs(small):
         "pkgutil.iter_modules = lambda *rest: (one for one in listed(*rest) if one.name != name)\n"
     )
     environment = ENVIRONMENT | {"PYTHONPATH": f"{small}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
-    done: Run = call(small, COMMAND[:-2], environment, timeout=120)
+    done: Run = call(small, COMMAND[:-2], environment, timeout=600)
     assert done.status == 0 and "4 of 4 steps (100%) done" in done.text, done.text
     assert not done.events
-    refused = call(small, COMMAND, environment, timeout=120)
+    refused = call(small, COMMAND, environment, timeout=600)
     assert refused.status == 2 and "invalid choice: 'synaug'" in refused.text

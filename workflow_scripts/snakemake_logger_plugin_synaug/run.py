@@ -159,7 +159,8 @@ class Run:
         if ahead < 1:
             return None
         busy = sum(job.seconds for job in self.finished) + sum(now - job.started for job in running)
-        parallel = max(1.0, len(running), busy / (now - self.started))
+        elapsed = max(1e-3, now - self.started)  # 0 in the first moment, below 0 if the clock was set back
+        parallel = max(1.0, len(running), busy / elapsed)
         # The rule `all` makes nothing.
         complete = len(left) == len(running) and set(waiting) <= {*means, "all"}
         return max([ahead / parallel, *left.values()]), complete

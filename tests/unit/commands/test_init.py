@@ -3,7 +3,7 @@
 import json
 import shutil
 import sys
-import time
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -313,16 +313,17 @@ def test_offline_means_that_no_connection_is_tried(monkeypatch):
 
 
 def test_a_hub_that_does_not_answer_is_given_up(monkeypatch):
+    ended = threading.Event()
+
     class Session:
         def head(self, url: str, timeout: float) -> None:
-            time.sleep(3)
+            ended.wait()
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.get_session", Session)
     monkeypatch.setattr(machine, "_HUB_TIMEOUT_S", 0.1)
-    start = time.monotonic()
-    assert not machine.hub_is_reachable()
-    assert time.monotonic() - start < 2
+    assert not machine.hub_is_reachable()  # or this test never ends
+    ended.set()
 
 
 def detected_sizes(sizes: list[int], side: int) -> DetectedDataset:

@@ -52,7 +52,7 @@ def test_a_special_file_in_place_of_a_manifest_is_named(tmp_path):
     with pytest.raises(UserError, match=r"real\.parquet: is not a regular file"):
         read_manifest("real", tmp_path / "real.parquet")
     command = [sys.executable, "-m", "synaug.cli", "show", str(tmp_path / "real.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2 and "is not a regular file" in done.stderr
 
 

@@ -4,7 +4,6 @@ import hashlib
 import io
 import shutil
 import subprocess
-import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -168,18 +167,6 @@ def test_a_text_of_any_length_fits(format):
     assert fields(data)["AIPromptInformation"].startswith("<é🥾><é🥾>")
 
 
-def test_provenance_costs_little():
-    """For small images: a few microseconds in addition to the encoding, and less than a kilobyte."""
+def test_provenance_takes_less_than_800_bytes():
     image = pixels(1)
-
-    def fastest(make) -> float:
-        times = []
-        for _ in range(60):
-            start = time.perf_counter()
-            for _ in range(20):
-                make()
-            times.append(time.perf_counter() - start)
-        return min(times) / 20
-
     assert len(encode(image, ROW, "png")) - len(encode_image(image)) < 800
-    assert fastest(lambda: encode(image, ROW, "png")) < 1.5 * fastest(lambda: encode_image(image)) + 20e-6

@@ -22,7 +22,7 @@ import os, sys, time
 from synaug.runtime.devices import leased_device, leased_devices
 log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 write = lambda *words: os.write(log, (" ".join(map(str, [*words, os.getpid(), time.monotonic()])) + "\\n").encode())
-with leased_device(timeout_s=20, poll_s=0.01) as device:
+with leased_device(timeout_s=300, poll_s=0.01) as device:
     write(device, "takes")
     time.sleep(float(sys.argv[1]))
     write(device, "frees")
@@ -62,7 +62,7 @@ def log(tmp_path):
     return log
 
 
-def wait_for(condition, seconds: float = 20):
+def wait_for(condition, seconds: float = 300):
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end
@@ -74,14 +74,14 @@ def wait_for(condition, seconds: float = 20):
 def test_twelve_jobs_never_share_one_of_four_devices(start, log, kills):
     """Also when jobs are killed: every other job gets a device, and none before the job that holds it has ended."""
     # Jobs that will be killed hold their device until then.
-    jobs = [start("gpu:0, gpu:1,gpu:2,gpu:3", 60 if number < kills else 0.12) for number in range(12)]
+    jobs = [start("gpu:0, gpu:1,gpu:2,gpu:3", 600 if number < kills else 0.12) for number in range(12)]
     killed = {}
     for job in jobs[:kills]:
         wait_for(lambda job=job: any(process == job.pid for _, _, process, _ in log()))
         killed[job.pid] = time.monotonic()  # from now on another job may have its device
         job.send_signal(signal.SIGKILL)
     for job in jobs:
-        assert job.wait(timeout=30) == (-signal.SIGKILL if job.pid in killed else 0)
+        assert job.wait(timeout=300) == (-signal.SIGKILL if job.pid in killed else 0)
     takes = {process: (device, seconds) for device, event, process, seconds in log() if event == "takes"}
     frees = killed | {process: seconds for _, event, process, seconds in log() if event == "frees"}
     assert set(takes) == {job.pid for job in jobs}
@@ -92,17 +92,15 @@ def test_twelve_jobs_never_share_one_of_four_devices(start, log, kills):
 
 
 def test_a_killed_job_releases_its_device_at_once(start, log):
-    holder = start("only", 60)
+    holder = start("only", 600)
     wait_for(log)
     with pytest.raises(UserError, match=r"only.*0\.1 s"), leased_device(timeout_s=0.1, poll_s=0.02):
         pass
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    before = time.monotonic()
-    # The first try has to succeed.
-    with leased_device(timeout_s=5, poll_s=5) as device:
+    # The first try has to succeed: there is no time for a second.
+    with leased_device(timeout_s=0, poll_s=1) as device:
         assert device == "only"
-    assert time.monotonic() - before < 1
 
 
 def test_devices_that_a_scheduler_has_chosen_are_used(monkeypatch, tmp_path):

@@ -29,6 +29,14 @@ def failed(jobid: int, at: float, error: str = "no space") -> dict:
     return {"time": at, "event": "job_error", "jobid": jobid, "error": error}
 
 
+@pytest.fixture
+def now(monkeypatch) -> float:
+    """The time, which stands still."""
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now)
+    return now
+
+
 def run_of(*events: dict, folder: Path = Path("nowhere"), **stats: int) -> Run:
     run = Run(folder)
     run.feed({"time": 0.0, "event": "run_info", "stats": stats | {"total": sum(stats.values())}})
@@ -68,18 +76,19 @@ def test_a_job_without_a_message_is_called_by_its_rule_and_wildcards():
          "denoiser: step 7 of 70, 21 min left, loss 0.2, 5.1 steps/s", 7, 70),
     ],
 )  # fmt: skip
-def test_the_progress_of_a_job_is_in_its_log(tmp_path, line, text, done, total):
+def test_the_progress_of_a_job_is_in_its_log(tmp_path, now, line, text, done, total):
     (tmp_path / "1.log").write_text(f"10:00:00 continuing after step 3\n10:00:01 {line}\n10:00:02 something else\n")
-    run = run_of(started(1, at=time.time()), folder=tmp_path, train=1)
+    os.utime(tmp_path / "1.log", (now,) * 2)
+    run = run_of(started(1, at=now), folder=tmp_path, train=1)
     progress = run.progress(run.jobs[1])
     assert (progress.text, progress.done, progress.total) == (text, done, total)
 
 
-def test_the_time_left_is_counted_on_from_the_line_of_the_log(tmp_path):
+def test_the_time_left_is_counted_on_from_the_line_of_the_log(tmp_path, now):
     (tmp_path / "1.log").write_text("10:00:01 step 10/600, loss 2.1, 90 s left\n")
-    os.utime(tmp_path / "1.log", (time.time() - 30,) * 2)
-    run = run_of(started(1, at=time.time() - 60), folder=tmp_path, train=1)
-    assert run.progress(run.jobs[1]).left_s == pytest.approx(60, abs=1)
+    os.utime(tmp_path / "1.log", (now - 30,) * 2)
+    run = run_of(started(1, at=now - 60), folder=tmp_path, train=1)
+    assert run.progress(run.jobs[1]).left_s == pytest.approx(60)
 
 
 def test_the_log_of_an_earlier_run_says_nothing(tmp_path):
@@ -101,18 +110,19 @@ def test_other_lines_are_no_progress(tmp_path):
     assert run.has_begun(run.jobs[1])
 
 
-def test_the_time_left_is_that_of_what_runs_and_of_what_waits(tmp_path):
-    now = time.time()
+def test_the_time_left_is_that_of_what_runs_and_of_what_waits(tmp_path, now):
     (tmp_path / "2.log").write_text("10:00:01 step 10/20, loss 2.1, 10 s left\n")
+    os.utime(tmp_path / "2.log", (now,) * 2)
     run = run_of(started(1, "index", now - 30), finished(1, now - 20), folder=tmp_path, index=1, train=4, evaluate=1)
     assert run.seconds_left(now) is None  # no job of the rules ahead has run
     run.feed(started(2, at=now - 10))
     # 10 s of the first training, and 20 s each of three others; not yet of the evaluation.
     seconds, complete = run.seconds_left(now)
-    assert seconds == pytest.approx(10 + 3 * 20, abs=1) and not complete
+    assert seconds == pytest.approx(10 + 3 * 20) and not complete
     (tmp_path / "3.log").write_text("10:00:01 step 10/20, loss 2.1, 10 s left\n")
+    os.utime(tmp_path / "3.log", (now,) * 2)
     run.feed(started(3, at=now - 10))
-    assert run.seconds_left(now)[0] == pytest.approx((2 * 10 + 2 * 20) / 2, abs=1)  # two at a time
+    assert run.seconds_left(now)[0] == pytest.approx((2 * 10 + 2 * 20) / 2)  # two at a time
 
 
 def test_the_time_left_covers_all_if_every_rule_is_known():

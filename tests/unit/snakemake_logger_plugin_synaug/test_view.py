@@ -88,10 +88,13 @@ def test_elsewhere_than_on_a_terminal_there_are_lines_only(tmp_path, monkeypatch
     assert isinstance(open_display(Screen(80, 20).file), Lines)
 
 
-def test_a_terminal_shows_the_jobs_that_run_and_the_whole_run(screen, tmp_path):
+def test_a_terminal_shows_the_jobs_that_run_and_the_whole_run(screen, tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now)
     (tmp_path / "1.log").write_text("10:00:01 step 10/20, loss 2.1, 10 s left\n")
-    run = run_of(started(1, at=time.time() - 10, recipe="real"), folder=tmp_path, train=2)
-    run.started = time.time() - 10
+    os.utime(tmp_path / "1.log", (now,) * 2)
+    run = run_of(started(1, at=now - 10, recipe="real"), folder=tmp_path, train=2)
+    run.started = now - 10
     display = Terminal(screen.file)
     display.refresh(run)
     job, whole = screen.lines()

@@ -30,7 +30,7 @@ def leased_device(timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Generato
         yield devices[0]
         return
     end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
+    while True:
         for device in devices:
             with _open_lease(device.replace(":", "-")) as lease:
                 try:
@@ -39,6 +39,8 @@ def leased_device(timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Generato
                     continue
                 yield device
                 return
+        if time.monotonic() >= end:
+            break
         time.sleep(poll_s)
     raise UserError(
         f"none of the devices {', '.join(devices)} became free within {timeout_s:g} s: other jobs hold the locks in "
