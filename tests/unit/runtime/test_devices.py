@@ -24,6 +24,8 @@ log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 write = lambda *words: os.write(log, (" ".join(map(str, [*words, os.getpid(), time.monotonic()])) + "\\n").encode())
 with leased_device(timeout_s=300, poll_s=0.01) as device:
     write(device, "takes")
+    while open(sys.argv[2]).read().count("takes") < int(sys.argv[3]):  # until so many jobs had a device
+        time.sleep(0.01)
     time.sleep(float(sys.argv[1]))
     write(device, "frees")
 assert "torch" not in sys.modules
@@ -32,14 +34,14 @@ assert "torch" not in sys.modules
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """A function: start a job that holds a device for some seconds."""
+    """A function: start a job that holds a device until `takes` jobs have had one, and for some seconds more."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # no other program uses the leases of this test
     monkeypatch.setattr("tempfile.tempdir", None)
     jobs = []
 
-    def start(devices: str, seconds: float) -> subprocess.Popen:
+    def start(devices: str, seconds: float, takes: int = 1) -> subprocess.Popen:
         monkeypatch.setenv("SYNAUG_DEVICES", devices)
-        command = [sys.executable, "-c", JOB, str(seconds), str(tmp_path / "log")]
+        command = [sys.executable, "-c", JOB, str(seconds), str(tmp_path / "log"), str(takes)]
         jobs.append(subprocess.Popen(command, env=dict(os.environ)))
         return jobs[-1]
 
@@ -74,7 +76,7 @@ def wait_for(condition, seconds: float = 300):
 def test_twelve_jobs_never_share_one_of_four_devices(start, log, kills):
     """Also when jobs are killed: every other job gets a device, and none before the job that holds it has ended."""
     # Jobs that will be killed hold their device until then.
-    jobs = [start("gpu:0, gpu:1,gpu:2,gpu:3", 600 if number < kills else 0.12) for number in range(12)]
+    jobs = [start("gpu:0, gpu:1,gpu:2,gpu:3", 600 if number < kills else 0.12, takes=4) for number in range(12)]
     killed = {}
     for job in jobs[:kills]:
         wait_for(lambda job=job: any(process == job.pid for _, _, process, _ in log()))
