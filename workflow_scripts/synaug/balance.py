@@ -130,8 +130,9 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
         cells = "cells" if any(wanted.index.get_level_values("group")) else "classes"
         others = f" (and {len(lines) - 1} more {cells})" if lines[1:] else ""
         raise UserError(
-            f"{lines[0]}{others}; look at synthetic.parquet, then raise balance.oversample, or change the model, "
-            "prompts or screening"
+            f"too few synthetic images: {lines[0]}{others}",
+            advice="look at synthetic.parquet, then raise balance.oversample, or change the model, prompts or "
+            "screening",
         )
     for line in lines:
         log.warning("%s", line)

@@ -130,7 +130,7 @@ class SafetyScorer:
         if unknown := [name for name in unsafe_labels if name not in labels]:
             raise UserError(
                 f"screening.safety.unsafe_labels: {model} has no label {unknown[0]!r}",
-                advice=f"it has {', '.join(labels)}",
+                advice=f"choose from {', '.join(labels)}",
             )
         # The probabilities of exclusive labels sum to 1; of other labels each is 0 to 1.
         self.multi_label = self.model.config.problem_type == "multi_label_classification"
@@ -198,7 +198,12 @@ def load_checkpoint(
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         text = f"{auto_class.__name__}: {' '.join(str(error).split())[:300]}"
-        raise UserError(f"screening.{block}.model: {model} cannot be loaded as {text}") from error
+        raise UserError(
+            f"screening.{block}.model: {model} cannot be loaded as {text}",
+            advice="copy it again, or give another one"
+            if local
+            else "is there a network, and is the model of this kind?",
+        ) from error
     loaded, info = loaded if is_network else (loaded, {"missing_keys": [], "mismatched_keys": []})
     if any(not hasattr(loaded, name) for name in required_attributes):
         raise UserError(
