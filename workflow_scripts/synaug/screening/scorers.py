@@ -130,7 +130,7 @@ class SafetyScorer:
         if unknown := [name for name in unsafe_labels if name not in labels]:
             raise UserError(
                 f"screening.safety.unsafe_labels: {model} has no label {unknown[0]!r}",
-                advice=f"choose from {', '.join(labels)}",
+                advice=f"it has {', '.join(labels)}",
             )
         # The probabilities of exclusive labels sum to 1; of other labels each is 0 to 1.
         self.multi_label = self.model.config.problem_type == "multi_label_classification"
