@@ -311,7 +311,8 @@ synaug: error: <what is wrong, and where>; <what to do>
 ```
 
 **To find a message**, search this page for some of its words that are not a name, a path or a number of yours: `<...>`
-stands for these. Parts in brackets, and groups and fills, can be missing. Of several pieces of advice, your message has one.
+stands for these. Parts in brackets, and groups and fills, can be missing. Of several pieces of advice, your message has
+one.
 
 **Where it is printed.** `snakemake` checks the config and the files that it names before it starts a job, and ends with
 the line. If a job fails, `snakemake` prints the line at once, and again at the end with the path of the job's log below

@@ -185,7 +185,7 @@ def class_number(pipeline, prompt: str) -> int:
         return int(prompt)
     words = f"words such as {', '.join(sorted(labels)[:3])}, or " if labels else ""
     raise UserError(
-        f"prompts: {prompt!r} is no class of the model, which knows {words}numbers from 0 to {count - 1}",
+        f"prompts: {prompt!r} is no class of the model; it knows {words}numbers from 0 to {count - 1}",
         advice="give each class one of them in prompts.names, and use the template '{label}'",
     )
 
