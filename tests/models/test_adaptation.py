@@ -257,8 +257,8 @@ def test_a_text_encoder_of_sd3_is_one_line(planned):
 @pytest.mark.parametrize(
     ("package", "changes", "message"),
     [
-        ("peft", {}, r"adaptation: needs the package peft: pip install synaug\[lora\]"),
-        ("bitsandbytes", {"optimizer": "adamw_8bit"}, "adamw_8bit needs the package bitsandbytes: pip install bitsand"),
+        ("peft", {}, r"adaptation: needs the package peft; pip install synaug\[lora\]"),
+        ("bitsandbytes", {"optimizer": "adamw_8bit"}, "adamw_8bit needs the package bitsandbytes; pip install bitsand"),
     ],
 )
 def test_a_missing_package_is_named(planned, real, tmp_path, monkeypatch, package, changes, message):

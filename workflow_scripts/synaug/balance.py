@@ -115,26 +115,28 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
     has = kept.groupby(_CELL_OF_FILL).size().reindex(wanted.index, fill_value=0)
     rejected = synthetic.loc[~synthetic["accepted"], [*_CELL_OF_FILL, "rejected_by", "reason"]]
     rows_of = rejected.groupby(_CELL_OF_FILL).indices
-    lines = []
+    shortfalls = []
     for key in wanted.index[has < wanted]:
         of_cell = rejected.iloc[rows_of.get(key, [])]
         fill, name, group = key
         cell = f"class {name!r}" + (f", group {group!r}" if group else "") + (f", fill {fill!r}" if fill else "")
-        line = f"{cell}: {has[key]} of {wanted[key]} wanted synthetic images; rejected: {len(of_cell)}"
+        reasons = f"{len(of_cell)}"
         if len(of_cell):
             check = of_cell["rejected_by"].mode()[0]
             example = of_cell.loc[of_cell["rejected_by"] == check, "reason"].iloc[0]
-            line += f", most often by {check} (for example, one {example})"
-        lines.append(line)
-    if lines and is_error:
+            reasons += f", most often by {check} (for example, one {example})"
+        shortfalls.append((cell, has[key], wanted[key], reasons))
+    if shortfalls and is_error:
+        cell, count, number, reasons = shortfalls[0]
         cells = "cells" if any(wanted.index.get_level_values("group")) else "classes"
-        others = f" (and {len(lines) - 1} more {cells})" if lines[1:] else ""
+        others = f" (and {len(shortfalls) - 1} more {cells})" if shortfalls[1:] else ""
         raise UserError(
-            f"{lines[0]}{others}; look at synthetic.parquet, then raise balance.oversample, or change the model, "
-            "prompts or screening"
+            f"{cell}: {count} of {number} wanted synthetic images; rejected: {reasons}{others}",
+            advice="look at synthetic.parquet, then raise balance.oversample, or change the model, prompts or "
+            "screening",
         )
-    for line in lines:
-        log.warning("%s", line)
+    for shortfall in shortfalls:
+        log.warning("%s: %d of %d wanted synthetic images; rejected: %s", *shortfall)
 
 
 def rows_of_recipe(balanced: pd.DataFrame, data: str, fill: Fill | None = None) -> pd.DataFrame:

@@ -98,7 +98,10 @@ def _with_recipes(config: dict[str, Any], names: list[str], variant: str) -> dic
     for name in names:
         if name not in config["recipes"]:
             known = ", ".join(config["recipes"])
-            raise UserError(f"config: study.{variant}.recipes: there is no recipe {name!r} (known: {known})")
+            raise UserError(
+                f"config: study.{variant}.recipes: there is no recipe {name!r} (known: {known})",
+                advice="name one of them",
+            )
     evaluation = config.get("evaluation") or {}
     baselines = evaluation.get("baseline") or []
     baselines = [baselines] if isinstance(baselines, str) else baselines

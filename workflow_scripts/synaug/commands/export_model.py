@@ -142,7 +142,9 @@ def write_onnx(network: "Classifier", path: Path) -> None:
         import onnxruntime
         import onnxscript  # noqa: F401  the exporter of torch needs it
     except ImportError as error:
-        raise UserError(f"ONNX needs {error.name}: pip install 'synaug[onnx]', or add --no-onnx") from None
+        raise UserError(
+            f"ONNX needs the package {error.name}", advice="pip install 'synaug[onnx]', or add --no-onnx"
+        ) from None
     import torch
 
     card, with_softmax = network.config, torch.nn.Sequential(network, torch.nn.Softmax(dim=1)).eval()

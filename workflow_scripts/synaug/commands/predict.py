@@ -50,12 +50,14 @@ def find_images(paths: list[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
             if not inside:
-                raise UserError(f"{path}: holds no image (files that end in {', '.join(EXTENSIONS)})")
+                raise UserError(
+                    f"{path}: holds no image (files that end in {', '.join(EXTENSIONS)})", advice="name another folder"
+                )
             images += inside
         elif path.exists():
             images.append(path)
         else:
-            raise UserError(f"{path}: no such file or folder")
+            raise UserError(f"{path}: no such file or folder", advice="correct the path")
     return images
 
 
@@ -69,8 +71,10 @@ def find_weights(model: Path | None) -> Path:
         examples = sorted(results.glob("*/finetune/*/0/model.safetensors"))
         examples = examples or sorted(results.glob("*/train/*/0/model.safetensors"))
         raise UserError(
-            "no network given: add --model results/<experiment>/finetune/<recipe>/<seed>",
-            advice=f"for example --model {examples[0].parent}" if examples else "the workflow trains networks",
+            "no network given",
+            advice=f"for example --model {examples[0].parent}"
+            if examples
+            else "add --model results/<experiment>/finetune/<recipe>/<seed>, which the workflow writes",
         )
     if (model / "final").is_dir():  # an experiment with a choice
         model = min((model / "final").iterdir(), key=lambda seed: int(seed.name))
@@ -87,8 +91,8 @@ def load_network(weights: Path) -> "Classifier":
     try:
         network = load_classifier(weights)
     except UserError as error:
-        # Without its advice to delete the file and run again: this file may be a copy.
-        raise UserError(error.problem) from None
+        # Not with its advice to delete the file and run again: this file may be a copy.
+        raise UserError(error.problem, advice="name a model.safetensors that the workflow wrote") from None
     return network.to(available_devices()[0])
 
 

@@ -67,7 +67,10 @@ def find_rows(image_ids: Iterable[str], folder: Path) -> pd.DataFrame:
     for beginning, ids in matches.items():
         if not ids:
             note = f" ({unreadable} cannot be read, see synaug verify)" if unreadable else ""
-            raise UserError(f"{beginning}: no shard in {folder} holds an image with this id{note}")
+            raise UserError(
+                f"{beginning}: no shard in {folder} holds an image with this id{note}",
+                advice="give an image_id of synthetic.parquet, or its first characters",
+            )
         if len(ids) > 1:
             raise UserError(
                 f"{beginning}: {len(ids)} images in {folder} have ids that begin like this",

@@ -64,7 +64,9 @@ class ParquetSummary:
                 f"{path}: no such file", advice="name a manifest, such as results/mine/balanced.parquet"
             ) from None
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UserError(f"{path}: is not a readable Parquet file ({short_text(error)})") from None
+            raise UserError(
+                f"{path}: is not a readable Parquet file ({short_text(error)})", advice="name a manifest"
+            ) from None
         self.schema = self.file.schema_arrow
         self.rows = self.file.metadata.num_rows
         self.bytes = path.stat().st_size

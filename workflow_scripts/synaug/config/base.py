@@ -43,7 +43,7 @@ class Block(BaseModel):
             value = getattr(self, key)
             for item in value if isinstance(value, list) else [value]:
                 if isinstance(item, str) and not item.strip() and field.default != "":
-                    raise ValueError(f"{key}: {item!r} must not be empty")
+                    raise ValueError(f"{key}: {item!r} must not be empty; give a value, or leave it out")
                 if isinstance(item, int) and item > _LARGEST_NUMBER and "seed" not in key:
                     raise ValueError(f"{key}: {item} should be at most {_LARGEST_NUMBER}")
         return self

@@ -174,7 +174,7 @@ class Dataset(Block):
     def _splits_are_complete(self):
         if len(set(self.splits)) < len(self.splits):
             raise ValueError(
-                f"train_split, test_split and validation_split must differ; they are {', '.join(self.splits)}"
+                f"train_split, test_split and validation_split must differ ({', '.join(self.splits)}); rename one"
             )
         if self.lists is not None and (missing := set(self.splits) - set(self.lists)):
             raise ValueError(f"lists needs a file for each of {', '.join(self.splits)}; add {', '.join(missing)}")
@@ -186,7 +186,7 @@ class Dataset(Block):
                     f"set validation_split: {split} to have one"
                 )
         if not all(0 < share < 1 for share in shares.values()) or sum(shares.values()) >= 1:
-            raise ValueError("make_splits: each share must be above 0, and their sum below 1")
+            raise ValueError("make_splits: each share must be above 0, and their sum below 1; change them")
         if self.unsplit and len(shares) < len(self.held_out):
             raise ValueError(
                 f"make_splits: with {self.test_split!r}, {self.validation_split!r} must be made too; add its share"

@@ -147,7 +147,7 @@ class Config(Block):
                 advice = f"give one of {names}" if names else "add it to fills, or leave it out"
                 raise ValueError(f"recipes.{recipe_name}.fill.name: {fill_name!r}: no such fill; {advice}")
             if fill_name is None and recipe.data == "balanced" and len(self.fills) > 1:
-                raise ValueError(f"recipes.{recipe_name}.fill: needs `name`, one of {names}")
+                raise ValueError(f"recipes.{recipe_name}.fill: needs `name`, one of {names}; add it")
         return self
 
     @model_validator(mode="after")
@@ -242,7 +242,7 @@ class Config(Block):
             if split and split not in allowed:
                 raise ValueError(
                     f"recipes.{name}.stage2.split: {split!r} must be the training or the validation split "
-                    f"({', '.join(allowed)}); nothing is trained on test images"
+                    f"({', '.join(allowed)}), since nothing is trained on test images; name one of them"
                 )
         return self
 

@@ -16,5 +16,7 @@ class Imbalance(Block):
     @model_validator(mode="after")
     def _limits_are_ordered(self):
         if self.few_below > self.many_above:
-            raise ValueError(f"few_below ({self.few_below}) must not be larger than many_above ({self.many_above})")
+            raise ValueError(
+                f"few_below ({self.few_below}) must not be larger than many_above ({self.many_above}); lower it"
+            )
         return self

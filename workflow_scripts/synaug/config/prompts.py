@@ -47,7 +47,7 @@ class Prompts(Block):
     def _templates_contain_label(cls, templates: list[str]) -> list[str]:
         for template in templates:
             if "{label}" not in template:
-                raise ValueError(f"{template!r} must contain {{label}}")
+                raise ValueError(f"{template!r} must contain {{label}}; add it")
         return templates
 
     @field_validator("names", "modifiers", mode="before")
@@ -60,7 +60,7 @@ class Prompts(Block):
                     "true and false are no texts without quotes; add the quotes"
                 )
             if not isinstance(key, str):
-                raise ValueError(f"a class name must be text: write '{key}', with the quotes")
+                raise ValueError(f"a class name must be text; write '{key}', with the quotes")
         return block
 
     @field_validator("modifiers", mode="before")
@@ -80,7 +80,7 @@ class Prompts(Block):
                 "should be a list of texts, a block of class: list of texts, the word general, or the path of a table"
             )
         if not lists or any(not texts for texts in lists):
-            raise ValueError("a list of modifiers must not be empty")
+            raise ValueError("a list of modifiers must not be empty; add some, or leave it out")
         if any(not text.strip() for texts in lists for text in texts):
             raise ValueError("a modifier must not be empty; for images without one, add a template without {modifier}")
         return modifiers

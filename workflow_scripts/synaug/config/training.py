@@ -204,15 +204,25 @@ class Stage1(Block):
         if library:
             self._refuse_without_effect(["width"], f"with backbone: {self.backbone}")
         if self.pretrained and not library:
-            raise ValueError(f"pretrained is for torchvision/ and timm/; {self.backbone} has no such weights")
+            raise ValueError(
+                f"pretrained is for torchvision/ and timm/, and {self.backbone} has no such weights; leave it out"
+            )
         if self.pretrained == "embedded" and self.backbone != EMBEDDED_BACKBONE:
-            raise ValueError(f"pretrained: embedded is for backbone: {EMBEDDED_BACKBONE}, not {self.backbone}")
+            raise ValueError(
+                f"pretrained: embedded is for backbone: {EMBEDDED_BACKBONE}, not {self.backbone}; set true for the "
+                "weights of this backbone"
+            )
         if self.freeze != "none" and not self.pretrained:
-            raise ValueError(f"freeze: {self.freeze} needs pretrained weights, since random ones learn nothing")
+            raise ValueError(
+                f"freeze: {self.freeze} needs pretrained weights, since random ones learn nothing; set pretrained"
+            )
         if isinstance(self.freeze, int) and not self.backbone.startswith("timm/"):
-            raise ValueError(f"freeze: {self.freeze} needs a network of timm; {self.backbone} has no numbered stages")
+            raise ValueError(
+                f"freeze: {self.freeze} needs a network of timm, since {self.backbone} has no numbered stages; choose "
+                "another backbone, or set freeze to none or backbone"
+            )
         if self.lora and (not self.pretrained or not self.backbone.startswith("timm/") or self.freeze != "none"):
-            raise ValueError("lora needs a pretrained network of timm, and freeze: none")
+            raise ValueError("lora needs a pretrained network of timm, and freeze: none; change them, or leave it out")
         if self.freeze == "backbone":
             self._refuse_without_effect(["backbone_rate"], "with freeze: backbone")
             for key, off in _NO_AUGMENTATION.items():
@@ -222,7 +232,9 @@ class Stage1(Block):
                         "leave it out"
                     )
         if self.loss.name == "ldam" and self.head != "cosine":
-            raise ValueError("loss ldam needs head: cosine, since its margins are margins of cosines")
+            raise ValueError(
+                "loss ldam needs head: cosine, since its margins are margins of cosines; set it, or another loss"
+            )
         return self
 
 
@@ -319,13 +331,21 @@ class Recipe(Block):
     @model_validator(mode="after")
     def _stages_fit_each_other(self):
         if self.fill and self.data != "balanced":
-            raise ValueError(f"fill needs data: balanced; data: {self.data} has no synthetic images")
+            raise ValueError(
+                f"fill needs data: balanced, since data: {self.data} has no synthetic images; leave fill out"
+            )
         if self.stage1.synthetic_first and self.data != "balanced":
-            raise ValueError(f"stage1.synthetic_first needs data: balanced; data: {self.data} has no synthetic images")
+            raise ValueError(
+                f"stage1.synthetic_first needs data: balanced, since data: {self.data} has no synthetic images; "
+                "leave it out"
+            )
         if self.stage1.jtt and self.stage2 and self.stage2.method == "logit_adjustment":
-            raise ValueError("stage2.method: logit_adjustment excludes stage1.jtt, which changes the class prior")
+            raise ValueError(
+                "stage2.method: logit_adjustment excludes stage1.jtt, which changes the class prior; leave one out"
+            )
         if self.stage1.head == "cosine" and self.stage2 and self.stage2.method != "retrain":
             raise ValueError(
-                f"stage2.method: {self.stage2.method} needs head: linear; a cosine head has no norms and no bias"
+                f"stage2.method: {self.stage2.method} needs head: linear, since a cosine head has no norms and no "
+                "bias; change one of them"
             )
         return self

@@ -80,7 +80,9 @@ def _load(path: Path, *keys: bytes) -> dict:
             # Python 2 wrote the files: its strings are bytes.
             content = _Unpickler(file, encoding="bytes").load()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror})", advice="change its permissions, or download it again"
+        ) from None
     except Exception as error:  # a damaged pickle can raise nearly any exception
         raise UserError(f"{path}: is not a CIFAR file ({error}); download it again") from None
     missing = [str(key) for key in keys if not isinstance(content, dict) or key not in content]

@@ -45,7 +45,9 @@ def _decoded(value: bytes, where: str, row: int) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise UserError(f"{where}: row {row} is {value[:40]!r}, which is not UTF-8 text") from None
+        raise UserError(
+            f"{where}: row {row} is {value[:40]!r}, which is not UTF-8 text", advice="write it as UTF-8"
+        ) from None
 
 
 def _restore_integers(values: pd.Series) -> pd.Series:

@@ -47,7 +47,7 @@ def files(dataset: Dataset) -> list[Path]:
     named |= {"class_names": dataset.class_names, "classes": dataset.classes}
     for key, file in named.items():
         if file and not Path(file).is_file():
-            raise UserError(f"dataset.{key}: {file} does not exist")
+            raise UserError(f"dataset.{key}: {file} does not exist", advice="correct the path")
     return [Path(file) for file in named.values() if file]
 
 
@@ -125,4 +125,4 @@ def _lines(file: Path) -> list[tuple[int, str]]:
         with file.open(encoding="utf-8-sig") as lines:
             return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read as text ({error})") from None
+        raise UserError(f"{file}: cannot be read as text ({error})", advice="save it as text in UTF-8") from None

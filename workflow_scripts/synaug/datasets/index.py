@@ -164,7 +164,8 @@ def _check(rows: list[dict], dataset: Dataset) -> None:
             reasons = Counter(row["reason"] for row in rows if row["split"] == split)
             why = ", ".join(f"{count}: {reason}" for reason, count in reasons.most_common(2))
             raise UserError(
-                f"dataset.path: {dataset.path} has no usable image in split {split!r}" + (f" ({why})" if why else "")
+                f"dataset.path: {dataset.path} has no usable image in split {split!r}" + (f" ({why})" if why else ""),
+                advice="add images that can be read",
             )
     trainable = {row["label_name"] for row in rows if row["split"] == dataset.train_split and row["usable"]}
     for name in sorted({row["label_name"] for row in rows} - trainable - {UNKNOWN}):
@@ -181,7 +182,10 @@ def _check(rows: list[dict], dataset: Dataset) -> None:
             f"{dataset.train_split!r}; add some, or remove the class from split {other!r}"
         )
     if len(trainable) < 2:
-        raise UserError(f"dataset.path: {dataset.path} has one class ({trainable.pop()!r}); at least two are needed")
+        raise UserError(
+            f"dataset.path: {dataset.path} has one class ({trainable.pop()!r}), and at least two are needed",
+            advice="add images of another class",
+        )
 
 
 def _natural(name: str) -> tuple:

@@ -79,7 +79,10 @@ def cut(labels: np.ndarray, dataset: Dataset) -> np.ndarray:
     counts = exponential_counts(largest, dataset.imbalance_factor, len(sizes))
     for label, (wanted, size) in enumerate(zip(counts, sizes, strict=True)):
         if wanted > size:
-            raise UserError(f"dataset.largest_class: {largest}: class {label} of {dataset.source} has {size} images")
+            raise UserError(
+                f"dataset.largest_class: {largest}: class {label} of {dataset.source} has {size} images",
+                advice="lower it",
+            )
         if wanted == 0:
             raise UserError(
                 f"dataset.imbalance_factor: {dataset.imbalance_factor:g} leaves class {label} of {dataset.source} "

@@ -116,7 +116,7 @@ def _paths_in_parquet(file: Path, name: str) -> Iterator[str | None]:
                     for batch in table.iter_batches(row_groups=[group], columns=[column]):
                         yield from _paths(batch.column(0))
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: cannot be read as Parquet ({short_text(error)})") from None
+        raise UserError(f"{file}: cannot be read as Parquet ({short_text(error)})", advice="write it again") from None
 
 
 def _all_embedded(group: pq.RowGroupMetaData, name: str) -> bool:
@@ -142,7 +142,9 @@ def open_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
             return _read_lines(file, columns or ())
         return pq.read_table(file, columns=columns, partitioning=None)
     except (pa.ArrowInvalid, pd.errors.ParserError, OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as {file.suffix or 'Parquet'} ({short_text(error)})") from None
+        raise UserError(
+            f"{file}: cannot be read as {file.suffix or 'Parquet'} ({short_text(error)})", advice="write it again"
+        ) from None
 
 
 def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, pa.DataType]:
@@ -180,7 +182,7 @@ def table_schema(file: Path) -> pa.Schema:
     try:
         return pq.read_schema(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{file}: cannot be read as Parquet ({short_text(error)})") from None
+        raise UserError(f"{file}: cannot be read as Parquet ({short_text(error)})", advice="write it again") from None
 
 
 def _read_csv(file: Path) -> pa.Table:

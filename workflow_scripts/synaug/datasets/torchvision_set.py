@@ -58,7 +58,10 @@ def find(dataset: Dataset) -> Iterator[dict]:
             images = load(dataset.path, **settings)
         except (OSError, RuntimeError, ValueError, TypeError, ImportError) as error:
             why = " ".join(str(error).split())
-            raise UserError(f"dataset.name: {dataset.name} cannot be read from {dataset.path} ({why})") from None
+            raise UserError(
+                f"dataset.name: {dataset.name} cannot be read from {dataset.path} ({why})",
+                advice="put its files there, or set dataset.download: true where there is a network",
+            ) from None
         names = getattr(images, "classes", None) or getattr(images, "categories", None)
         for number in range(len(images)):
             image, label = images[number]

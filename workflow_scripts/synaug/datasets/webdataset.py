@@ -123,14 +123,18 @@ def _read(where: str, sample: dict[str, bytes | None], dataset: Dataset) -> dict
         try:
             values = json.loads(sample["json"], parse_float=str, parse_int=str, parse_constant=lambda _: None)
         except ValueError as error:
-            raise UserError(f"{where}.json: is not JSON ({error})") from None
+            raise UserError(
+                f"{where}.json: is not JSON ({error})", advice="correct it, and make the tar again"
+            ) from None
         if not isinstance(values, dict):
             raise UserError(f'{where}.json: should be an object, as {{"{dataset.label_column}": "cat"}}')
     if "cls" in sample:
         try:
             values = {dataset.label_column: sample["cls"].decode("utf-8-sig").strip()} | values
         except UnicodeDecodeError:
-            raise UserError(f"{where}.cls: is {sample['cls'][:40]!r}, which is not UTF-8 text") from None
+            raise UserError(
+                f"{where}.cls: is {sample['cls'][:40]!r}, which is not UTF-8 text", advice="write it as UTF-8"
+            ) from None
     for name in (dataset.label_column, *dataset.group_columns):
         value = values.get(name)
         if isinstance(value, dict | list):

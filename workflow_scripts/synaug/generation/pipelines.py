@@ -39,7 +39,9 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
     model, version = row["model"], row["model_version"]
     local = is_local(version)
     if local and not os.path.isdir(model):
-        raise UserError(f"generation.model: {model}: no such folder; the plan expects the model there")
+        raise UserError(
+            f"generation.model: {model}: no such folder, and the plan expects the model there", advice="copy it there"
+        )
     if local and model_version(model, None) != version:
         raise UserError(f"{model}: its files have changed since the plan was made; run the workflow again")
     pipeline_classes = {
@@ -62,8 +64,11 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
         pipeline = pipeline_classes[row["pipeline"]].from_pretrained(model, **settings)
     except Exception as error:
         # The loaders raise many types of exceptions for a faulty folder or a missing network.
-        where = "" if local else f" (revision {version}; is there a network, and are its weights safetensors?)"
-        raise UserError(f"generation.model: {model}{where} cannot be loaded: {_first_line(error)}") from error
+        where = "" if local else f" (revision {version})"
+        raise UserError(
+            f"generation.model: {model}{where} cannot be loaded: {_first_line(error)}",
+            advice="copy it again" if local else "is there a network, and are its weights safetensors?",
+        ) from error
     if row["scheduler"]:
         pipeline.scheduler = _scheduler(row["scheduler"], pipeline.scheduler.config)
     _load_adapters(pipeline, json.loads(row["adapters"] or "[]"))
@@ -183,7 +188,7 @@ def _load_adapters(pipeline, planned: list[dict]) -> None:
         if local and adapter_version(adapter) != version:
             raise UserError(f"{adapter.model}: the adapter has changed since the plan was made; run the workflow again")
         if adapter.kind == "lora" and find_spec("peft") is None:
-            raise UserError("generation.adapters: kind lora needs the package peft: pip install synaug[lora]")
+            raise UserError("generation.adapters: kind lora needs the package peft", advice="pip install synaug[lora]")
         model, file = adapter.model, adapter.file
         if local:
             path = Path(adapter_files(adapter)[0])
@@ -197,7 +202,10 @@ def _load_adapters(pipeline, planned: list[dict]) -> None:
             else:
                 pipeline.load_textual_inversion(model, token=adapter.token, **settings)
         except Exception as error:
-            raise UserError(f"generation.adapters: {adapter.model} cannot be loaded: {_first_line(error)}") from error
+            raise UserError(
+                f"generation.adapters: {adapter.model} cannot be loaded: {_first_line(error)}",
+                advice="correct its kind or file, or give an adapter for this model",
+            ) from error
     if scales:
         # Merged into the weights, they cost no time while sampling.
         pipeline.set_adapters(list(scales), list(scales.values()))

@@ -88,7 +88,9 @@ def sample_batch(
         with noise_of_each_image(pipeline.scheduler, settings["generator"]):
             images = pipeline(**settings).images
     except ValueError as error:  # raised by the pipeline's checks of its arguments
-        raise UserError(f"generation: {type(pipeline).__name__}: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"generation: {type(pipeline).__name__}: {' '.join(str(error).split())}", advice="change this setting"
+        ) from error
     except (AttributeError, LookupError, TypeError) as error:
         if not batch["scheduler"].iloc[0]:
             raise
@@ -183,8 +185,8 @@ def class_number(pipeline, prompt: str) -> int:
         return int(prompt)
     words = f"words such as {', '.join(sorted(labels)[:3])}, or " if labels else ""
     raise UserError(
-        f"prompts: {prompt!r} is no class of the model; it knows {words}numbers from 0 to {count - 1}: give each class "
-        "one of them in prompts.names, and use the template '{label}'"
+        f"prompts: {prompt!r} is no class of the model; it knows {words}numbers from 0 to {count - 1}",
+        advice="give each class one of them in prompts.names, and use the template '{label}'",
     )
 
 

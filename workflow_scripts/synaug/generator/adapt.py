@@ -40,7 +40,7 @@ class LoraAdapter:
         Raises UserError if peft is missing, and if no adapter can be trained for this pipeline or its text encoders.
         """
         if find_spec("peft") is None:
-            raise UserError("adaptation: needs the package peft: pip install synaug[lora]")
+            raise UserError("adaptation: needs the package peft", advice="pip install synaug[lora]")
         from peft import LoraConfig
 
         self.pipeline, self.settings = pipeline, settings
@@ -265,6 +265,8 @@ def _optimizer(weights: list[torch.Tensor], settings: Adaptation) -> torch.optim
     optimizer_class = torch.optim.AdamW
     if settings.optimizer == "adamw_8bit":
         if find_spec("bitsandbytes") is None:
-            raise UserError("adaptation.optimizer: adamw_8bit needs the package bitsandbytes: pip install bitsandbytes")
+            raise UserError(
+                "adaptation.optimizer: adamw_8bit needs the package bitsandbytes", advice="pip install bitsandbytes"
+            )
         optimizer_class = import_module("bitsandbytes.optim").AdamW8bit
     return optimizer_class(weights, lr=settings.learning_rate, weight_decay=1e-2)

@@ -45,7 +45,10 @@ def read_training_images(
     known = rows[rows["usable"]].drop_duplicates(["label", "group"])
     rows = rows[rows["usable"] & (rows["split"] == train_split)].reset_index(drop=True)
     if rows.empty:
-        raise UserError(f"{real}: has no usable image in the split {train_split!r}, and an adapter needs some")
+        raise UserError(
+            f"{real}: has no usable image in the split {train_split!r}, and an adapter needs some",
+            advice="add images, or leave the block adaptation out",
+        )
     key = ["label", "group"]
     # Prompts may name classes that have no training image.
     known = known.sort_values(key, ignore_index=True)

@@ -65,7 +65,10 @@ def _load(part_class: type, start: Path, subfolder: str):
         kind = {} if part_class is CLIPTokenizer else {"dtype": torch.float32}
         return part_class.from_pretrained(start / subfolder, local_files_only=True, **kind)
     except Exception as error:  # the loaders raise many types of exceptions
-        raise UserError(f"generator.start: {start}/{subfolder} cannot be loaded ({short_text(error)})") from error
+        raise UserError(
+            f"generator.start: {start}/{subfolder} cannot be loaded ({short_text(error)})",
+            advice="name a checkpoint that train_generator wrote",
+        ) from error
 
 
 def _public(config) -> dict:

@@ -23,7 +23,8 @@ def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Seq
     needed = ["label_name"] if is_manifest else ["label_name", *group_columns]
     if not set(needed) <= set(available) or not {"image", "path"} & set(available):
         raise UserError(
-            f"{table}: needs the columns {', '.join(needed)} and image (or path and row); it has {', '.join(available)}"
+            f"{table}: needs the columns {', '.join(needed)} and image (or path, row); it has {', '.join(available)}",
+            advice="add or rename some",
         )
     known = {"label", "label_name", "group", "attributes", "split", "path", "row", "column", "usable", *needed}
     rows = pq.read_table(table, columns=[name for name in available if name in known], partitioning=None).to_pandas()
@@ -39,5 +40,7 @@ def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Seq
     if "usable" in available:
         rows = rows[rows["usable"]]
     if rows.empty:
-        raise UserError(f"{table}: has no image outside the split {' or '.join(map(repr, held_out))}")
+        raise UserError(
+            f"{table}: has no image outside the split {' or '.join(map(repr, held_out))}", advice="add training images"
+        )
     return rows.reset_index(drop=True)

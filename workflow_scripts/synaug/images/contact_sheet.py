@@ -127,7 +127,7 @@ def draw_sheet_of(manifest: Path, out: Path) -> tuple[int, int]:
     rows = rows.assign(kind=rows[kind_column] if kind_column else "")
     counts = rows.groupby(_ROW, sort=True).size()
     if counts.empty:
-        raise UserError(f"{manifest}: has no row with an image")
+        raise UserError(f"{manifest}: has no row with an image", advice="name another manifest")
     drawn = counts.iloc[sorted({i * (len(counts) - 1) // (_MAX_ROWS - 1) for i in range(_MAX_ROWS)})]
     # The first ones by id, which is a hash: a random choice that is the same each time.
     chosen = rows.sort_values("image_id").groupby(_ROW).head(IMAGES_PER_CLASS)

@@ -93,7 +93,10 @@ def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tu
             return decode_image(data, size, color)
         except Exception as error:
             image = manifest.iloc[position]
-            raise UserError(f"{image['path']} (row {image['row']}): cannot be decoded: {error}") from None
+            raise UserError(
+                f"{image['path']} (row {image['row']}): cannot be decoded: {error}",
+                advice="if it is synthetic, `synaug verify` names the remedy; if it is real, run the workflow again",
+            ) from None
 
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)) as pool:
         for positions, images in read_encoded(manifest):

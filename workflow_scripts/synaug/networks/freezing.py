@@ -25,5 +25,5 @@ def _first_stages(model: Classifier, count: int) -> list[nn.Module]:
 
     stages = group_modules(model.body, model.body.group_matcher(coarse=True))
     if count > len(stages):
-        raise UserError(f"freeze: {count}: {model.config['backbone']} has only {len(stages)} stages")
+        raise UserError(f"freeze: {count}: {model.config['backbone']} has only {len(stages)} stages", advice="lower it")
     return [model.body.get_submodule(name) for stage in sorted(stages)[:count] for name in stages[stage]]

@@ -26,7 +26,7 @@ def check_backbone(backbone: str) -> None:
     if name not in known:
         similar = ", ".join(f"{library}/{match}" for match in get_close_matches(name, known))
         hint = f"similar names: {similar}" if similar else f"the documentation of {library} has a list"
-        raise UserError(f"backbone: {library} has no model {name!r} ({hint})")
+        raise UserError(f"backbone: {library} has no model {name!r}", advice=hint)
 
 
 def build_body(backbone: str, channels: int, size: int) -> tuple[nn.Module, int]:
@@ -43,7 +43,10 @@ def build_body(backbone: str, channels: int, size: int) -> tuple[nn.Module, int]
             features = body.eval()(torch.zeros(1, channels, size, size))
         body.train()
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise UserError(f"backbone: {backbone} cannot take images of {size} pixels ({_first_line(error)})") from None
+        raise UserError(
+            f"backbone: {backbone} cannot take images of {size} pixels ({_first_line(error)})",
+            advice="change dataset.image_size, or choose another backbone",
+        ) from None
     return body, features.shape[1]
 
 

@@ -37,8 +37,9 @@ def model_files(model: str, revision: str | None) -> list[str]:
     if not folder.is_dir():
         if revision is None:
             raise UserError(
-                f"generation.model: {model!r} is not a local folder, and a hub model needs generation.revision (a "
-                "commit of its page), or its images could not be reproduced"
+                f"generation.model: {model!r} is not a local folder",
+                advice="for a model of the hub, add generation.revision (a commit of its page), so that its images can "
+                "be reproduced",
             )
         return []
     files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_SUFFIXES)
@@ -80,14 +81,15 @@ def adapter_files(adapter: Adapter) -> list[str]:
         files = sorted(path.glob(adapter.file or "*.safetensors"))
     elif adapter.revision is None:
         raise UserError(
-            f"generation.adapters: {adapter.model!r} is not a local file or folder, and an adapter on the hub needs "
-            "its revision (a commit of its page)"
+            f"generation.adapters: {adapter.model!r} is not a local file or folder",
+            advice="for an adapter of the hub, add its revision (a commit of its page)",
         )
     else:
         return []
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise UserError(
             f"generation.adapters: {adapter.model} must hold one *.safetensors file, or `file` must name it "
-            f"(found: {', '.join(file.name for file in files) or 'none'})"
+            f"(found: {', '.join(file.name for file in files) or 'none'})",
+            advice="set `file`, or another path",
         )
     return [str(files[0])]

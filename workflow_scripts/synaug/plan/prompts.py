@@ -194,7 +194,10 @@ def _read_rows(key: str, file: str, columns: list[str]) -> list[list[str]]:
             header = table.column_names
             rows = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
     except (pa.ArrowInvalid, csv.Error, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{key}: {file}: cannot be read as Parquet or CSV in UTF-8 ({error})") from None
+        raise UserError(
+            f"{key}: {file}: cannot be read as Parquet or CSV in UTF-8 ({error})",
+            advice="write it again as one of them",
+        ) from None
     for name in columns:
         if header.count(name) != 1:
             available = ", ".join(header) or "none"
@@ -209,4 +212,4 @@ def _unknown_class(name: str, classes: list[str]) -> str:
     if similar:
         return f"no class is called {name!r}; did you mean {similar[0]!r}?"
     listed = ", ".join(classes[:10]) + (f", ... {len(classes)} in all" if len(classes) > 10 else "")
-    return f"no class is called {name!r} (classes: {listed})"
+    return f"no class is called {name!r}; the classes: {listed}"

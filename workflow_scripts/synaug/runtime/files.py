@@ -90,7 +90,9 @@ def new_folder(path: Path) -> Generator[Path]:
             path.rmdir()
         temporary.rename(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error})", advice="name a folder that can be written"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

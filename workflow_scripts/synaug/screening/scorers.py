@@ -198,7 +198,12 @@ def load_checkpoint(
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         text = f"{auto_class.__name__}: {' '.join(str(error).split())[:300]}"
-        raise UserError(f"screening.{block}.model: {model} cannot be loaded as {text}") from error
+        raise UserError(
+            f"screening.{block}.model: {model} cannot be loaded as {text}",
+            advice="copy it again, or give another one"
+            if local
+            else "is there a network, and is the model of this kind?",
+        ) from error
     loaded, info = loaded if is_network else (loaded, {"missing_keys": [], "mismatched_keys": []})
     if any(not hasattr(loaded, name) for name in required_attributes):
         raise UserError(
