@@ -14,7 +14,8 @@ The sets; one whose package is not installed is skipped, and the result says so:
 In a copy of the checkout, the two commands that a new user types are timed: `synaug init FOLDER` and `snakemake`, with
 the config as `init` wrote it. For each set: balanced accuracy on the test images of the real images with cross-entropy,
 of the best recipe without synthetic images (by the validation images), and of the chosen recipe, with intervals over
-three seeds. --quick: digits only, few steps, to see that it works. The last line is one JSON object; it is also written
+three seeds; and the differences of these, with bootstrap intervals over test images, each with the mean of its seeds.
+--quick: digits only, few steps, to see that it works. The last line is one JSON object; it is also written
 to benchmarks/results/own_folders.json (not with --quick). Sets that are not run keep their results in this file.
 """
 
@@ -36,6 +37,7 @@ from PIL import Image
 
 from hardware import hardware, versions
 from new_user import COPIED, QUICK, ROOT, make_folder, timed
+from synaug.evaluation.bootstrap import group_sums, resample, value_with_interval
 from synaug.evaluation.intervals import mean_interval
 from synaug.manifests import read_manifest
 
@@ -155,24 +157,38 @@ def results_of(results: Path) -> dict:
         values = rows[(rows["recipe"] == recipe) & (rows["stage"] == stage)].sort_values("seed")["value"]
         return 100 * values.to_numpy()
 
+    def accuracies(recipe: str, stage: str) -> np.ndarray:
+        """Balanced accuracy with each resample of the test images, mean over seeds."""
+        files = sorted((results / stage / recipe).glob("*/predictions.parquet"))
+        tables = [read_manifest("predictions", file).query("split == 'test'") for file in files]
+        labels = pd.factorize(tables[0]["label"])[0]
+        correct = np.mean([table["predicted"] == table["label"] for table in tables], axis=0)
+        counts, classes = resample(labels), labels.max() + 1
+        sums = [group_sums(counts, labels, values, classes) for values in (correct, np.ones(len(labels)))]
+        return 100 * (sums[0] / sums[1]).mean(1)
+
+    def difference(first: tuple[str, str], second: tuple[str, str]) -> list[float]:
+        values = accuracies(*first) - accuracies(*second)
+        return [round(value, 2) for value in value_with_interval(values)]
+
     def figure(values: np.ndarray) -> list[float | None]:
         """Mean and ends of the interval; no ends for one seed."""
         return [round(float(value), 2) if np.isfinite(value) else None for value in mean_interval(values)]
 
     [best] = chosen[chosen["chosen"]].itertuples()
     without = chosen[~chosen["synthetic"]].sort_values("validation", ascending=False, kind="stable").iloc[0]
-    of_chosen, of_without = by_seed(best.recipe, best.stage), by_seed(without["recipe"], without["stage"])
-    of_real = by_seed("real", "train")
+    of_chosen, of_without = (best.recipe, best.stage), (without["recipe"], without["stage"])
+    of_real = ("real", "train")
     counts = real[real["usable"]]["split"].value_counts()
     return {
         "classes": int(balanced["label_name"].nunique()),
         "images": {split: int(count) for split, count in counts.items()},
         "synthetic_images_accepted_rejected": [int(synthetic["accepted"].sum()), int((~synthetic["accepted"]).sum())],
-        "real_cross_entropy": figure(of_real),
-        "best_without_synthetic": [f"{without['recipe']}/{without['stage']}", *figure(of_without)],
-        "chosen": [f"{best.recipe}/{best.stage}", *figure(of_chosen)],
-        "chosen_minus_best_without": figure(of_chosen - of_without),
-        "chosen_minus_real_cross_entropy": figure(of_chosen - of_real),
+        "real_cross_entropy": figure(by_seed(*of_real)),
+        "best_without_synthetic": [f"{without['recipe']}/{without['stage']}", *figure(by_seed(*of_without))],
+        "chosen": [f"{best.recipe}/{best.stage}", *figure(by_seed(*of_chosen))],
+        "chosen_minus_best_without": difference(of_chosen, of_without),
+        "chosen_minus_real_cross_entropy": difference(of_chosen, of_real),
         "reason": best.reason,
         "all_candidates": {
             f"{row.recipe}/{row.stage}": figure(by_seed(row.recipe, row.stage)) for row in chosen.itertuples()
