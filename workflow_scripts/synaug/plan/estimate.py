@@ -105,10 +105,13 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
 
 
 def stored_size(plan: pd.DataFrame, results: Path) -> Size:
-    """Bytes per image, from stored images of the same size, colour and format as those of `plan`."""
+    """Bytes per image, from stored images of the same size, colour and format as those of `plan`.
+
+    Finished batches count as well as shards.
+    """
     settings = plan[_SIZE_COLUMNS].iloc[0].tolist()
     size = images = 0
-    for file in files_with_images(results.glob("*")):
+    for file in [*files_with_images(results.glob("*")), *results.glob("*/work/*/*.parquet")]:
         rows = _columns(file, _SIZE_COLUMNS)
         if len(rows) and (rows == settings).all(axis=None):
             # Without the footer of the file: negligible in a full shard, but not in a preview.
@@ -224,7 +227,7 @@ def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series,
         )
     else:
         time = (
-            f"Device hours: not known for {work}, because no image has been made with this model, size and steps yet. "
+            f"Device hours: not known for {work}, because no shard or preview was made with this model, size and steps. "
             "`snakemake --cores 1 preview` makes 4 images of every class and measures the speed."
         )
     if size.images:
