@@ -1,6 +1,7 @@
 """Wrong configs and broken data: one clear line, exit status not 0, nothing half-written; or a row with a reason."""
 
 import io
+import os
 import shutil
 
 import pyarrow.parquet as pq
@@ -129,3 +130,11 @@ def test_broken_files_are_rows_with_a_reason_and_the_rest_is_used(folder):
     )
     page = (folder.results / "report.html").read_text()
     assert "is empty" in page
+
+
+@pytest.mark.parametrize("name", ["plan", "balanced", "real"])
+def test_a_named_pipe_in_place_of_a_manifest_is_one_line(work, name):
+    manifest = work.results / f"{name}.parquet"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    fails_with(work.run("--dry-run"), f"results/test/{name}.parquet: is not a regular file; replace it by a file")

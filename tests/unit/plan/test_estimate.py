@@ -102,7 +102,7 @@ def test_images_in_finished_batches_are_not_to_be_made_and_tell_their_size(make,
     store(plan.head(60), "batch", place=f"work/{'1' * 16}")
     text = " ".join(cost_text(plan, of_cells(cells), tmp_path).split())
     assert "all 95 105 60 45 " in text
-    assert "not known for 45 images in 3 shards, because no shard or preview was made with this model" in text
+    assert "not known for 45 images in 3 shards, because no shard or preview has this model" in text
     assert "the mean of 60 images of this size and format" in text
 
 

@@ -44,7 +44,8 @@ def open_lock_file(path: str | os.PathLike) -> TextIO:
 
 
 def file_hash(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """SHA-256 of a file's bytes, hexadecimal. Raises UserError as `check_regular_file`."""
+    check_regular_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
