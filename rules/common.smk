@@ -33,7 +33,7 @@ from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.shards import fills_of_shards
 from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
-from synaug.runtime.files import check_regular_file, text_hash
+from synaug.runtime.files import check_no_braces, check_regular_file, text_hash
 from synaug.runtime.logs import last_errors
 
 import_from(SCRIPTS.absolute())
@@ -65,6 +65,9 @@ try:  # a mistake in the config is reported before any job starts, in one line
     for file in workflow.configfiles:
         check_config_file(file)
     CONFIG = load_config(config)
+    for block in (CONFIG.generator, CONFIG.adaptation):
+        for key in ("images", "start", "output"):
+            check_no_braces(getattr(block, key, None) or "")
     if CONFIG.generator:  # here already: Snakemake deletes the declared output before the job can refuse
         check_output_folder(
             CONFIG.generator.output,

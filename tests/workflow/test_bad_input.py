@@ -138,3 +138,17 @@ def test_a_named_pipe_in_place_of_a_manifest_is_one_line(work, name):
     manifest.unlink()
     os.mkfifo(manifest)
     fails_with(work.run("--dry-run"), f"results/test/{name}.parquet: is not a regular file; replace it by a file")
+
+
+@pytest.mark.parametrize(
+    ("place", "block", "key"), [("data{v1}", "dataset", "path"), ("mo}del{a{", "generation", "model")]
+)
+def test_braces_in_a_path_are_one_line_with_the_path_and_a_remedy(fresh, place, block, key):
+    old = fresh.path / ("data" if block == "dataset" else "model")
+    old.rename(fresh.path / place)
+    fresh.change(**{block: {key: place}})
+    fails_with(fresh.run("--dry-run"), place, "has a brace in its name", "rename it, or name a symbolic link")
+    (fresh.path / "link").symlink_to(place)
+    fresh.change(**{block: {key: "link"}})
+    done = fresh.run("--dry-run")
+    assert done.status == 0, done.text

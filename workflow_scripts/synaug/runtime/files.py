@@ -60,6 +60,15 @@ def check_regular_file(path: str | os.PathLike) -> None:
         raise UserError(f"{path}: is not a regular file", advice="replace it by a file")
 
 
+def check_no_braces(path: str | os.PathLike) -> None:
+    """Raise UserError if an input or output of a rule has braces in its path, which are wildcards of Snakemake."""
+    if "{" in str(path) or "}" in str(path):
+        raise UserError(
+            f"{path}: has a brace in its name, which Snakemake takes for a wildcard",
+            advice="rename it, or name a symbolic link without braces in the config",
+        )
+
+
 # Created once, because a plan has millions of hashes.
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
