@@ -33,7 +33,7 @@ from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.shards import fills_of_shards
 from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
-from synaug.runtime.files import text_hash
+from synaug.runtime.files import check_no_braces, check_regular_file, text_hash
 from synaug.runtime.logs import last_errors
 
 import_from(SCRIPTS.absolute())
@@ -65,6 +65,9 @@ try:  # a mistake in the config is reported before any job starts, in one line
     for file in workflow.configfiles:
         check_config_file(file)
     CONFIG = load_config(config)
+    for block in (CONFIG.generator, CONFIG.adaptation):
+        for key in ("images", "start", "output"):
+            check_no_braces(getattr(block, key, None) or "")
     if CONFIG.generator:  # here already: Snakemake deletes the declared output before the job can refuse
         check_output_folder(
             CONFIG.generator.output,
@@ -115,10 +118,16 @@ def code(script):
     return code_hash(SCRIPTS / script)
 
 
+def opened(manifest):
+    """The file of a manifest that a rule made, opened; Snakemake fetches it from a storage. A named pipe is refused."""
+    check_regular_file(manifest)
+    return manifest.open("rb")
+
+
 @exits_in_one_line  # a damaged plan
 def shards_of_plan(planned=None):
     """Shard -> its fill, of the plan that the checkpoint `planned` makes; Snakemake asks again once it is made."""
-    with (planned or checkpoints.plan_generation).get().output.plan.open("rb") as plan:
+    with opened((planned or checkpoints.plan_generation).get().output.plan) as plan:
         return fills_of_shards(plan.name, os.fstat(plan.fileno()).st_mtime_ns)
 
 
@@ -178,17 +187,18 @@ def pilot_scores(wildcards):
     return of_shards("scores", checkpoints.plan_pilot)
 
 
+@exits_in_one_line  # a named pipe
 def balanced_manifest(wildcards):
     """The balanced manifest, once it is made. Ancient: its content counts (`images_of`), not its date."""
     balanced = checkpoints.build_balanced_manifest.get().output.balanced
-    with balanced.open("rb"), rules.index_dataset.output.real.open("rb"):  # `images_of` reads both
+    with opened(balanced), opened(rules.index_dataset.output.real):  # `images_of` reads both
         return ancient(balanced)
 
 
 @exits_in_one_line  # a damaged manifest
 def images_of(data, fill=None):
     """Hash of the images that a recipe with these keys trains on, and of its evaluation images."""
-    with checkpoints.build_balanced_manifest.get().output.balanced.open("rb") as balanced:
+    with opened(checkpoints.build_balanced_manifest.get().output.balanced) as balanced:
         changed = os.fstat(balanced.fileno()).st_mtime_ns
         return manifests_hash(balanced.name, data, fill, tuple(CONFIG.dataset.held_out), changed)
 
@@ -241,8 +251,11 @@ FEATURES = {
 }
 
 
+@exits_in_one_line
 def weights_of(recipe):
     """The file of the weights that the networks of `recipe` start from, if it has one."""
+    if recipe in WEIGHTS:
+        check_regular_file(WEIGHTS[recipe])
     return on_machine([WEIGHTS[recipe]] if recipe in WEIGHTS else [])
 
 

@@ -13,13 +13,17 @@ from synaug.datasets import input_files
 IN_STORAGE = workflow.storage_settings.default_storage_provider is not None
 
 
+@exits_in_one_line  # a path with braces
 def on_machine(files):
     """`files` as inputs that every machine has. (Not `local`: a job with such an input would not be sent away.)"""
+    for file in files:
+        check_no_braces(file)
     return [sourcecache_entry(file, file) for file in files] if IN_STORAGE else files
 
 
 def data_files(dataset):
     """The files of the data set, as inputs. A table that is not on this machine is expected in the storage."""
+    check_no_braces(dataset.path)
     stored = IN_STORAGE and dataset.path.endswith(".parquet") and not Path(dataset.path).exists()
     return [dataset.path] if stored else on_machine(input_files(dataset))
 

@@ -359,15 +359,51 @@ def test_textual_inversion_teaches_a_word(planned, tmp_path):
     assert all(changed[name] != plain[name] for name in plain)
 
 
-def test_weights_that_are_no_lora_are_one_line(planned, tmp_path):
-    from safetensors.torch import save_file
+NO_LORA = {"nothing": (2,)}
+OTHER_PART = {
+    "transformer.blocks.0.attn.to_q.lora_A.weight": (2, 8),
+    "transformer.blocks.0.attn.to_q.lora_B.weight": (8, 2),
+}
+OTHER_LAYERS = {"unet.other.to_q.lora_A.weight": (2, 8), "unet.other.to_q.lora_B.weight": (8, 2)}
+OTHER_TEXT = {"text_encoder.other.q_proj.lora_A.weight": (2, 8), "text_encoder.other.q_proj.lora_B.weight": (8, 2)}
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "shapes", "reason"),
+    [
+        ("stable diffusion", "lora", NO_LORA, "Invalid LoRA checkpoint"),
+        ("stable diffusion", "lora", OTHER_PART, "has none of its layers"),
+        ("stable diffusion", "lora", {}, "has none of its layers"),
+        ("stable diffusion", "lora", OTHER_LAYERS, "Target modules"),
+        ("stable diffusion", "lora", OTHER_TEXT, ""),
+        ("stable diffusion", "lora", None, "size mismatch for "),
+        ("sd3", "lora", OTHER_LAYERS, "has none of its layers"),
+        ("dit", "lora", OTHER_LAYERS, ""),
+        ("stable diffusion", "textual_inversion", {"<mine>": (1, 7)}, ""),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_one_line_with_its_file_the_model_and_advice(
+    planned, lora, tmp_path, family, kind, shapes, reason
+):
+    from safetensors.torch import load_file, save_file
 
     pytest.importorskip("peft")
-    save_file({"nothing": torch.zeros(2)}, tmp_path / "x.safetensors")
-    rows = with_adapter(planned("stable diffusion"), kind="lora", model=str(tmp_path / "x.safetensors"))
-    with pytest.raises(UserError, match=r"generation\.adapters: .*x\.safetensors cannot be loaded") as caught:
-        load_pipeline(rows.iloc[0], "cpu")
-    assert "\n" not in str(caught.value)
+    weights = {name: torch.zeros(shape) for name, shape in (shapes or {}).items()}
+    if shapes is None:  # of a wider model
+        weights = {
+            name: torch.zeros([side if side == 2 else side + 3 for side in weight.shape])  # 2 is the rank
+            for name, weight in load_file(lora / "pytorch_lora_weights.safetensors").items()
+        }
+    file = tmp_path / "x.safetensors"
+    save_file(weights, file)
+    settings = {"token": "<mine>"} if kind == "textual_inversion" else {}
+    row = with_adapter(planned(family), kind=kind, model=str(file), **settings).iloc[0]
+    with pytest.raises(UserError) as caught:
+        load_pipeline(row, "cpu")
+    message = str(caught.value)
+    assert message.startswith(f"generation.adapters: {file} cannot be loaded into {row['model']} (")
+    assert reason in message and "\n" not in message
+    assert message.endswith(f"; choose an adapter of kind {kind} that was made for this model")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Wrong configs and broken data: one clear line, exit status not 0, nothing half-written; or a row with a reason."""
 
 import io
+import os
 import shutil
 
 import pyarrow.parquet as pq
@@ -129,3 +130,25 @@ def test_broken_files_are_rows_with_a_reason_and_the_rest_is_used(folder):
     )
     page = (folder.results / "report.html").read_text()
     assert "is empty" in page
+
+
+@pytest.mark.parametrize("name", ["plan", "balanced", "real"])
+def test_a_named_pipe_in_place_of_a_manifest_is_one_line(work, name):
+    manifest = work.results / f"{name}.parquet"
+    manifest.unlink()
+    os.mkfifo(manifest)
+    fails_with(work.run("--dry-run"), f"results/test/{name}.parquet: is not a regular file; replace it by a file")
+
+
+@pytest.mark.parametrize(
+    ("place", "block", "key"), [("data{v1}", "dataset", "path"), ("mo}del{a{", "generation", "model")]
+)
+def test_braces_in_a_path_are_one_line_with_the_path_and_a_remedy(fresh, place, block, key):
+    old = fresh.path / ("data" if block == "dataset" else "model")
+    old.rename(fresh.path / place)
+    fresh.change(**{block: {key: place}})
+    fails_with(fresh.run("--dry-run"), place, "has a brace in its name", "rename it, or name a symbolic link")
+    (fresh.path / "link").symlink_to(place)
+    fresh.change(**{block: {key: "link"}})
+    done = fresh.run("--dry-run")
+    assert done.status == 0, done.text

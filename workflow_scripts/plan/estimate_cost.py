@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from synaug.generation.existing import stored_ids
 from synaug.manifests import read_manifest
 from synaug.plan.estimate import cost_text
 from synaug.plan.rows import plan_from_settings, read_sources
@@ -20,9 +21,11 @@ def main(plan: str | None, imbalance: str, real: str | None, settings: dict, pil
         rows = read_manifest("plan", plan)
     else:
         rows = plan_from_settings(cells, settings, read_sources(real, settings["train_split"]) if real else None)
-    text = cost_text(rows, cells[cells["kind"] == "cell"], Path(imbalance).parents[1])
+    results = Path(imbalance).parents[1]
+    text = cost_text(rows, cells[cells["kind"] == "cell"], results)
     if pilot:
-        made_first = int((rows["index"] < pilot).sum())
+        first = set(rows.loc[rows["index"] < pilot, "image_id"])
+        made_first = len(first - stored_ids(first, results))
         text += (
             f"\nThe pilot makes {made_first:,} of these images. Then the gate decides how many of the others are made."
         )

@@ -2,6 +2,7 @@
 
 import fcntl
 
+import pyarrow.parquet as pq
 import pytest
 
 from synaug.commands.prune import find_orphans
@@ -32,6 +33,15 @@ def files(home) -> list[str]:
 def test_only_shards_that_no_plan_names_are_orphans(home):
     orphans = ["shards/old.parquet", "scores/old.parquet", "work/old", "costs/old.json"]
     assert find_orphans(home.parent) == [home / name for name in orphans]
+
+
+def test_a_plan_that_lost_rows_decides_nothing(synaug, home, plan):
+    table = pq.read_table(home / "plan.parquet")
+    pq.write_table(table.slice(1), home / "plan.parquet")
+    before = files(home)
+    status, _, err = synaug("prune", home.parent, "--delete")
+    assert status == 2 and "plan.parquet: does not hold what was written to it; delete it, run the workflow" in err
+    assert files(home) == before
 
 
 def test_the_work_folder_of_a_running_job_and_that_of_a_preview_are_kept(synaug, home):

@@ -5,7 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from plan.estimate_cost import main
 from synaug.generation.existing import stored_ids
+from synaug.manifests import write_manifest
 from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_size
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
@@ -93,6 +95,27 @@ def test_disk_comes_from_stored_images_of_the_same_form(make, store, tmp_path):
     size = stored_size(make(), tmp_path)
     assert size.images == 40
     assert 500 < size.per_image < 900
+
+
+def test_images_in_finished_batches_are_not_to_be_made_and_tell_their_size(make, cells, store, tmp_path):
+    plan = make()
+    store(plan.head(60), "batch", place=f"work/{'1' * 16}")
+    text = " ".join(cost_text(plan, of_cells(cells), tmp_path).split())
+    assert "all 95 105 60 45 " in text
+    assert "not known for 45 images in 3 shards, because no shard or preview has this model" in text
+    assert "the mean of 60 images of this size and format" in text
+
+
+def test_images_of_the_pilot_that_exist_are_not_counted_as_made_by_it(make, cells, store, tmp_path, capfd):
+    plan, folder = make(), tmp_path / "e"
+    write_manifest("imbalance", cells(COUNTS), folder / "imbalance.parquet")
+    write_manifest("plan", plan, folder / "plan.parquet")
+    arguments = {"real": None, "settings": {}, "pilot": 5}
+    main(str(folder / "plan.parquet"), str(folder / "imbalance.parquet"), **arguments)
+    assert "The pilot makes 15 of these images." in capfd.readouterr().out
+    store(plan[plan["label_name"] == "b"].head(7), "batch", place=f"work/{'1' * 16}")
+    main(str(folder / "plan.parquet"), str(folder / "imbalance.parquet"), **arguments)
+    assert "The pilot makes 10 of these images." in capfd.readouterr().out
 
 
 def test_balanced_data_have_nothing_to_make(make, cells, tmp_path):

@@ -112,6 +112,8 @@ def _read(path: Path) -> pd.DataFrame:
             f"{path}: is damaged ({short_text(error)})", advice="delete it and run the workflow again"
         ) from None
     frame = frame.astype(dict.fromkeys(frame.select_dtypes("category"), "str"))
+    if frame.empty:  # pandas cannot merge two columns of texts without rows
+        frame = frame.astype(object)
     for field in table.schema:
         if pa.types.is_list(field.type):
             frame[field.name] = frame[field.name].map(lambda values: None if values is None else tuple(values))

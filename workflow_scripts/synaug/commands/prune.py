@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from synaug.commands.terminal import number_of
+from synaug.commands.verify_manifests import content_fault
 from synaug.generation.locks import is_file_locked, is_locked
 from synaug.plan.shards import EXTRA_FILES, planned_shards
 from synaug.runtime.errors import UserError
@@ -17,10 +18,14 @@ def find_orphans(results: Path) -> list[Path]:
     """Shards below `results` that no plan names, with their scores, work folders and cost files.
 
     An experiment without a plan keeps its shards: they may be all that is left of it. Kept are also the work folders of
-    jobs that are running, and those of extra files (`EXTRA_FILES`), which no plan names.
+    jobs that are running, and those of extra files (`EXTRA_FILES`), which no plan names. Raises UserError for a plan
+    that lacks rows or was changed: it may no longer name shards that are needed.
     """
     orphans = []
     for plan in sorted(results.glob("*/plan.parquet")):
+        for path in (plan, plan.with_name("pilot.parquet")):
+            if path.exists() and (fault := content_fault(path)):
+                raise UserError(f"{path}: {fault}", advice="delete it, run the workflow again, and then prune")
         planned = planned_shards(plan.parent)
         for pattern in ("shards/*.parquet", "scores/*.parquet", "work/*", "costs/*.json"):
             orphans += [path for path in sorted(plan.parent.glob(pattern)) if path.stem not in planned]

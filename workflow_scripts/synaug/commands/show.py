@@ -71,8 +71,10 @@ class ParquetSummary:
         self.rows = self.file.metadata.num_rows
         self.bytes = path.stat().st_size
         metadata = self.schema.metadata or {}
-        self.manifest = metadata.get(b"synaug:manifest", b"").decode()  # its name; empty: another Parquet file
-        self.version = metadata.get(b"synaug:schema_version", b"").decode()
+        self.manifest = metadata.get(b"synaug:manifest", b"").decode(
+            errors="replace"
+        )  # its name; empty: another Parquet file
+        self.version = metadata.get(b"synaug:schema_version", b"").decode(errors="replace")
 
     def columns(self) -> list[Column]:
         """All columns, described by the metadata of the file."""
@@ -80,7 +82,8 @@ class ParquetSummary:
             Column(
                 field.name,
                 _type_name(field.type),
-                (field.metadata or {}).get(b"about", b"").decode() + (" (may be null)" if field.nullable else ""),
+                (field.metadata or {}).get(b"about", b"").decode(errors="replace")
+                + (" (may be null)" if field.nullable else ""),
             )
             for field in self.schema
         ]
@@ -90,10 +93,10 @@ class ParquetSummary:
         names = [name for name in COUNTED if name in self.schema.names]
         try:
             table = self.file.read(names)
-        except (pa.ArrowException, OSError, ValueError) as error:
+            split_by = next((name for name in SPLIT_BY if name in names), None)
+            counts = [_count(table, name, split_by if name in ("label_name", "group") else None) for name in names]
+        except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
             raise self.damaged(error) from None
-        split_by = next((name for name in SPLIT_BY if name in names), None)
-        counts = [_count(table, name, split_by if name in ("label_name", "group") else None) for name in names]
         return [count for count in counts if count.rows and [value for value, _ in count.rows] not in (["-"], [""])]
 
     def sample(self, count: int) -> list[dict[str, str]]:

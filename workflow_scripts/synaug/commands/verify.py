@@ -13,7 +13,14 @@ import pyarrow as pa
 import typer
 
 from synaug.commands.terminal import number_of, progress
-from synaug.commands.verify_manifests import check_manifest, check_together, manifest_files, plan_is_intact
+from synaug.commands.verify_manifests import (
+    check_manifest,
+    check_together,
+    content_fault,
+    has_no_digest,
+    manifest_files,
+    plan_is_intact,
+)
 from synaug.images.codec import inspect_image
 from synaug.images.tables import ImageTable, encoded_images
 from synaug.manifests import read_manifest, read_table, stored_columns
@@ -34,6 +41,7 @@ class CheckedFile:
     images: int = 0
     findings: list[str] = field(default_factory=list)
     unfinished: int = 0  # planned shards that are not generated yet, which is no finding
+    has_no_digest: bool = False  # an older version wrote the file, which is no finding either
 
 
 def find_experiments(folder: Path) -> list[Path]:
@@ -77,12 +85,12 @@ def verify_experiment(experiment: Path) -> Iterator[CheckedFile]:
             if path.parent == experiment and path.stem in _MANIFEST_CHECKS:
                 checked = _MANIFEST_CHECKS[path.stem](path, shards)
                 checked.findings += check_manifest(path)
-                yield checked
             elif path in manifests:
-                yield CheckedFile(path, findings=check_manifest(path))
+                checked = CheckedFile(path, findings=check_manifest(path))
             else:
                 checked, shards[os.path.abspath(path)] = check_shard(path, pool, planned)
-                yield checked
+            checked.has_no_digest = has_no_digest(path)
+            yield checked
     for path, line in check_together(experiment):
         yield CheckedFile(path, findings=[line])
 
@@ -129,6 +137,8 @@ def check_shard(path: Path, pool: ThreadPoolExecutor, planned: set[str] | None) 
         checked.findings.append(f"{path}: holds image {_and_more(duplicates)} more than once; {remedy_file}")
     elif path.parent.name == "shards" and shard_name(ids) != path.stem and not damaged:
         checked.findings.append(f"{path}: does not hold the images that its name stands for; {remedy_images}")
+    elif not checked.findings and (fault := content_fault(path)):
+        checked.findings.append(f"{path}: {fault}; {remedy_images}")
     return checked, None if damaged else pa.table({"image_id": ids, "sha256": hashes})
 
 
@@ -250,17 +260,17 @@ def verify(
 ) -> None:
     """Check every stored image.
 
-    Compares every image of every shard with its recorded hash, and checks every row that names an image. Compares the
-    manifests with each other: their keys, their counts, and what they say of the same image. The files of the data set
-    are not read. Each finding is one line: what is wrong, where, and what to delete or to run again. Nothing is
-    changed.
+    Compares every image of every shard with its recorded hash, every manifest with the digest of its content, and
+    checks every row that names an image. Compares the manifests with each other: their keys, their counts, and what
+    they say of the same image. The files of the data set are not read. Each finding is one line: what is wrong, where,
+    and what to delete or to run again. Nothing is changed.
 
     \b
     Example:
       synaug verify results/mine
     """
     experiments = [path for folder in folders or [Path("results")] for path in find_experiments(folder)]
-    findings = images = unfinished = 0
+    findings = images = unfinished = without_digest = 0
     shards, other_files = set(), set()
     with progress("checking", sum(len(files_to_check(experiment)) for experiment in experiments)) as advance:
         for experiment in experiments:
@@ -270,6 +280,7 @@ def verify(
                 findings += len(checked.findings)
                 images += checked.images
                 unfinished += checked.unfinished
+                without_digest += checked.has_no_digest
                 (shards if checked.path.parent.name == "shards" else other_files).add(checked.path)
                 advance(1)
     text = (
@@ -279,5 +290,10 @@ def verify(
     )
     if unfinished:
         text += f"; {number_of(unfinished, 'planned shard')} {'is' if unfinished == 1 else 'are'} not generated yet"
+    if without_digest:
+        text += (
+            f"; {number_of(without_digest, 'file')} of an older version {'has' if without_digest == 1 else 'have'} no "
+            "digest, so that not every changed row is found"
+        )
     print(text)
     raise typer.Exit(1 if findings else 0)

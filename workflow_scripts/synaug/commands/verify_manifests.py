@@ -9,18 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.manifests import SORT_KEYS, read_manifest, read_table, with_group
+from synaug.manifests.content import CONTENT_KEY, ContentDigest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.shards import shard_name
 from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import check_regular_file
 
 _AGAIN = "delete it and run the workflow again"
 _CELL = ["label", "label_name", "group"]
 _PLACE = ["sha256", "path", "row", "column"]
-_NOT_HERE = ("shards", "work", "scores", "pixels")  # folders of files that other checks, or none, are for
+_NOT_HERE = ("shards", "work", "pixels")  # folders of files that other checks, or none, are for
 
 
 def manifest_files(experiment: Path) -> list[Path]:
-    """All manifests of `experiment` but its files of images and the scores of single shards."""
+    """All manifests of `experiment` but its files of images."""
     return [
         path
         for path in sorted(experiment.rglob("*.parquet"))
@@ -34,14 +36,13 @@ def check_manifest(path: Path) -> list[str]:
     lists = [field.name for field in SCHEMAS[kind] if pa.types.is_list(field.type)]
     try:
         table = read_table(kind, path, [name for name in SCHEMAS[kind].names if name not in lists])
-        # Features do not fit into memory together.
-        file = pq.ParquetFile(path)
-        for _ in file.iter_batches(columns=[name for name in lists if name in file.schema_arrow.names]):
-            pass
     except UserError as error:
         return [f"{error.problem}; {_AGAIN}"]
     except (pa.ArrowException, OSError, ValueError) as error:
         return [f"{path}: is damaged ({short_text(error)}); {_AGAIN}"]
+    if fault := content_fault(path):
+        # What the other checks would find follows from it.
+        return [f"{path}: {fault}; {_AGAIN}"]
     keys = [name for name in [*SORT_KEYS[kind], "weighting"] if name in table.column_names]
     plain = {name: _decoded(table.column(name)) for name in keys}
     keys_of_rows = pa.table(plain)
@@ -66,6 +67,40 @@ def check_manifest(path: Path) -> list[str]:
     if kind == "synthetic":
         findings += _check_verdicts(path)
     return findings
+
+
+def content_fault(path: Path) -> str | None:
+    """Why the content of a manifest is not that for which its footer has a digest; None: it is, or there is no digest.
+
+    The images of a shard are left out: `verify` compares them with their hashes.
+    """
+    content = ContentDigest()
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            names = [field.name for field in schema if not pa.types.is_struct(field.type)]
+            content.update(schema.empty_table().select(names))
+            for batch in file.iter_batches(columns=names):  # features do not fit into memory together
+                content.update(batch)
+            recorded = _recorded_content(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return f"is damaged ({short_text(error)})"
+    return "does not hold what was written to it" if recorded not in (None, content.hexdigest()) else None
+
+
+def has_no_digest(path: Path) -> bool:
+    """Whether a manifest can be read and its footer has no digest of its content: an older version wrote it."""
+    try:
+        check_regular_file(path)
+        with pq.ParquetFile(path) as file:
+            return _recorded_content(file) is None
+    except (UserError, pa.ArrowException, OSError, ValueError):
+        return False
+
+
+def _recorded_content(file: pq.ParquetFile) -> str | None:
+    recorded = (file.metadata.metadata or {}).get(CONTENT_KEY.encode())
+    return None if recorded is None else recorded.decode(errors="replace")
 
 
 def check_together(experiment: Path) -> Iterator[tuple[Path, str]]:
@@ -96,9 +131,9 @@ def check_together(experiment: Path) -> Iterator[tuple[Path, str]]:
 
 
 def plan_is_intact(path: Path) -> bool:
-    """Whether the plan can be read, and the names of its shards stand for its images: then it may decide deletions."""
+    """Whether the plan has all its rows, and the names of its shards stand for its images: it may decide deletions."""
     try:
-        return not _check_shards_of_plan(path)
+        return not _check_shards_of_plan(path) and not content_fault(path)
     except UserError:
         return False
 
@@ -106,8 +141,9 @@ def plan_is_intact(path: Path) -> bool:
 def _kind(path: Path) -> str | None:
     """The kind of manifest that the file says it is, or is named after; None: another file, or a table of images."""
     try:
-        kind = (pq.read_schema(path).metadata or {}).get(b"synaug:manifest", b"").decode()
-    except (pa.ArrowException, OSError, ValueError):
+        check_regular_file(path)
+        kind = (pq.read_schema(path).metadata or {}).get(b"synaug:manifest", b"").decode(errors="replace")
+    except (UserError, pa.ArrowException, OSError, ValueError):
         kind = path.stem
     return kind if kind in SORT_KEYS else None
 

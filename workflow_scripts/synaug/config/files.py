@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 
 @cache  # the variants of a study read the same file
@@ -14,6 +15,7 @@ def check_config_file(path: str | Path) -> None:
 
     A file that cannot be parsed has no such fault; Snakemake reports it.
     """
+    check_regular_file(path)
     try:
         with open(path, encoding="utf-8") as text:
             waiting = [yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))]

@@ -12,6 +12,7 @@ from synaug.config import Dataset
 from synaug.datasets.groups import SPLITS, check_groups, check_splits, image_row, read_lines
 from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 # Names of the values of an attribute, where "<attribute>" and "not <attribute>" are not the usual words.
 WORDS = {"Male": ("male", "female")}
@@ -84,6 +85,7 @@ def _check_columns(dataset: Dataset, attributes: list[str]) -> None:
 
 def _read_header(file: Path) -> tuple[int, list[str]]:
     """The number of images (first line), and the names of the attributes (second line)."""
+    check_regular_file(file)
     try:
         with file.open(encoding="utf-8-sig") as lines:
             count, attributes = next(lines, "").strip(), next(lines, "").split()

@@ -6,6 +6,7 @@ from pathlib import Path
 from synaug.config import Dataset
 from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 # Split numbers in the files of Waterbirds and CelebA.
 SPLITS = {"0": "train", "1": "val", "2": "test"}
@@ -38,6 +39,7 @@ def check_splits(dataset: Dataset) -> None:
 
 def read_lines(file: Path) -> list[str]:
     """The lines of a text file. Raises UserError if it cannot be read."""
+    check_regular_file(file)
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

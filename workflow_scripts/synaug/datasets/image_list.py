@@ -11,6 +11,7 @@ from pathlib import Path
 from synaug.config import Dataset
 from synaug.datasets.tree import Boundary
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 # The name of an ImageNet class's folder.
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -46,6 +47,8 @@ def files(dataset: Dataset) -> list[Path]:
     named = {f"lists.{split}": file for split, file in dataset.lists.items()}
     named |= {"class_names": dataset.class_names, "classes": dataset.classes}
     for key, file in named.items():
+        if file:
+            check_regular_file(file)
         if file and not Path(file).is_file():
             raise UserError(f"dataset.{key}: {file} does not exist", advice="correct the path")
     return [Path(file) for file in named.values() if file]
@@ -120,6 +123,7 @@ def _read_classes(file: Path, ids: dict[int, str]) -> set[int]:
 
 def _lines(file: Path) -> list[tuple[int, str]]:
     """(number from 1, text) of every line that is not empty."""
+    check_regular_file(file)
     try:
         # Not `splitlines`, which also splits at characters that may be part of a name.
         with file.open(encoding="utf-8-sig") as lines:

@@ -20,6 +20,7 @@ from synaug.datasets.tree import files_hash
 from synaug.images.codec import inspect_image, uses_few_bits
 from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 log = logging.getLogger(__name__)
 # Source -> module with its functions `files` and `find`, and `image_files` where `files` does not return the images.
@@ -80,10 +81,15 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
 def input_files(dataset: Dataset) -> list[str]:
     """The files that a rule declares as inputs, so that it runs again when they change: tables, lists, authors' files.
 
-    Image files are not among them (see `fingerprint`). Raises UserError if the data set is missing.
+    Image files are not among them (see `fingerprint`). Raises UserError if the data set is missing, or one of the files
+    is a named pipe, a socket or a device.
     """
     source = published if dataset.source in published.PUBLISHED else (SOURCES | PACKED)[dataset.source]
-    return [str(file) for file in source.files(dataset)]
+    check_regular_file(dataset.path)
+    files = [str(file) for file in source.files(dataset)]
+    for file in files:
+        check_regular_file(file)
+    return files
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -15,6 +15,7 @@ from synaug.datasets.columns import is_text, texts
 from synaug.datasets.tree import Boundary
 from synaug.images.tables import ImageTable, encoded_images, holds_images
 from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import check_regular_file
 
 _TEXT_FILES = (".csv", ".jsonl", ".ndjson")
 
@@ -105,6 +106,7 @@ def _has_paths(data_type: pa.DataType) -> bool:
 
 def _paths_in_parquet(file: Path, name: str) -> Iterator[str | None]:
     """The paths in the column `name` of a Parquet table, without those of row groups whose images are all embedded."""
+    check_regular_file(file)
     try:
         with pq.ParquetFile(file) as table:
             schema = table.schema_arrow
@@ -135,6 +137,7 @@ def open_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     In JSON lines, a value of `columns` may not be a list or an object; those of other columns become JSON text.
     Raises UserError if the file cannot be read.
     """
+    check_regular_file(file)
     try:
         if file.suffix.lower() == ".csv":
             return _read_csv(file)
@@ -179,6 +182,7 @@ def table_schema(file: Path) -> pa.Schema:
     """Names and types of the columns of a table. Raises UserError if the file cannot be read."""
     if file.suffix.lower() in _TEXT_FILES:
         return open_table(file).schema
+    check_regular_file(file)
     try:
         return pq.read_schema(file)
     except (pa.ArrowInvalid, OSError) as error:

@@ -17,7 +17,7 @@ from synaug.config.generation import DEFAULT_GUIDANCE
 from synaug.plan.checkpoints import adapter_files, adapter_version, is_local, model_version
 from synaug.plan.model_family import check_settings, family_of
 from synaug.plan.prompt_length import TOKENIZERS, check_lengths, default_sequence_length, encoder_of
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, short_text
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
         ) from error
     if row["scheduler"]:
         pipeline.scheduler = _scheduler(row["scheduler"], pipeline.scheduler.config)
-    _load_adapters(pipeline, json.loads(row["adapters"] or "[]"))
+    _load_adapters(pipeline, json.loads(row["adapters"] or "[]"), model)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
@@ -178,8 +178,11 @@ def _scheduler(name: str, config: Mapping):
         ) from error
 
 
-def _load_adapters(pipeline, planned: list[dict]) -> None:
-    """Load the adapters of the plan's column `adapters`. Raises UserError if one has changed since it was planned."""
+def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
+    """Load the adapters of the plan's column `adapters` into the model `base`.
+
+    Raises UserError if one has changed since it was planned, or does not fit the model.
+    """
     scales = {}
     for number, description in enumerate(planned):
         version = description["version"]
@@ -189,22 +192,26 @@ def _load_adapters(pipeline, planned: list[dict]) -> None:
             raise UserError(f"{adapter.model}: the adapter has changed since the plan was made; run the workflow again")
         if adapter.kind == "lora" and find_spec("peft") is None:
             raise UserError("generation.adapters: kind lora needs the package peft", advice="pip install synaug[lora]")
-        model, file = adapter.model, adapter.file
+        model, file, name = adapter.model, adapter.file, f"adapter{number}"
+        shown = f"{model}/{file}" if file else model
         if local:
             path = Path(adapter_files(adapter)[0])
-            model, file = str(path.parent), path.name
+            model, file, shown = str(path.parent), path.name, str(path)
         settings = {"weight_name": file, "use_safetensors": True, "local_files_only": local}
         settings["revision"] = None if local else version
         try:
             if adapter.kind == "lora":
-                scales[f"adapter{number}"] = adapter.scale
-                pipeline.load_lora_weights(model, adapter_name=f"adapter{number}", **settings)
+                scales[name] = adapter.scale
+                pipeline.load_lora_weights(model, adapter_name=name, **settings)
+                if not any(name in names for names in pipeline.get_list_adapters().values()):
+                    raise ValueError("the model has none of its layers")
+                pipeline.set_adapters(name)  # peft reports some misfits only here
             else:
                 pipeline.load_textual_inversion(model, token=adapter.token, **settings)
         except Exception as error:
             raise UserError(
-                f"generation.adapters: {adapter.model} cannot be loaded: {_first_line(error)}",
-                advice="correct its kind or file, or give an adapter for this model",
+                f"generation.adapters: {shown} cannot be loaded into {base} ({short_text(error)})",
+                advice=f"choose an adapter of kind {adapter.kind} that was made for this model",
             ) from error
     if scales:
         # Merged into the weights, they cost no time while sampling.

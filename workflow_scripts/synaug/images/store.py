@@ -15,6 +15,7 @@ import pandas as pd
 from synaug.images.codec import CHANNELS, decode_image
 from synaug.images.tables import ImageTable, encoded_images
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 _BATCH = 1024  # images that are read from files, or decoded, at once
 _IN_MEMORY = 1 << 30  # bytes of encoded images of one table that `read_encoded` holds
@@ -145,6 +146,7 @@ def _stream_table(
 
 
 def _read_file(path: str | os.PathLike) -> bytes:
+    check_regular_file(path)
     try:
         with open(path, "rb") as file:
             return file.read()

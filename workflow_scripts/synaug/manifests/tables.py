@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from synaug.manifests.content import CONTENT_KEY, ContentDigest
 from synaug.manifests.schemas import SCHEMA_VERSION, SCHEMAS
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError, short_text
@@ -72,8 +73,16 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
         write_shard(table.drop_columns(_STREAMED), one_by_one, path, images.nbytes)
         return
     table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks().cast(SCHEMAS[kind])
-    with space_for(path, table.nbytes), atomic_path(path) as temporary, _writer(kind, temporary) as writer:
-        writer.write_table(table.replace_schema_metadata(_metadata(kind)), row_group_size=131072)
+    content = ContentDigest()
+    content.update(table)
+    # Not only in the footer, but also in Arrow's schema: a program that changes rows and writes them keeps it.
+    table = table.replace_schema_metadata(_metadata(kind) | {CONTENT_KEY: content.hexdigest()})
+    with (
+        space_for(path, table.nbytes),
+        atomic_path(path) as temporary,
+        _writer(table.schema, temporary) as writer,
+    ):
+        writer.write_table(table, row_group_size=131072)
 
 
 def write_shard(
@@ -96,14 +105,20 @@ def write_shard(
     table = _complete("shard", rows, in_memory)
     order = _sort_order(table, SORT_KEYS["shard"])
     table = table.take(order).combine_chunks().cast(in_memory)
+    content = ContentDigest()
+    content.update(table)
+    content.update(streamed.empty_table().select(["sha256"]))  # the hash stands for the image
+    schema = schema.with_metadata(_metadata("shard"))
     start, pieces = 0, (_complete("shard", piece, streamed) for piece in images(order.to_numpy().astype(np.int64)))
-    with space_for(path, table.nbytes + size), atomic_path(path) as temporary, _writer("shard", temporary) as writer:
+    with space_for(path, table.nbytes + size), atomic_path(path) as temporary, _writer(schema, temporary) as writer:
         for group in _row_groups(pieces, group_bytes):
             others = table.slice(start, group.num_rows)
             columns = [(group if name in _STREAMED else others).column(name) for name in schema.names]
-            row_group = pa.Table.from_arrays(columns, schema=schema.with_metadata(_metadata("shard")))
+            row_group = pa.Table.from_arrays(columns, schema=schema)
             writer.write_table(row_group, row_group_size=GROUP_ROWS)
+            content.update(group.select(["sha256"]))
             start += group.num_rows
+        writer.add_key_value_metadata({CONTENT_KEY: content.hexdigest()})
     if start != table.num_rows:
         raise ValueError(f"{path}: {table.num_rows} rows, but {start} images")
 
@@ -155,17 +170,17 @@ def _metadata(kind: str) -> dict[str, str]:
     return metadata
 
 
-def _writer(kind: str, path: Path) -> pq.ParquetWriter:
-    schema = SCHEMAS[kind]
+def _writer(schema: pa.Schema, path: Path) -> pq.ParquetWriter:
     # Encoded images do not compress further, and plain encoding keeps them readable without a dictionary page.
     compression = {name: ("NONE" if name == "image.bytes" else "ZSTD") for name in _parquet_columns(schema)}
     dictionary = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     return pq.ParquetWriter(
         path,
-        schema.with_metadata(_metadata(kind)),
+        schema,
         compression=compression,
         use_dictionary=dictionary or False,
         store_schema=True,
+        write_page_checksum=True,
     )
 
 

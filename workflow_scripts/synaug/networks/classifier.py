@@ -13,7 +13,7 @@ from torch import nn
 from synaug.networks.pretrained import build_body, load_pretrained_body
 from synaug.networks.resnet import RESNETS
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path
+from synaug.runtime.files import atomic_path, check_regular_file
 
 COSINE_SCALE = 30.0  # Cao et al. 2019
 
@@ -111,6 +111,7 @@ def save_classifier(model: Classifier, path: str | os.PathLike) -> None:
 
 def load_classifier(path: str | os.PathLike) -> Classifier:
     """The network that `save_classifier` wrote, on the CPU. Raises UserError if the file is not such a network."""
+    check_regular_file(path)
     try:
         with safe_open(path, "pt") as file:
             model = Classifier(**json.loads(file.metadata()["synaug"]))

@@ -9,6 +9,7 @@ from torch import nn
 
 from synaug.networks.embedded import embedded_weights
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 
 def check_backbone(backbone: str) -> None:
@@ -62,10 +63,12 @@ def load_pretrained_body(
     library, _, name = backbone.partition("/")
     if weights == "embedded":
         weights = str(embedded_weights())
-    if weights is not True and not os.path.isfile(weights):
-        raise UserError(
-            f"pretrained: {weights} does not exist", advice=f"give a safetensors file of {backbone}, or true"
-        )
+    if weights is not True:
+        check_regular_file(weights)
+        if not os.path.isfile(weights):
+            raise UserError(
+                f"pretrained: {weights} does not exist", advice=f"give a safetensors file of {backbone}, or true"
+            )
     try:
         if library == "timm":
             mean, std = _load_timm(body, name, channels, size, weights)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from synaug.config import Adapter
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import file_hash, text_hash
+from synaug.runtime.files import check_regular_file, file_hash, text_hash
 
 # Prefix of the version of a local model, which is a hash of its files.
 _HASH_PREFIX = "sha256:"
@@ -45,6 +45,8 @@ def model_files(model: str, revision: str | None) -> list[str]:
     files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_SUFFIXES)
     if not (folder / "model_index.json").is_file():
         raise UserError(f"generation.model: {model} has no model_index.json; give a folder in the diffusers layout")
+    for file in files:
+        check_regular_file(file)
     if not any(file.endswith(".safetensors") for file in files):
         raise UserError(f"generation.model: {model} holds no weights (*.safetensors); copy the checkpoint again")
     return files
@@ -75,6 +77,7 @@ def adapter_version(adapter: Adapter) -> str:
 def adapter_files(adapter: Adapter) -> list[str]:
     """The weights of a local adapter; empty for a hub id. Raises UserError for a missing or ambiguous file."""
     path = Path(adapter.model)
+    check_regular_file(path)
     if path.is_file():
         files = [path] if path.suffix == ".safetensors" else []
     elif path.is_dir():
@@ -92,4 +95,5 @@ def adapter_files(adapter: Adapter) -> list[str]:
             f"(found: {', '.join(file.name for file in files) or 'none'})",
             advice="set `file`, or another path",
         )
+    check_regular_file(files[0])
     return [str(files[0])]

@@ -19,6 +19,8 @@ from synaug.manifests import with_fill, with_group
 from synaug.plan.licences import licence_warnings
 from synaug.plan.model_family import Family, read_family
 from synaug.plan.shards import files_with_images
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +73,13 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
         is_shard = file.parent.name == "shards"
         cost_file = file.parent.parent / "costs" / f"{file.stem}.json" if is_shard else file.with_suffix(".json")
         try:
+            check_regular_file(cost_file)
             cost = json.loads(cost_file.read_text())
             measured = {key: float(cost[key]) for key in ("images_sampled", "seconds_sampling", "seconds")}
             measured["changed"] = cost_file.stat().st_mtime_ns
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (UserError, OSError, ValueError, TypeError, KeyError) as error:
             log.warning("%s: skipped: %s", cost_file, error)
             continue
         rows = _columns(file, [*_SPEED_COLUMNS, "device", "batch_size"])
@@ -105,10 +108,13 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
 
 
 def stored_size(plan: pd.DataFrame, results: Path) -> Size:
-    """Bytes per image, from stored images of the same size, colour and format as those of `plan`."""
+    """Bytes per image, from stored images of the same size, colour and format as those of `plan`.
+
+    Finished batches count as well as shards.
+    """
     settings = plan[_SIZE_COLUMNS].iloc[0].tolist()
     size = images = 0
-    for file in files_with_images(results.glob("*")):
+    for file in [*files_with_images(results.glob("*")), *results.glob("*/work/*/*.parquet")]:
         rows = _columns(file, _SIZE_COLUMNS)
         if len(rows) and (rows == settings).all(axis=None):
             # Without the footer of the file: negligible in a full shard, but not in a preview.
@@ -224,7 +230,7 @@ def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series,
         )
     else:
         time = (
-            f"Device hours: not known for {work}, because no image has been made with this model, size and steps yet. "
+            f"Device hours: not known for {work}, because no shard or preview has this model, size and steps. "
             "`snakemake --cores 1 preview` makes 4 images of every class and measures the speed."
         )
     if size.images:
@@ -294,6 +300,7 @@ def _speed_settings(rows: pd.DataFrame, family: Family | None) -> set[tuple]:
 def _columns(file: Path, names: list[str]) -> pd.DataFrame:
     """Columns of a shard; of a file that is damaged or lacks one of them, no rows."""
     try:
+        check_regular_file(file)
         table = pq.read_table(file, columns=names, partitioning=None)
         return pd.DataFrame({name: table.column(name).to_pylist() for name in names})
     except Exception as error:

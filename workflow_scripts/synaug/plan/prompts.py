@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from synaug.config import Prompts
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import check_regular_file
 from synaug.runtime.shown_text import from_csv_cell
 
 # `prompts.modifiers: general`. The paper has 20 modifiers for each class; these 20 suit most things that can be
@@ -105,6 +106,7 @@ def prompt_files(prompts: Prompts) -> list[str]:
     if isinstance(prompts.modifiers, str) and prompts.modifiers != "general":
         files["prompts.modifiers"] = prompts.modifiers
     for key, file in files.items():
+        check_regular_file(file)
         if not Path(file).is_file():
             instead = {"prompts.modifiers": "`general`, a list, or ", "prompts.names": "a block, or "}.get(key, "")
             raise UserError(f"{key}: {file}: no such file; give {instead}a Parquet or CSV table")
@@ -177,6 +179,7 @@ def _read_texts(key: str, file: str, column: str, classes: list[str]) -> dict[st
 
 def _read_rows(key: str, file: str, columns: list[str]) -> list[list[str]]:
     """The values of `columns`, row by row, as text; an empty cell is an empty text."""
+    check_regular_file(file)
     try:
         if file.lower().endswith(".csv"):
             # Not pandas: it guesses types (007, NA) and drops text after an unquoted comma.

@@ -44,7 +44,8 @@ def open_lock_file(path: str | os.PathLike) -> TextIO:
 
 
 def file_hash(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """SHA-256 of a file's bytes, hexadecimal. Raises UserError as `check_regular_file`."""
+    check_regular_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -57,6 +58,15 @@ def check_regular_file(path: str | os.PathLike) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UserError(f"{path}: is not a regular file", advice="replace it by a file")
+
+
+def check_no_braces(path: str | os.PathLike) -> None:
+    """Raise UserError if an input or output of a rule has braces in its path, which are wildcards of Snakemake."""
+    if "{" in str(path) or "}" in str(path):
+        raise UserError(
+            f"{path}: has a brace in its name, which Snakemake takes for a wildcard",
+            advice="rename it, or name a symbolic link without braces in the config",
+        )
 
 
 # Created once, because a plan has millions of hashes.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from synaug.config import Screening, Stage1
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import file_hash, text_hash
+from synaug.runtime.files import check_regular_file, file_hash, text_hash
 
 # Endings of the files that decide what a transformers checkpoint computes.
 _ENDINGS = (".json", ".safetensors", ".txt", ".model")
@@ -37,6 +37,7 @@ def screening_network(training: Stage1) -> dict | None:
 def classifier_file(model: str) -> str:
     """Path of the weights. model: `screening.classifier.model`, this file or its folder."""
     path = Path(model, WEIGHTS) if Path(model).is_dir() else Path(model)
+    check_regular_file(path)
     if not path.is_file():
         raise UserError(
             f"screening.classifier.model: no file {path}",
@@ -64,6 +65,8 @@ def checkpoint_files(block: str, model: str, revision: str | None) -> list[str]:
     if not (folder / "config.json").is_file():
         problem = f"screening.{block}.model: {model} has no config.json"
         raise UserError(problem, advice="give a transformers checkpoint")
+    for file in files:
+        check_regular_file(file)
     if not any(file.endswith(".safetensors") for file in files):
         problem = f"screening.{block}.model: {model} has no *.safetensors"
         raise UserError(problem, advice="convert or copy its weights again")
