@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synaug.manifests.schemas import SCHEMA_VERSION, SCHEMAS
-from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import atomic_path, check_regular_file
 from synaug.runtime.paths import local_path, results_root
@@ -72,7 +71,7 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
         write_shard(table.drop_columns(_STREAMED), one_by_one, path, images.nbytes)
         return
     table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks().cast(SCHEMAS[kind])
-    with space_for(path, table.nbytes), atomic_path(path) as temporary, _writer(kind, temporary) as writer:
+    with atomic_path(path, table.nbytes) as temporary, _writer(kind, temporary) as writer:
         writer.write_table(table.replace_schema_metadata(_metadata(kind)), row_group_size=131072)
 
 
@@ -97,7 +96,7 @@ def write_shard(
     order = _sort_order(table, SORT_KEYS["shard"])
     table = table.take(order).combine_chunks().cast(in_memory)
     start, pieces = 0, (_complete("shard", piece, streamed) for piece in images(order.to_numpy().astype(np.int64)))
-    with space_for(path, table.nbytes + size), atomic_path(path) as temporary, _writer("shard", temporary) as writer:
+    with atomic_path(path, table.nbytes + size) as temporary, _writer("shard", temporary) as writer:
         for group in _row_groups(pieces, group_bytes):
             others = table.slice(start, group.num_rows)
             columns = [(group if name in _STREAMED else others).column(name) for name in schema.names]
