@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 
 from synaug.config import Dataset
 from synaug.datasets import PACKED, convert, input_files, write_table
-from synaug.runtime.disk import space_for
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
 from synaug.runtime.paths import local_path, results_root
@@ -17,12 +16,12 @@ def main(dataset: dict, images: str) -> None:
     block = Dataset.model_validate(dataset | {"path": local_path(dataset["path"], results_root(images))})
     if block.source in PACKED:
         size = sum(Path(file).stat().st_size for file in input_files(block))
-        with space_for(images, size), atomic_path(images) as temporary:
+        with atomic_path(images, size) as temporary:
             count = write_table(block, temporary)
     else:
         table = convert(block)
         count = table.num_rows
-        with space_for(images, table.nbytes), atomic_path(images) as temporary:
+        with atomic_path(images, table.nbytes) as temporary:
             # PNG does not compress further.
             pq.write_table(table, temporary, use_dictionary=["label_name", "split"], compression="NONE")
     print(f"{images}: {count} images")

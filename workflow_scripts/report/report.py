@@ -14,7 +14,6 @@ from synaug.report.sections import (
     results_context,
     run_context,
 )
-from synaug.runtime.disk import space_for
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
 
@@ -58,9 +57,9 @@ def main(
     texts = {out: page.render("page.html.j2", context)}
     texts |= {path: plots.svg(drawn[name], transparent=False) for name, path in figures.items()}
     for path, text in texts.items():
-        with space_for(path, len(text)), atomic_path(path) as temporary:
+        with atomic_path(path, len(text)) as temporary:
             temporary.write_text(text)
-    with space_for(picture, _PICTURE_BYTES), atomic_path(picture) as temporary:
+    with atomic_path(picture, _PICTURE_BYTES) as temporary:
         side = min(settings.dataset.image_size, gallery.SIDE)
         samples = [
             (row["label_name"], *(gallery.thumbnail_pixels(row[source], side) for source in ("real", "synthetic")))

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -92,6 +93,7 @@ class LogHandler(LogHandlerBase):
         self.run, self.reasons = Run(Path()), defaultdict(Counter)
         self.events: list[dict] = []  # those before there is a file
         self.file: TextIO | None = None
+        self.incomplete = False  # an event could not be written
         self.guard = threading.Lock()  # of `run`, which two threads use
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._keep_up, daemon=True)
@@ -120,7 +122,8 @@ class LogHandler(LogHandlerBase):
                 ended = {"time": time.time(), "event": "ended"}
                 self.run.feed(ended)
                 self._write(ended)
-                self.file.close()
+                with suppress(OSError):
+                    self.file.close()
             self.display.close()
             if self.file and not self.snakemakes:
                 for line in summary(self.run):
@@ -156,17 +159,27 @@ class LogHandler(LogHandlerBase):
             self.display.show(text, style)
 
     def _write(self, event: dict) -> None:
+        """Write `event` to the file. If the disk is full, the run goes on: only `synaug watch` reads the file."""
         self.events.append(event)
-        if event["event"] == "run_info" and not self.file:  # from here on jobs are run
+        try:
+            self._write_events(open_file=event["event"] == "run_info" and not self.file)  # from here on jobs are run
+        except OSError as error:
+            if not self.incomplete:
+                problem = f"{EVENTS_FOLDER}: cannot be written ({error.strerror})"
+                self._show(f"synaug: warning: {problem}; `synaug watch` cannot show all of this run", "yellow")
+            self.incomplete = True
+
+    def _write_events(self, open_file: bool) -> None:
+        if open_file:
             folder = Path.cwd() / EVENTS_FOLDER
             folder.mkdir(parents=True, exist_ok=True)
             name = datetime.now().isoformat().replace(":", "")  # as Snakemake names its logs
             self.file = (folder / f"{name}{EVENTS_SUFFIX}").open("x", buffering=1)
             self.thread.start()
         if self.file:
-            for waiting in self.events:
-                print(json.dumps(waiting, default=str), file=self.file)
-            self.events.clear()
+            waiting, self.events = self.events, []
+            for event in waiting:
+                print(json.dumps(event, default=str), file=self.file)
 
     def _keep_up(self) -> None:
         """Refresh the view, and set the time of the file, by which others know that this run goes on."""

@@ -29,10 +29,13 @@ def main(
     write_manifest("study_differences", deltas, out.differences)
     if chosen is not None:
         write_manifest("study_selection", chosen, out.selection)
-    with atomic_path(out.text) as temporary:
-        temporary.write_text(markdown(summary, deltas, variants, name, chosen))
-    with atomic_path(out.page) as temporary:
-        temporary.write_text(study_page(summary, deltas, variants, name, chosen, replicates))
+    texts = {
+        out.text: markdown(summary, deltas, variants, name, chosen),
+        out.page: study_page(summary, deltas, variants, name, chosen, replicates),
+    }
+    for path, text in texts.items():
+        with atomic_path(path, len(text)) as temporary:
+            temporary.write_text(text)
     with atomic_path(out.picture) as temporary:
         study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150)
 

@@ -173,3 +173,12 @@ def test_an_adapter_folder_with_anything_else_or_with_the_data_is_refused():
         check_adapter_folder("adapter")
     with pytest.raises(UserError, match=r"adaptation\.output: adapter is or contains adapter/data"):
         check_adapter_folder("adapter", ["adapter/data"])
+
+
+def test_what_a_killed_training_of_an_adapter_left_does_not_refuse_the_next_one():
+    Path("adapter").mkdir()
+    Path("adapter", f".{ADAPTER_WEIGHTS}.node-1.tmp").write_bytes(b"half")
+    check_adapter_folder("adapter")
+    Path("adapter", ".other.tmp").write_bytes(b"")
+    with pytest.raises(UserError, match=r"holds \.other\.tmp"):
+        check_adapter_folder("adapter")

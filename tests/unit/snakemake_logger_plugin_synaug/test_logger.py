@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -93,6 +94,16 @@ def test_its_events_are_in_a_file_with_all_details(handle, tmp_path):
         assert job[key] == JOB[key]
     assert job["resources"] == {"gpu": 1}
     assert error["error"] == "no space"
+
+
+def test_a_full_disk_costs_one_line_and_no_run(handle, tmp_path, monkeypatch):
+    full = Path("/dev/full").open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r", **settings: full("w", buffering=1))
+    lines = handle(a_run()).splitlines()
+    assert lines[0].startswith("synaug: warning: .snakemake/log: cannot be written (No space left on device)")
+    assert lines[1] == "2 steps to run"
+    assert lines[-1] == "Stopped after 0 s: 1 of 2 steps done, 1 failed"
+    assert len(lines) == 6
 
 
 @pytest.mark.parametrize(

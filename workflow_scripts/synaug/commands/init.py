@@ -25,6 +25,7 @@ from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
 from synaug.datasets.look_alikes import look_alikes
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import atomic_path
 from synaug.runtime.machine import this_machine
 from synaug.runtime.shown_text import csv_cell
 
@@ -55,8 +56,10 @@ def write_config(
     settings = choose_settings(detected, this_machine())
     text = config_text(name, detected, str(names), settings)
     load_config(yaml.safe_load(text), str(config))
-    names.write_text(names_text(detected.rows, detected.dataset.get("group_columns", [])), encoding="utf-8")
-    config.write_text(text, encoding="utf-8")
+    words = names_text(detected.rows, detected.dataset.get("group_columns", []))
+    for file, content in ((names, words), (config, text)):
+        with atomic_path(file, len(content)) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     note = "" if Path("Snakefile").is_file() else "\nThere is no Snakefile here: call synaug in the workflow's folder."
     reasons = "\n".join(textwrap.fill(reason, 120, subsequent_indent="  ") for reason in settings.reasons)
     return (

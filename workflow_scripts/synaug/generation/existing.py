@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from synaug.plan.shards import EXTRA_FILES
+from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import atomic_path, check_regular_file, text_hash
 
 log = logging.getLogger(__name__)
@@ -262,8 +263,8 @@ def _add_part(folder: Path, new: dict[str, np.ndarray], listed: _Files, parts: l
         for left_over in folder.glob(".*.tmp"):  # of a job that was killed
             if left_over.stat().st_mtime < time.time() - 3600:
                 left_over.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        log.warning("%s: the index of images is not updated: %s", folder, error)
+    except (UserError, OSError, ValueError) as error:
+        log.warning("%s: the index of images is not updated: %s", folder, short_text(error.__cause__ or error))
 
 
 def _write_part(folder: Path, keys: dict[str, np.ndarray], listed: _Files) -> None:

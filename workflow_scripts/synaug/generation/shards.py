@@ -23,7 +23,8 @@ from synaug.generation.stored_images import DESCRIBING, NO_IMAGES, images_for, i
 from synaug.images.tables import ImageTable
 from synaug.manifests import with_group, write_shard
 from synaug.manifests.schemas import IMAGE, SCHEMAS
-from synaug.runtime.files import atomic_path, text_hash
+from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import atomic_path, delete_leftovers, text_hash
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,9 @@ def generate_shard(
         sampled, usage = _sample_missing(missing, batch_size, work, threads, compile, sources)
         stored += sampled
         if cost_file:
-            with atomic_path(cost_file) as temporary:
-                temporary.write_text(json.dumps(usage) + "\n")
+            _write_cost(cost_file, usage)
+    elif cost_file:
+        delete_leftovers(cost_file)  # of a job that was killed when everything was sampled
     rows = rows.reset_index(drop=True)
     images = pd.concat([part for part in stored if len(part)]).set_index("image_id")
     images = images.loc[rows["image_id"]].reset_index()
@@ -79,6 +81,15 @@ def generate_shard(
     write_shard(rows[_PLAN_COLUMNS].join(images[written]), images_for(rows, images), out, int(images["bytes"].sum()))
     shutil.rmtree(work, ignore_errors=True)
     return {"copied": len(copied), "sampled": len(missing) + len(resumed)}
+
+
+def _write_cost(file: Path, usage: dict) -> None:
+    """Write what sampling used. If that fails, the shard is finished all the same: costs are only informative."""
+    try:
+        with atomic_path(file) as temporary:
+            temporary.write_text(json.dumps(usage) + "\n")
+    except (UserError, OSError) as error:
+        log.warning("%s: the cost of this shard is not recorded (%s)", file, short_text(error.__cause__ or error))
 
 
 def _intact_images(wanted: Iterable[str], files: Iterable[Path]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import tempfile
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,13 +12,13 @@ import torch
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.training_utils import _collate_lora_metadata, cast_training_params, free_memory
 from diffusers.utils import convert_state_dict_to_diffusers
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from synaug.config import Adaptation
 from synaug.generation.sampling import is_out_of_memory
 from synaug.generator.adapt_families import StableDiffusion, family_of
 from synaug.generator.loop import TrainingLoop
-from synaug.generator.output_folder import ADAPTER_MARK, ADAPTER_WEIGHTS
+from synaug.generator.output_folder import ADAPTER_MARK
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path, text_hash
 
@@ -105,11 +104,11 @@ class LoraAdapter:
         text = json.dumps(metadata, sort_keys=True, default=str)
 
         def write(weights: dict[str, torch.Tensor], path: str) -> None:
-            save_file(weights, path, {"format": "pt", LORA_ADAPTER_METADATA_KEY: text, **ADAPTER_MARK})
+            data = save(weights, {"format": "pt", LORA_ADAPTER_METADATA_KEY: text, **ADAPTER_MARK})
+            with atomic_path(file, len(data)) as temporary:
+                temporary.write_bytes(_with_sorted_header(data))
 
-        with tempfile.TemporaryDirectory() as folder, atomic_path(file) as temporary:
-            type(self.pipeline).save_lora_weights(folder, save_function=write, **layers)
-            temporary.write_bytes(_with_sorted_header((Path(folder) / ADAPTER_WEIGHTS).read_bytes()))
+        type(self.pipeline).save_lora_weights(file.parent, save_function=write, **layers)
 
 
 def _with_sorted_header(data: bytes) -> bytes:

@@ -22,6 +22,7 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
     `model_max_length` is the length of the longest caption, rounded up to a multiple of 8, between 24 and 77 tokens.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    last_characters = [character + "</w>" for character in alphabet]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -32,14 +33,16 @@ def build_tokenizer(captions: list[str]) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=len(alphabet) * 2 + MAX_MERGES,
         initial_alphabet=alphabet,
+        # Equally frequent merges are sorted by the numbers of their parts. Without this the library numbers the last
+        # characters of words in another order each time.
+        special_tokens=last_characters,
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     learner.train_from_iterator([caption.lower() for caption in captions], trainer)
     merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]][:MAX_MERGES]
-    tokens = [*alphabet, *(character + "</w>" for character in alphabet)]
     # Two merges can give the same word (a+bc, ab+c): the vocabulary holds each token once.
-    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges), START, END]))
+    tokens = list(dict.fromkeys([*alphabet, *last_characters, *("".join(merge) for merge in merges), START, END]))
     tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
     fit_length(tokenizer, captions, MIN_TOKENS)
     return tokenizer

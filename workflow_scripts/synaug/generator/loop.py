@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from synaug.runtime.errors import short_text
+from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -109,13 +109,10 @@ class TrainingLoop:
     def _save(self, parts: dict, step: int) -> None:
         state = {"fingerprint": self.fingerprint, "step": step}
         state |= {name: part.state_dict() for name, part in parts.items()}
-        partial = self.file.with_name(self.file.name + ".partial")
         try:
-            with partial.open("wb") as file:
+            # To an open file: if torch opens it, its error does not name the cause.
+            with atomic_path(self.file) as temporary, temporary.open("wb") as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.file)
-        except (OSError, RuntimeError) as error:  # RuntimeError: torch, on a full disk
-            partial.unlink(missing_ok=True)
-            log.warning("%s: the state cannot be saved (%s); the training goes on", self.file, short_text(error))
+        except (UserError, OSError, RuntimeError) as error:  # RuntimeError: torch
+            cause = short_text(error.__cause__ or error)
+            log.warning("%s: the state cannot be saved (%s); the training goes on", self.file, cause)

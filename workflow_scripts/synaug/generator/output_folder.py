@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import is_temporary
 
 # The parts of a model as `train_generator` writes them: one folder each.
 _PARTS = {"scheduler", "text_encoder", "tokenizer", "unet", "vae"}
@@ -96,8 +97,11 @@ def _unexpected_file(folder: Path) -> str | None:
 
 def _unexpected_adapter_file(folder: Path) -> str | None:
     """A file or folder in `folder` that `adapt_generator` did not write; None: there is none."""
+    ours = (ADAPTER_WEIGHTS, ADAPTER_HISTORY, ADAPTER_SAMPLES)
     for path in sorted(folder.iterdir()):
-        if path.name not in (ADAPTER_WEIGHTS, ADAPTER_HISTORY, ADAPTER_SAMPLES, MODEL_CARD) or not path.is_file():
+        if is_temporary(path.name, ours):  # of a training that was killed
+            continue
+        if path.name not in (*ours, MODEL_CARD) or not path.is_file():
             return path.name
         if path.name == ADAPTER_WEIGHTS and not _has_our_mark(path):
             return path.name

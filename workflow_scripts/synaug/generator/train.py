@@ -18,6 +18,8 @@ from synaug.generator.train_autoencoder import encode, normalise_latents, train_
 from synaug.generator.train_denoiser import TextToLatents, train_denoiser
 from synaug.plan.checkpoints import model_version
 from synaug.plan.prompt_length import check_lengths, encoder_of
+from synaug.runtime.disk import space_for
+from synaug.runtime.files import new_folder, sync
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +100,8 @@ def train_generator(
     targets = torch.as_tensor(labels, dtype=torch.long)
     loop = TrainingLoop(
         "denoiser", denoiser_steps, learning_rate=denoiser_learning_rate, file=work / "denoiser.pt",
-        fingerprint=_fingerprint(fingerprint, targets, prompts, image_probabilities, *settings), **common,
+        # `tokens`: a state belongs to the numbers of its tokens, which were not always the same in earlier versions.
+        fingerprint=_fingerprint(fingerprint, targets, prompts, image_probabilities, tokens, *settings), **common,
     )  # fmt: skip
     trained = train_denoiser(model, latents, targets, tokens, caption_rows, image_probabilities, loop)
     # Half precision: half the size and no visible difference; loaders choose the precision that they compute with.
@@ -155,13 +158,13 @@ def _public(config: dict) -> list:
 def _save(pipeline, out: Path) -> None:
     """Save to `out` by renaming a finished folder, so that a folder of that name is always complete."""
     check_output_folder(out)  # again: training may have taken hours
-    out.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (out.with_name(f".{out.name}.{state}-{os.getpid()}") for state in ("partial", "old"))
-    pipeline.save_pretrained(new, safe_serialization=True)
-    if (out / MODEL_CARD).exists():
-        shutil.copy2(out / MODEL_CARD, new)
-    if out.exists():
-        out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+    modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    size = sum(weight.nbytes for module in modules for weight in module.state_dict().values())
+    with new_folder(out, replace=True) as folder, space_for(out, size):
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        if (out / MODEL_CARD).exists():
+            shutil.copy2(out / MODEL_CARD, folder)
+        for file in folder.rglob("*"):
+            if file.is_file():
+                sync(file)
     log.info("wrote %s", out)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -66,14 +67,15 @@ class PixelCache:
         rows: columns sha256, path, row, column. Raises UserError if an image is gone or cannot be decoded.
         """
         keys = [bytes.fromhex(sha256) for sha256 in rows["sha256"]]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open_lock_file(self.folder / "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            positions = self._positions()
-            missing = rows[[key not in positions for key in keys]].drop_duplicates("sha256")
-            if len(missing):
-                self._append(missing, len(positions))
+        with space_for(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open_lock_file(self.folder / "lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
                 positions = self._positions()
+                missing = rows[[key not in positions for key in keys]].drop_duplicates("sha256")
+                if len(missing):
+                    self._append(missing, len(positions))
+                    positions = self._positions()
         if not positions:  # an empty file cannot be mapped
             return np.empty((0, self.size, self.size, CHANNELS[self.color]), np.uint8), np.empty(0, np.int64)
         shape = (len(positions), self.size, self.size, CHANNELS[self.color])
@@ -89,8 +91,7 @@ class PixelCache:
         """Decode `rows` behind the first `count` images."""
         length = self.size**2 * CHANNELS[self.color]
         path = self.folder / "images.bin"
-        path.touch()
-        with space_for(path, len(rows) * length), open(path, "r+b") as file:
+        with space_for(path, len(rows) * length), _open_to_change(path) as file:
             for positions, images in iterate_pixels(rows, self.size, self.color):
                 for position, image in zip(positions.tolist(), images, strict=True):
                     file.seek((count + position) * length)
@@ -98,8 +99,15 @@ class PixelCache:
             file.flush()
             os.fsync(file.fileno())
         hashes = self.folder / "hashes.bin"
-        hashes.touch()
-        with space_for(hashes, 32 * len(rows)), open(hashes, "r+b") as file:
+        with space_for(hashes, 32 * len(rows)), _open_to_change(hashes) as file:
             file.seek(count * 32)
             file.write(b"".join(bytes.fromhex(sha256) for sha256 in rows["sha256"]))
             file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _open_to_change(path: Path) -> BinaryIO:
+    """Open `path` to read and write anywhere in it; it is created if it is missing."""
+    path.touch()
+    return open(path, "r+b")

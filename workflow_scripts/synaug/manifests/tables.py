@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from synaug.manifests.content import CONTENT_KEY, ContentDigest
 from synaug.manifests.schemas import SCHEMA_VERSION, SCHEMAS
-from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import atomic_path, check_regular_file
 from synaug.runtime.paths import local_path, results_root
@@ -77,11 +76,7 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
     content.update(table)
     # Not only in the footer, but also in Arrow's schema: a program that changes rows and writes them keeps it.
     table = table.replace_schema_metadata(_metadata(kind) | {CONTENT_KEY: content.hexdigest()})
-    with (
-        space_for(path, table.nbytes),
-        atomic_path(path) as temporary,
-        _writer(table.schema, temporary) as writer,
-    ):
+    with atomic_path(path, table.nbytes) as temporary, _writer(table.schema, temporary) as writer:
         writer.write_table(table, row_group_size=131072)
 
 
@@ -110,7 +105,7 @@ def write_shard(
     content.update(streamed.empty_table().select(["sha256"]))  # the hash stands for the image
     schema = schema.with_metadata(_metadata("shard"))
     start, pieces = 0, (_complete("shard", piece, streamed) for piece in images(order.to_numpy().astype(np.int64)))
-    with space_for(path, table.nbytes + size), atomic_path(path) as temporary, _writer(schema, temporary) as writer:
+    with atomic_path(path, table.nbytes + size) as temporary, _writer(schema, temporary) as writer:
         for group in _row_groups(pieces, group_bytes):
             others = table.slice(start, group.num_rows)
             columns = [(group if name in _STREAMED else others).column(name) for name in schema.names]

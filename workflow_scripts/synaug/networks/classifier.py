@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from synaug.networks.pretrained import build_body, load_pretrained_body
@@ -101,12 +101,11 @@ class Classifier(nn.Module):
 
 def save_classifier(model: Classifier, path: str | os.PathLike) -> None:
     """Write the weights and `model.config` to one safetensors file, atomically."""
-    with atomic_path(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
-            temporary,
-            metadata={"synaug": json.dumps(model.config, ensure_ascii=False)},
-        )
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Not `save_file`: it writes to a temporary file of its own, which stays if the process is killed.
+    data = save(weights, metadata={"synaug": json.dumps(model.config, ensure_ascii=False)})
+    with atomic_path(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def load_classifier(path: str | os.PathLike) -> Classifier:

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from synaug.config import EMBEDDED_BACKBONE
 from synaug.runtime.errors import UserError
@@ -27,9 +27,10 @@ def embedded_weights() -> Path:
     if path.is_file():
         return path
     state = _with_names_of_timm(torch.load(_package_file(), map_location="cpu", weights_only=True))
+    data = save(state, metadata={"licence": "Apache-2.0", "source": f"{_PACKAGE}: {_FILE}"})
     try:
-        with atomic_path(path) as temporary:  # another process may write the same file
-            save_file(state, temporary, metadata={"licence": "Apache-2.0", "source": f"{_PACKAGE}: {_FILE}"})
+        with atomic_path(path, len(data)) as temporary:  # another process may write the same file
+            temporary.write_bytes(data)
     except OSError as error:
         raise UserError(
             f"{cache}: cannot be written ({error.strerror})", advice="set XDG_CACHE_HOME to a folder that can"

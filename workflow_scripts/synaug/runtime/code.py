@@ -9,8 +9,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import atomic_path
 
 # Modules (and packages, with all below them) whose code does not decide any result.
 # config: the values arrive as parameters; the rest of these modules are descriptions, limits and error messages.
@@ -130,12 +134,9 @@ def _cache() -> dict:
 
 def save_cache() -> None:
     """Keep what was found for the next run, in the folder .snakemake/. It is left out where that cannot be written."""
-    temporary = CACHE.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(_cache()))
-        os.replace(temporary, CACHE)
-    except OSError:
-        pass
+    if CACHE.parent.is_dir():
+        with suppress(OSError, UserError), atomic_path(CACHE) as temporary:
+            temporary.write_text(json.dumps(_cache()))
 
 
 def import_from(scripts: Path) -> None:

@@ -7,32 +7,73 @@ import os
 import platform
 import shutil
 import stat
+import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 
+# The leftover of another machine, whose processes cannot be seen, is one if it has not changed for so long.
+_LEFTOVER_SECONDS = 24 * 3600
 
-class atomic_path:
-    """Context manager: a temporary path that replaces `path` (fsync, rename) if the block succeeds."""
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+@contextmanager
+def atomic_path(path: str | os.PathLike, size: int | None = None) -> Generator[Path]:
+    """Yield a temporary path, whose file replaces `path` (fsync, rename) if the block succeeds, else it is deleted.
 
-    def __enter__(self) -> Path:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return self.temporary
+    All files of the workflow are written in this way, so that a file is never half written. size: about how many bytes,
+    for the message of a full disk. Temporary files for `path` that killed processes left are deleted.
+    Raises UserError if the disk is full or reports an error.
+    """
+    path = Path(path)
+    temporary = _temporary_path(path)
+    try:
+        with space_for(path, size):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            delete_leftovers(path)
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # a broken disk; the first error counts
+            temporary.unlink(missing_ok=True)
+        raise
 
-    def __exit__(self, error_type, error, trace) -> None:
-        if error_type is None:
-            with self.temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(self.temporary, self.path)
-        else:
-            self.temporary.unlink(missing_ok=True)
+
+def sync(file: Path) -> None:
+    """Wait until the content of `file` is on the disk. An error of the disk that was not seen before is raised here."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _temporary_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+
+
+def is_temporary(name: str, names: Iterable[str]) -> bool:
+    """Whether `name` is that of a temporary file for one of the files `names` in the same folder."""
+    return name.endswith(".tmp") and name.startswith(tuple(f".{file}." for file in names))
+
+
+def delete_leftovers(path: Path) -> None:
+    """Delete the temporary files and folders for `path` that killed processes left.
+
+    Those of this machine are known by the number of the process, those of other machines by their age.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        machine, _, pid = leftover.name.removeprefix(f".{path.name}.").removesuffix(".tmp").rpartition("-")
+        with suppress(OSError):  # another process may delete it at the same time
+            if machine == platform.node():
+                killed = not _is_running(pid)
+            else:
+                killed = leftover.stat().st_mtime < time.time() - _LEFTOVER_SECONDS
+            if killed and leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            elif killed:
+                leftover.unlink()
 
 
 def open_lock_file(path: str | os.PathLike) -> TextIO:
@@ -79,26 +120,31 @@ def text_hash(*parts: Iterable) -> str:
 
 
 @contextmanager
-def new_folder(path: Path) -> Generator[Path]:
+def new_folder(path: Path, replace: bool = False) -> Generator[Path]:
     """Yield an empty temporary folder, which becomes `path` if the block succeeds, and is deleted if it does not.
 
-    Temporary folders for `path` that killed processes of this machine left are deleted.
-    Raises UserError if `path` exists and is not an empty folder.
+    Temporary folders for `path` that killed processes left are deleted. replace: `path` may be a folder with files.
+    Raises UserError if the folder cannot be written, and, unless `replace`, if `path` exists and is not an empty
+    folder.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists already and is not empty; name a new folder, or delete it")
     path = Path(os.path.abspath(path))
-    start = f".{path.name}.{platform.node()}-"
-    temporary = path.with_name(f"{start}{os.getpid()}.tmp")
+    temporary, old = _temporary_path(path), path.with_name(f".{path.name}.replaced.tmp")
     try:
-        for leftover in path.parent.glob(f"{glob.escape(start)}*.tmp"):
-            if not _is_running(leftover.name.removeprefix(start).removesuffix(".tmp")):
-                shutil.rmtree(leftover, ignore_errors=True)
+        if replace and old.exists() and not path.exists():  # killed between the two renames below
+            old.rename(path)
+        delete_leftovers(path)
         temporary.mkdir(parents=True)
         yield temporary
-        if path.is_dir():
+        if replace and path.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        elif path.is_dir():
             path.rmdir()
         temporary.rename(path)
+        if replace:
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error})", advice="name a folder that can be written"

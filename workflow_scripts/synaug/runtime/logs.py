@@ -1,14 +1,48 @@
 """Log files of jobs, and the one-line errors in them."""
 
+import io
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from synaug.runtime.errors import ERROR_PREFIX, one_line
+
+
+class _Log(io.TextIOWrapper):
+    """The log file of a job. A line that cannot be written is left out: for a full disk, no finished work is lost."""
+
+    incomplete = False
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            self.incomplete = True
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self.incomplete = True
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+def _open_log(path: Path) -> _Log:
+    """A new log file at `path`; ends the process with one line on the terminal if there can be none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _Log(path.open("wb"), line_buffering=True)
+    except OSError as error:
+        print(f"{ERROR_PREFIX}{path}: cannot be written ({error.strerror})", file=sys.__stderr__, flush=True)
+        os._exit(1)
 
 
 @contextmanager
@@ -19,8 +53,7 @@ def job_log(path: str | os.PathLike) -> Generator[None]:
     last line, the error on one line. The terminal shows no traceback.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", buffering=1) as log:
+    with _open_log(path) as log:
         sys.stdout = sys.stderr = log
         logging.basicConfig(
             level=logging.INFO, stream=log, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
@@ -32,6 +65,8 @@ def job_log(path: str | os.PathLike) -> Generator[None]:
             traceback.print_exc(file=log)
             print(ERROR_PREFIX + one_line(error), file=log)
             log.flush()
+            if log.incomplete:  # the line may not be in it
+                print(ERROR_PREFIX + one_line(error), file=sys.__stderr__, flush=True)
             # Not sys.exit: Snakemake prints an exception that leaves the script, with its traceback.
             os._exit(1)
         except KeyboardInterrupt:  # Ctrl-C reaches every job

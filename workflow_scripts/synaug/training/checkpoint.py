@@ -4,14 +4,15 @@ import copy
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from synaug.runtime.errors import short_text
-from synaug.runtime.files import atomic_path
+from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import atomic_path, delete_leftovers
 from synaug.training.packed import Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler
@@ -49,15 +50,17 @@ class Checkpoint:
     def save(self, state: dict) -> None:
         """Replace the saved state, atomically. If that fails, the training goes on: the state only saves time."""
         try:
-            with atomic_path(self.path) as temporary:
-                torch.save({"key": self.key, **state}, temporary)
-        except (OSError, RuntimeError) as error:  # RuntimeError: torch, on a full disk
-            log.warning("%s: the state cannot be saved (%s); the training goes on", self.path, short_text(error))
+            # To an open file: if torch opens it, its error does not name the cause.
+            with atomic_path(self.path) as temporary, temporary.open("wb") as file:
+                torch.save({"key": self.key, **state}, file)
+        except (UserError, OSError, RuntimeError) as error:  # RuntimeError: torch
+            cause = short_text(error.__cause__ or error)
+            log.warning("%s: the state cannot be saved (%s); the training goes on", self.path, cause)
 
     def delete(self) -> None:
-        """Delete the file, when the training has finished."""
-        if os.path.exists(self.path):
-            os.unlink(self.path)
+        """Delete the file, when the training has finished, and what killed processes left of it."""
+        Path(self.path).unlink(missing_ok=True)
+        delete_leftovers(Path(self.path))
 
 
 @dataclass
