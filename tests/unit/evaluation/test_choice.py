@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synaug.evaluation.choice import Candidate, choose
+from synaug.evaluation.choice import Candidate, choose, required_gain
 
 LABELS = np.repeat(np.arange(4), (200, 100, 40, 20))
 
@@ -37,6 +37,14 @@ def test_the_best_recipe_without_synthetic_images_stays_unless_the_gain_is_clear
     # One image of twenty: sqrt(0.05 * 0.95 / 20) / 4.
     assert row["gain_standard_error"] == pytest.approx((0.05 * 0.95 / 20) ** 0.5 / 4, rel=0.1)
     assert row["chosen"] == (row["gain"] > row["gain_standard_error"])
+
+
+def test_the_best_of_many_recipes_with_synthetic_images_has_to_gain_more():
+    better = candidate("filled", True, (0.85, 0.8, 0.6, 0.5))  # by 1.5 standard errors
+    others = [candidate(f"filled_{number}", True, (0.85, 0.8, 0.6, 0.3)) for number in range(7)]
+    assert chosen([REAL, REBALANCED, better]) == "filled"
+    assert chosen([REAL, REBALANCED, better, *others]) == "rebalanced"
+    assert [required_gain(count) for count in (1, 8, 16)] == pytest.approx([1.0, 2.06, 2.33], abs=0.01)
 
 
 @pytest.mark.parametrize(

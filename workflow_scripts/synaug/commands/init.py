@@ -221,7 +221,7 @@ def config_text(name: str, detected: DetectedDataset, names: str, settings: Sett
     if "validation_split" in detected.dataset:
         evaluation = """\
   # The recipe that is used in the end: the best one on the validation images. One with synthetic images is chosen only
-  # if it is better by more than one standard error, so that the classifier is not worse than without them.
+  # if it is better by more than the noise of these images, so that the classifier is not worse than without them.
   choose_by: balanced"""
     else:
         evaluation = """\

@@ -16,7 +16,8 @@ class Evaluation(Block):
     choose_by: Literal["balanced", "average", "worst_class", "worst_cell"] | None = Field(
         None,
         description="Choose one recipe by this accuracy on the validation images. A recipe with synthetic images is "
-        "chosen only if it is better than the best one without by more than one standard error; null: none is chosen.",
+        "chosen only if it is better than the best one without by more than the noise of these images; null: none "
+        "is chosen.",
     )
     domain_probe: bool = Field(
         False,

@@ -8,11 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from synaug.evaluation.bootstrap import group_sums, resample
-
-# Gain, in standard errors, that candidates with synthetic images must have.
-MARGIN = 1.0
 
 
 class Candidate(NamedTuple):
@@ -23,6 +21,15 @@ class Candidate(NamedTuple):
     synthetic: bool
     correct: np.ndarray
     seeds: int
+
+
+def required_gain(challengers: int) -> float:
+    """The gain, in standard errors, that the best of so many candidates with synthetic images must have.
+
+    1 for one candidate: without a real gain it has such a gain by chance with probability 0.16. The best of several has
+    it more often, so that each must have a gain of probability 0.16 / challengers (Bonferroni).
+    """
+    return float(norm.isf(norm.sf(1) / max(1, challengers)))
 
 
 def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, metric: str) -> pd.DataFrame:
@@ -63,14 +70,15 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
         )
     table = pd.DataFrame(rows)
     chosen, challenger = reference, best[True]
-    if challenger is not None and table["gain"][challenger] > MARGIN * table["gain_standard_error"][challenger]:
+    margin = required_gain(sum(candidate.synthetic for candidate in candidates))
+    if challenger is not None and table["gain"][challenger] > margin * table["gain_standard_error"][challenger]:
         chosen = challenger
     table["chosen"] = np.arange(len(table)) == chosen
-    table["reason"] = _reason(table, chosen, challenger, reference)
+    table["reason"] = _reason(table, chosen, challenger, reference, margin)
     return table.sort_values("validation", ascending=False, kind="stable", ignore_index=True)
 
 
-def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference: int) -> str:
+def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference: int, margin: float) -> str:
     """Why this recipe was chosen, in one sentence for the report."""
     # As the report names them.
     names = table["recipe"] + table["stage"].map({"train": "", "finetune": " + fine-tune"})
@@ -84,7 +92,7 @@ def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference:
     verdict = "more" if chosen == challenger else "not more"
     return (
         f"{subject} {gain:.1f} points better than the best one without, {other}, on the validation images: {verdict} "
-        f"than {MARGIN:g} standard error ({error:.1f})."
+        f"than {margin:.1f} standard errors ({margin * error:.1f})."
     )
 
 
