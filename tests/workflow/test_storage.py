@@ -107,13 +107,13 @@ def objects(bucket):
     return objects
 
 
-def test_the_whole_workflow_ends_well_and_every_job_was_sent_away(stored, finished):
+def every_job_was_sent_away(stored, finished):
     assert stored.first.status == 0, stored.first.text
     assert stored.first.jobs == finished.first.jobs
     assert len(list(stored.nodes.iterdir())) == len(stored.first.jobs)
 
 
-def test_results_are_in_the_bucket_alone_and_equal_those_of_a_local_run(stored, finished, objects):
+def results_equal_those_of_a_local_run(stored, finished, objects):
     there = objects()
     for name in ("results", "logs", "data"):
         assert not (stored.path / name).exists()
@@ -127,14 +127,14 @@ def test_results_are_in_the_bucket_alone_and_equal_those_of_a_local_run(stored, 
     assert declared <= there.keys()
 
 
-def test_manifests_name_places_in_the_bucket_and_not_on_a_machine(stored, objects):
+def manifests_name_places_in_the_bucket(stored, objects):
     balanced = pd.read_parquet(io.BytesIO(objects()["results/test/balanced.parquet"]))
     named = set(balanced["path"])
     assert "data/images.parquet" in named
     assert named - {"data/images.parquet"} == {name for name in named if name.startswith("results/test/shards/")}
 
 
-def test_a_shard_that_is_gone_is_made_again_and_nothing_is_trained(stored, bucket, objects):
+def a_shard_that_is_gone_is_made_again(stored, bucket, objects):
     before = objects()
     name = min(name for name in before if "/shards/" in name)
     bucket[1].delete_object(Bucket="images", Key=f"project/{name}")
@@ -146,3 +146,11 @@ def test_a_shard_that_is_gone_is_made_again_and_nothing_is_trained(stored, bucke
     after = objects()
     for one in (name, "results/test/balanced.parquet", "results/test/metrics.parquet"):
         assert after[one] == before[one], one
+
+
+def test_results_in_a_bucket(stored, finished, bucket, objects):
+    """One test: several could go to several workers, and each of them would run the whole workflow."""
+    every_job_was_sent_away(stored, finished)
+    results_equal_those_of_a_local_run(stored, finished, objects)
+    manifests_name_places_in_the_bucket(stored, objects)
+    a_shard_that_is_gone_is_made_again(stored, bucket, objects)
