@@ -14,7 +14,7 @@ The sets; one whose package is not installed is skipped, and the result says so:
 In a copy of the checkout, the two commands that a new user types are timed: `synaug init FOLDER` and `snakemake`, with
 the config as `init` wrote it. For each set: balanced accuracy on the test images of the real images with cross-entropy,
 of the best recipe without synthetic images (by the validation images), and of the chosen recipe, with intervals over
-three seeds; and the differences of these, with bootstrap intervals over test images, each with the mean of its seeds.
+the seeds; and the differences of these, with bootstrap intervals over test images, each with the mean of its seeds.
 --quick: digits only, few steps, to see that it works. The last line is one JSON object; it is also written
 to benchmarks/results/own_folders.json (not with --quick). Sets that are not run keep their results in this file.
 """
@@ -37,7 +37,8 @@ from PIL import Image
 
 from hardware import hardware, versions
 from new_user import COPIED, QUICK, ROOT, make_folder, timed
-from synaug.evaluation.bootstrap import group_sums, resample, value_with_interval
+from synaug.evaluation.bootstrap import resample, value_with_interval
+from synaug.evaluation.choice import resampled_metric
 from synaug.evaluation.intervals import mean_interval
 from synaug.manifests import read_manifest
 
@@ -163,9 +164,7 @@ def results_of(results: Path) -> dict:
         tables = [read_manifest("predictions", file).query("split == 'test'") for file in files]
         labels = pd.factorize(tables[0]["label"])[0]
         correct = np.mean([table["predicted"] == table["label"] for table in tables], axis=0)
-        counts, classes = resample(labels), labels.max() + 1
-        sums = [group_sums(counts, labels, values, classes) for values in (correct, np.ones(len(labels)))]
-        return 100 * (sums[0] / sums[1]).mean(1)
+        return 100 * resampled_metric(correct, labels, labels, "balanced", resample(labels))
 
     def difference(first: tuple[str, str], second: tuple[str, str]) -> list[float]:
         values = accuracies(*first) - accuracies(*second)

@@ -65,6 +65,8 @@ try:  # a mistake in the config is reported before any job starts, in one line
     for file in workflow.configfiles:
         check_config_file(file)
     CONFIG = load_config(config)
+    for manifest in Path(f"results/{CONFIG.experiment}").glob("*.parquet"):  # the functions below open some of them
+        check_regular_file(manifest)
     for block in (CONFIG.generator, CONFIG.adaptation):
         for key in ("images", "start", "output"):
             check_no_braces(getattr(block, key, None) or "")
@@ -118,16 +120,10 @@ def code(script):
     return code_hash(SCRIPTS / script)
 
 
-def opened(manifest):
-    """The file of a manifest that a rule made, opened; Snakemake fetches it from a storage. A named pipe is refused."""
-    check_regular_file(manifest)
-    return manifest.open("rb")
-
-
 @exits_in_one_line  # a damaged plan
 def shards_of_plan(planned=None):
     """Shard -> its fill, of the plan that the checkpoint `planned` makes; Snakemake asks again once it is made."""
-    with opened((planned or checkpoints.plan_generation).get().output.plan) as plan:
+    with (planned or checkpoints.plan_generation).get().output.plan.open("rb") as plan:
         return fills_of_shards(plan.name, os.fstat(plan.fileno()).st_mtime_ns)
 
 
@@ -187,18 +183,17 @@ def pilot_scores(wildcards):
     return of_shards("scores", checkpoints.plan_pilot)
 
 
-@exits_in_one_line  # a named pipe
 def balanced_manifest(wildcards):
     """The balanced manifest, once it is made. Ancient: its content counts (`images_of`), not its date."""
     balanced = checkpoints.build_balanced_manifest.get().output.balanced
-    with opened(balanced), opened(rules.index_dataset.output.real):  # `images_of` reads both
+    with balanced.open("rb"), rules.index_dataset.output.real.open("rb"):  # `images_of` reads both
         return ancient(balanced)
 
 
 @exits_in_one_line  # a damaged manifest
 def images_of(data, fill=None):
     """Hash of the images that a recipe with these keys trains on, and of its evaluation images."""
-    with opened(checkpoints.build_balanced_manifest.get().output.balanced) as balanced:
+    with checkpoints.build_balanced_manifest.get().output.balanced.open("rb") as balanced:
         changed = os.fstat(balanced.fileno()).st_mtime_ns
         return manifests_hash(balanced.name, data, fill, tuple(CONFIG.dataset.held_out), changed)
 

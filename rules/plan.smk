@@ -5,9 +5,10 @@ first four images of every class and fill. Neither is part of the default run.
 
 Inputs: <results>/imbalance.parquet, the prompts and the models of the config; for image-to-image also <results>/real.parquet;
 after a pilot <results>/gate.parquet.
-Outputs: <results>/plan.parquet, one row per wanted image. With screening.classifier.pilot also <results>/pilot.parquet, the
-first images of every class and fill. Of the preview: <results>/preview.parquet (with `fills` preview-<fill>.parquet), its images in the form of a shard (`generate_shard` copies them instead of making them again), and
-<results>/preview.png, a contact sheet.
+Outputs: <results>/plan.parquet, one row per wanted image. With screening.classifier.pilot also <results>/pilot.parquet,
+the first images of every class and fill. Of the preview: <results>/preview.parquet (with `fills`
+preview-<fill>.parquet), its images in the form of a shard (`generate_shard` copies them instead of making them again),
+and <results>/preview.png, a contact sheet.
 """
 
 # Image-to-image starts from real images. Otherwise the plan depends only on how many there are.

@@ -425,7 +425,7 @@ def test_a_missing_adapter_is_found_when_planning(tmp_path, files, revision, com
 
 def test_a_hub_model_without_a_network_is_one_line(planned):
     rows = planned("stable diffusion", model="someone/some-model", model_version="0123456789")
-    with pytest.raises(UserError, match=r"someone/some-model \(revision 0123456789.*is there a network") as caught:
+    with pytest.raises(UserError, match=r"someone/some-model \(revision 0123456789.*check the connection") as caught:
         load_pipeline(rows.iloc[0], "cpu")
     assert "\n" not in str(caught.value)
 

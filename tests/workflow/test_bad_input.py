@@ -132,7 +132,7 @@ def test_broken_files_are_rows_with_a_reason_and_the_rest_is_used(folder):
     assert "is empty" in page
 
 
-@pytest.mark.parametrize("name", ["plan", "balanced"])
+@pytest.mark.parametrize("name", ["plan", "balanced", "real"])
 def test_a_named_pipe_in_place_of_a_manifest_is_one_line(work, name):
     manifest = work.results / f"{name}.parquet"
     manifest.unlink()

@@ -71,9 +71,8 @@ class ParquetSummary:
         self.rows = self.file.metadata.num_rows
         self.bytes = path.stat().st_size
         metadata = self.schema.metadata or {}
-        self.manifest = metadata.get(b"synaug:manifest", b"").decode(
-            errors="replace"
-        )  # its name; empty: another Parquet file
+        # The name of the manifest; empty: another Parquet file.
+        self.manifest = metadata.get(b"synaug:manifest", b"").decode(errors="replace")
         self.version = metadata.get(b"synaug:schema_version", b"").decode(errors="replace")
 
     def columns(self) -> list[Column]:

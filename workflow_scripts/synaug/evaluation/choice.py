@@ -4,11 +4,11 @@ The candidates with synthetic images have to earn their place: the best candidat
 the best one with them is better by more than the noise of the validation images.
 """
 
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from synaug.evaluation.bootstrap import group_sums, resample
 
@@ -26,10 +26,12 @@ class Candidate(NamedTuple):
 def required_gain(challengers: int) -> float:
     """The gain, in standard errors, that the best of so many candidates with synthetic images must have.
 
-    1 for one candidate: without a real gain it has such a gain by chance with probability 0.16. The best of several has
-    it more often, so that each must have a gain of probability 0.16 / challengers (Bonferroni).
+    For one candidate it is 1: a candidate that is not better has such a gain by chance with probability 0.16. The best
+    of several has it by chance more often. Their limit is the one that each exceeds with probability 0.16 / challengers
+    (Bonferroni).
     """
-    return float(norm.isf(norm.sf(1) / max(1, challengers)))
+    normal = NormalDist()
+    return -normal.inv_cdf(normal.cdf(-1) / max(1, challengers))
 
 
 def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, metric: str) -> pd.DataFrame:
@@ -41,7 +43,7 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
     compared on the same resamples.
     """
     counts = resample(cells)
-    values = [_metric(candidate.correct, labels, cells, metric, counts) for candidate in candidates]
+    values = [resampled_metric(candidate.correct, labels, cells, metric, counts) for candidate in candidates]
     best = {
         synthetic: max(
             (i for i, candidate in enumerate(candidates) if candidate.synthetic == synthetic),
@@ -96,8 +98,13 @@ def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference:
     )
 
 
-def _metric(correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, counts: np.ndarray) -> np.ndarray:
-    """The metric on the validation images, and on each resample of them: float, 1 + draws."""
+def resampled_metric(
+    correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, counts: np.ndarray
+) -> np.ndarray:
+    """The metric on all images, and on each resample of them: float, 1 + draws.
+
+    correct, labels, cells, metric: as of `choose`. counts: from `resample`.
+    """
     units = {"balanced": labels, "worst_class": labels, "worst_cell": cells}.get(metric, np.zeros_like(labels))
     _, units = np.unique(units, return_inverse=True)
     number = units.max() + 1

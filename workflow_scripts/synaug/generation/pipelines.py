@@ -67,7 +67,7 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
         where = "" if local else f" (revision {version})"
         raise UserError(
             f"generation.model: {model}{where} cannot be loaded: {_first_line(error)}",
-            advice="copy it again" if local else "is there a network, and are its weights safetensors?",
+            advice="copy it again" if local else "check the connection, and that its weights are safetensors",
         ) from error
     if row["scheduler"]:
         pipeline.scheduler = _scheduler(row["scheduler"], pipeline.scheduler.config)

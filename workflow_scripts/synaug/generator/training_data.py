@@ -24,7 +24,7 @@ def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Seq
     if not set(needed) <= set(available) or not {"image", "path"} & set(available):
         raise UserError(
             f"{table}: needs the columns {', '.join(needed)} and image (or path, row); it has {', '.join(available)}",
-            advice="add or rename some",
+            advice="add or rename columns",
         )
     known = {"label", "label_name", "group", "attributes", "split", "path", "row", "column", "usable", *needed}
     rows = pq.read_table(table, columns=[name for name in available if name in known], partitioning=None).to_pandas()

@@ -19,8 +19,14 @@ from synaug.runtime.files import atomic_path
 # Modules (and packages, with all below them) whose code does not decide any result.
 # config: the values arrive as parameters; the rest of these modules are descriptions, limits and error messages.
 # schemas: mostly descriptions of columns. If a table lacks a column, the reader says so and names the file to delete.
-# errors, logs: what people read when a job fails.
-IGNORED = ("synaug.config", "synaug.manifests.schemas", "synaug.runtime.errors", "synaug.runtime.logs")
+# errors, disk, logs: what people read when a job fails.
+IGNORED = (
+    "synaug.config",
+    "synaug.manifests.schemas",
+    "synaug.runtime.disk",
+    "synaug.runtime.errors",
+    "synaug.runtime.logs",
+)
 
 # What is known of a file from an earlier run: only to be quick, it may be deleted at any time.
 CACHE = Path(".snakemake") / "synaug_code.json"

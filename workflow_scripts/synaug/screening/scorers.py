@@ -200,9 +200,7 @@ def load_checkpoint(
         text = f"{auto_class.__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(
             f"screening.{block}.model: {model} cannot be loaded as {text}",
-            advice="copy it again, or give another one"
-            if local
-            else "is there a network, and is the model of this kind?",
+            advice=f"{'copy it again' if local else 'check the connection'}, or give a model of this kind",
         ) from error
     loaded, info = loaded if is_network else (loaded, {"missing_keys": [], "mismatched_keys": []})
     if any(not hasattr(loaded, name) for name in required_attributes):
