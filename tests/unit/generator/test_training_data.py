@@ -46,7 +46,7 @@ def test_a_manifest_gives_its_usable_training_images(tmp_path):
 
 def test_a_missing_column_and_no_image_are_one_line(table):
     with pytest.raises(
-        UserError, match=r"needs the columns label_name and image .*; it has image, x; add or rename some$"
+        UserError, match=r"needs the columns label_name and image .*; it has image, x; add or rename columns$"
     ):
         read_labelled_images(table(x=1), [], [])
     with pytest.raises(UserError, match="needs the columns label_name, colour and image"):
