@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from slurm import Slurm, SlurmError, install
+from slurm import CPUS, Slurm, SlurmError, install
 
 WORKFLOW = Path(__file__).parents[1] / "workflow"
 sys.path.insert(0, str(WORKFLOW))  # for its `workdir`
@@ -35,8 +35,9 @@ class Submitted:
     def __init__(self, slurm: Slurm, work: Workdir, *arguments: str):
         self.slurm, self.work = slurm, work
         command = [sys.executable, "-m", "snakemake", *arguments, "--workflow-profile", "profiles/slurm"]
-        # What differs from the use on a cluster: it is asked more often what has become of the jobs.
-        command += ["--configfile", "test.yaml", "--slurm-init-seconds-before-status-checks", "2"]
+        # What differs from the use on a cluster: the node is small, and it is asked more often what became of the jobs.
+        command += ["--configfile", "test.yaml", "--max-threads", str(CPUS)]
+        command += ["--slurm-init-seconds-before-status-checks", "2"]
         self.said = work.path / f"snakemake-{time.monotonic_ns()}.out"
         environment = slurm.environment | {"PYTHONPATH": str(work.path / "workflow_scripts"), "HF_HUB_OFFLINE": "1"}
         with self.said.open("w") as out:
