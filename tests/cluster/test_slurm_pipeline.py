@@ -8,6 +8,8 @@ import pytest
 GPU_RULES = {"generate_shard", "train", "finetune"}
 # They hold seconds and bytes of memory, never twice the same.
 MEASURED = ("benchmarks", "costs", "report.html")
+# Whichever job needs an image first decodes it, so the images lie in another order. They are compared by their keys.
+DECODED = "pixels"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +63,21 @@ def test_memory_and_time_are_those_of_the_profile(through_slurm):
     assert asked["report"] == ("16000M", 240)
 
 
+def decoded_images(results) -> dict[str, bytes]:
+    """Pixels of all images that were decoded: size, colour and hash of the file -> pixels."""
+    found = {}
+    for folder in (results / DECODED).iterdir():
+        keys, pixels = ((folder / name).read_bytes() for name in ("hashes.bin", "images.bin"))
+        count, length = len(keys) // 32, len(pixels) // (len(keys) // 32)
+        for i in range(count):
+            found[f"{folder.name} {keys[32 * i : 32 * (i + 1)].hex()}"] = pixels[length * i : length * (i + 1)]
+    return found
+
+
 def results_of(work) -> dict[str, bytes]:
     files = {str(file.relative_to(work.results)): file for file in work.results.rglob("*") if file.is_file()}
-    found = {name: file.read_bytes() for name, file in files.items() if not name.startswith(MEASURED)}
+    found = {name: file.read_bytes() for name, file in files.items() if not name.startswith((*MEASURED, DECODED))}
+    found |= decoded_images(work.results)
     summary = pd.read_parquet(work.results / "summary.parquet")
     return found | {"summary.parquet": summary.drop(columns=["train_seconds", "generation_seconds"]).to_csv().encode()}
 

@@ -376,7 +376,8 @@ OTHER_TEXT = {"text_encoder.other.q_proj.lora_A.weight": (2, 8), "text_encoder.o
         ("stable diffusion", "lora", {}, "has none of its layers"),
         ("stable diffusion", "lora", OTHER_LAYERS, "Target modules"),
         ("stable diffusion", "lora", OTHER_TEXT, ""),
-        ("stable diffusion", "lora", None, "size mismatch for "),
+        ("stable diffusion", "lora", "wider", "size mismatch for "),
+        ("stable diffusion", "lora", "deeper", "the model has 16 of its 20 layers"),
         ("sd3", "lora", OTHER_LAYERS, "has none of its layers"),
         ("dit", "lora", OTHER_LAYERS, ""),
         ("stable diffusion", "textual_inversion", {"<mine>": (1, 7)}, ""),
@@ -388,12 +389,17 @@ def test_an_adapter_that_does_not_fit_is_one_line_with_its_file_the_model_and_ad
     from safetensors.torch import load_file, save_file
 
     pytest.importorskip("peft")
-    weights = {name: torch.zeros(shape) for name, shape in (shapes or {}).items()}
-    if shapes is None:  # of a wider model
+    made = load_file(lora / "pytorch_lora_weights.safetensors")
+    if shapes == "wider":  # for a model with wider layers
         weights = {
             name: torch.zeros([side if side == 2 else side + 3 for side in weight.shape])  # 2 is the rank
-            for name, weight in load_file(lora / "pytorch_lora_weights.safetensors").items()
+            for name, weight in made.items()
         }
+    elif shapes == "deeper":  # for a model with one block more
+        first = {name: weight for name, weight in made.items() if "mid_block" in name}
+        weights = made | {name.replace("mid_block", "down_blocks.9"): weight.clone() for name, weight in first.items()}
+    else:
+        weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
     file = tmp_path / "x.safetensors"
     save_file(weights, file)
     settings = {"token": "<mine>"} if kind == "textual_inversion" else {}

@@ -203,8 +203,11 @@ def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
             if adapter.kind == "lora":
                 scales[name] = adapter.scale
                 pipeline.load_lora_weights(model, adapter_name=name, **settings)
-                if not any(name in names for names in pipeline.get_list_adapters().values()):
+                layers, loaded = _lora_layers(pipeline, model, name, settings)
+                if not loaded:
                     raise ValueError("the model has none of its layers")
+                if loaded < layers:
+                    raise ValueError(f"the model has {loaded} of its {layers} layers")
                 pipeline.set_adapters(name)  # peft reports some misfits only here
             else:
                 pipeline.load_textual_inversion(model, token=adapter.token, **settings)
@@ -218,6 +221,23 @@ def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
         pipeline.set_adapters(list(scales), list(scales.values()))
         pipeline.fuse_lora(adapter_names=list(scales))
         pipeline.unload_lora_weights()
+
+
+def _lora_layers(pipeline, model: str, name: str, settings: dict) -> tuple[int, int]:
+    """Number of layers that the file of a LoRA is for, and of those that the pipeline has loaded from it as `name`.
+
+    diffusers loads the layers that fit and logs a warning about the others.
+    """
+    weights = pipeline.lora_state_dict(model, **settings)
+    weights = weights[0] if isinstance(weights, tuple) else weights  # some families also return the alphas
+    in_file = {key.partition(mark)[0] for key in weights for mark in (".lora_A", ".lora.down") if mark in key}
+    modules = [
+        module
+        for part in pipeline.components.values()
+        if isinstance(part, torch.nn.Module)
+        for module in part.modules()
+    ]
+    return len(in_file), sum(name in getattr(module, "lora_A", ()) for module in modules)
 
 
 def _first_line(error: Exception) -> str:
