@@ -33,7 +33,7 @@ def run(
     it: 1,236 images and a small generator, 9 MB.
 
     \b
-    Examples:
+    Example:
       synaug run images.yaml
       synaug run images.yaml -n
       synaug run images.yaml --cores 8 plan
