@@ -1,4 +1,4 @@
-"""Two processes train one network, started as on two GPUs: they end in the same weights, also if one was killed in between."""
+"""Two processes train one network, started as on two GPUs: same weights in both, also if one was killed in between."""
 
 import math
 import os
@@ -76,7 +76,5 @@ def test_one_device_trains_in_this_process(tmp_path):
 
 
 def test_sync_batch_norm_on_a_cpu_is_an_error_before_the_training():
-    with pytest.raises(
-        UserError, match=r"sync_batch_norm: true needs NVIDIA GPUs.* on cpu; set sync_batch_norm: false"
-    ):
+    with pytest.raises(UserError, match=r"sync_batch_norm: true needs NVIDIA GPUs.* cpu; set sync_batch_norm: false"):
         train_stage1(spurious_brightness(), SIDES, SETTINGS.model_copy(update={"sync_batch_norm": True}), 0)

@@ -107,12 +107,12 @@ def training_loop(
             line = "step %d/%d, loss %.4f, learning rate %.4f, %.0f s left"
             log.info(line, step, steps, mean_loss, rate, seconds_left(step))
             # Only here: the losses up to this step are known to be finite, and no partial sum has to be saved.
-            if checkpoint and step < steps:
-                # Several processes save the same step: the clock of process 0 decides. Here all of them wait anyway.
-                if process.value_of_first(time.monotonic() - last_saved >= CHECKPOINT_EVERY):
-                    state.save(checkpoint, step, history)
-                    saved = True
-                    last_saved = time.monotonic()
+            # Several processes save the same step: the clock of process 0 decides. Here all of them wait anyway.
+            due = time.monotonic() - last_saved >= CHECKPOINT_EVERY
+            if checkpoint and step < steps and process.value_of_first(due):
+                state.save(checkpoint, step, history)
+                saved = True
+                last_saved = time.monotonic()
     if averaged:
         model.load_state_dict(averaged.module.state_dict())
     return pd.DataFrame(history)

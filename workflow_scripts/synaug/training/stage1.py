@@ -36,7 +36,7 @@ def train_stage1(
     data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that
     train the network together, and all return the same one; None: there is only one. The same seed, device, number of
     devices and number of threads give the same network, whether it was interrupted or not.
-    Raises UserError if a class has no image, if the loss is not finite, or if the settings need a GPU and there is none.
+    Raises UserError if a class has no image, if the loss is not finite, or if sync_batch_norm has no GPU.
     """
     if settings.sync_batch_norm and data.labels.device.type != "cuda":  # torch.nn.SyncBatchNorm has no code for CPUs
         raise UserError(
