@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class Process:
             torch.distributed.broadcast_object_list(values)
         return values[0]
 
-    def gather(self, value: T) -> list[T] | None:
+    def gather(self, value: Any) -> list | None:
         """`value` of every process, by rank, in process 0; None in the others."""
         if self.world_size == 1:
             return [value]
@@ -130,7 +130,8 @@ def _wait_for_all(started: dict[Connection, BaseProcess]) -> None:
     """Wait until every process has sent None; raise the error if one sends an error, or ends."""
     running, failures, end = dict(started), [], None
     while running:
-        for channel in wait(running, None if end is None else max(0.0, end - time.monotonic())):
+        ready = wait(running, None if end is None else max(0.0, end - time.monotonic()))
+        for channel in [channel for channel in running if channel in ready]:
             try:
                 failure = channel.recv()
             except (EOFError, OSError):
