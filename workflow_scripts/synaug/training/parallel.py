@@ -156,7 +156,10 @@ def _early_end(process: BaseProcess) -> UserError:
             f"the process that trains on {process.name} was killed ({signal.Signals(-process.exitcode).name})",
             advice="if memory ran out, lower batch_size or the number of jobs at a time; run again to continue",
         )
-    return UserError(f"the process that trains on {process.name} ended early, with status {process.exitcode}")
+    return UserError(
+        f"the process that trains on {process.name} ended early, with status {process.exitcode}",
+        advice="see what it has printed; run again to continue",
+    )
 
 
 def _run_as_process(process: Process, port: int, channel: Connection, output: Connection) -> None:
