@@ -93,6 +93,6 @@ def test_a_signal_to_the_job_ends_all_processes(signal_number, tmp_path):
 
 
 def children() -> list[psutil.Process]:
-    """Processes that this one has started, without the helper of `multiprocessing`, which stays."""
+    """Processes that `run_on` has started and that still run. Fixtures of other tests have processes too."""
     started = psutil.Process().children(recursive=True)
-    return [process for process in started if "resource_tracker" not in " ".join(process.cmdline())]
+    return [process for process in started if "multiprocessing.spawn" in " ".join(process.cmdline())]
