@@ -21,6 +21,7 @@ from synaug.training.features import extract_features, read_features, select_fea
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_class
+from synaug.training.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ class TrainingSet:
         return Prefetcher(sampler, self.images, crop_area, process.part_of) if packed else sampler
 
     def augmented(self, positions: torch.Tensor, settings: Stage1, rng: np.random.Generator) -> torch.Tensor:
-        """The images at `positions`, augmented according to `settings`: uint8, n x C x H x W."""
-        return augment(self.images[positions], settings, rng, cropped=isinstance(self.images, PackedImages))
+        """The images at `positions` (on the CPU), augmented according to `settings`: uint8, n x C x H x W."""
+        if isinstance(self.images, PackedImages):
+            return augment(self.images[positions], settings, rng, cropped=True)
+        return augment(self.images[to_device(positions, self.images.device)], settings, rng)
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class LargeImages:
         """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
         packed = self.images(rows, "cpu")
         for positions in batches_in_order(rows):
-            yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait()
+            yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait().numpy()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from synaug.training.loop import make_optimizer, training_loop
 from synaug.training.losses import GroupDROLoss
 from synaug.training.mixing import mix
 from synaug.training.parallel import Process
+from synaug.training.transfer import to_device
 
 log = logging.getLogger(__name__)
 WARM_UP = 0.1  # share of the steps
@@ -67,15 +68,17 @@ def train_stage1(
 
     phases = training_phases(data, settings, len(classes))
     weight_of_image = image_weights(data, settings)
+    synthetic = data.synthetic.cpu()
     group_dro = GroupDROLoss(len(data.cell_names), settings.group_dro, device) if settings.group_dro else None
 
     def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
         _, loss_per_image, weight_of_class, _ = phase_at(phases, step)
         positions = process.part_of(positions)
-        images, labels = data.augmented(positions, settings, rng), data.labels[positions]
-        weights = weight_of_image[positions] * weight_of_class[labels]
+        images, on_device = data.augmented(positions, settings, rng), to_device(positions, device)
+        labels = data.labels[on_device]
+        weights = weight_of_image[on_device] * weight_of_class[labels]
         if settings.mixup or settings.cutmix:
-            images, partners, share = mix(images, data.synthetic[positions], settings.mixup, settings.cutmix, rng)
+            images, partners, share = mix(images, synthetic[positions], settings.mixup, settings.cutmix, rng)
             logits = network(images).float()
             own_weights, partner_weights = share * weights, (1 - share) * weights[partners]
             own_losses = own_weights * loss_per_image(logits, labels)
@@ -83,7 +86,7 @@ def train_stage1(
             return (own_losses + partner_losses).sum() / (own_weights + partner_weights).sum()
         losses = weights * loss_per_image(network(images).float(), labels)
         if group_dro:
-            return group_dro(losses, data.cells[positions])
+            return group_dro(losses, data.cells[on_device])
         return losses.sum() / weights.sum()
 
     parameters = trained_parameters(model, settings.backbone_rate)

@@ -15,6 +15,7 @@ from synaug.training.dfr import fit_dfr_head
 from synaug.training.loop import EMPTY_HISTORY, make_optimizer, training_loop
 from synaug.training.losses import MIN_PRIOR, class_weights
 from synaug.training.sampling import image_probabilities
+from synaug.training.transfer import to_device
 
 
 def finetune_stage2(
@@ -88,7 +89,7 @@ def train_head(
     def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
         with torch.no_grad():
             features = model.features(data.augmented(positions, stage1_settings, rng))
-        logits, labels = head(features), data.labels[positions]
+        logits, labels = head(features), data.labels[to_device(positions, data.labels.device)]
         if settings.method == "scale":
             logits = logits * scales
         weights = weight_of_class[labels]
