@@ -24,6 +24,8 @@ FIRST_ESTIMATE = 10  # steps after which a first log line estimates the time lef
 # Short enough to lose little, long enough to cost nothing. A network that is trained faster leaves no checkpoint.
 CHECKPOINT_EVERY = 60.0  # seconds
 
+_AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 EMPTY_HISTORY = pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"], dtype=float)
 
 
@@ -47,7 +49,7 @@ def training_loop(
     optimizer: its learning rate is the peak of the schedule, see `scheduled_rate`; that of a parameter group with the
     key `factor` is multiplied by it. compute_loss: maps the positions of
     a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
-    the steps. precision: of the forward pass. ema: largest decay per step of the averaged weights, which the model gets
+    the steps. precision: of the forward pass (for tf32 see `gpu_arithmetic`). ema: largest decay per step of the averaged weights, which the model gets
     at the end (see `ema_with_warm_up`); None: no averaging. after_step: called after every step. loss_state: a tensor
     that `compute_loss` changes from step to step.
     If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
@@ -77,7 +79,7 @@ def training_loop(
         rate = scheduled_rate(peak_rate, step, steps, warm_up * steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
-        with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+        with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
             loss = compute_loss(sampler.draw(), step - 1)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()

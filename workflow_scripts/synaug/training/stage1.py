@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from synaug.config import Stage1
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.networks.freezing import freeze
 from synaug.networks.lora import add_lora, merge_lora
@@ -36,7 +37,8 @@ def train_stage1(
 
     data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that
     train the network together, each with its own `checkpoint`; None: there is only one. The same seed, device, number
-    of devices and number of threads give the same network, whether it was interrupted or not.
+    of devices and number of threads give the same network, whether it was interrupted or not; on a GPU only with
+    `deterministic`, otherwise the last bits of sums differ from run to run, and the networks with them.
     Raises UserError if a class has no image, or if the loss is not finite.
     """
     if missing := set(range(len(classes))) - set(data.labels.unique().tolist()):
@@ -90,19 +92,20 @@ def train_stage1(
         return losses.sum() / weights.sum()
 
     parameters = trained_parameters(model, settings.backbone_rate)
-    history = training_loop(
-        model,
-        make_optimizer(parameters, settings.optimizer, settings.learning_rate, settings.weight_decay),
-        data.make_sampler(settings, settings.crop_area, seed, rng, process),
-        compute_loss,
-        rng,
-        steps=settings.steps,
-        warm_up=WARM_UP,
-        precision=settings.precision,
-        ema=settings.ema,
-        checkpoint=checkpoint,
-        loss_state=group_dro.group_weights if group_dro else None,
-    )
+    with gpu_arithmetic(settings.precision, fixed_shapes=True, deterministic=settings.deterministic):
+        history = training_loop(
+            model,
+            make_optimizer(parameters, settings.optimizer, settings.learning_rate, settings.weight_decay),
+            data.make_sampler(settings, settings.crop_area, seed, rng, process),
+            compute_loss,
+            rng,
+            steps=settings.steps,
+            warm_up=WARM_UP,
+            precision=settings.precision,
+            ema=settings.ema,
+            checkpoint=checkpoint,
+            loss_state=group_dro.group_weights if group_dro else None,
+        )
     if settings.lora:
         merge_lora(model)
     model.eval()
@@ -123,7 +126,7 @@ def upweight_errors(
     first_settings = settings.model_copy(update={"steps": settings.jtt.steps, "jtt": None})
     model, _ = train_stage1(data, classes, first_settings, seed, None, process)
     wrong = torch.empty(len(data), dtype=torch.bool, device=data.labels.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), gpu_arithmetic(settings.precision, deterministic=settings.deterministic):
         for positions in torch.arange(len(data)).split(500):
             wrong[positions] = model(data.images[positions]).argmax(1) != data.labels[positions]
     log.info("the first network gets %d of %d images wrong", int(wrong.sum()), len(data))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from synaug.config import Stage1, Stage2
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
 from synaug.training.dfr import fit_dfr_head
@@ -29,8 +30,8 @@ def finetune_stage2(
     """A new network with another last layer, and rows of the manifest `history`.
 
     data: real images only (synthetic ones raise ValueError). Everything before the last layer stays as it is, including
-    the statistics of batch normalisation. stage1_settings: their augmentation is used here too. stage1_mass: label
-    mass of each class in the last phase of stage 1, float, C.
+    the statistics of batch normalisation. stage1_settings: their augmentation is used here too, and how GPUs compute
+    (`precision` and `deterministic`). stage1_mass: label mass of each class in the last phase of stage 1, float, C.
     Raises UserError if a class has fewer images than `settings.images_per_class`.
     """
     if data.synthetic.any():
@@ -42,10 +43,11 @@ def finetune_stage2(
     if settings.method == "logit_adjustment":
         subtract_log_prior(model.head, settings.tau, stage1_mass)
         return model, EMPTY_HISTORY
-    if settings.method == "dfr":
-        fit_dfr_head(model, data, settings, seed)
-        return model, EMPTY_HISTORY
-    return model, train_head(model, data, settings, stage1_settings, seed)
+    with gpu_arithmetic(stage1_settings.precision, fixed_shapes=True, deterministic=stage1_settings.deterministic):
+        if settings.method == "dfr":
+            fit_dfr_head(model, data, settings, seed)
+            return model, EMPTY_HISTORY
+        return model, train_head(model, data, settings, stage1_settings, seed)
 
 
 @torch.no_grad()
