@@ -18,7 +18,7 @@ PREFETCHED_BATCHES = 3  # decoded in advance
 
 
 class DecodingBatch(NamedTuple):
-    """A batch that threads are decoding: they fill `pixels` (uint8, n x size x size x C, on the CPU); `jobs` tells when."""
+    """A batch that threads are decoding: they fill `pixels` (uint8, n x size x size x C); `jobs` tells when."""
 
     positions: torch.Tensor
     jobs: list[Future]
