@@ -21,11 +21,9 @@ def augment(images: torch.Tensor, settings: Stage1, rng: np.random.Generator, *,
     if settings.flip:
         images = flip(images, rng)
     if settings.randaugment:
-        from torchvision.transforms import v2
+        from synaug.training.randaugment import BatchRandAugment  # torchvision takes seconds to import
 
-        # It draws from the global generator of torch, whose state is part of a checkpoint.
-        transform = v2.RandAugment(settings.randaugment.operations, settings.randaugment.magnitude)
-        images = torch.stack([transform(image) for image in images])
+        images = BatchRandAugment(settings.randaugment.operations, settings.randaugment.magnitude)(images)
     return images
 
 

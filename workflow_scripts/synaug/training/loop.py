@@ -50,8 +50,8 @@ def training_loop(
     key `factor` is multiplied by it. compute_loss: maps the positions of
     a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
     the steps. precision: of the forward pass; tf32 as float32, see `gpu_arithmetic`. ema: largest decay per step of the
-    averaged weights, which the model gets at the end (see `ema_with_warm_up`); None: no averaging. after_step: called after every step. loss_state: a tensor
-    that `compute_loss` changes from step to step.
+    averaged weights, which the model gets at the end (see `ema_with_warm_up`); None: no averaging. after_step: called
+    after every step. loss_state: a tensor that `compute_loss` changes from step to step.
     If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
     """
