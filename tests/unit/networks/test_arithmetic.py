@@ -66,9 +66,9 @@ def test_on_a_cpu_neither_tf32_nor_the_deterministic_mode_changes_a_network():
 def test_an_operation_without_a_deterministic_algorithm_is_a_user_error():
     before = state()
     text = "max_pool3d_backward_cuda does not have a deterministic implementation, but you set 'torch.use_..."
-    with pytest.raises(UserError, match="no deterministic algorithm for max_pool3d_backward_cuda; set it to false"):
-        with gpu_arithmetic(deterministic=True):
-            raise RuntimeError(text)
+    expected = "no deterministic algorithm for max_pool3d_backward_cuda; set it to false"
+    with pytest.raises(UserError, match=expected), gpu_arithmetic(deterministic=True):
+        raise RuntimeError(text)
     with pytest.raises(RuntimeError, match="something else"), gpu_arithmetic(deterministic=True):
         raise RuntimeError("something else")
     assert state() == before
