@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from synaug.training.randaugment import BatchRandAugment
+from synaug.training.randaugment import rand_augment
 
 OPERATIONS = dict(v2.RandAugment._AUGMENTATION_SPACE)
 IMAGES = torch.randint(0, 200, (24, 3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -16,7 +16,7 @@ def test_each_operation_changes_an_image_as_torchvision_changes_it(name, channel
     monkeypatch.setattr(v2.RandAugment, "_AUGMENTATION_SPACE", {name: OPERATIONS[name]})
     images = IMAGES[:, :channels]
     torch.manual_seed(0)
-    augmented = BatchRandAugment(1, 20)(images)
+    augmented = rand_augment(images, 1, 20)
     directions = []
     for number in (0.0, 1.0):  # negative and positive magnitude
         monkeypatch.setattr(torch, "rand", lambda *_, number=number: torch.tensor(number))
@@ -35,15 +35,14 @@ def test_operations_are_equally_frequent_and_independent_of_each_other(monkeypat
     def write(self, images, name, *_):
         return 14 * images + number[name]
 
-    monkeypatch.setattr(BatchRandAugment, "_apply", write)
+    monkeypatch.setattr(v2.RandAugment, "_apply_image_or_video_transform", write)
     torch.manual_seed(0)
-    pairs = BatchRandAugment(2, 9)(torch.zeros(20_000, 1, 1, 1, dtype=torch.int64)).flatten().bincount(minlength=196)
+    pairs = rand_augment(torch.zeros(20_000, 1, 1, 1, dtype=torch.int64), 2, 9).flatten().bincount(minlength=196)
     assert pairs.min() > 60 and pairs.max() < 150  # 102 on average, with a deviation of 10
 
 
-def test_images_keep_their_places():
+def test_images_keep_their_places(monkeypatch):
     """Operations of magnitude 0 (no posterising, no rotation ...) leave the order of the images as it is."""
     space = {name: OPERATIONS[name] for name in ("Identity", "ShearX", "Rotate", "Brightness", "Posterize")}
-    transform = BatchRandAugment(4, 0)
-    transform._AUGMENTATION_SPACE = space
-    assert torch.equal(transform(IMAGES), IMAGES)
+    monkeypatch.setattr(v2.RandAugment, "_AUGMENTATION_SPACE", space)
+    assert torch.equal(rand_augment(IMAGES, 4, 0), IMAGES)

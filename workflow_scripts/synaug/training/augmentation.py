@@ -21,9 +21,9 @@ def augment(images: torch.Tensor, settings: Stage1, rng: np.random.Generator, *,
     if settings.flip:
         images = flip(images, rng)
     if settings.randaugment:
-        from synaug.training.randaugment import BatchRandAugment  # torchvision takes seconds to import
+        from synaug.training.randaugment import rand_augment  # it imports torchvision, which takes seconds
 
-        images = BatchRandAugment(settings.randaugment.operations, settings.randaugment.magnitude)(images)
+        images = rand_augment(images, settings.randaugment.operations, settings.randaugment.magnitude)
     return images
 
 
