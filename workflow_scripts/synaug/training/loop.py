@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from synaug.networks.ema import ema_with_warm_up
+from synaug.networks.ema import EMA
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint, TrainingState
 from synaug.training.packed import Prefetcher
@@ -50,7 +49,7 @@ def training_loop(
     key `factor` is multiplied by it. compute_loss: maps the positions of
     a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
     the steps. precision: of the forward pass; tf32 as float32, see `gpu_arithmetic`. ema: largest decay per step of the
-    averaged weights, which the model gets at the end (see `ema_with_warm_up`); None: no averaging. after_step: called
+    averaged weights, which the model gets at the end (see `EMA`); None: no averaging. after_step: called
     after every step. loss_state: a tensor that `compute_loss` changes from step to step.
     If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
@@ -58,7 +57,7 @@ def training_loop(
     device = optimizer.param_groups[0]["params"][0].device
     peak_rate = optimizer.defaults["lr"]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-    averaged = AveragedModel(model, multi_avg_fn=ema_with_warm_up(ema), use_buffers=True) if ema else None
+    averaged = EMA(model, ema, use_buffers=True) if ema else None
     state = TrainingState(model, averaged, optimizer, scaler, sampler, rng, loss_state)
     history: list[dict] = []
     first_step = 1
