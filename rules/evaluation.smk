@@ -64,6 +64,8 @@ if CONFIG.evaluation.domain_probe:
         conda:
             "../envs/torch.yaml"
         threads: 2
+        resources:
+            gpu=1,
         params:
             networks=STAGE1_NETWORKS,
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
@@ -92,6 +94,8 @@ if CONFIG.evaluation.shortcut_images:
         conda:
             "../envs/torch.yaml"
         threads: 2
+        resources:
+            gpu=1,
         params:
             networks=NETWORKS,
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),

@@ -33,6 +33,7 @@ SCREENING_FEATURES = {"features": "<results>/features.parquet"} if CONFIG.screen
 
 
 rule fit_screener:
+    # Written although it is not an output: <results>/pixels/, as in rule train.
     input:
         real="<results>/real.parquet",
         images=real_images,

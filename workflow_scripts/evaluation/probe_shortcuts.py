@@ -1,5 +1,7 @@
 """Measure whether networks use the group and source (real or synthetic) of an image as a shortcut to its class."""
 
+from pathlib import Path
+
 import pandas as pd
 import torch
 
@@ -7,7 +9,9 @@ from synaug.evaluation.probe_images import read_probe_images
 from synaug.evaluation.shortcut import balanced_probe_images, shortcut_metrics
 from synaug.manifests import read_manifest, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier
+from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
+from synaug.training.data import ImageSource, images_of_experiment
 
 
 def main(
@@ -16,38 +20,43 @@ def main(
     probe_images: str,
     real: str,
     balanced: str,
-    form: dict,
+    images: ImageSource,
+    test_split: str,
     threads: int,
     out: str,
 ) -> None:
     """Probe `models` and write rows of the manifest `metrics` to `out`.
 
     models: files model.safetensors. networks: stage, recipe and seed of each of them. probe_images: synthetic images
-    that no network is trained on, a manifest `shard`. form: image_size, color and test_split.
+    that no network is trained on, a manifest `shard`. images: where images are read.
     """
     torch.set_num_threads(threads)
     test = read_with_local_paths("real", real)
-    test = test[(test["split"] == form["test_split"]) & test["usable"]]
-    images = balanced_probe_images(read_probe_images(probe_images, test), test)
+    test = test[(test["split"] == test_split) & test["usable"]]
+    rows = balanced_probe_images(read_probe_images(probe_images, test), test)
     trained = read_manifest("balanced", balanced, ["label", "group", "source"])
     trained = trained[trained["source"] == "synthetic"]
     table = []
-    for path, (stage, recipe, seed) in zip(models, networks, strict=True):
-        rows = shortcut_metrics(load_classifier(path), images, trained, form["image_size"], form["color"])
-        table += [(recipe, stage, seed, *row) for row in rows]
+    with leased_device() as device:
+        for path, (stage, recipe, seed) in zip(models, networks, strict=True):
+            model = load_classifier(path).to(device)
+            metrics = shortcut_metrics(model, rows, trained, images.iterate(rows))
+            table += [(recipe, stage, seed, *row) for row in metrics]
     names = ["recipe", "stage", "seed", "metric", "subset", "weighting", "value", "low", "high"]
     write_manifest("metrics", pd.DataFrame(table, columns=names), out)
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
+        results, form = Path(snakemake.output.probes).parent, snakemake.params.form
         main(
             list(snakemake.input.models),
             snakemake.params.networks,
             snakemake.input.probe_images,
             snakemake.input.real,
             snakemake.input.balanced,
-            snakemake.params.form,
+            images_of_experiment(results, form["image_size"], form["color"]),
+            form["test_split"],
             snakemake.threads,
             snakemake.output.probes,
         )

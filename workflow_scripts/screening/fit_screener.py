@@ -1,5 +1,7 @@
 """Train the classifier of the screening on the real training images."""
 
+from pathlib import Path
+
 import torch
 
 from synaug.manifests import class_names, read_with_local_paths
@@ -7,11 +9,14 @@ from synaug.networks.classifier import save_classifier
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
 from synaug.screening.classifier import train_screening_classifier
-from synaug.training.data import compute_feature_set, load_training_set
+from synaug.training.data import compute_feature_set, images_of_experiment, open_training_set
 
 
-def main(real: str, settings: dict, threads: int, out: str) -> None:
-    """Train on the manifest `real` into the file `out`. settings: see rules/screening.smk."""
+def main(real: str, settings: dict, experiment: Path, threads: int, out: str) -> None:
+    """Train on the manifest `real` into the file `out`.
+
+    settings: see rules/screening.smk. experiment: folder whose decoded images are used.
+    """
     # Whatever the machine, as in rule train.
     torch.set_num_threads(1)
     images = read_with_local_paths("real", real)
@@ -23,11 +28,17 @@ def main(real: str, settings: dict, threads: int, out: str) -> None:
             weights = network["backbone"], network["pretrained"]
             data = compute_feature_set(train, *weights, size, color, device, threads)
         else:
-            data = load_training_set(train, size, color, device)
+            data = open_training_set(train, images_of_experiment(experiment, size, color), device)
         model = train_screening_classifier(data, classes, settings["steps"], settings["seed"], network)
         save_classifier(model, out)
 
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(snakemake.input.real, snakemake.params.settings, snakemake.threads, snakemake.output.model)
+        main(
+            snakemake.input.real,
+            snakemake.params.settings,
+            Path(snakemake.output.model).parents[1],
+            snakemake.threads,
+            snakemake.output.model,
+        )

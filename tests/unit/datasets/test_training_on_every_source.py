@@ -136,5 +136,5 @@ def test_a_network_is_trained_on_the_images_of_every_source(source, tmp_path, pn
     assert [classes[label] for label in predictions["label"]] == predictions["label_name"].tolist()
 
     settings = form | {"train_split": "train", "network": None, "steps": 2, "seed": 0}
-    fit_screener(real, settings, 1, str(tmp_path / "screener"))
+    fit_screener(real, settings, results, 1, str(tmp_path / "screener"))
     assert load_classifier(tmp_path / "screener").config["classes"] == classes

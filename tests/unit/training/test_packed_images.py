@@ -106,6 +106,20 @@ def test_an_interrupted_training_ends_in_the_same_weights(packed, tmp_path, monk
     assert same_weights(whole, resumed)
 
 
+@pytest.mark.parametrize(("device", "locked"), [("cpu", False), ("cuda:0", True)])
+def test_batches_for_a_gpu_are_decoded_into_page_locked_memory(packed, device, locked, monkeypatch):
+    pinned, empty = [], torch.empty
+
+    def ordinary(*arguments, pin_memory, **keywords):  # page-locked memory needs a GPU
+        pinned.append(pin_memory)
+        return empty(*arguments, **keywords)
+
+    monkeypatch.setattr(torch, "empty", ordinary)
+    packed.images.device = torch.device(device)
+    pixels = packed.images.start_decoding(torch.arange(4), None).wait()
+    assert pinned == [locked] and pixels.float().std() > 0
+
+
 def test_the_last_layer_can_be_tuned_on_packed_images(balanced, tmp_path):
     real = open_training_set(balanced[balanced["source"] == "real"], pack(balanced, tmp_path, 72), "cpu")
     model = train_stage1(real, CLASSES, SETTINGS, 0)[0]

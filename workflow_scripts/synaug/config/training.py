@@ -173,8 +173,16 @@ class Stage1(Block):
     )
     jtt: JTT | None = Field(None, description="Just Train Twice; null: off.")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with Nesterov momentum 0.9, or AdamW.")
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Floating-point type of the network's arithmetic. The weights are always float32."
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="Floating-point type of the network's arithmetic. The weights are always float32. tf32: float32, "
+        "but GPUs round the factors of products to 10 bits of mantissa, which is faster; on a CPU the same as float32. "
+        "Stage 2 has float32, on a GPU with tf32 unless this is float32.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="GPUs use only algorithms that give the same bits in every run, which is slower. On a CPU the same "
+        "seed always gives the same network, on a GPU only with true.",
     )
     devices: int = Field(
         1, ge=1, description="GPUs that train one network together; each processes a share of every batch."

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
+
+_BATCH = 256  # images of up to 64 pixels whose features are computed at once; as many pixels of larger ones
 
 
 def predict(model: Classifier, images: pd.DataFrame, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
@@ -23,6 +26,20 @@ def predict(model: Classifier, images: pd.DataFrame, batches: Iterable[tuple[np.
 def predict_from_features(model: Classifier, images: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
     """As `predict`, from the features of the images by the body of `model`: float32, N x D."""
     return _predictions(images, model.probabilities(torch.from_numpy(features)))
+
+
+@torch.inference_mode()
+@gpu_arithmetic()
+def compute_features(model: Classifier, count: int, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Features of `count` images by the body of `model`, on its device: float32, N x D. batches: as for `predict`."""
+    features = np.empty((count, model.head.in_features), np.float32)
+    model.eval()
+    device = model.head.weight.device
+    for positions, pixels in batches:
+        at_once = max(1, _BATCH * 64**2 // max(pixels.shape[1], 64) ** 2)
+        parts = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(at_once)
+        features[positions] = torch.cat([model.features(part.to(device)) for part in parts]).float().cpu().numpy()
+    return features
 
 
 def _predictions(images: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:

@@ -40,12 +40,12 @@ def probe_image_rows(imbalance: pd.DataFrame, settings: dict, count: int, source
 
 
 def read_probe_images(path: str, test: pd.DataFrame) -> pd.DataFrame:
-    """image_id, label, label_name, group and location of the probe images in the manifest `shard` at `path`.
+    """image_id, label, label_name, group, sha256 and location of the probe images in the manifest `shard` at `path`.
 
     test: test images, rows of the manifest `real`. Probe images of a class without test images are left out.
     """
     label_of = test.drop_duplicates("label_name").set_index("label_name")["label"]
-    images = read_table("shard", path, ["image_id", "label_name", "group"]).to_pandas()
+    images = read_table("shard", path, ["image_id", "label_name", "group", "sha256"]).to_pandas()
     images = images.astype({"label_name": str, "group": str})
     images = images.assign(
         label=images["label_name"].map(label_of), path=path, row=np.arange(len(images)), column="image"

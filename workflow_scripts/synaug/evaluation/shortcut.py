@@ -13,7 +13,7 @@ equally many in every cell:
   for other reasons.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ import torch
 
 from synaug.evaluation.bootstrap import group_sums, resample, value_with_interval
 from synaug.evaluation.linear_probe import FOLDS, probe_correct
-from synaug.images.store import iterate_pixels
+from synaug.evaluation.predictions import compute_features
 from synaug.networks.classifier import Classifier
 
 _CELL = ["label", "group"]
@@ -43,21 +43,19 @@ def balanced_probe_images(synthetic: pd.DataFrame, test: pd.DataFrame) -> pd.Dat
 
 
 def shortcut_metrics(
-    model: Classifier, images: pd.DataFrame, training: pd.DataFrame, size: int, color: str
+    model: Classifier,
+    images: pd.DataFrame,
+    training: pd.DataFrame,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> Iterator[MetricRow]:
     """The metrics of a network, with 95 % intervals over images.
 
     images: from `balanced_probe_images`. training: label and group of the synthetic training images (from the manifest
-    `balanced`). A class without synthetic training images is not part of swap_drop.
+    `balanced`). A class without synthetic training images is not part of swap_drop. batches: positions in `images` and
+    their pixels, as of `iterate_pixels`.
     """
-    features = np.empty((len(images), model.head.in_features), np.float32)
-    predicted = np.empty(len(images), np.int64)
-    model.eval()
-    with torch.inference_mode():
-        for positions, pixels in iterate_pixels(images, size, color):
-            batch_features = model.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-            features[positions] = batch_features.numpy()
-            predicted[positions] = model.head(batch_features).argmax(1).numpy()
+    features = compute_features(model, len(images), batches)
+    predicted = model.probabilities(torch.from_numpy(features)).argmax(1)
     strata = images.groupby([*_CELL, "source"]).ngroup().to_numpy()
     counts = resample(strata)
     yield "pair_probe", "all", "cells", *_pair_probe(features, images, counts)

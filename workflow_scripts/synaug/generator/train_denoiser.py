@@ -3,12 +3,11 @@
 import torch
 from diffusers import UNet2DConditionModel
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 from transformers import CLIPTextModel
 
 from synaug.generator.architecture import build_scheduler
 from synaug.generator.loop import TrainingLoop
-from synaug.networks.ema import ema_with_warm_up
+from synaug.networks.ema import EMA
 
 # Share of images trained with the empty prompt, which classifier-free guidance needs.
 PROMPT_DROPOUT = 0.1
@@ -47,7 +46,7 @@ def train_denoiser(
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
-    average = AveragedModel(model, multi_avg_fn=ema_with_warm_up(EMA_DECAY))
+    average = EMA(model, EMA_DECAY)
     captions_per_label = torch.tensor([len(rows) for rows in caption_rows])
     padded_rows = torch.nn.utils.rnn.pad_sequence(caption_rows, batch_first=True)
     # The noise schedule that the model will be sampled with.

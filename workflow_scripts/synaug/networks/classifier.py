@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.pretrained import build_body, load_pretrained_body
 from synaug.networks.resnet import RESNETS
 from synaug.runtime.errors import UserError
@@ -91,6 +92,7 @@ class Classifier(nn.Module):
         return self.head(self.features(images))
 
     @torch.inference_mode()
+    @gpu_arithmetic()
     def probabilities(self, images: torch.Tensor, batch_size: int = 500) -> np.ndarray:
         """Images (uint8, N x C x H x W), or their `features` (N x D), to probabilities, float32, N x classes."""
         self.eval()

@@ -13,7 +13,8 @@ def train_screening_classifier(
 
     network: of `screening_network`; `data` then has the features of the images.
     Batches are class-balanced. Otherwise the network would hardly ever predict a rare class, and nearly all synthetic
-    images of rare classes would be rejected. The same seed, device and number of threads give the same network.
+    images of rare classes would be rejected. The same seed and number of threads give the same network; on a GPU up to
+    the last bits of sums.
     Raises UserError if a class has no image.
     """
     settings = Stage1(steps=steps, sampling="class_balanced", **(network or {"width": 24}))

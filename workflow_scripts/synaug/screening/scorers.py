@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 
 from synaug.config import Screening
 from synaug.images.codec import CHANNELS
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import load_classifier
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
@@ -41,6 +42,7 @@ class ClassifierScorer:
         self.batch = max(1, CLASSIFIER_BATCH * 64**2 // max(size, 64) ** 2)
 
     @torch.inference_mode()
+    @gpu_arithmetic()
     def score(
         self, pixels: np.ndarray, label_names: list[str]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from synaug.config import Stage1
+from synaug.training.transfer import to_device
 
 
 def augment(images: torch.Tensor, settings: Stage1, rng: np.random.Generator, *, cropped: bool = False) -> torch.Tensor:
@@ -20,18 +21,16 @@ def augment(images: torch.Tensor, settings: Stage1, rng: np.random.Generator, *,
     if settings.flip:
         images = flip(images, rng)
     if settings.randaugment:
-        from torchvision.transforms import v2
+        from synaug.training.randaugment import rand_augment  # it imports torchvision, which takes seconds
 
-        # It draws from the global generator of torch, whose state is part of a checkpoint.
-        transform = v2.RandAugment(settings.randaugment.operations, settings.randaugment.magnitude)
-        images = torch.stack([transform(image) for image in images])
+        images = rand_augment(images, settings.randaugment.operations, settings.randaugment.magnitude)
     return images
 
 
 def translate(images: torch.Tensor, max_shift: int, rng: np.random.Generator) -> torch.Tensor:
     """Shift each image by up to `max_shift` pixels in both directions; what comes into view is black."""
     count, _, height, width = images.shape
-    top, left = torch.from_numpy(rng.integers(0, 2 * max_shift + 1, (2, count))).to(images.device)
+    top, left = to_device(rng.integers(0, 2 * max_shift + 1, (2, count)), images.device)
     # A view of every window of the padded images. Indexing it is the only copy.
     windows = F.pad(images, (max_shift,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(count, device=images.device), :, top, left]
@@ -39,7 +38,7 @@ def translate(images: torch.Tensor, max_shift: int, rng: np.random.Generator) ->
 
 def flip(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Mirror each image horizontally with probability 1/2."""
-    flipped = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+    flipped = to_device(rng.random(len(images)) < 0.5, images.device)
     return torch.where(flipped[:, None, None, None], images.flip(3), images)
 
 
@@ -59,7 +58,7 @@ def draw_crops(count: int, min_area: float, rng: np.random.Generator) -> np.ndar
 
 def crop(images: torch.Tensor, crops: np.ndarray) -> torch.Tensor:
     """Cut out `crops` (of `draw_crops`) and scale them to the size of the images (bilinear): uint8, N x C x H x W."""
-    left, top, width, height = torch.from_numpy(crops).float().to(images.device).T
+    left, top, width, height = to_device(crops.astype(np.float32), images.device).T
     # Affine maps from the coordinates of the result to those of the image; both run from -1 to 1.
     transform = torch.zeros(len(images), 2, 3, device=images.device)
     transform[:, 0, 0], transform[:, 1, 1] = width, height

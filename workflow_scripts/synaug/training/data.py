@@ -13,7 +13,7 @@ from synaug.config import Stage1, Stage2
 from synaug.evaluation.predictions import predict, predict_from_features
 from synaug.images.codec import CHANNELS, LARGE
 from synaug.images.packing import PixelCache, packed_rows
-from synaug.images.store import batches_in_order, load_pixels
+from synaug.images.store import batches_in_order, iterate_pixels, load_pixels
 from synaug.manifests import with_group
 from synaug.networks.classifier import Classifier
 from synaug.training.augmentation import augment
@@ -21,6 +21,7 @@ from synaug.training.features import extract_features, read_features, select_fea
 from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_class
+from synaug.training.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ class TrainingSet:
         return Prefetcher(sampler, self.images, crop_area, process.part_of) if packed else sampler
 
     def augmented(self, positions: torch.Tensor, settings: Stage1, rng: np.random.Generator) -> torch.Tensor:
-        """The images at `positions`, augmented according to `settings`: uint8, n x C x H x W."""
-        return augment(self.images[positions], settings, rng, cropped=isinstance(self.images, PackedImages))
+        """The images at `positions` (on the CPU), augmented according to `settings`: uint8, n x C x H x W."""
+        if isinstance(self.images, PackedImages):
+            return augment(self.images[positions], settings, rng, cropped=True)
+        return augment(self.images[to_device(positions, self.images.device)], settings, rng)
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,23 @@ class SmallImages:
         pixels, positions = self.cache.pixels(rows)
         for batch in batches_in_order(rows):
             yield batch, pixels[positions[batch]]
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Images of any size, decoded anew each time."""
+
+    size: int
+    color: str
+
+    def images(self, rows: pd.DataFrame, device: str) -> torch.Tensor:
+        """The images of `rows` (path, row, column): uint8, N x C x H x W, on the device."""
+        pixels = torch.from_numpy(load_pixels(rows, self.size, self.color))
+        return pixels.permute(0, 3, 1, 2).contiguous().to(device)
+
+    def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the images of `rows` as `iterate_pixels` does."""
+        return iterate_pixels(rows, self.size, self.color)
 
 
 @dataclass(frozen=True)
@@ -147,7 +167,7 @@ class LargeImages:
         """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
         packed = self.images(rows, "cpu")
         for positions in batches_in_order(rows):
-            yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait()
+            yield positions, packed.start_decoding(torch.from_numpy(positions), None).wait().numpy()
 
 
 @dataclass(frozen=True)
@@ -166,7 +186,7 @@ class BackboneFeatures:
         return torch.from_numpy(read_features(self.path, rows["image_id"])).to(device)
 
 
-ImageSource = SmallImages | LargeImages | BackboneFeatures
+ImageSource = SmallImages | DecodedImages | LargeImages | BackboneFeatures
 
 
 def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> ImageSource:
@@ -176,11 +196,18 @@ def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> Im
         return BackboneFeatures(str(inputs.features), size, color)
     if size > LARGE:
         return LargeImages(str(inputs.packed), str(inputs.index), size, color, threads)
+    return images_of_experiment(experiment, size, color)
+
+
+def images_of_experiment(experiment: Path, size: int, color: str) -> SmallImages | DecodedImages:
+    """Where what reads each image only once, or before images are packed, reads those of `experiment` (a folder)."""
+    if size > LARGE:
+        return DecodedImages(size, color)
     return SmallImages(PixelCache(experiment / "pixels", size, color))
 
 
 def open_training_set(balanced: pd.DataFrame, images: ImageSource, device: str) -> TrainingSet:
-    """The images of (rows of) the manifest `balanced`."""
+    """The images of (rows of) the manifest `balanced`. Raises UserError if one is gone."""
     rows = _training_order(balanced)
     data = training_set(images.images(rows, device), rows, device)
     if isinstance(images, BackboneFeatures):
@@ -196,10 +223,8 @@ def predict_rows(model: Classifier, rows: pd.DataFrame, images: ImageSource) -> 
 
 
 def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str) -> TrainingSet:
-    """Decode the images of (rows of) the manifest `balanced` on to the device. Raises UserError if one is gone."""
-    rows = _training_order(balanced)
-    images = torch.from_numpy(load_pixels(rows, size, color)).permute(0, 3, 1, 2).contiguous().to(device)
-    return training_set(images, rows, device)
+    """The images of (rows of) the manifest `balanced`, decoded now. Raises UserError if one is gone."""
+    return open_training_set(balanced, DecodedImages(size, color), device)
 
 
 def compute_feature_set(

@@ -10,12 +10,14 @@ import torch
 from synaug.images.codec import CHANNELS
 from synaug.images.store import iterate_pixels
 from synaug.manifests import read_manifest
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 
 _BATCH = 32  # images: with more, a CPU is not faster
 
 
+@gpu_arithmetic()
 def extract_features(
     images: pd.DataFrame, backbone: str, pretrained: bool | str, size: int, color: str, device: str, threads: int
 ) -> pd.DataFrame:

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
-from synaug.networks.ema import ema_with_warm_up
+from synaug.networks.ema import EMA
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint, TrainingState
 from synaug.training.packed import Prefetcher
@@ -24,6 +23,8 @@ LOG_EVERY = 50  # steps
 FIRST_ESTIMATE = 10  # steps after which a first log line estimates the time left
 # Short enough to lose little, long enough to cost nothing. A network that is trained faster leaves no checkpoint.
 CHECKPOINT_EVERY = 60.0  # seconds
+
+_AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 EMPTY_HISTORY = pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"], dtype=float)
 
@@ -49,17 +50,17 @@ def training_loop(
     optimizer: its learning rate is the peak of the schedule, see `scheduled_rate`; that of a parameter group with the
     key `factor` is multiplied by it. compute_loss: maps the positions of
     a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
-    the steps. precision: of the forward pass. ema: largest decay per step of the averaged weights, which the model gets
-    at the end (see `ema_with_warm_up`); None: no averaging. after_step: called after every step. loss_state: a tensor
-    that `compute_loss` changes from step to step. process: one of several processes that train `model` together; None:
-    there is only one.
+    the steps. precision: of the forward pass; tf32 as float32, see `gpu_arithmetic`. ema: largest decay per step of the
+    averaged weights, which the model gets at the end (see `EMA`); None: no averaging. after_step: called after every
+    step. loss_state: a tensor that `compute_loss` changes from step to step. process: one of several processes that
+    train `model` together; None: there is only one.
     If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
     """
     device = optimizer.param_groups[0]["params"][0].device
     peak_rate = optimizer.defaults["lr"]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-    averaged = AveragedModel(model, multi_avg_fn=ema_with_warm_up(ema), use_buffers=True) if ema else None
+    averaged = EMA(model, ema, use_buffers=True) if ema else None
     process = process or Process(str(device))
     checkpoint = checkpoint.of_processes(process.world_size) if checkpoint else None
     state = TrainingState(model, averaged, optimizer, scaler, sampler, rng, loss_state, process)
@@ -82,7 +83,7 @@ def training_loop(
         rate = scheduled_rate(peak_rate, step, steps, warm_up * steps)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
-        with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+        with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
             loss = compute_loss(sampler.draw(), step - 1)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()

@@ -61,7 +61,8 @@ def ldam_loss(logits: torch.Tensor, labels: torch.Tensor, margins: torch.Tensor)
 
     margins: s m_j of each class, float, C; m_j = margin (min n / n_j)^(1/4), s is the scale of the cosine head.
     """
-    return F.cross_entropy(logits - margins * F.one_hot(labels, len(margins)), labels, reduction="none")
+    of_label = labels[:, None] == torch.arange(len(margins), device=labels.device)
+    return F.cross_entropy(logits - margins * of_label, labels, reduction="none")
 
 
 def class_weights(weighting: str, label_mass: torch.Tensor) -> torch.Tensor:
@@ -97,8 +98,10 @@ class GroupDROLoss:
 
     def __call__(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
         """losses: of the images of a batch, N. groups: group of each image, int64, N."""
-        counts = torch.bincount(groups, minlength=len(self.group_weights)).clamp_min(1)
-        mean_losses = torch.zeros_like(self.group_weights).index_add(0, groups, losses) / counts
+        none = torch.zeros_like(self.group_weights)
+        # Not `bincount`, which makes the CPU wait for the GPU to learn how many groups there are.
+        counts = none.index_add(0, groups, torch.ones_like(losses)).clamp_min(1)
+        mean_losses = none.index_add(0, groups, losses) / counts
         self.group_weights *= (self.step_size * mean_losses.detach()).exp()
         self.group_weights /= self.group_weights.sum()
         return (self.group_weights * mean_losses).sum()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from synaug.config import CutMix, Mixup
+from synaug.training.transfer import to_device
 
 
 class MixedBatch(NamedTuple):
@@ -30,7 +31,8 @@ def mix(
 ) -> MixedBatch:
     """Mix a batch by the method whose settings are given; with both, one of them is drawn at even odds.
 
-    images: N x C x H x W; for Mixup also features, N x D. synthetic: which of them are synthetic, bool, N.
+    images: N x C x H x W; for Mixup also features, N x D. synthetic: which of them are synthetic, bool, N, on the CPU,
+    where the partners are drawn.
     """
     if cutmix_settings is None or (mixup_settings is not None and rng.random() < 0.5):
         return mixup(images, synthetic, mixup_settings, rng)
@@ -42,9 +44,8 @@ def mixup(images: torch.Tensor, synthetic: torch.Tensor, settings: Mixup, rng: n
 
     Of features, this is manifold Mixup (Verma et al. 2019) at the last hidden layer.
     """
-    share = torch.from_numpy(rng.beta(settings.alpha, settings.alpha, len(images)).astype(np.float32))
-    share = share.to(images.device)
-    partners = torch.from_numpy(draw_partners(synthetic.cpu().numpy(), settings.pairing, rng)).to(images.device)
+    share = to_device(rng.beta(settings.alpha, settings.alpha, len(images)).astype(np.float32), images.device)
+    partners = to_device(draw_partners(synthetic.numpy(), settings.pairing, rng), images.device)
     images = images.float()
     pixel_share = share.reshape(-1, *[1] * (images.dim() - 1))
     return MixedBatch(pixel_share * images + (1 - pixel_share) * images[partners], partners, share)
@@ -58,9 +59,9 @@ def cutmix(images: torch.Tensor, synthetic: torch.Tensor, settings: CutMix, rng:
     """
     count, _, height, width = images.shape
     side = np.sqrt(1 - rng.beta(settings.alpha, settings.alpha, count))
-    rows, columns = (_draw_spans(length, side, rng) for length in (height, width))
-    pasted = torch.from_numpy(rows[:, :, None] & columns[:, None, :]).to(images.device)
-    partners = torch.from_numpy(draw_partners(synthetic.cpu().numpy(), settings.pairing, rng)).to(images.device)
+    rows, columns = (to_device(_draw_spans(length, side, rng), images.device) for length in (height, width))
+    pasted = rows[:, :, None] & columns[:, None, :]
+    partners = to_device(draw_partners(synthetic.numpy(), settings.pairing, rng), images.device)
     mixed = torch.where(pasted[:, None], images[partners], images).float()
     return MixedBatch(mixed, partners, 1 - pasted.float().mean((1, 2)))
 

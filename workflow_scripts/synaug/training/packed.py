@@ -18,13 +18,13 @@ PREFETCHED_BATCHES = 3  # decoded in advance
 
 
 class DecodingBatch(NamedTuple):
-    """A batch that threads are decoding: they fill `pixels` (uint8, n x size x size x C), `jobs` tells when."""
+    """A batch that threads are decoding: they fill `pixels` (uint8, n x size x size x C); `jobs` tells when."""
 
     positions: torch.Tensor
     jobs: list[Future]
-    pixels: np.ndarray
+    pixels: torch.Tensor
 
-    def wait(self) -> np.ndarray:
+    def wait(self) -> torch.Tensor:
         """`pixels`, when all images are decoded. Raises UserError if an image cannot be decoded."""
         for job in self.jobs:
             job.result()
@@ -54,14 +54,16 @@ class PackedImages:
         batch, self.prefetched = self.prefetched, None
         if batch is None or not torch.equal(batch.positions, positions):
             batch = self.start_decoding(positions, None)
-        return torch.from_numpy(batch.wait()).permute(0, 3, 1, 2).to(self.device, non_blocking=True)
+        return batch.wait().permute(0, 3, 1, 2).to(self.device, non_blocking=True)
 
     def start_decoding(self, positions: torch.Tensor, crops: np.ndarray | None) -> DecodingBatch:
         """Let the threads decode a batch. crops: of `draw_crops`; None: whole images."""
-        pixels = np.empty((len(positions), self.size, self.size, CHANNELS[self.color]), np.uint8)
+        shape = (len(positions), self.size, self.size, CHANNELS[self.color])
+        # In page-locked memory, from which a GPU reads while the CPU goes on.
+        pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
         # A few jobs per thread: one job per image would cost more than small images take to decode.
         parts = np.array_split(np.arange(len(positions)), min(len(positions), 4 * self.threads))
-        jobs = [self.pool.submit(self._decode, positions, part, crops, pixels) for part in parts]
+        jobs = [self.pool.submit(self._decode, positions, part, crops, pixels.numpy()) for part in parts]
         return DecodingBatch(positions, jobs, pixels)
 
     def subset(self, positions: np.ndarray) -> "PackedImages":

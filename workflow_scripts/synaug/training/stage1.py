@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from synaug.config import Stage1
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.networks.freezing import freeze
 from synaug.networks.lora import add_lora, merge_lora
@@ -18,6 +19,7 @@ from synaug.training.loop import make_optimizer, training_loop
 from synaug.training.losses import GroupDROLoss
 from synaug.training.mixing import mix
 from synaug.training.parallel import Process
+from synaug.training.transfer import to_device
 
 log = logging.getLogger(__name__)
 WARM_UP = 0.1  # share of the steps
@@ -35,7 +37,8 @@ def train_stage1(
 
     data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that
     train the network together, and all return the same one; None: there is only one. The same seed, device, number of
-    devices and number of threads give the same network, whether it was interrupted or not.
+    devices and number of threads give the same network, whether it was interrupted or not; on a GPU only with
+    `deterministic`, otherwise the last bits of sums differ from run to run, and the networks with them.
     Raises UserError if a class has no image, if the loss is not finite, or if sync_batch_norm has no GPU.
     """
     if settings.sync_batch_norm and data.labels.device.type != "cuda":  # torch.nn.SyncBatchNorm has no code for CPUs
@@ -76,15 +79,17 @@ def train_stage1(
 
     phases = training_phases(data, settings, len(classes))
     weight_of_image = image_weights(data, settings)
+    synthetic = data.synthetic.cpu()
     group_dro = GroupDROLoss(len(data.cell_names), settings.group_dro, device) if settings.group_dro else None
 
     def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
         _, loss_per_image, weight_of_class, _ = phase_at(phases, step)
         positions = process.part_of(positions)
-        images, labels = data.augmented(positions, settings, rng), data.labels[positions]
-        weights = weight_of_image[positions] * weight_of_class[labels]
+        images, on_device = data.augmented(positions, settings, rng), to_device(positions, device)
+        labels = data.labels[on_device]
+        weights = weight_of_image[on_device] * weight_of_class[labels]
         if settings.mixup or settings.cutmix:
-            images, partners, share = mix(images, data.synthetic[positions], settings.mixup, settings.cutmix, rng)
+            images, partners, share = mix(images, synthetic[positions], settings.mixup, settings.cutmix, rng)
             logits = network(images).float()
             own_weights, partner_weights = share * weights, (1 - share) * weights[partners]
             own_losses = own_weights * loss_per_image(logits, labels)
@@ -92,24 +97,25 @@ def train_stage1(
             return (own_losses + partner_losses).sum() / (own_weights + partner_weights).sum()
         losses = weights * loss_per_image(network(images).float(), labels)
         if group_dro:
-            return group_dro(losses, data.cells[positions])
+            return group_dro(losses, data.cells[on_device])
         return losses.sum() / weights.sum()
 
     parameters = trained_parameters(model, settings.backbone_rate)
-    history = training_loop(
-        model,
-        make_optimizer(parameters, settings.optimizer, settings.learning_rate, settings.weight_decay),
-        data.make_sampler(settings, settings.crop_area, seed, rng, process),
-        compute_loss,
-        rng,
-        steps=settings.steps,
-        warm_up=WARM_UP,
-        precision=settings.precision,
-        ema=settings.ema,
-        checkpoint=checkpoint,
-        loss_state=group_dro.group_weights if group_dro else None,
-        process=process,
-    )
+    with gpu_arithmetic(settings.precision, fixed_shapes=True, deterministic=settings.deterministic):
+        history = training_loop(
+            model,
+            make_optimizer(parameters, settings.optimizer, settings.learning_rate, settings.weight_decay),
+            data.make_sampler(settings, settings.crop_area, seed, rng, process),
+            compute_loss,
+            rng,
+            steps=settings.steps,
+            warm_up=WARM_UP,
+            precision=settings.precision,
+            ema=settings.ema,
+            checkpoint=checkpoint,
+            loss_state=group_dro.group_weights if group_dro else None,
+            process=process,
+        )
     process.copy_buffers_of_first(model)
     if settings.lora:
         merge_lora(model)
@@ -131,7 +137,7 @@ def upweight_errors(
     first_settings = settings.model_copy(update={"steps": settings.jtt.steps, "jtt": None})
     model, _ = train_stage1(data, classes, first_settings, seed, None, process)
     wrong = torch.empty(len(data), dtype=torch.bool, device=data.labels.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), gpu_arithmetic(settings.precision, deterministic=settings.deterministic):
         for positions in torch.arange(len(data)).split(500):
             wrong[positions] = model(data.images[positions]).argmax(1) != data.labels[positions]
     log.info("the first network gets %d of %d images wrong", int(wrong.sum()), len(data))

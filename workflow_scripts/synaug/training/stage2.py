@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from synaug.config import Stage1, Stage2
+from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
 from synaug.training.dfr import fit_dfr_head
 from synaug.training.loop import EMPTY_HISTORY, make_optimizer, training_loop
 from synaug.training.losses import MIN_PRIOR, class_weights
 from synaug.training.sampling import image_probabilities
+from synaug.training.transfer import to_device
 
 
 def finetune_stage2(
@@ -28,8 +30,8 @@ def finetune_stage2(
     """A new network with another last layer, and rows of the manifest `history`.
 
     data: real images only (synthetic ones raise ValueError). Everything before the last layer stays as it is, including
-    the statistics of batch normalisation. stage1_settings: their augmentation is used here too. stage1_mass: label
-    mass of each class in the last phase of stage 1, float, C.
+    the statistics of batch normalisation. stage1_settings: their augmentation is used here too, and how GPUs compute
+    (`precision` and `deterministic`). stage1_mass: label mass of each class in the last phase of stage 1, float, C.
     Raises UserError if a class has fewer images than `settings.images_per_class`.
     """
     if data.synthetic.any():
@@ -41,10 +43,11 @@ def finetune_stage2(
     if settings.method == "logit_adjustment":
         subtract_log_prior(model.head, settings.tau, stage1_mass)
         return model, EMPTY_HISTORY
-    if settings.method == "dfr":
-        fit_dfr_head(model, data, settings, seed)
-        return model, EMPTY_HISTORY
-    return model, train_head(model, data, settings, stage1_settings, seed)
+    with gpu_arithmetic(stage1_settings.precision, fixed_shapes=True, deterministic=stage1_settings.deterministic):
+        if settings.method == "dfr":
+            fit_dfr_head(model, data, settings, seed)
+            return model, EMPTY_HISTORY
+        return model, train_head(model, data, settings, stage1_settings, seed)
 
 
 @torch.no_grad()
@@ -88,7 +91,7 @@ def train_head(
     def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
         with torch.no_grad():
             features = model.features(data.augmented(positions, stage1_settings, rng))
-        logits, labels = head(features), data.labels[positions]
+        logits, labels = head(features), data.labels[to_device(positions, data.labels.device)]
         if settings.method == "scale":
             logits = logits * scales
         weights = weight_of_class[labels]
