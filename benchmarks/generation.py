@@ -38,6 +38,7 @@ from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import call_settings, sample
 from synaug.generation.shards import generate_shard
 from synaug.plan.checkpoints import model_version
+from synaug.plan.schedulers import scheduler_settings
 from synaug.runtime.devices import available_devices
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -147,7 +148,7 @@ def run_engine(rows: pd.DataFrame, batch_size: int, folder: Path, threads: int, 
 
 def fresh_process(row: pd.Series, device: str) -> float:
     """Seconds that a job needs before its first batch: imports, check of the model's hash, loading."""
-    needed = ["pipeline", "model", "model_version", "adapters", "scheduler", "dtype"]
+    needed = ["pipeline", "model", "model_version", "variant", "adapters", "scheduler", "dtype"]
     code = (
         "import json, sys, pandas, synaug.generation.shards; from synaug.generation.pipelines import load_pipeline; "
         f"load_pipeline(json.loads(sys.argv[1]), {device!r})"
@@ -167,7 +168,8 @@ def load_stock(row: pd.Series, device: str):
     kind = diffusers.DiTPipeline if row["pipeline"] == "class-conditional" else diffusers.AutoPipelineForText2Image
     pipeline = kind.from_pretrained(row["model"], dtype=getattr(torch, row["dtype"])).to(device)
     if row["scheduler"]:
-        pipeline.scheduler = getattr(diffusers, row["scheduler"]).from_config(pipeline.scheduler.config)
+        name, options = scheduler_settings(row["scheduler"])
+        pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

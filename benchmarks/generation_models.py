@@ -18,7 +18,7 @@ def settings_of(name: str, folder: Path, device: str, quick: bool) -> dict:
     """
     common = {
         "pipeline": "text-to-image", "prompt": "a photo of a bag", "negative_prompt": "", "adapters": "",
-        "scheduler": "", "strength": None, "original_size": 0, "truncate": False,
+        "scheduler": "", "variant": "", "strength": None, "original_size": 0, "truncate": False,
         "source_image": None, "color": "rgb", "format": "webp",
         "dtype": "bfloat16" if device.startswith("cuda") else "float32", "sampler_version": 2,
     }  # fmt: skip

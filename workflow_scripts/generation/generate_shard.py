@@ -10,7 +10,7 @@ from synaug.manifests import read_manifest
 from synaug.runtime.logs import job_log
 
 
-def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, threads: int) -> None:
+def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, attention: str, threads: int) -> None:
     """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`.
 
     real: the manifest of this name, for image-to-image. What it cost goes to <results>/costs/<shard>.json, which no
@@ -29,6 +29,7 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
             files_with(rows["image_id"], results),
             threads,
             compile=compile,
+            attention=attention,
             sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
             cost_file=experiment / "costs" / f"{out.stem}.json",
         )
@@ -42,5 +43,6 @@ if __name__ == "__main__":
             snakemake.output.shard,
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),
+            snakemake.resources.attention,
             snakemake.threads,
         )

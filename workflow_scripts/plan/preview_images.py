@@ -10,7 +10,14 @@ from synaug.runtime.logs import job_log
 
 
 def main(
-    imbalance: str, real: str | None, settings: dict, images: str, batch_size: int, compile: bool, threads: int
+    imbalance: str,
+    real: str | None,
+    settings: dict,
+    images: str,
+    batch_size: int,
+    compile: bool,
+    attention: str,
+    threads: int,
 ) -> None:
     """Write the images as the manifest `shard` to `images`, a file in results/<experiment>/.
 
@@ -18,7 +25,7 @@ def main(
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     rows = preview_rows(read_manifest("imbalance", imbalance), settings, sources)
-    generate_extra_images(rows, real, Path(images), batch_size, compile, threads)
+    generate_extra_images(rows, real, Path(images), batch_size, compile, attention, threads)
 
 
 if __name__ == "__main__":
@@ -30,5 +37,6 @@ if __name__ == "__main__":
             snakemake.output.images,
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),
+            snakemake.resources.attention,
             snakemake.threads,
         )
