@@ -40,15 +40,18 @@ def check_scheduler(text: str) -> None:
     names = set(re.findall(r"\"(\w+Scheduler)\"", (folder / "__init__.py").read_text(encoding="utf-8")))
     names = {known for known in names if not known.startswith("Flax")}
     if name not in names:
+        similar = get_close_matches(name, sorted(names), n=1)
         raise UserError(
-            f"generation.scheduler: diffusers has no scheduler {name!r}", advice=_advice(name, "choose one of", names)
+            f"generation.scheduler: diffusers has no scheduler {name!r}",
+            advice=f"did you mean {similar[0]!r}?" if similar else f"choose one of {', '.join(sorted(names))}",
         )
     known = _options(name) if options else {}
     for option, value in options.items():
         if option not in known:
+            similar = get_close_matches(option, sorted(known), n=1)
             raise UserError(
                 f"generation.scheduler: {name} has no option {option!r}",
-                advice=_advice(option, "its options are", set(known)),
+                advice=f"did you mean {similar[0]!r}?" if similar else f"its options are {', '.join(sorted(known))}",
             )
         choices = known[option].choices
         if choices and value not in choices:
@@ -56,11 +59,6 @@ def check_scheduler(text: str) -> None:
                 f"generation.scheduler: {option} of {name} is {value!r}",
                 advice=f"choose one of {', '.join(map(str, choices))}",
             )
-
-
-def _advice(word: str, introduction: str, known: set[str]) -> str:
-    similar = get_close_matches(word, sorted(known), n=1)
-    return f"did you mean {similar[0]!r}?" if similar else f"{introduction} {', '.join(sorted(known))}"
 
 
 def check_flow_matching(model: str, own_name: str, own_config: Mapping[str, Any], text: str) -> None:
