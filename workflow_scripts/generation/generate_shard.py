@@ -10,7 +10,9 @@ from synaug.manifests import read_manifest
 from synaug.runtime.logs import job_log
 
 
-def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, attention: str, threads: int) -> None:
+def main(
+    plan: str, real: str | None, out: str, batch_size: int, compile: bool, threads: int, attention: str = ""
+) -> None:
     """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`.
 
     real: the manifest of this name, for image-to-image. What it cost goes to <results>/costs/<shard>.json, which no
@@ -43,6 +45,6 @@ if __name__ == "__main__":
             snakemake.output.shard,
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),
-            snakemake.resources.attention,
             snakemake.threads,
+            snakemake.resources.attention,
         )

@@ -16,8 +16,8 @@ def main(
     images: str,
     batch_size: int,
     compile: bool,
-    attention: str,
     threads: int,
+    attention: str = "",
 ) -> None:
     """Write the images as the manifest `shard` to `images`, a file in results/<experiment>/.
 
@@ -25,7 +25,7 @@ def main(
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     rows = preview_rows(read_manifest("imbalance", imbalance), settings, sources)
-    generate_extra_images(rows, real, Path(images), batch_size, compile, attention, threads)
+    generate_extra_images(rows, real, Path(images), batch_size, compile, threads, attention)
 
 
 if __name__ == "__main__":
@@ -37,6 +37,6 @@ if __name__ == "__main__":
             snakemake.output.images,
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),
-            snakemake.resources.attention,
             snakemake.threads,
+            snakemake.resources.attention,
         )

@@ -82,7 +82,14 @@ def test_keys_that_need_each_other(key, value, expected):
     [
         (3, "generation.scheduler: 3: should be text; put it into quotes or a block of keys"),
         ({"timestep_spacing": "trailing"}, "generation.scheduler.name: is missing and has no default; add it"),
-        ({"name": "X", "a": {"b": 1}}, "generation.scheduler.a: {'b': 1}: should be text or true or false"),
+        (
+            {"name": "X", "a": {"b": 1}},
+            "generation.scheduler: should be text or a: {'b': 1} should be text, true, false",
+        ),
+        (
+            {"name": "X", "a": [1, float("inf")]},
+            "a: inf should be text, true, false, a finite number or a list of these",
+        ),
     ],
 )
 def test_a_wrong_scheduler_is_one_line(value, expected):

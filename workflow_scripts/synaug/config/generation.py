@@ -2,6 +2,7 @@
 
 import json
 from itertools import product
+from math import isfinite
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -39,9 +40,6 @@ class Adapter(Block):
         return self
 
 
-_Option = str | bool | int | float | None
-
-
 class Scheduler(Block):
     """A scheduler with options. Every other key is an option of the scheduler, as its diffusers page names it.
 
@@ -49,7 +47,6 @@ class Scheduler(Block):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, _Option | list[_Option]]
 
     name: str = Field(description="Class name of a diffusers scheduler.")
 
@@ -59,6 +56,17 @@ class Scheduler(Block):
         if not isinstance(values, dict):
             return values
         return {key: value if key == "name" else parse_value(value) for key, value in values.items()}
+
+    @model_validator(mode="after")
+    def _options_are_plain_values(self):
+        for option, value in (self.model_extra or {}).items():
+            for item in value if isinstance(value, list) else [value]:
+                is_number = isinstance(item, (int, float)) and isfinite(item)
+                if not (item is None or is_number or isinstance(item, str)):
+                    raise ValueError(
+                        f"{option}: {item!r} should be text, true, false, a finite number or a list of these"
+                    )
+        return self
 
 
 class Generation(Block):
