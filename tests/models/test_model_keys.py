@@ -146,6 +146,21 @@ def test_a_variant_that_does_not_exist_is_refused(planned, half_checkpoint):
     assert refusal(rows).endswith("holds no weights of the variant 'ema'; set it to null or fp16")
 
 
+def test_a_variant_that_a_hub_model_does_not_have_is_one_line(planned, monkeypatch):
+    def refuse(model, **settings):
+        assert settings["variant"] == "fp16"
+        raise ValueError(
+            "You are trying to load the model files of the `variant=fp16`, but no such files are available."
+        )
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "load_config", lambda model, **settings: {})
+    monkeypatch.setattr(diffusers.AutoPipelineForText2Image, "from_pretrained", refuse)
+    rows = planned("stable diffusion", model="someone/model", model_version="abc", variant="fp16")
+    message = refusal(rows)
+    assert message.startswith("generation.variant: someone/model (revision abc) cannot be loaded: You are trying")
+    assert message.endswith("choose another variant, or null")
+
+
 # ---------------------------------------------------------------------------------------------- attention
 
 
