@@ -14,10 +14,16 @@ setup: .venv/installed
 
 # uv, because it reads no pip configuration: a `+cpu` torch beside a torchvision from elsewhere cannot be imported.
 # --compile-bytecode: without it torch and diffusers take five times as long to start.
+# TORCH=cpu: a torch without CUDA, from PyTorch's own index. nvidia-ml-py stays; it is small, and synaug imports it.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+ifeq ($(TORCH),cpu)
+	grep -vE '^(cuda-|nvidia-[cn]|triton)' requirements.lock > .venv/requirements-cpu.lock
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode --torch-backend cpu -r .venv/requirements-cpu.lock
+else
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -r requirements.lock
+endif
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --no-deps --editable .
 	touch $@
 

@@ -1,7 +1,7 @@
 """What the config of `synaug init` is worth on real folders: balanced accuracy of the recipe that it chooses.
 
     python benchmarks/own_folders.py [--quick] [--cores 2] [--sets digits mnist ...]
-        [--generator-steps AUTOENCODER DENOISER] [--keep FOLDER]
+        [--generator-steps AUTOENCODER DENOISER] [--keep FOLDER] [--choose-again]
 
 The sets; one whose package is not installed is skipped, and the result says so:
 
@@ -15,6 +15,7 @@ In a copy of the checkout, the two commands that a new user types are timed: `sy
 the config as `init` wrote it. For each set: balanced accuracy on the test images of the real images with cross-entropy,
 of the best recipe without synthetic images (by the validation images), and of the chosen recipe, with intervals over
 the seeds; and the differences of these, with bootstrap intervals over test images, each with the mean of its seeds.
+--choose-again: no run; the recipe is chosen again by the present rule, from the predictions in the folder of --keep.
 --quick: digits only, few steps, to see that it works. The last line is one JSON object; it is also written
 to benchmarks/results/own_folders.json (not with --quick). Sets that are not run keep their results in this file.
 """
@@ -33,10 +34,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from PIL import Image
 
+from evaluation.choose_recipe import main as choose_recipe
 from hardware import hardware, versions
 from new_user import COPIED, QUICK, ROOT, make_folder, timed
+from synaug.config import load_config
 from synaug.evaluation.bootstrap import resample, value_with_interval
 from synaug.evaluation.choice import resampled_metric
 from synaug.evaluation.intervals import mean_interval
@@ -138,11 +142,39 @@ def run_set(name: str, source: Path, arguments: argparse.Namespace, place: Path)
         "generator_steps": arguments.generator_steps or "as init writes them",
         "load_of_the_machine_at_the_end": round(os.getloadavg()[1], 1),
         **results_of(checkout / "results" / name),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short=7", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def commit() -> str:
+    """The commit of this checkout."""
+    command = ["git", "rev-parse", "--short=7", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def choose_again(name: str, checkout: Path) -> dict:
+    """The result of a set that was run before, with the choice by the present rule. It replaces chosen.parquet."""
+    results = checkout / "results" / name
+    config = load_config(yaml.safe_load((checkout / f"{name}.yaml").read_text()))
+    candidates = read_manifest("chosen", results / "chosen.parquet").set_index(["recipe", "stage"])
+    networks = [  # in the order of the config, as the rule choose_recipe has them
+        (stage, recipe, seed)
+        for recipe in config.recipes
+        for stage in ("train", "finetune")
+        if (recipe, stage) in candidates.index
+        for seed in config.seeds
+    ]
+    choose_recipe(
+        [str(results / stage / recipe / str(seed) / "predictions.parquet") for stage, recipe, seed in networks],
+        networks,
+        str(results / "real.parquet"),
+        config.dataset.validation_split,
+        config.evaluation.choose_by,
+        [recipe for recipe, _ in candidates.index[candidates["synthetic"]]],
+        str(results / "chosen.parquet"),
+    )
+    return {**results_of(results), "commit_of_choice": commit()}
 
 
 def results_of(results: Path) -> dict:
@@ -175,8 +207,9 @@ def results_of(results: Path) -> dict:
         return [round(float(value), 2) if np.isfinite(value) else None for value in mean_interval(values)]
 
     [best] = chosen[chosen["chosen"]].itertuples()
-    without = chosen[~chosen["synthetic"]].sort_values("validation", ascending=False, kind="stable").iloc[0]
-    of_chosen, of_without = (best.recipe, best.stage), (without["recipe"], without["stage"])
+    # The chosen one, if it is one of several without synthetic images that are equally good.
+    order = chosen[~chosen["synthetic"]].sort_values(["validation", "chosen"], ascending=False, kind="stable")
+    of_chosen, of_without = (best.recipe, best.stage), tuple(order.iloc[0][["recipe", "stage"]])
     of_real = ("real", "train")
     counts = real[real["usable"]]["split"].value_counts()
     return {
@@ -184,7 +217,7 @@ def results_of(results: Path) -> dict:
         "images": {split: int(count) for split, count in counts.items()},
         "synthetic_images_accepted_rejected": [int(synthetic["accepted"].sum()), int((~synthetic["accepted"]).sum())],
         "real_cross_entropy": figure(by_seed(*of_real)),
-        "best_without_synthetic": [f"{without['recipe']}/{without['stage']}", *figure(by_seed(*of_without))],
+        "best_without_synthetic": ["/".join(of_without), *figure(by_seed(*of_without))],
         "chosen": [f"{best.recipe}/{best.stage}", *figure(by_seed(*of_chosen))],
         "chosen_minus_best_without": difference(of_chosen, of_without),
         "chosen_minus_real_cross_entropy": difference(of_chosen, of_real),
@@ -209,6 +242,7 @@ def main() -> None:
         help="steps of the small generator, where there is no time for those of init",
     )
     parser.add_argument("--keep", type=Path, help="keep the checkouts with their results in this new folder")
+    parser.add_argument("--choose-again", action="store_true")
     for name, (_, default) in SETS.items():
         parser.add_argument(f"--{name}", type=Path, default=default, help=f"default: {default}")
     arguments = parser.parse_args()
@@ -216,13 +250,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in ["digits"] if arguments.quick else arguments.sets:
             source = getattr(arguments, name)
-            if not source.exists():
+            if not arguments.choose_again and not source.exists():
                 print(f"{name}: skipped, {source} does not exist", flush=True)
                 continue
-            of_set = run_set(name, source, arguments, (arguments.keep or Path(temporary)) / name)
+            if arguments.choose_again:
+                of_set = choose_again(name, arguments.keep / name / "checkout")
+            else:
+                of_set = run_set(name, source, arguments, (arguments.keep or Path(temporary)) / name)
             if not arguments.quick and RESULT.is_file():  # another run may have added a set in the meantime
                 result = json.loads(RESULT.read_text())
-            result["sets"][name] = of_set
+            before = result["sets"].get(name, {}) if arguments.choose_again else {}
+            result["sets"][name] = before | of_set
             result |= {"cores": arguments.cores, "quick": arguments.quick}
             result |= {"hardware": hardware(), "versions": versions()}
             if not arguments.quick:

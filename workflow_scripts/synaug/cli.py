@@ -17,6 +17,7 @@ from synaug.runtime.errors import ERROR_PREFIX, UserError
 # Name -> first line of its help, in the order of `synaug --help`. The rest is in `synaug.commands.<name>`.
 COMMANDS = {
     "init": "Inspect your images and write a config for them.",
+    "run": "Start the workflow in the current folder.",
     "watch": "Show the progress of a run and what failed.",
     "show": "Show the columns, counts and some rows of a manifest.",
     "diff": "Show the differences between two manifests.",
@@ -33,7 +34,8 @@ def load_command(name: str) -> Any:
     """The command `name` (a key of COMMANDS) of click: the function of that name in the module of that name."""
     python_name = name.replace("-", "_")
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(name)(getattr(import_module(f"synaug.commands.{python_name}"), python_name))
+    module = import_module(f"synaug.commands.{python_name}")
+    app.command(name, context_settings=getattr(module, "CONTEXT_SETTINGS", None))(getattr(module, python_name))
     return typer.main.get_command(app)
 
 
@@ -52,7 +54,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Tools for the files in results/. To make these files, call snakemake.",
+    help="Start the workflow, and tools for the files in results/ that it makes.",
     epilog="Exit status: 0 success, 1 a finding, 2 an error in the arguments or the data.",
 )
 # Placeholders: `synaug --help` needs no more of a command than its name and first line.

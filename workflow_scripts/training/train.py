@@ -39,8 +39,8 @@ def main(balanced: str, images: ImageSource, real: str, settings: dict, seed: in
     trained_on = rows_of_recipe(read_with_local_paths("balanced", balanced), recipe.data, recipe.fill)
     arguments = (trained_on, images, class_names(rows), recipe.stage1, seed, checkpoint, out.model, out.history)
     with leased_devices(recipe.stage1.devices) as devices:
-        device = run_on(devices, train, *arguments)
-        model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
+        run_on(devices, train, *arguments)
+        model = load_classifier(out.model).to(devices[0], memory_format=torch.channels_last)
         write_manifest("predictions", predict_rows(model, asked, images), out.predictions)
 
 
@@ -60,13 +60,12 @@ def train(
     rows: of the manifest `balanced`.
     """
     torch.set_num_threads(1)
-    checkpoint = checkpoint.of_process(process)
     data = open_training_set(rows, images, process.device)
     model, history = train_stage1(data, classes, settings, seed, checkpoint, process)
     if process.rank == 0:
         write_manifest("history", history, history_file)
         save_classifier(model, model_file)
-    checkpoint.delete()
+        checkpoint.delete()
 
 
 if __name__ == "__main__":

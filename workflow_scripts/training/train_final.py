@@ -45,10 +45,10 @@ def main(
     classes, test = class_names(rows), rows[rows["split"] == splits["test"]]
     arguments = (trained_on, images, classes, recipe.stage1, seed, checkpoint, out.model, out.history)
     with leased_devices(recipe.stage1.devices) as devices:
-        device = run_on(devices, train, *arguments)
-        model = load_classifier(out.model).to(device, memory_format=torch.channels_last)
+        run_on(devices, train, *arguments)
+        model = load_classifier(out.model).to(devices[0], memory_format=torch.channels_last)
         if stage == "finetune":
-            data = open_training_set(rows_of_recipe(together, "real"), images, device)
+            data = open_training_set(rows_of_recipe(together, "real"), images, devices[0])
             mass = last_label_mass(trained_on, recipe.stage1, len(classes))
             model, _ = finetune_stage2(model, data, recipe.stage2, recipe.stage1, seed, mass)
             save_classifier(model, out.model)

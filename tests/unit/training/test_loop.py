@@ -93,6 +93,16 @@ def test_a_checkpoint_of_other_settings_is_ignored(checkpoint):
     assert steps_done == STEPS
 
 
+def test_a_checkpoint_of_another_number_of_processes_is_ignored_with_one_line(checkpoint, caplog):
+    caplog.set_level("INFO")
+    with pytest.raises(Stop):
+        train(Checkpoint(checkpoint.path, checkpoint.of_processes(2).key), 15)
+    caplog.clear()
+    *_, steps_done = train(checkpoint)
+    assert steps_done == STEPS
+    assert caplog.text.count("state.pt has other settings, images or devices; training starts from the beginning") == 1
+
+
 def test_an_incomplete_checkpoint_is_ignored(checkpoint):
     with pytest.raises(Stop):
         train(checkpoint, 15)

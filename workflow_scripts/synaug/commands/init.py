@@ -60,15 +60,20 @@ def write_config(
     for file, content in ((names, words), (config, text)):
         with atomic_path(file, len(content)) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    note = "" if Path("Snakefile").is_file() else "\nThere is no Snakefile here: call synaug in the workflow's folder."
     reasons = "\n".join(textwrap.fill(reason, 120, subsequent_indent="  ") for reason in settings.reasons)
     return (
         f"{describe(detected, settings)}\n\n{reasons}\n\n"
         f"Wrote {config} (the experiment) and {names} (the words for the classes in prompts). "
-        f"You can edit both.{note}\nNext:\n\n    snakemake --cores all --configfile {config}\n\n"
+        f"You can edit both.\nNext:\n\n    {_start(config)}\n\n"
         f"This takes about {settings.total_minutes:.0f} minutes {_on(settings)}: {_parts(settings)}.\n"
         f"{_alternative(settings)}\nThe report will be results/{name}/report.html."
     )
+
+
+def _start(config: Path | str) -> str:
+    """The command that starts the workflow in the current folder."""
+    checkout = Path("Snakefile").is_file()
+    return f"snakemake --cores all --configfile {config}" if checkout else f"synaug run {config}"
 
 
 def _on(settings: Settings) -> str:
@@ -241,7 +246,7 @@ def config_text(name: str, detected: DetectedDataset, names: str, settings: Sett
     total = f"{settings.total_minutes:.0f} minutes {_on(settings)}"
     return f"""\
 # {settings.training_images:,} training images in {classes} classes. config.yaml explains every key.
-#     snakemake --cores all --configfile {name}.yaml
+#     {_start(f"{name}.yaml")}
 # It takes about {total}: {_parts(settings)}.
 experiment: {_yaml_value(name)}
 dataset:

@@ -179,6 +179,13 @@ class Stage1(Block):
     devices: int = Field(
         1, ge=1, description="GPUs that train one network together; each processes a share of every batch."
     )
+    sync_batch_norm: bool = Field(
+        False,
+        description="Several devices only: batch normalisation. false: each GPU normalises its share of a batch by the "
+        "statistics of this share, and the network keeps the running statistics of the first GPU; true: by the "
+        "statistics of the whole batch (torch.nn.SyncBatchNorm), as one GPU does, which takes longer. true needs "
+        "NVIDIA GPUs.",
+    )
     ema: float | None = Field(
         None,
         gt=0,
@@ -231,6 +238,8 @@ class Stage1(Block):
                         f"{key} has no effect with freeze: backbone, since the features of an image are computed once; "
                         "leave it out"
                     )
+        if self.devices == 1:
+            self._refuse_without_effect(["sync_batch_norm"], "with devices: 1")
         if self.loss.name == "ldam" and self.head != "cosine":
             raise ValueError(
                 "loss ldam needs head: cosine, since its margins are margins of cosines; set it, or another loss"

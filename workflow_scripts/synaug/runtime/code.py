@@ -38,27 +38,37 @@ def code_hash(script: str | os.PathLike) -> str:
     It follows imports of imports.
 
     Docstrings, comments and layout do not count: the hash is made of the syntax trees. Files of other kinds that lie
-    beside the modules (templates, style sheets) count byte by byte. script: workflow_scripts/<step>/<rule>.py, beside
-    the library workflow_scripts/synaug/. Raises FileNotFoundError if there is no such script.
+    beside the modules (templates, style sheets) count byte by byte. script: workflow_scripts/<step>/<rule>.py. The
+    library is workflow_scripts/synaug/, or, if synaug is installed without its checkout, the installed one; the hash is
+    the same. Raises FileNotFoundError if there is no such script.
     """
     script = Path(script)
-    library = script.parents[1]
+    scripts, library = _folders(script)
     digest = hashlib.sha256(_known(script)["hash"].encode())
-    for path in sorted(import_closure(script) - {script}):
-        digest.update(f"{path.relative_to(library).as_posix()} {_known(path)['hash']}\n".encode())
+    paths = import_closure(script) - {script}
+    names = {path.relative_to(scripts if path.is_relative_to(scripts) else library): path for path in paths}
+    for name, path in sorted(names.items()):
+        digest.update(f"{name.as_posix()} {_known(path)['hash']}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _folders(script: Path) -> tuple[Path, Path]:
+    """The folder of all scripts, and the folder of the library synaug."""
+    scripts = script.parents[1]
+    return scripts, scripts if (scripts / "synaug").is_dir() else Path(__file__).parents[2]
 
 
 def import_closure(script: Path) -> set[Path]:
     """`script`, the modules and scripts that it imports, directly or not, and the templates beside the modules."""
-    library, closure, waiting = script.parents[1], set(), [script]
+    scripts, library = _folders(script)
+    closure, waiting = set(), [script]
     while waiting:
         path = waiting.pop()
         if path in closure:
             continue
         closure.add(path)
         for module in _known(path)["modules"]:
-            waiting += _files(library, module)
+            waiting += _files(library if module.split(".")[0] == "synaug" else scripts, module)
     packages = {path.parent for path in closure if path.is_relative_to(library / "synaug")}
     return closure | {
         file
@@ -68,14 +78,14 @@ def import_closure(script: Path) -> set[Path]:
     }
 
 
-def _files(library: Path, module: str) -> Iterator[Path]:
+def _files(folder: Path, module: str) -> Iterator[Path]:
     """The files that `import module` runs: the module and the packages above it, less IGNORED."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
         name = ".".join(parts[:length])
         if any(name == ignored or name.startswith(f"{ignored}.") for ignored in IGNORED):
             return
-        path = library.joinpath(*parts[:length])
+        path = folder.joinpath(*parts[:length])
         if path.is_dir():
             if (path / "__init__.py").is_file():  # the folders of scripts have none
                 yield path / "__init__.py"

@@ -103,13 +103,14 @@ def _open_lease(name: str) -> TextIO:
 
 
 def available_devices() -> list[str]:
-    """Names of the devices of this machine, or those that SYNAUG_DEVICES names."""
+    """Names of the devices of this machine, or those that SYNAUG_DEVICES names. CUDA is not initialised."""
     if named := os.environ.get("SYNAUG_DEVICES"):
         return [name.strip() for name in named.split(",") if name.strip()]
     import torch
 
-    if torch.cuda.is_available():
-        return [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    # It asks the driver's management library. `torch.cuda.is_available` would initialise CUDA.
+    if count := torch.cuda.device_count():
+        return [f"cuda:{i}" for i in range(count)]
     return ["mps"] if torch.backends.mps.is_available() else ["cpu"]
 
 

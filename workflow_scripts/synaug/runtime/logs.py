@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from synaug.runtime.errors import ERROR_PREFIX, one_line
 
@@ -45,6 +46,12 @@ def _open_log(path: Path) -> _Log:
         os._exit(1)
 
 
+def start_logging(stream: TextIO, level: int = logging.INFO) -> None:
+    """Write what a job logs to `stream`, if it has this level or a higher one."""
+    logging.basicConfig(level=level, stream=stream, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
 @contextmanager
 def job_log(path: str | os.PathLike) -> Generator[None]:
     """Run a rule's script with all its output in the log file at `path`; end the process with status 1 if it fails.
@@ -55,10 +62,7 @@ def job_log(path: str | os.PathLike) -> Generator[None]:
     path = Path(path)
     with _open_log(path) as log:
         sys.stdout = sys.stderr = log
-        logging.basicConfig(
-            level=logging.INFO, stream=log, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
-        )
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        start_logging(log)
         try:
             yield
         except Exception as error:

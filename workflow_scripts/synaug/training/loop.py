@@ -15,6 +15,7 @@ from synaug.networks.ema import ema_with_warm_up
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint, TrainingState
 from synaug.training.packed import Prefetcher
+from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ def training_loop(
     after_step: Callable[[], None] | None = None,
     checkpoint: Checkpoint | None = None,
     loss_state: torch.Tensor | None = None,
+    process: Process | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place for `steps` steps. Returns rows of the manifest `history`.
 
@@ -49,7 +51,8 @@ def training_loop(
     a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
     the steps. precision: of the forward pass. ema: largest decay per step of the averaged weights, which the model gets
     at the end (see `ema_with_warm_up`); None: no averaging. after_step: called after every step. loss_state: a tensor
-    that `compute_loss` changes from step to step.
+    that `compute_loss` changes from step to step. process: one of several processes that train `model` together; None:
+    there is only one.
     If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
     """
@@ -57,15 +60,17 @@ def training_loop(
     peak_rate = optimizer.defaults["lr"]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
     averaged = AveragedModel(model, multi_avg_fn=ema_with_warm_up(ema), use_buffers=True) if ema else None
-    state = TrainingState(model, averaged, optimizer, scaler, sampler, rng, loss_state)
+    process = process or Process(str(device))
+    checkpoint = checkpoint.of_processes(process.world_size) if checkpoint else None
+    state = TrainingState(model, averaged, optimizer, scaler, sampler, rng, loss_state, process)
     history: list[dict] = []
     first_step = 1
-    saved = checkpoint.load() if checkpoint else None
-    if saved:
-        state.load_state_dict(saved)
-        history = saved["history"]
-        first_step = saved["step"] + 1
-        log.info("continuing after step %d", saved["step"])
+    continued = state.load(checkpoint) if checkpoint else None
+    if continued:
+        history = continued["history"]
+        first_step = continued["step"] + 1
+        log.info("continuing after step %d", continued["step"])
+    saved = continued is not None
     # Summed on the device: reading the loss after every step would make the device wait.
     loss_sum = torch.zeros((), device=device)
     started = last_saved = time.monotonic()
@@ -102,9 +107,11 @@ def training_loop(
             line = "step %d/%d, loss %.4f, learning rate %.4f, %.0f s left"
             log.info(line, step, steps, mean_loss, rate, seconds_left(step))
             # Only here: the losses up to this step are known to be finite, and no partial sum has to be saved.
-            if checkpoint and step < steps and time.monotonic() - last_saved >= CHECKPOINT_EVERY:
-                saved = state.state_dict(step, history)
-                checkpoint.save(saved)
+            # Several processes save the same step: the clock of process 0 decides. Here all of them wait anyway.
+            due = time.monotonic() - last_saved >= CHECKPOINT_EVERY
+            if checkpoint and step < steps and process.value_of_first(due):
+                state.save(checkpoint, step, history)
+                saved = True
                 last_saved = time.monotonic()
     if averaged:
         model.load_state_dict(averaged.module.state_dict())

@@ -34,10 +34,15 @@ def train_stage1(
     """Train a network. Returns it, and rows of the manifest `history`.
 
     data: with `freeze: backbone` the features of the images; else the images. process: one of several processes that
-    train the network together, each with its own `checkpoint`; None: there is only one. The same seed, device, number
-    of devices and number of threads give the same network, whether it was interrupted or not.
-    Raises UserError if a class has no image, or if the loss is not finite.
+    train the network together, and all return the same one; None: there is only one. The same seed, device, number of
+    devices and number of threads give the same network, whether it was interrupted or not.
+    Raises UserError if a class has no image, if the loss is not finite, or if sync_batch_norm has no GPU.
     """
+    if settings.sync_batch_norm and data.labels.device.type != "cuda":  # torch.nn.SyncBatchNorm has no code for CPUs
+        raise UserError(
+            f"sync_batch_norm: true needs NVIDIA GPUs, and this network is trained on {data.labels.device.type}",
+            advice="set sync_batch_norm: false",
+        )
     if missing := set(range(len(classes))) - set(data.labels.unique().tolist()):
         raise UserError(
             f"class {classes[min(missing)]!r} has no usable training image",
@@ -60,6 +65,10 @@ def train_stage1(
         model.set_normalisation(data.images_for_statistics())
     if settings.lora:
         add_lora(model, settings.lora.rank)
+    if settings.sync_batch_norm:
+        from timm.layers import convert_sync_batchnorm  # that of torch would lose the activations in layers of timm
+
+        model = convert_sync_batchnorm(model)
     model.to(device, memory_format=torch.channels_last).train()
     freeze(model, settings.freeze)
     network = process.wrap(model)
@@ -99,7 +108,9 @@ def train_stage1(
         ema=settings.ema,
         checkpoint=checkpoint,
         loss_state=group_dro.group_weights if group_dro else None,
+        process=process,
     )
+    process.copy_buffers_of_first(model)
     if settings.lora:
         merge_lora(model)
     model.eval()

@@ -1,0 +1,80 @@
+"""Two processes train one network, started as on two GPUs: same weights in both, also if one was killed in between."""
+
+import math
+import os
+import signal
+
+import pytest
+import torch
+
+from synaug.config import RandAugment, Stage1
+from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.errors import UserError
+from synaug.training import loop
+from synaug.training.checkpoint import Checkpoint
+from synaug.training.parallel import Process, run_on
+from synaug.training.stage1 import train_stage1
+from training_sets import SIDES, same_weights, spurious_brightness
+
+TWO = ["cpu", "cpu"]
+# Every random state, and the state of the loss, differ between the processes.
+SETTINGS = Stage1(
+    width=4, steps=10, batch_size=16, learning_rate=0.05, devices=2, group_dro=0.1, randaugment=RandAugment(), ema=0.9
+)
+
+
+def train(process: Process, out: str, checkpoint: Checkpoint | None = None, kill_at: int | None = None) -> None:
+    """Train, and write the network of every process. kill_at: step at which process 1 is killed."""
+    torch.set_num_threads(1)
+    if checkpoint:
+        # By its own clock, process 1 would never save.
+        loop.CHECKPOINT_EVERY, loop.LOG_EVERY = (0.0 if process.rank == 0 else math.inf), 2
+    if kill_at and process.rank == 1:
+        scheduled_rate = loop.scheduled_rate
+
+        def rate_or_kill(peak, step, *arguments):
+            if step == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return scheduled_rate(peak, step, *arguments)
+
+        loop.scheduled_rate = rate_or_kill
+    model, _ = train_stage1(spurious_brightness(), SIDES, SETTINGS, 0, checkpoint, process)
+    save_classifier(model, f"{out}.{process.rank}")
+
+
+def state(path: str) -> dict[str, torch.Tensor]:
+    return load_classifier(path).state_dict()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> str:
+    out = str(tmp_path_factory.mktemp("whole") / "model")
+    run_on(TWO, train, out)
+    return out
+
+
+def test_both_processes_end_in_the_same_network(whole):
+    assert same_weights(state(f"{whole}.0"), state(f"{whole}.1"))  # with the statistics of batch normalisation
+
+
+def test_a_training_whose_process_is_killed_continues_to_the_same_weights(whole, tmp_path, capfd):
+    checkpoint = Checkpoint(tmp_path / "state.pt", "key")
+    with pytest.raises(UserError, match=r"the process that trains on cpu was killed \(SIGKILL\); .*run again"):
+        run_on(TWO, train, str(tmp_path / "model"), checkpoint, 7)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    capfd.readouterr()
+    run_on(TWO, train, str(tmp_path / "model"), checkpoint)
+    assert capfd.readouterr().err.count("continuing after step 6") == 1  # in the log of process 0
+    assert same_weights(state(f"{whole}.0"), state(str(tmp_path / "model.0")))
+    assert same_weights(state(f"{whole}.0"), state(str(tmp_path / "model.1")))
+
+
+def test_one_device_trains_in_this_process(tmp_path):
+    run_on(["cpu"], train, str(tmp_path / "model"))
+    alone, _ = train_stage1(spurious_brightness(), SIDES, SETTINGS, 0)
+    assert same_weights(state(str(tmp_path / "model.0")), alone.state_dict())
+
+
+def test_sync_batch_norm_on_a_cpu_is_an_error_before_the_training():
+    with pytest.raises(UserError, match=r"sync_batch_norm: true needs NVIDIA GPUs.* cpu; set sync_batch_norm: false"):
+        train_stage1(spurious_brightness(), SIDES, SETTINGS.model_copy(update={"sync_batch_norm": True}), 0)
