@@ -152,7 +152,7 @@ def make_generator(arm: str, images: np.ndarray, labels: np.ndarray, seed: int, 
         adapters = adapters_json([Adapter(kind="lora", model=str(weights))])
     return {
         "pipeline": "text-to-image", "model": str(model), "model_version": model_version(str(model), None),
-        "adapters": adapters, "scheduler": "", "dtype": "float32",
+        "adapters": adapters, "scheduler": "", "variant": "", "dtype": "float32",
     }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def model_row() -> dict:
     """What a row of the plan says of the model."""
     return {
         "pipeline": "text-to-image", "model": str(MODEL), "model_version": model_version(str(MODEL), None),
-        "adapters": "", "scheduler": "", "dtype": "float32", "source_image": None,
+        "adapters": "", "scheduler": "", "variant": "", "dtype": "float32", "source_image": None,
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """How fast images are generated, beside what the device could do and what people do without this project.
 
-    python benchmarks/generation.py [--quick] [--models embedded sd15 sd15_lcm sdxl_turbo dit_xl] [--batch_size N]
+    python benchmarks/generation.py [--quick] [--models NAME ...] [--batch_size N]
 
 For each model, in turns in one process, best of several rounds, images a second of
   engine      `generate_shard`: sampling, encoding, writing, hashing; loading apart
@@ -13,11 +13,15 @@ at another place of the batch; and what a shard costs beyond sampling.
 
 `embedded` is the generator of the default experiment. The others have the sizes of the published models and random
 weights: speed does not depend on what they have learnt. They need a GPU; without one only `embedded` is measured.
+SD3-medium, FLUX.1-schnell and Sana are so large that only the engine and the bare loop are measured; their bare loop
+repeats the calls of denoiser and decoder of one batch, without the steps of the scheduler between them. The weights of
+FLUX.1-schnell take 33 GB of memory and of disk space.
 --quick: few images, one round, tiny models: it shows that the program works. The last line is one JSON object; it is
 also written to benchmarks/results/generation_<cpu or GPU>.json (not with --quick).
 """
 
 import argparse
+import gc
 import json
 import re
 import shutil
@@ -32,12 +36,13 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from generation_models import MODELS, settings_of
+from generation_models import BATCH_SIZES, LARGE, MODELS, repeated_calls, settings_of
 from hardware import hardware, versions
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import call_settings, sample
 from synaug.generation.shards import generate_shard
 from synaug.plan.checkpoints import model_version
+from synaug.plan.schedulers import scheduler_settings
 from synaug.runtime.devices import available_devices
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,13 +57,15 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="compile the denoiser for the engine")
     arguments = parser.parse_args()
     device = available_devices()[0]
-    names = arguments.models or (list(MODELS) if device.startswith("cuda") else ["embedded"])
+    names = arguments.models or (list(MODELS) if device.startswith("cuda") or arguments.quick else ["embedded"])
     peak = matrix_peak(device, arguments.quick)
     result = {
         "quick": arguments.quick,
         "compile": arguments.compile,
         "matrix_product_peak_tflops_float32" if device == "cpu" else "matrix_product_peak_tflops_bfloat16": peak,
-        "models": {name: measure(name, device, peak, arguments) for name in names},
+        "models": {
+            name: (measure_large if name in LARGE else measure)(name, device, peak, arguments) for name in names
+        },
         "hardware": hardware(),
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -73,7 +80,7 @@ def main() -> None:
 def measure(name: str, device: str, peak: float, arguments) -> dict:
     """All figures of one model."""
     quick, threads = arguments.quick, torch.get_num_threads()
-    batch_size = arguments.batch_size or (4 if quick else 100 if name == "embedded" else 32)
+    batch_size = arguments.batch_size or (4 if quick else BATCH_SIZES.get(name, 32))
     batches, rounds = (1, 1) if quick else (3, 5 if name == "embedded" else 2)
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -120,6 +127,55 @@ def measure(name: str, device: str, peak: float, arguments) -> dict:
         }  # fmt: skip
 
 
+def measure_large(name: str, device: str, peak: float, arguments) -> dict:
+    """The figures of one model of which only one copy fits: without the pipeline as other people use it."""
+    quick, threads = arguments.quick, torch.get_num_threads()
+    batch_size = arguments.batch_size or (4 if quick else BATCH_SIZES.get(name, 32))
+    batches = 1 if quick else 2
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        settings = settings_of(name, folder / "model", device, quick)
+        rows = pd.DataFrame({"image_id": [f"{i:024}" for i in range(batches * batch_size)]}).assign(
+            **settings, model_version=model_version(settings["model"], None), label_name="x", group="", licence="",
+            index=0,
+        )  # fmt: skip
+        rows["seed"] = range(len(rows))
+        engine = run_engine(rows, batch_size, folder, threads, arguments.compile)
+        cost = json.loads((folder / "cost.json").read_text())
+        free_memory(device)
+        pipeline = load_pipeline(rows.iloc[0], device)
+        pipeline.transformer.requires_grad_(False)  # the counter of operations fails with Sana's otherwise
+        one_image = repeated_calls(pipeline, call_settings(pipeline, rows.iloc[:1]))
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            one_image()
+        flops = counter.get_total_flops()
+        batch = repeated_calls(pipeline, call_settings(pipeline, rows.iloc[:batch_size]))
+        with torch.inference_mode():
+            batch()  # the first one pays for start-up
+            bare = timed(lambda repeat=batch: [repeat() for _ in range(batches)], len(rows), device)
+        figures = {
+            "size": int(rows["size"].iloc[0]), "steps": int(rows["steps"].iloc[0]),
+            "guidance": float(rows["guidance"].iloc[0]), "dtype": rows["dtype"].iloc[0], "batch_size": batch_size,
+            "images_per_s_engine": round(engine, 3), "images_per_s_bare": round(bare, 3),
+            "ratio_to_bare_loop": round(engine / bare, 3),
+            "teraflop_per_image": round(flops / 1e12, 6),
+            "share_of_matrix_peak": round(engine * flops / 1e12 / peak, 3),
+            "made_again_bit_for_bit": made_again(pipeline, rows, batch_size),
+            "seconds_of_a_shard_beyond_sampling": cost["seconds_loading"],
+            "peak_memory_gib": round(cost["peak_memory_bytes"] / 2**30, 2),
+        }  # fmt: skip
+    del pipeline, one_image, batch
+    free_memory(device)
+    return figures
+
+
+def free_memory(device: str) -> None:
+    """Give back the memory of a model that is no longer used: the next one needs it."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
 def timed(work, images: int, device: str) -> float:
     """Images/s of `work()`."""
     synchronise(device)
@@ -147,7 +203,7 @@ def run_engine(rows: pd.DataFrame, batch_size: int, folder: Path, threads: int, 
 
 def fresh_process(row: pd.Series, device: str) -> float:
     """Seconds that a job needs before its first batch: imports, check of the model's hash, loading."""
-    needed = ["pipeline", "model", "model_version", "adapters", "scheduler", "dtype"]
+    needed = ["pipeline", "model", "model_version", "variant", "adapters", "scheduler", "dtype"]
     code = (
         "import json, sys, pandas, synaug.generation.shards; from synaug.generation.pipelines import load_pipeline; "
         f"load_pipeline(json.loads(sys.argv[1]), {device!r})"
@@ -167,7 +223,8 @@ def load_stock(row: pd.Series, device: str):
     kind = diffusers.DiTPipeline if row["pipeline"] == "class-conditional" else diffusers.AutoPipelineForText2Image
     pipeline = kind.from_pretrained(row["model"], dtype=getattr(torch, row["dtype"])).to(device)
     if row["scheduler"]:
-        pipeline.scheduler = getattr(diffusers, row["scheduler"]).from_config(pipeline.scheduler.config)
+        name, options = scheduler_settings(row["scheduler"])
+        pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -27,9 +27,11 @@ from synaug.generator.output_folder import (
     check_output_folder,
     check_start_folder,
 )
-from synaug.plan.checkpoints import adapter_files, model_files
-from synaug.plan.model_family import check_generation, check_scheduler
+from synaug.plan.attention import check_attention
+from synaug.plan.checkpoints import adapter_files, check_variant, model_files
+from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import caption_prompts, prompt_files
+from synaug.plan.schedulers import check_scheduler
 from synaug.plan.shards import fills_of_shards
 from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
@@ -91,8 +93,10 @@ try:  # a mistake in the config is reported before any job starts, in one line
     FILES_OF_FILL = {}
     for name, generation in CONFIG.generation_of_fills.items():
         FILES_OF_FILL[name] = files_of_model(generation) + files_of_adapters(generation)
-        check_scheduler(generation.scheduler)
+        check_variant(generation.model, generation.variant)
+        check_scheduler(generation.scheduler_text)
         check_generation(generation, CONFIG.prompts.negative)
+    check_attention(CONFIG.generation.attention or "")
     MODEL_FILES = list(dict.fromkeys(file for files in FILES_OF_FILL.values() for file in files))
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
 except UserError as error:

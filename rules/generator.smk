@@ -75,7 +75,10 @@ if CONFIG.adaptation:
             gradient_checkpointing=int(CONFIG.adaptation.gradient_checkpointing),
             truncate=int(CONFIG.prompts.truncate),
         params:
-            model=CONFIG.generation.model_dump(include={"model", "revision", "size"}),
+            # Without a variant the key is left out: adapters that were trained before it existed are not trained again.
+            model=CONFIG.generation.model_dump(
+                include={"model", "revision", "size"} | ({"variant"} if CONFIG.generation.variant else set())
+            ),
             settings=CONFIG.adaptation.model_dump(exclude={"output", "gradient_checkpointing"}),
             prompts=caption_prompts(CONFIG.prompts).model_dump(exclude={"truncate"}),
             group_columns=CONFIG.dataset.group_columns,

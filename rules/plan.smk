@@ -23,11 +23,11 @@ PLAN_SETTINGS = {
     "group_columns": CONFIG.dataset.group_columns,
     "balance": CONFIG.balance.model_dump(exclude={"shortfall", "keep"}),
     "prompts": CONFIG.prompts.model_dump(),
-    "generation": CONFIG.generation.model_dump(exclude={"batch_size", "compile", "note"}),
+    "generation": CONFIG.generation.model_dump(exclude={"attention", "batch_size", "compile", "note"}),
 }
 if CONFIG.fills:
     PLAN_SETTINGS["fills"] = {
-        name: generation.model_dump(exclude={"batch_size", "compile", "note"})
+        name: generation.model_dump(exclude={"attention", "batch_size", "compile", "note"})
         for name, generation in CONFIG.fills.items()
     }
 
@@ -134,6 +134,7 @@ rule preview_images:
         gpu=1,
         batch_size=CONFIG.generation.batch_size or 0,
         compile=int(CONFIG.generation.compile),
+        attention=CONFIG.generation.attention or "",
     params:
         # The number of images per class does not matter here.
         settings=lambda wildcards: {

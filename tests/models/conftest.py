@@ -38,6 +38,7 @@ def planned(checkpoint):
             "strength": None, "negative_prompt": "", "model": str(folder),
             "pipeline": "class-conditional" if family == "dit" else "text-to-image",
             "model_version": model_version(str(folder), None), "adapters": "", "scheduler": "", "dtype": "float32",
+            "variant": "",
             "source_image": None, "truncate": False,
         }  # fmt: skip
         return pd.DataFrame(columns | settings)

@@ -195,7 +195,7 @@ def test_adapting_the_embedded_generator_lowers_the_loss_on_other_noise(reposito
     """Stripes, which the model of clothes has never seen, with noise and images that are not trained on."""
     model = str(repository / "resources" / "embedded_generator")
     row = {"pipeline": "text-to-image", "model": model, "model_version": model_version(model, None)}
-    pipeline = load_pipeline(row | {"adapters": "", "scheduler": "", "dtype": "float32"}, "cpu")
+    pipeline = load_pipeline(row | {"adapters": "", "scheduler": "", "variant": "", "dtype": "float32"}, "cpu")
     changes = settings(steps=12, rank=8, learning_rate=5e-3, snr_gamma=None, layers="all")
     adapter = LoraAdapter(pipeline, 32, Adaptation(output="unused", **changes), 0)
     stripes = torch.zeros(12, 1, 32, 32, dtype=torch.uint8)

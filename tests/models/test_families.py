@@ -17,7 +17,8 @@ from synaug.generation.pipelines import check_rows, load_pipeline
 from synaug.generation.sampling import sample
 from synaug.generation.shards import generate_shard
 from synaug.plan.checkpoints import adapters_json, model_version
-from synaug.plan.model_family import check_scheduler, read_family
+from synaug.plan.model_family import read_family
+from synaug.plan.schedulers import check_scheduler
 from synaug.runtime.errors import UserError
 
 

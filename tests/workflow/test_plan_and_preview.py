@@ -62,6 +62,34 @@ def test_a_preview_shows_every_class_and_nothing_of_it_is_made_twice(fresh):
     assert "Device hours: 0" in fresh.run("plan").text
 
 
+def test_a_preview_has_the_options_of_the_scheduler(fresh):
+    fresh.change(generation={"scheduler": {"name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}})
+    done = fresh.run("preview")
+    assert done.status == 0, done.text
+    schedulers = read_manifest("shard", fresh.results / "preview.parquet", ["scheduler"])["scheduler"]
+    assert set(schedulers) == {'{"name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}'}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"scheduler": "FlowMatchEulerDiscreteScheduler"}, "is for flow matching, and .* is a diffusion model"),
+        (
+            {"scheduler": {"name": "EulerDiscreteScheduler", "spacing": 1}},
+            "EulerDiscreteScheduler has no option 'spacing'",
+        ),
+        ({"variant": "fp16"}, "holds no weights of the variant 'fp16'; set it to null"),
+        ({"attention": "flash3"}, "generation.attention: 'flash3': diffusers has no such backend"),
+    ],
+)
+def test_settings_that_do_not_suit_the_model_end_the_run_in_one_line_before_any_job(fresh, settings, expected):
+    fresh.change(generation=settings)
+    done = fresh.run()
+    assert done.status == 1 and done.jobs == []
+    (line,) = re.findall(r"synaug: error: .*", done.text)
+    assert re.search(expected, line)
+
+
 def test_a_preview_of_a_finished_run_makes_only_what_nobody_wanted(work, synaug):
     done = work.run("preview")
     assert done.status == 0, done.text

@@ -20,6 +20,7 @@ def main(
     batch_size: int,
     compile: bool,
     threads: int,
+    attention: str = "",
 ) -> None:
     """Write `images_per_cell` images of every class (in every group) as the manifest `shard` to `images`.
 
@@ -33,7 +34,7 @@ def main(
         test = read_manifest("real", tested, ["split", "usable", "label", "group"])
         images_per_cell = default_images_per_cell(cells, test[(test["split"] == test_split) & test["usable"]])
     rows = probe_image_rows(cells, settings, images_per_cell, sources)
-    generate_extra_images(rows, real, Path(images), batch_size, compile, threads)
+    generate_extra_images(rows, real, Path(images), batch_size, compile, threads, attention)
 
 
 if __name__ == "__main__":
@@ -49,4 +50,5 @@ if __name__ == "__main__":
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),
             snakemake.threads,
+            snakemake.resources.attention,
         )

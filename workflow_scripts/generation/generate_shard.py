@@ -10,7 +10,9 @@ from synaug.manifests import read_manifest
 from synaug.runtime.logs import job_log
 
 
-def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, threads: int) -> None:
+def main(
+    plan: str, real: str | None, out: str, batch_size: int, compile: bool, threads: int, attention: str = ""
+) -> None:
     """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`.
 
     real: the manifest of this name, for image-to-image. What it cost goes to <results>/costs/<shard>.json, which no
@@ -29,6 +31,7 @@ def main(plan: str, real: str | None, out: str, batch_size: int, compile: bool, 
             files_with(rows["image_id"], results),
             threads,
             compile=compile,
+            attention=attention,
             sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
             cost_file=experiment / "costs" / f"{out.stem}.json",
         )
@@ -43,4 +46,5 @@ if __name__ == "__main__":
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),
             snakemake.threads,
+            snakemake.resources.attention,
         )

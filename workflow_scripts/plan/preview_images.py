@@ -10,7 +10,14 @@ from synaug.runtime.logs import job_log
 
 
 def main(
-    imbalance: str, real: str | None, settings: dict, images: str, batch_size: int, compile: bool, threads: int
+    imbalance: str,
+    real: str | None,
+    settings: dict,
+    images: str,
+    batch_size: int,
+    compile: bool,
+    threads: int,
+    attention: str = "",
 ) -> None:
     """Write the images as the manifest `shard` to `images`, a file in results/<experiment>/.
 
@@ -18,7 +25,7 @@ def main(
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     rows = preview_rows(read_manifest("imbalance", imbalance), settings, sources)
-    generate_extra_images(rows, real, Path(images), batch_size, compile, threads)
+    generate_extra_images(rows, real, Path(images), batch_size, compile, threads, attention)
 
 
 if __name__ == "__main__":
@@ -31,4 +38,5 @@ if __name__ == "__main__":
             snakemake.resources.batch_size,
             bool(snakemake.resources.compile),
             snakemake.threads,
+            snakemake.resources.attention,
         )

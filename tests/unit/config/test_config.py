@@ -77,6 +77,31 @@ def test_keys_that_need_each_other(key, value, expected):
     assert expected in complaint(changed(key, value))
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (3, "generation.scheduler: 3: should be text; put it into quotes or a block of keys"),
+        ({"timestep_spacing": "trailing"}, "generation.scheduler.name: is missing and has no default; add it"),
+        (
+            {"name": "X", "a": {"b": 1}},
+            "generation.scheduler: should be text or a: {'b': 1} should be text, true, false",
+        ),
+        (
+            {"name": "X", "a": [1, float("inf")]},
+            "a: inf should be text, true, false, a finite number or a list of these",
+        ),
+    ],
+)
+def test_a_wrong_scheduler_is_one_line(value, expected):
+    assert expected in complaint(changed("generation.scheduler", value))
+
+
+def test_options_of_a_scheduler_may_come_from_the_command_line_as_texts():
+    given = {"name": "X", "flow_shift": "3", "use_flow_sigmas": "true", "timestep_spacing": "trailing"}
+    scheduler = load_config(changed("generation.scheduler", given)).generation.scheduler
+    assert scheduler.model_extra == {"flow_shift": 3, "use_flow_sigmas": True, "timestep_spacing": "trailing"}
+
+
 def test_a_class_conditional_model_has_no_negative_prompt():
     config = changed("prompts.negative", "blurry")
     config["generation"]["pipeline"] = "class-conditional"

@@ -22,6 +22,7 @@ FULL = {
     "adaptation": {"output": "a", "learning_rate": 1e-4, "snr_gamma": 5.0},
     "generation": {
         "model": "m", "guidance": 2.0, "steps": 8, "adapters": [{"kind": "lora", "model": "m", "scale": 1.0}],
+        "scheduler": {"name": "s", "flow_shift": 3.0},
     },
     "screening": {
         "min_contrast": 2.0, "classifier": {"min_confidence": 0.1}, "text_image": {"model": "m", "min_score": 0.2},

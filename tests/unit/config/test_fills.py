@@ -35,12 +35,13 @@ def test_without_fills_there_is_one_without_a_name():
 
 
 def test_another_model_has_its_own_revision_and_another_pipeline_its_own_strength():
-    generation = BASE["generation"] | {"pipeline": "image-to-image", "strength": 0.4}
+    generation = BASE["generation"] | {"pipeline": "image-to-image", "strength": 0.4, "variant": "fp16"}
     fills = {"other": {"model": "n"}, "text": {"pipeline": "text-to-image"}, "same": {"model": "m", "steps": 5}}
     config = load_config({**BASE, "generation": generation, "fills": fills})
     assert (config.fills["other"].revision, config.fills["other"].strength) == (None, 0.4)
     assert (config.fills["text"].revision, config.fills["text"].strength) == ("abc", None)
-    assert config.fills["same"].revision == "abc"
+    assert (config.fills["same"].revision, config.fills["same"].variant) == ("abc", "fp16")
+    assert config.fills["other"].variant is None
 
 
 def test_a_config_that_was_written_out_in_full_is_read_back_unchanged():
@@ -52,9 +53,10 @@ def test_a_config_that_was_written_out_in_full_is_read_back_unchanged():
 @pytest.mark.parametrize(
     ("fills", "expected"),
     [
-        ({"a": {"colour": 3}}, "fills.a.colour: unknown key; allowed here: adapters, batch_size"),
+        ({"a": {"colour": 3}}, "fills.a.colour: unknown key; allowed here: adapters, attention, batch_size"),
         ({"a": {"guidance": 200}}, "fills.a.guidance: 200: should be 0 to 100"),
         ({"a": {"batch_size": 4}}, "fills.a.batch_size: all fills share it; set it under generation"),
+        ({"a": {"attention": "flash"}}, "fills.a.attention: all fills share it; set it under generation"),
         ({"a": {}, "b": {"steps": 8}}, "fills.b: makes the same images as fills.a (steps 8, guidance 2)"),
         ({"a": {}, "b": {"guidance": [1, 2.0]}}, "fills.b: makes the same images as fills.a (steps 8, guidance 2)"),
         ({"a": None}, "fills.a: None: should be a block of keys"),

@@ -7,7 +7,7 @@ import pytest
 
 from synaug.config import Generation
 from synaug.plan.estimate import cost_text, measured_speed
-from synaug.plan.model_family import Family, check_generation, check_scheduler, read_family
+from synaug.plan.model_family import Family, check_generation, read_family
 from synaug.plan.rows import plan_from_settings
 from synaug.runtime.errors import UserError
 
@@ -145,15 +145,3 @@ def test_the_estimate_says_if_the_kind_of_guidance_is_not_known(make, cells, hub
     assert "assumes classifier-free guidance" in " ".join(cost_text(plan, table, tmp_path / "results").split())
     hub("sd")
     assert "assumes classifier-free guidance" not in " ".join(cost_text(plan, table, tmp_path / "results").split())
-
-
-def test_a_misspelt_scheduler_is_refused_with_the_name_that_is_meant():
-    with pytest.raises(UserError) as error:
-        check_scheduler("DPMSolverMultiStepScheduler")
-    assert str(error.value) == (
-        "generation.scheduler: diffusers has no scheduler 'DPMSolverMultiStepScheduler'; did you mean "
-        "'DPMSolverMultistepScheduler'?"
-    )
-    for other in ("SchedulerMixin", "StableDiffusionPipeline", "x"):
-        with pytest.raises(UserError, match=r"generation\.scheduler"):
-            check_scheduler(other)

@@ -192,7 +192,8 @@ def test_a_new_class_leaves_the_images_of_the_others(make):
     "change",
     [{"guidance": 3.0}, {"steps": 21}, {"size": 256}, {"dtype": "float16"}, {"scheduler": "DDIMScheduler"},
      {"version": "w"}, {"seed": 1}, {"prompts": {"negative": "text"}}, {"adapters": "[]"}, {"format": "webp"},
-     {"pipeline": "class-conditional"}],
+     {"pipeline": "class-conditional"}, {"variant": "fp16"},
+     {"scheduler": {"name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}}],
 )  # fmt: skip
 def test_what_decides_pixels_changes_every_id_and_changes_it_back(make, change):
     before, after = make(), make(**change)
@@ -206,12 +207,23 @@ def test_what_decides_pixels_changes_every_id_and_changes_it_back(make, change):
         ({}, "e364b03d65a30880a2795227"),
         ({"guidance": 2.0}, "e364b03d65a30880a2795227"),
         ({"original_size": 512}, "e364b03d65a30880a2795227"),
+        ({"variant": None}, "e364b03d65a30880a2795227"),
         ({"size": 1024, "guidance": 3.0, "steps": 30}, "76c8ace449ff95a5704db210"),
         ({"pipeline": "class-conditional", "size": 256}, "b611c1519dad72c53200bfa6"),
     ],
 )
 def test_newer_keys_at_their_defaults_keep_the_ids_of_earlier_versions(make, change, first_id):
     assert ids(make(**change))[0] == first_id
+
+
+def test_a_scheduler_without_options_is_its_name(make):
+    name = make(scheduler="EulerDiscreteScheduler")
+    assert ids(make(scheduler={"name": "EulerDiscreteScheduler"})) == ids(name)
+    assert set(name["scheduler"]) == {"EulerDiscreteScheduler"}
+    options = {"timestep_spacing": "trailing", "name": "EulerDiscreteScheduler"}
+    assert set(make(scheduler=options)["scheduler"]) == {
+        '{"name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}'
+    }
 
 
 def test_the_original_size_is_part_of_the_id_if_it_differs_from_the_size(make):
@@ -221,7 +233,15 @@ def test_the_original_size_is_part_of_the_id_if_it_differs_from_the_size(make):
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch_size": 3}, {"licence": "MIT"}, {"note": "n"}, {"images_per_shard": 7}, {"compile": True}]
+    "change",
+    [
+        {"batch_size": 3},
+        {"licence": "MIT"},
+        {"note": "n"},
+        {"images_per_shard": 7},
+        {"compile": True},
+        {"attention": "flash"},
+    ],
 )
 def test_what_does_not_decide_pixels_changes_no_id(make, change):
     assert ids(make()) == ids(make(**change))

@@ -17,7 +17,7 @@ import typer
 
 from synaug.commands.verify import find_experiments
 from synaug.generation.encoding import encode
-from synaug.generation.shards import library_versions
+from synaug.generation.shards import library_versions, recorded_attention
 from synaug.generation.sources import RealImages
 from synaug.images.codec import decode_image
 from synaug.images.store import read_encoded
@@ -30,7 +30,8 @@ from synaug.runtime.errors import UserError, one_line
 
 # Images with equal values in these columns are sampled in the same batches, by a pipeline that is loaded once.
 _BATCH_COLUMNS = [
-    "pipeline", "model", "model_version", "adapters", "scheduler", "dtype", "size", "batch_size", "threads", "libraries"
+    "pipeline", "model", "model_version", "variant", "adapters", "scheduler", "dtype", "size", "batch_size", "threads",
+    "libraries",
 ]  # fmt: skip
 
 
@@ -118,7 +119,8 @@ def regenerate_images(
                 remaining = set(group["image_id"])
                 torch.set_num_threads(int(first["threads"]))
                 try:
-                    pipeline = load_pipeline(first, device, compile="compiled" in first["libraries"])
+                    attention = recorded_attention(first["libraries"])
+                    pipeline = load_pipeline(first, device, "compiled" in first["libraries"], attention)
                     for batch, pixels in sample(pipeline, group, batch_size, _sources(group)):
                         for row, image in zip(batch.to_dict("records"), pixels, strict=True):
                             yield _compare(row, encode(image, row, row["format"]), device, batch_size)
@@ -164,9 +166,10 @@ def _compare(row: dict, generated: bytes, device: str, recorded_batch_size: int)
 
 def _changed_conditions(row: dict, device: str, recorded_batch_size: int) -> list[str]:
     """The conditions of sampling that differ from the recorded ones."""
+    libraries = library_versions("compiled" in row["libraries"], recorded_attention(row["libraries"]))
     conditions = [
         ("device", row["device"], device_name(device)),
-        ("libraries", row["libraries"], library_versions("compiled" in row["libraries"])),
+        ("libraries", row["libraries"], libraries),
         ("sampler version", row["sampler_version"], SAMPLER_VERSION),
         ("batch size", recorded_batch_size, row["batch_size"]),  # `sample` halves it if memory is short
     ]

@@ -27,9 +27,9 @@ from synaug.runtime.errors import UserError
 log = logging.getLogger(__name__)
 
 # Keys of `generation` that all fills share, because they belong to the jobs or to the report.
-_OF_ALL_FILLS = ("compile", "batch_size", "images_per_shard", "note")
+_OF_ALL_FILLS = ("compile", "attention", "batch_size", "images_per_shard", "note")
 # Key of `generation` -> keys that a fill with another value does not take over from there.
-_BELONG_TO = {"model": ("revision", "adapters"), "pipeline": ("strength",)}
+_BELONG_TO = {"model": ("revision", "variant", "adapters"), "pipeline": ("strength",)}
 _MOST_VALUES, _DEEPEST = 1_000_000, 50
 
 
@@ -100,8 +100,8 @@ class Config(Block):
     def _fills_inherit_generation(cls, config: Any) -> Any:
         """Fill each of `fills` with the keys of `generation` that it does not set.
 
-        A fill with another model does not take over the revision and the adapters, nor one with another pipeline the
-        strength.
+        A fill with another model does not take over the revision, the variant and the adapters, nor one with another
+        pipeline the strength.
         """
         generation, fills = config.get("generation"), config.get("fills")
         if not isinstance(generation, dict) or not isinstance(fills, dict):
@@ -129,7 +129,7 @@ class Config(Block):
         for first, second in combinations(self.fills, 2):
             fills = self.fills[first], self.fills[second]
             keys = [fill.model_dump(exclude={"steps", "guidance", "licence"}) for fill in fills]
-            shared = [variant for variant in fills[0].variants if variant in fills[1].variants]
+            shared = [pair for pair in fills[0].steps_and_guidance if pair in fills[1].steps_and_guidance]
             if keys[0] == keys[1] and shared:
                 steps, guidance = shared[0]
                 raise ValueError(

@@ -1,11 +1,13 @@
 """Config block `generation`: which model makes the images, and how."""
 
+import json
 from itertools import product
-from typing import Literal
+from math import isfinite
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from synaug.config.base import Block
+from synaug.config.base import Block, parse_value
 
 # Guidance of a config that states none, for models with classifier-free guidance.
 DEFAULT_GUIDANCE = 2.0
@@ -38,10 +40,40 @@ class Adapter(Block):
         return self
 
 
+class Scheduler(Block):
+    """A scheduler with options. Every other key is an option of the scheduler, as its diffusers page names it.
+
+    An option that is not given keeps the value of the checkpoint.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="Class name of a diffusers scheduler.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse_options_from_the_command_line(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {key: value if key == "name" else parse_value(value) for key, value in values.items()}
+
+    @model_validator(mode="after")
+    def _options_are_plain_values(self):
+        for option, value in (self.model_extra or {}).items():
+            for item in value if isinstance(value, list) else [value]:
+                is_number = isinstance(item, (int, float)) and isfinite(item)
+                if not (item is None or is_number or isinstance(item, str)):
+                    raise ValueError(
+                        f"{option}: {item!r} should be text, true, false, a finite number or a list of these"
+                    )
+        return self
+
+
 class Generation(Block):
     """The diffusion model and its settings.
 
-    `compile`, `batch_size`, `images_per_shard`, `licence` and `note` do not change the images; all other keys do.
+    `compile`, `attention`, `batch_size`, `images_per_shard`, `licence` and `note` do not change the images, `compile`
+    and `attention` apart from the last bits; all other keys do.
     """
 
     pipeline: Literal["text-to-image", "image-to-image", "class-conditional"] = Field(
@@ -55,9 +87,16 @@ class Generation(Block):
     revision: str | None = Field(
         None, description="Commit, tag or branch of a model on the hub, required there; not used for a local folder."
     )
+    variant: str | None = Field(
+        None,
+        description="Variant of the weights: the word before .safetensors in the names of the files, for example fp16; "
+        "null: the files without such a word.",
+    )
     adapters: list[Adapter] = Field([], description="LoRA and textual-inversion weights, loaded in this order.")
-    scheduler: str | None = Field(
-        None, description="Class name of a diffusers scheduler; null: the scheduler of the checkpoint."
+    scheduler: str | Scheduler | None = Field(
+        None,
+        description="Class name of a diffusers scheduler, or a block of its name and options, for example {name: "
+        "EulerDiscreteScheduler, timestep_spacing: trailing}; null: the scheduler of the checkpoint.",
     )
     steps: int | list[int] = Field(
         20, description="Denoising steps per image, 1 to 1000. The images of a class take the values of a list in turn."
@@ -92,6 +131,11 @@ class Generation(Block):
     compile: bool = Field(
         False, description="Compile the denoiser (GPUs): each job starts minutes later and is faster afterwards."
     )
+    attention: str | None = Field(
+        None,
+        description="Attention backend of diffusers, for example flash or _flash_3, for models whose denoiser lets "
+        "diffusers choose it (FLUX); another one changes the last bits of an image; null: the default of diffusers.",
+    )
     batch_size: int | None = Field(
         None,
         ge=1,
@@ -102,6 +146,12 @@ class Generation(Block):
     )
     licence: str = Field("", description="Licence of the synthetic images, stored in every shard.")
     note: str = Field("", description="Text about the model for readers of the results, shown in the report.")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _without_options_it_is_a_name(cls, scheduler: str | Scheduler | None) -> str | Scheduler | None:
+        """The same settings in two forms would give their images different ids."""
+        return scheduler.name if isinstance(scheduler, Scheduler) and not scheduler.model_extra else scheduler
 
     @field_validator("steps")
     @classmethod
@@ -125,13 +175,20 @@ class Generation(Block):
         return self
 
     @property
+    def scheduler_text(self) -> str:
+        """The column `scheduler` of the manifest `plan`: a name; with options JSON with sorted keys; empty: none."""
+        if isinstance(self.scheduler, Scheduler):
+            return json.dumps(self.scheduler.model_dump(), sort_keys=True)
+        return self.scheduler or ""
+
+    @property
     def guidance_values(self) -> list[float]:
         """The values that the images of a class take in turn."""
         guidance = DEFAULT_GUIDANCE if self.guidance is None else self.guidance
         return [float(value) for value in (guidance if isinstance(guidance, list) else [guidance])]
 
     @property
-    def variants(self) -> list[tuple[int, float]]:
+    def steps_and_guidance(self) -> list[tuple[int, float]]:
         """Pairs of steps and guidance, which the images of a class take in turn."""
         steps = self.steps if isinstance(self.steps, list) else [self.steps]
         return list(product(steps, self.guidance_values))

@@ -10,13 +10,13 @@ from synaug.generation.sources import RealImages
 
 
 def generate_extra_images(
-    rows: pd.DataFrame, real: str | None, out: Path, batch_size: int, compile: bool, threads: int
+    rows: pd.DataFrame, real: str | None, out: Path, batch_size: int, compile: bool, threads: int, attention: str
 ) -> None:
     """Write the images of `rows` (manifest `plan`) as one file with the schema of a shard.
 
     Images that exist in any experiment are copied, and later shards copy the images of this file.
     real: the manifest of this name, for image-to-image. out: results/<experiment>/<name>.parquet. What sampling used is
-    written to <name>.json in the same folder. batch_size, compile, threads: see `generate_shard`.
+    written to <name>.json in the same folder. batch_size, compile, threads, attention: see `generate_shard`.
     """
     generate_shard(
         rows,
@@ -26,6 +26,7 @@ def generate_extra_images(
         (file for file in files_with(rows["image_id"], out.parents[1]) if file != out),
         threads,
         compile=compile,
+        attention=attention,
         sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
         cost_file=out.with_suffix(".json"),
     )

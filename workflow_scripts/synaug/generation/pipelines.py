@@ -14,23 +14,28 @@ import torch
 
 from synaug.config import Adapter
 from synaug.config.generation import DEFAULT_GUIDANCE
-from synaug.plan.checkpoints import adapter_files, adapter_version, is_local, model_version
+from synaug.plan.attention import check_attention
+from synaug.plan.checkpoints import adapter_files, adapter_version, check_variant, is_local, model_version
 from synaug.plan.model_family import check_settings, family_of
 from synaug.plan.prompt_length import TOKENIZERS, check_lengths, default_sequence_length, encoder_of
+from synaug.plan.schedulers import check_flow_matching, check_scheduler, scheduler_settings
 from synaug.runtime.errors import UserError, short_text
 
 log = logging.getLogger(__name__)
 
 
-def load_pipeline(row: Mapping, device: str, compile: bool = False):
+def load_pipeline(row: Mapping, device: str, compile: bool = False, attention: str = ""):
     """A diffusers pipeline on `device`, ready for `sampling.sample`.
 
-    row: one row of the manifest `plan` or `shard`; the columns pipeline, model, model_version, adapters, scheduler and
-    dtype decide what is loaded. compile: compile the repeated blocks of the denoiser (`torch.compile`).
+    row: one row of the manifest `plan` or `shard`; the columns pipeline, model, model_version, variant, adapters,
+    scheduler and dtype decide what is loaded.
+    compile: compile the repeated blocks of the denoiser (`torch.compile`). attention: attention backend of diffusers;
+    empty: its default.
     Only safetensors are loaded, and no code from the checkpoint. Safety checkers of a checkpoint are not loaded: they
     silently turn images black, while `screening.safety` rejects images with a recorded reason.
-    Raises UserError if the model or an adapter cannot be loaded or differs from the planned one, and if the scheduler
-    does not exist or cannot be built from the config of the checkpoint's scheduler.
+    Raises UserError if the model or an adapter cannot be loaded or differs from the planned one, if the scheduler
+    does not exist, cannot be built from the config of the checkpoint's scheduler, or is for another kind of model, and
+    if the attention backend cannot be used.
     """
     import diffusers
     from diffusers.utils import logging
@@ -44,6 +49,8 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
         )
     if local and model_version(model, None) != version:
         raise UserError(f"{model}: its files have changed since the plan was made; run the workflow again")
+    if local:
+        check_variant(model, row["variant"] or None)
     pipeline_classes = {
         "text-to-image": diffusers.AutoPipelineForText2Image,
         "image-to-image": diffusers.AutoPipelineForImage2Image,
@@ -54,6 +61,7 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
         "dtype": getattr(torch, row["dtype"]),
         "use_safetensors": True,
         "local_files_only": local,
+        "variant": row["variant"] or None,
     }
     try:
         index = diffusers.DiffusionPipeline.load_config(model, revision=settings["revision"], local_files_only=local)
@@ -65,12 +73,17 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
     except Exception as error:
         # The loaders raise many types of exceptions for a faulty folder or a missing network.
         where = "" if local else f" (revision {version})"
+        if row["variant"] and "variant" in str(error):
+            raise UserError(
+                f"generation.variant: {model}{where} cannot be loaded: {_first_line(error)}",
+                advice="choose another variant, or null",
+            ) from error
         raise UserError(
             f"generation.model: {model}{where} cannot be loaded: {_first_line(error)}",
             advice="copy it again" if local else "check the connection, and that its weights are safetensors",
         ) from error
     if row["scheduler"]:
-        pipeline.scheduler = _scheduler(row["scheduler"], pipeline.scheduler.config)
+        pipeline.scheduler = _scheduler(row["scheduler"], pipeline.scheduler, model)
     _load_adapters(pipeline, json.loads(row["adapters"] or "[]"), model)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
@@ -78,6 +91,7 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
     for part in (getattr(pipeline, "unet", None), pipeline.vae):
         if part is not None:
             part.to(memory_format=torch.channels_last)
+    _set_attention(denoiser, attention, model)
     if compile:
         if getattr(denoiser, "_repeated_blocks", None):
             denoiser.compile_repeated_blocks()
@@ -163,18 +177,46 @@ def check_prompts(pipeline, texts: Iterable[str], model: str) -> None:
     check_lengths(texts, encoders, model)
 
 
-def _scheduler(name: str, config: Mapping):
+def _scheduler(text: str, own, model: str):
+    """The scheduler of the plan's column `scheduler`, for the checkpoint `model` with the scheduler `own`."""
     import diffusers
 
-    scheduler = getattr(diffusers, name, None)
-    if not (inspect.isclass(scheduler) and issubclass(scheduler, diffusers.SchedulerMixin)):
-        raise UserError(f"generation.scheduler: diffusers has no scheduler {name!r}; see diffusers.schedulers")
+    check_scheduler(text)
+    check_flow_matching(model, type(own).__name__, own.config, text)
+    name, options = scheduler_settings(text)
     try:
-        return scheduler.from_config(config)
-    except (TypeError, ValueError) as error:  # a scheduler of another kind of model
+        return getattr(diffusers, name).from_config(own.config, **options)
+    except (TypeError, ValueError, NotImplementedError, ImportError) as error:
+        # A scheduler of another kind of model, a wrong value of an option, a missing package.
         raise UserError(
             f"generation.scheduler: {name} does not work with this checkpoint ({_first_line(error)})",
             advice="choose another one, or null for the scheduler of the checkpoint",
+        ) from error
+
+
+def _set_attention(denoiser, backend: str, model: str) -> None:
+    """Let `denoiser` use the attention backend `backend`; empty: the default of diffusers.
+
+    Raises UserError if diffusers does not choose the backend of this denoiser, or a package is missing.
+    """
+    from diffusers.utils.constants import DIFFUSERS_ATTN_BACKEND
+
+    processors = [getattr(module, "processor", None) for module in denoiser.modules()]
+    if not any(hasattr(processor, "_attention_backend") for processor in processors):
+        if backend:
+            raise UserError(
+                f"generation.attention: {backend} has no effect on {model}: {type(denoiser).__name__} always uses the "
+                "attention of torch; leave it out"
+            )
+        return
+    check_attention(backend)
+    try:
+        # The default is set, too: diffusers keeps the last backend for all models of the process.
+        denoiser.set_attention_backend(backend or DIFFUSERS_ATTN_BACKEND)
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise UserError(
+            f"generation.attention: {_first_line(error)}",
+            advice="install the package, or choose another backend or null",
         ) from error
 
 

@@ -31,8 +31,9 @@ log = logging.getLogger(__name__)
 _PLAN_COLUMNS = [name for name in SCHEMAS["shard"].names if name not in ("image", *DESCRIBING)]
 # Row groups of finished batches are small, because the images are merged into the shard in another order.
 _BATCH_GROUP_BYTES = 1 << 20
+_ATTENTION = "attention "
 # Columns that decide what is loaded. A shard may need several models.
-_MODEL_COLUMNS = ["pipeline", "model", "model_version", "adapters", "scheduler", "dtype"]
+_MODEL_COLUMNS = ["pipeline", "model", "model_version", "variant", "adapters", "scheduler", "dtype"]
 
 
 def generate_shard(
@@ -44,6 +45,7 @@ def generate_shard(
     threads: int,
     *,
     compile: bool = False,
+    attention: str = "",
     sources: Mapping[str, np.ndarray] | None = None,
     cost_file: Path | None = None,
 ) -> dict[str, int]:
@@ -51,7 +53,8 @@ def generate_shard(
 
     batch_size: images sampled together; 0: found by a trial. existing: files from which images with the same ids are
     copied; a damaged file is skipped. work: folder for finished batches, from which a killed job continues; deleted at
-    the end. threads: of the CPU, for sampling and for encoding. compile, sources: see `load_pipeline` and `sample`.
+    the end. threads: of the CPU, for sampling and for encoding. compile, attention, sources: see `load_pipeline` and
+    `sample`.
     cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled.
     Returns {"copied", "sampled"}: numbers of images.
     torch and diffusers are not imported if nothing has to be sampled.
@@ -68,7 +71,7 @@ def generate_shard(
         len(missing),
     )
     if len(missing):
-        sampled, usage = _sample_missing(missing, batch_size, work, threads, compile, sources)
+        sampled, usage = _sample_missing(missing, batch_size, work, threads, compile, attention, sources)
         stored += sampled
         if cost_file:
             _write_cost(cost_file, usage)
@@ -144,7 +147,7 @@ def _find_images(wanted: set[str], files: Iterable[Path]) -> pd.DataFrame:
 
 
 def _sample_missing(
-    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, sources
+    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, attention: str, sources
 ) -> tuple[list[pd.DataFrame], dict]:
     """Sample `rows` and write every finished batch to `work`. Returns the stored images, and what sampling used."""
     import torch
@@ -160,10 +163,10 @@ def _sample_missing(
     # leaving the block the writer is waited for before the encoders, which it needs.
     with leased_device() as device, ThreadPoolExecutor(threads) as encoders, ThreadPoolExecutor(1) as writer:
         meter = UsageMeter(device)
-        columns = {"device": device_name(device), "threads": threads, "libraries": library_versions(compile)}
+        columns = {"device": device_name(device), "threads": threads, "libraries": library_versions(compile, attention)}
         being_written = None
         for _, alike in rows.groupby(_MODEL_COLUMNS, sort=True):
-            pipeline = load_pipeline(alike.iloc[0], device, compile)
+            pipeline = load_pipeline(alike.iloc[0], device, compile, attention)
             check_rows(pipeline, alike)
             size = batch_size or _batch_size_of_trial(pipeline, alike, sources, work)
             meter.model_loaded()
@@ -215,10 +218,17 @@ def _write_batch(batch: pd.DataFrame, pixels, columns: dict, work: Path, encoder
     return _intact_images(batch["image_id"], [file])
 
 
-def library_versions(compile: bool) -> str:
-    """Versions of the libraries that decide the last bits of an image, and whether the denoiser is compiled."""
+def library_versions(compile: bool, attention: str) -> str:
+    """What decides the last bits of an image: versions of libraries, compilation, attention backend."""
     from importlib.metadata import version
 
     names = ("torch", "diffusers", "transformers", "pillow")
     versions = [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
-    return ", ".join([*versions, "compiled"] if compile else versions)
+    versions += ["compiled"] if compile else []
+    return ", ".join([*versions, f"{_ATTENTION}{attention}"] if attention else versions)
+
+
+def recorded_attention(libraries: str) -> str:
+    """The attention backend in a text of `library_versions`; empty: the default of diffusers."""
+    words = (word for word in libraries.split(", ") if word.startswith(_ATTENTION))
+    return next((word.removeprefix(_ATTENTION) for word in words), "")

@@ -45,8 +45,14 @@ PIXEL_COLUMNS = [
     _field("pipeline", REPEATED, "text-to-image, image-to-image or class-conditional"),
     _field("model", REPEATED, "Hugging Face Hub id of the model, or its folder"),
     _field("model_version", REPEATED, "revision of a model of the Hub, hash of the contents of a folder"),
+    _field(
+        "variant",
+        REPEATED,
+        "variant of the weights, for example fp16: the word before .safetensors in the names of the files; empty: none",
+        default="",
+    ),
     _field("adapters", REPEATED, "LoRA and textual-inversion adapters, as JSON; empty: none"),
-    _field("scheduler", REPEATED, "diffusers scheduler class; empty: that of the checkpoint"),
+    _field("scheduler", REPEATED, "diffusers scheduler class, with options as JSON; empty: that of the checkpoint"),
     _field("steps", pa.int32(), "number of denoising steps"),
     _field("guidance", pa.float64(), "guidance scale"),
     _field(

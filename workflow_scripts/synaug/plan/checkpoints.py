@@ -1,6 +1,7 @@
 """The files of a generator and of its adapters, and the version that goes into the ids of their images."""
 
 import json
+import re
 from pathlib import Path
 
 from synaug.config import Adapter
@@ -50,6 +51,25 @@ def model_files(model: str, revision: str | None) -> list[str]:
     if not any(file.endswith(".safetensors") for file in files):
         raise UserError(f"generation.model: {model} holds no weights (*.safetensors); copy the checkpoint again")
     return files
+
+
+def check_variant(model: str, variant: str | None) -> None:
+    """Raise UserError if the local folder `model` holds no weights of the variant; a hub id is not checked.
+
+    diffusers takes parts without files of the variant from their other files.
+    """
+    # model.safetensors: no variant; model.fp16.safetensors and model.fp16-00001-of-00002.safetensors: fp16.
+    pattern = re.compile(r"[^.]+(?:\.(.+?))?(?:-\d+-of-\d+)?\.safetensors")
+    matches = [pattern.fullmatch(file.name) for file in Path(model).glob("*/*.safetensors")]
+    words = {match[1] for match in matches if match}
+    if not words or variant in words:
+        return
+    advice = " or ".join(word or "null" for word in sorted(words, key=lambda word: word or ""))
+    wanted = f"of the variant {variant!r}" if variant else "without a variant"
+    raise UserError(
+        f"generation.variant: {model} holds no weights {wanted}",
+        advice=f"set it to {advice}",
+    )
 
 
 def adapters_json(adapters: list[Adapter]) -> str:

@@ -4,15 +4,13 @@ Read from the config files of the checkpoint. Of a hub model they are on this ma
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from synaug.config import Generation
+from synaug.plan.schedulers import check_flow_matching
 from synaug.runtime.errors import UserError
 
 # Denoisers whose diffusers pipelines do classifier-free guidance if, and only if, the scale is above 1.
@@ -91,31 +89,13 @@ def checkpoint_file(model: str, revision: str | None, name: str) -> Path:
     return Path(file)
 
 
-def check_scheduler(name: str | None) -> None:
-    """Raise UserError if diffusers has no scheduler `name`; None: that of the checkpoint.
-
-    The names are read from the text of the package, because its import takes seconds. Without the package nothing is
-    checked: it is then loaded in another environment, which checks again.
-    """
-    package = find_spec("diffusers")
-    if name is None or package is None or package.origin is None:
-        return
-    text = (Path(package.origin).parent / "schedulers" / "__init__.py").read_text(encoding="utf-8")
-    names = {known for known in re.findall(r"\"(\w+Scheduler)\"", text) if not known.startswith("Flax")}
-    if name not in names:
-        similar = get_close_matches(name, sorted(names), n=1)
-        raise UserError(
-            f"generation.scheduler: diffusers has no scheduler {name!r}",
-            advice=f"did you mean {similar[0]!r}?" if similar else f"choose one of {', '.join(sorted(names))}",
-        )
-
-
 def check_generation(generation: Generation, negative_prompt: str) -> None:
-    """`check_settings` for a config, if the family of its model is known.
+    """`check_settings` for a config, if the family of its model is known; `check_flow_matching` also for others.
 
     Raises UserError also if the model needs a value of guidance and has none.
     """
     model = generation.model
+    _check_scheduler_suits(generation)
     family = read_family(model, generation.revision)
     if family is None:
         return
@@ -127,6 +107,17 @@ def check_generation(generation: Generation, negative_prompt: str) -> None:
     if generation.original_size and family.trained_size is None:
         raise UserError(f"generation.original_size: {model} is not SDXL and has no such input; leave it out")
     check_settings(family, negative_prompt, generation.guidance_values, generation.size, generation.original_size or 0)
+
+
+def _check_scheduler_suits(generation: Generation) -> None:
+    """`check_flow_matching` for a config, if the config files of its model are on this machine."""
+    model = generation.model
+    try:
+        own_config = _read_config(model, generation.revision, "scheduler/scheduler_config.json")
+        own_name = own_config["_class_name"]
+    except (OSError, ValueError, LookupError, TypeError):  # a faulty checkpoint is reported when it is loaded
+        return
+    check_flow_matching(model, own_name, own_config, generation.scheduler_text)
 
 
 def check_settings(

@@ -59,7 +59,7 @@ def plan_generation(
         "model": generation.model,
         "model_version": version,
         "adapters": adapters,
-        "scheduler": generation.scheduler or "",
+        "scheduler": generation.scheduler_text,
         "strength": generation.strength,
         "size": generation.size,
         "stored_size": image_size,
@@ -74,8 +74,10 @@ def plan_generation(
     # A newer key is part of an id only if it changes pixels, so that the ids of earlier versions remain.
     if generation.original_size not in (None, generation.size):
         decides_all_pixels["original_size"] = generation.original_size
+    if generation.variant:  # the version is that of all files; the variant decides which of them are read
+        decides_all_pixels["variant"] = generation.variant
     common_hash = text_hash(decides_all_pixels)
-    variants = generation.variants
+    pairs = generation.steps_and_guidance
     # What a cell lacks falls by `factor` with each real image: cells that grow together keep this phase.
     factor = balance.amount * balance.oversample
     phases = (cells["count"].to_numpy() * factor).round(6).astype(int)
@@ -87,9 +89,9 @@ def plan_generation(
     for position, (cell, count) in enumerate(zip(cells.itertuples(), counts, strict=True)):
         texts = prompts_of_cells[position]
         # Steps and guidance vary fastest, so that every prompt is used with each pair of them.
-        image_prompts = [texts[i // len(variants) % len(texts)] for i in range(count)]
-        steps = [variants[i % len(variants)][0] for i in range(count)]
-        guidance = [variants[i % len(variants)][1] for i in range(count)]
+        image_prompts = [texts[i // len(pairs) % len(texts)] for i in range(count)]
+        steps = [pairs[i % len(pairs)][0] for i in range(count)]
+        guidance = [pairs[i % len(pairs)][1] for i in range(count)]
         seeds = image_seeds(seed, cell.label_name, range(count), cell.group)
         source_ids = [None] * count
         if sources is not None and count:
@@ -105,6 +107,7 @@ def plan_generation(
     return plan.astype({"label": "int64", "shard": "str"}).assign(
         **same_for_all,
         original_size=generation.original_size or 0,
+        variant=generation.variant or "",
         licence=generation.licence,
         truncate=prompts.truncate,
     )

@@ -1,0 +1,38 @@
+"""The models that benchmarks/generation.py builds have the sizes of the published ones."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from generation_models import MODELS, on_meta_device
+
+# Billions of parameters: model cards and papers. Of DiT-XL/2 0.675, and 27 more copies of its embedding of time and
+# class, because diffusers has one in every block.
+PUBLISHED = {
+    "sd15": {"unet": 0.860, "vae": 0.0837},
+    "sd15_lcm": {"unet": 0.860},
+    "sdxl_turbo": {"unet": 2.567, "vae": 0.0837},
+    "dit_xl": {"transformer": 0.675 + 27 * 0.00278},
+    "sd3_medium": {"transformer": 2.03, "text_encoder_3": 4.76},
+    "flux_schnell": {"transformer": 11.89, "text_encoder_2": 4.76},
+    "sana": {"transformer": 1.60, "text_encoder": 2.61, "vae": 0.312},
+}
+
+
+def test_every_model_is_compared():
+    assert set(PUBLISHED) == set(MODELS) - {"embedded"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_model_has_as_many_parameters_as_the_published_one(name):
+    build, _ = MODELS[name]
+    parts = on_meta_device(build, quick=False).components
+    for part, billions in PUBLISHED[name].items():
+        parameters = list(parts[part].parameters())
+        assert {parameter.device.type for parameter in parameters} == {"meta"}
+        assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
+        assert sum(parameter.numel() for parameter in parameters) == pytest.approx(billions * 1e9, rel=0.01)
