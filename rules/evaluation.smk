@@ -37,6 +37,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
         threads: 2
         resources:
             gpu=1,
+            gpu_share=WHOLE_DEVICE,
             batch_size=CONFIG.generation.batch_size or 0,
             compile=int(CONFIG.generation.compile),
         params:

@@ -25,6 +25,7 @@ from synaug.images.perceptual_hash import perceptual_hashes
 from synaug.images.store import read_encoded
 from synaug.images.tables import ImageTable
 from synaug.manifests import with_group
+from synaug.runtime.devices import WHOLE_DEVICE, leased_device
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -93,9 +94,16 @@ class Scorers:
 
 @contextmanager
 def open_scorers(
-    screening: Screening, form: ImageForm, classes: list[str], classifier: str | None, threads: int
+    screening: Screening,
+    form: ImageForm,
+    classes: list[str],
+    classifier: str | None,
+    threads: int,
+    gpu_share: int = WHOLE_DEVICE,
 ) -> Generator[Scorers | None]:
     """The networks of `screening` on a leased device; None if there are none. The rest as for `load_scorers`.
+
+    gpu_share: see `leased_device`.
 
     Without networks nothing is imported for them, which takes seconds.
     """
@@ -104,12 +112,11 @@ def open_scorers(
         return
     import torch
 
-    from synaug.runtime.devices import leased_device
     from synaug.screening.scorers import load_scorers
 
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    with leased_device() as device:
+    with leased_device(gpu_share) as device:
         yield load_scorers(screening, form, classes, classifier, device)
 
 
