@@ -21,7 +21,7 @@ def main(
     usable = images[images["usable"] & images["split"].isin(settings["splits"])]
     classes = class_names(images)
     with open_scorers(screening, form, classes, classifier, threads, gpu_share) as scorers:
-        write_manifest("real_scores", score_real(usable, form, scorers), scores)
+        write_manifest("real_scores", score_real(usable, form, scorers, threads), scores)
 
 
 if __name__ == "__main__":

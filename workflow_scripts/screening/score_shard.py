@@ -27,7 +27,7 @@ def main(
     rows = read_manifest("plan", plan, PLAN_COLUMNS, filters=[("shard", "==", name)])
     classes = sorted(rows["label_name"].unique())
     with open_scorers(screening, form, classes, classifier, threads, gpu_share) as scorers:
-        write_manifest("shard_scores", score_shard(rows, shard, form, scorers), scores)
+        write_manifest("shard_scores", score_shard(rows, shard, form, scorers, threads), scores)
 
 
 if __name__ == "__main__":

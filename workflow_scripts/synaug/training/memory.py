@@ -15,8 +15,8 @@ def needs_little_memory(settings: Stage1, image_size: int) -> bool:
     """Whether a network of these settings is trained, fine-tuned and evaluated in 4 GB of a GPU. image_size: pixels.
 
     True for the last layer on the features of a frozen backbone, and for resnet8 and resnet32 of the usual width with
-    batches of up to 128 images of 64 pixels, or as many pixels in smaller images. Of such a batch, backpropagation keeps
-    1.3 GB (resnet32, width 16; counted, not measured on a GPU). The training images and CUDA itself take the rest.
+    batches of up to 128 images of 64 pixels, or as many pixels in smaller images. Backpropagation keeps 1.3 GB of such
+    a batch (resnet32, width 16; counted, not measured on a GPU). The training images and CUDA itself take the rest.
     """
     if settings.devices > 1:
         return False
