@@ -40,9 +40,9 @@ _SCHEDULER_JOBS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID")
 def leased_device(share: int = WHOLE_DEVICE, timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Generator[str]:
     """Yield the name of a device (`cuda:1`, `mps`, `cpu`) that is free; wait until one is.
 
-    share: the part of the device that the job needs, in thousandths; jobs that each need 125 share it with up to seven
-    others like them. A job that needs the device alone waits until the jobs that share it have ended, and no other
-    starts to share it while it waits.
+    share: the part of the device that the job needs, in thousandths: 125 for one of eight jobs that share it, 1000 or
+    more for a job that needs it alone. Such a job waits until the jobs that share the device have ended, and no
+    other job starts to share it in the meantime.
     The devices are those in SYNAUG_DEVICES (comma-separated names), or all CUDA devices that are visible, or `mps`. The
     CPU is shared and never leased. Nor is the only device in CUDA_VISIBLE_DEVICES: a scheduler has chosen it for the
     job, perhaps under a number that it also gives to another device in another job.
@@ -52,7 +52,7 @@ def leased_device(share: int = WHOLE_DEVICE, timeout_s: float = 24 * 3600, poll_
     if _are_not_leased(devices):
         yield devices[0]
         return
-    slots = WHOLE_DEVICE // share
+    slots = max(1, WHOLE_DEVICE // share)
     end = time.monotonic() + timeout_s
     with ExitStack() as reservation:
         reserved = False
