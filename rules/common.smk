@@ -34,9 +34,12 @@ from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.schedulers import check_scheduler
 from synaug.plan.shards import fills_of_shards
 from synaug.runtime.code import code_hash, import_from, save_cache
+from synaug.runtime.devices import WHOLE_DEVICE, jobs_per_device
 from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
 from synaug.runtime.files import check_no_braces, check_regular_file, text_hash
 from synaug.runtime.logs import last_errors
+from synaug.screening.checkpoints import screens_with_little_memory
+from synaug.training.memory import needs_little_memory
 
 import_from(SCRIPTS.absolute())
 STARTED, STUDY = time.time(), []  # STUDY: the experiments of a study
@@ -99,8 +102,22 @@ try:  # a mistake in the config is reported before any job starts, in one line
     check_attention(CONFIG.generation.attention or "")
     MODEL_FILES = list(dict.fromkeys(file for files in FILES_OF_FILL.values() for file in files))
     PROMPT_FILES = on_machine(prompt_files(CONFIG.prompts))
+    # Jobs share a GPU only where this process starts them itself. A cluster gives each job its own.
+    LOCAL = workflow.is_main_process and workflow.resource_settings.nodes is None
+    TRAINING_JOBS = SCREENING_JOBS = 1  # that share a GPU
+    if LOCAL:
+        TRAINING_JOBS = jobs_per_device(
+            all(needs_little_memory(recipe.stage1, CONFIG.dataset.image_size) for recipe in CONFIG.recipes.values())
+        )
+        SCREENING_JOBS = jobs_per_device(
+            screens_with_little_memory(CONFIG.screening, CONFIG.training, CONFIG.dataset.image_size)
+        )
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")
+
+# Snakemake's limit on `gpu` counts whole GPUs. `gpu_share` counts the same GPUs in thousandths, for jobs that share one.
+if LOCAL and "gpu" in workflow.global_resources:
+    workflow.register_resource("gpu_share", WHOLE_DEVICE * workflow.global_resources["gpu"].value)
 
 
 # The gate, and the number of images per class and fill that are made before it decides, if there is a pilot.
@@ -117,6 +134,16 @@ wildcard_constraints:
     stage="train|finetune",
     recipe="|".join(CONFIG.recipes),
     seed=r"\d+",
+
+
+def whole_gpus(jobs, devices=1):
+    """The resource `gpu` of a job on `devices` GPUs: their number; 0 if it is one of several `jobs` that share a GPU."""
+    return devices if jobs == 1 or devices > 1 else 0
+
+
+def gpu_share(jobs, devices=1):
+    """The resource `gpu_share` of the same job, in thousandths of a GPU. See docs/how-to/models.md."""
+    return WHOLE_DEVICE // jobs if devices == 1 else WHOLE_DEVICE * devices
 
 
 def code(script):

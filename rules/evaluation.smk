@@ -37,6 +37,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
         threads: 2
         resources:
             gpu=1,
+            gpu_share=WHOLE_DEVICE,
             batch_size=CONFIG.generation.batch_size or 0,
             compile=int(CONFIG.generation.compile),
             attention=CONFIG.generation.attention or "",
@@ -67,6 +68,7 @@ if CONFIG.evaluation.domain_probe:
         threads: 2
         resources:
             gpu=1,
+            gpu_share=WHOLE_DEVICE,
         params:
             networks=STAGE1_NETWORKS,
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
@@ -97,6 +99,7 @@ if CONFIG.evaluation.shortcut_images:
         threads: 2
         resources:
             gpu=1,
+            gpu_share=WHOLE_DEVICE,
         params:
             networks=NETWORKS,
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),

@@ -31,6 +31,7 @@ rule generate_shard:
     threads: 2
     resources:
         gpu=1,
+        gpu_share=WHOLE_DEVICE,
         # Resources, not parameters: they belong to the device (a profile can set them with set-resources), and another
         # value makes no image again. batch_size 0: found by a short trial. compile: 1 or 0. attention:
         # the name of a backend, or empty.

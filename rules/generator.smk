@@ -29,6 +29,7 @@ if CONFIG.generator:
         threads: 2
         resources:
             gpu=1,
+            gpu_share=WHOLE_DEVICE,
             # A resource, not a parameter: it decides whether captions are accepted, and does not change the generator.
             truncate=int(CONFIG.prompts.truncate),
         params:
@@ -71,6 +72,7 @@ if CONFIG.adaptation:
         threads: 2
         resources:
             gpu=1,
+            gpu_share=WHOLE_DEVICE,
             # Resources, not parameters: they do not change the adapter.
             gradient_checkpointing=int(CONFIG.adaptation.gradient_checkpointing),
             truncate=int(CONFIG.prompts.truncate),

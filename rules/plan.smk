@@ -132,6 +132,7 @@ rule preview_images:
     threads: 2
     resources:
         gpu=1,
+        gpu_share=WHOLE_DEVICE,
         batch_size=CONFIG.generation.batch_size or 0,
         compile=int(CONFIG.generation.compile),
         attention=CONFIG.generation.attention or "",

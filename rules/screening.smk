@@ -48,7 +48,8 @@ rule fit_screener:
     # A training has one thread, as in rule train. The features of a frozen network have as many as there are.
     threads: 2 if SCREENING_NETWORK else 1
     resources:
-        gpu=1,
+        gpu=whole_gpus(SCREENING_JOBS),
+        gpu_share=gpu_share(SCREENING_JOBS),
     params:
         settings={
             **CONFIG.dataset.model_dump(include={"image_size", "color", "train_split"}),
@@ -81,7 +82,8 @@ rule score_shard:
         "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
     threads: 2
     resources:
-        gpu=int(SCREENING_NETWORKS),
+        gpu=int(SCREENING_NETWORKS and whole_gpus(SCREENING_JOBS)),
+        gpu_share=int(SCREENING_NETWORKS and gpu_share(SCREENING_JOBS)),
     params:
         settings={
             "screening": CONFIG.screening.scoring(),
@@ -110,7 +112,8 @@ rule score_real:
         "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
     threads: 2
     resources:
-        gpu=int(SCREENING_NETWORKS),
+        gpu=int(SCREENING_NETWORKS and whole_gpus(SCREENING_JOBS)),
+        gpu_share=int(SCREENING_NETWORKS and gpu_share(SCREENING_JOBS)),
     params:
         settings={
             "screening": CONFIG.screening.scoring(),
@@ -164,6 +167,7 @@ rule compare_images:
     threads: 8
     resources:
         gpu=int(bool(CONFIG.screening.feature_space)),
+        gpu_share=WHOLE_DEVICE * int(bool(CONFIG.screening.feature_space)),
     params:
         settings={
             "train_split": CONFIG.dataset.train_split,

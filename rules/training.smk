@@ -44,6 +44,7 @@ if FEATURES:
         threads: 4
         resources:
             gpu=1,
+            gpu_share=WHOLE_DEVICE,
         params:
             settings=lambda wildcards: CONFIG.dataset.model_dump(include={"image_size", "color"})
             | {"held_out": CONFIG.dataset.held_out, "data": images_with_features(wildcards.network)}
@@ -119,7 +120,8 @@ rule train:
     # Networks on CPUs use one thread, because the result depends on the number; the other threads decode large images.
     threads: 8 if PACKED else 1
     resources:
-        gpu=lambda wildcards: CONFIG.recipes[wildcards.recipe].stage1.devices,
+        gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
+        gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
         images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data, CONFIG.recipes[wildcards.recipe].fill),
@@ -150,7 +152,8 @@ rule finetune:
         "../envs/torch.yaml"
     threads: 8 if PACKED else 1
     resources:
-        gpu=1,
+        gpu=whole_gpus(TRAINING_JOBS),
+        gpu_share=gpu_share(TRAINING_JOBS),
     params:
         settings=lambda wildcards: SETTINGS["finetune"][wildcards.recipe],
         images=lambda wildcards: images_of("real"),
@@ -163,6 +166,7 @@ rule finetune:
 
 if CONFIG.evaluation.choose_by:
     FEATURE_FILES = sorted(set(FEATURES.values()))
+    DEVICES_OF_FINAL = max(recipe.stage1.devices for recipe in CONFIG.recipes.values())
 
     rule train_final:
         # Written although it is not an output: see rule train.
@@ -186,7 +190,8 @@ if CONFIG.evaluation.choose_by:
             "../envs/torch.yaml"
         threads: 8 if PACKED else 1
         resources:
-            gpu=max(recipe.stage1.devices for recipe in CONFIG.recipes.values()),
+            gpu=whole_gpus(TRAINING_JOBS, DEVICES_OF_FINAL),
+            gpu_share=gpu_share(TRAINING_JOBS, DEVICES_OF_FINAL),
         params:
             settings=CONFIG.dataset.model_dump(include={"image_size", "color"})
             | {"recipes": {name: SETTINGS["finetune"][name]["recipe"] for name in CONFIG.recipes}},

@@ -6,16 +6,20 @@ import torch
 
 from synaug.manifests import class_names, read_with_local_paths
 from synaug.networks.classifier import save_classifier
-from synaug.runtime.devices import leased_device
+from synaug.runtime.devices import WHOLE_DEVICE, leased_device
 from synaug.runtime.logs import job_log
 from synaug.screening.classifier import train_screening_classifier
 from synaug.training.data import compute_feature_set, images_of_experiment, open_training_set
+from synaug.training.memory import share_for
 
 
-def main(real: str, settings: dict, experiment: Path, threads: int, out: str) -> None:
+def main(
+    real: str, settings: dict, experiment: Path, threads: int, out: str, gpu_share: int = WHOLE_DEVICE
+) -> None:
     """Train on the manifest `real` into the file `out`.
 
-    settings: see rules/screening.smk. experiment: folder whose decoded images are used.
+    settings: see rules/screening.smk. experiment: folder whose decoded images are used. gpu_share: the resource of this
+    name.
     """
     # Whatever the machine, as in rule train.
     torch.set_num_threads(1)
@@ -23,7 +27,7 @@ def main(real: str, settings: dict, experiment: Path, threads: int, out: str) ->
     classes = class_names(images)
     train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)
     network, size, color = settings["network"], settings["image_size"], settings["color"]
-    with leased_device() as device:
+    with leased_device(share_for(len(train), gpu_share)) as device:
         if network:
             weights = network["backbone"], network["pretrained"]
             data = compute_feature_set(train, *weights, size, color, device, threads)
@@ -41,4 +45,5 @@ if __name__ == "__main__":
             Path(snakemake.output.model).parents[1],
             snakemake.threads,
             snakemake.output.model,
+            snakemake.resources.gpu_share,
         )

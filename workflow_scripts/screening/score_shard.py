@@ -2,21 +2,32 @@
 
 from synaug.config import Screening
 from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.devices import WHOLE_DEVICE
 from synaug.runtime.logs import job_log
 from synaug.screening.scoring import ImageForm, open_scorers, score_shard
 
 PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "index", "prompt", "stored_size"]
 
 
-def main(plan: str, shard: str, name: str, classifier: str | None, settings: dict, threads: int, scores: str) -> None:
+def main(
+    plan: str,
+    shard: str,
+    name: str,
+    classifier: str | None,
+    settings: dict,
+    threads: int,
+    scores: str,
+    gpu_share: int = WHOLE_DEVICE,
+) -> None:
     """Score the images of the shard `name` at the path `shard`, planned in `plan`, into the manifest `scores`.
 
-    settings: see rules/screening.smk. classifier: its weights, if it is on.
+    settings: see rules/screening.smk. classifier: its weights, if it is on. gpu_share: the resource of this name.
     """
     screening, form = Screening.model_validate(settings["screening"]), ImageForm(**settings["form"])
     rows = read_manifest("plan", plan, PLAN_COLUMNS, filters=[("shard", "==", name)])
-    with open_scorers(screening, form, sorted(rows["label_name"].unique()), classifier, threads) as scorers:
-        write_manifest("shard_scores", score_shard(rows, shard, form, scorers), scores)
+    classes = sorted(rows["label_name"].unique())
+    with open_scorers(screening, form, classes, classifier, threads, gpu_share) as scorers:
+        write_manifest("shard_scores", score_shard(rows, shard, form, scorers, threads), scores)
 
 
 if __name__ == "__main__":
@@ -29,4 +40,5 @@ if __name__ == "__main__":
             snakemake.params.settings,
             snakemake.threads,
             snakemake.output.scores,
+            snakemake.resources.gpu_share,
         )

@@ -8,14 +8,24 @@ from synaug.balance import rows_of_recipe
 from synaug.config import Recipe
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
-from synaug.runtime.devices import leased_device
+from synaug.runtime.devices import WHOLE_DEVICE, leased_device
 from synaug.runtime.logs import job_log
 from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
 from synaug.training.label_mass import last_label_mass
+from synaug.training.memory import share_for
 from synaug.training.stage2 import finetune_stage2
 
 
-def main(model: str, balanced: str, images: ImageSource, real: str, settings: dict, seed: int, out) -> None:
+def main(
+    model: str,
+    balanced: str,
+    images: ImageSource,
+    real: str,
+    settings: dict,
+    seed: int,
+    out,
+    gpu_share: int = WHOLE_DEVICE,
+) -> None:
     """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`. The rest as for `train`."""
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
@@ -28,7 +38,7 @@ def main(model: str, balanced: str, images: ImageSource, real: str, settings: di
         tuned_on = rows[(rows["split"] == recipe.stage2.split) & rows["usable"]].assign(source="real", weight=1.0)
     else:
         tuned_on = rows_of_recipe(trained_on, "real")
-    with leased_device() as device:
+    with leased_device(share_for(len(tuned_on), gpu_share)) as device:
         data = open_training_set(tuned_on, images, device)
         tuned, history = finetune_stage2(load_classifier(model), data, recipe.stage2, recipe.stage1, seed, mass)
         write_manifest("predictions", predict_rows(tuned, asked, images), out.predictions)
@@ -48,4 +58,5 @@ if __name__ == "__main__":
             snakemake.params.settings,
             int(snakemake.wildcards.seed),
             snakemake.output,
+            snakemake.resources.gpu_share,
         )

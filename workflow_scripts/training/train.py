@@ -11,10 +11,11 @@ from synaug.balance import rows_of_recipe
 from synaug.config import Recipe, Stage1
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
-from synaug.runtime.devices import leased_devices
+from synaug.runtime.devices import WHOLE_DEVICE, leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
+from synaug.training.memory import share_for
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
@@ -29,8 +30,20 @@ def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkp
     return Checkpoint(experiment / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
 
 
-def main(balanced: str, images: ImageSource, real: str, settings: dict, seed: int, checkpoint: Checkpoint, out) -> None:
-    """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk."""
+def main(
+    balanced: str,
+    images: ImageSource,
+    real: str,
+    settings: dict,
+    seed: int,
+    checkpoint: Checkpoint,
+    out,
+    gpu_share: int = WHOLE_DEVICE,
+) -> None:
+    """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk.
+
+    gpu_share: the resource of this name.
+    """
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
@@ -38,7 +51,7 @@ def main(balanced: str, images: ImageSource, real: str, settings: dict, seed: in
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
     trained_on = rows_of_recipe(read_with_local_paths("balanced", balanced), recipe.data, recipe.fill)
     arguments = (trained_on, images, class_names(rows), recipe.stage1, seed, checkpoint, out.model, out.history)
-    with leased_devices(recipe.stage1.devices) as devices:
+    with leased_devices(recipe.stage1.devices, share_for(len(trained_on), gpu_share)) as devices:
         run_on(devices, train, *arguments)
         model = load_classifier(out.model).to(devices[0], memory_format=torch.channels_last)
         write_manifest("predictions", predict_rows(model, asked, images), out.predictions)
@@ -80,4 +93,5 @@ if __name__ == "__main__":
             seed,
             checkpoint_of(experiment, recipe, seed, settings, snakemake.params.images, snakemake.params.code),
             snakemake.output,
+            snakemake.resources.gpu_share,
         )

@@ -10,11 +10,12 @@ from synaug.balance import rows_of_recipe
 from synaug.config import Recipe
 from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
-from synaug.runtime.devices import leased_devices
+from synaug.runtime.devices import WHOLE_DEVICE, leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
 from synaug.training.label_mass import last_label_mass
+from synaug.training.memory import share_for
 from synaug.training.parallel import run_on
 from synaug.training.stage2 import finetune_stage2
 from training.train import checkpoint_of, train
@@ -30,11 +31,12 @@ def main(
     seed: int,
     checkpoint: Checkpoint,
     out,
+    gpu_share: int = WHOLE_DEVICE,
 ) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions` (of the test images).
 
     stage: the last stage that is used, train or finetune. balanced, real: the manifests of these names. splits: names
-    of the splits `validation` and `test`.
+    of the splits `validation` and `test`. gpu_share: the resource of this name.
     """
     torch.set_num_threads(1)
     rows = read_with_local_paths("real", real)
@@ -44,7 +46,7 @@ def main(
     trained_on = rows_of_recipe(together, recipe.data, recipe.fill)
     classes, test = class_names(rows), rows[rows["split"] == splits["test"]]
     arguments = (trained_on, images, classes, recipe.stage1, seed, checkpoint, out.model, out.history)
-    with leased_devices(recipe.stage1.devices) as devices:
+    with leased_devices(recipe.stage1.devices, share_for(len(trained_on), gpu_share)) as devices:
         run_on(devices, train, *arguments)
         model = load_classifier(out.model).to(devices[0], memory_format=torch.channels_last)
         if stage == "finetune":
@@ -76,4 +78,5 @@ if __name__ == "__main__":
             seed,
             checkpoint_of(experiment, "final", seed, *decisive),
             snakemake.output,
+            snakemake.resources.gpu_share,
         )

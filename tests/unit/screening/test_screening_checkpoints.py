@@ -5,9 +5,15 @@ import shutil
 
 import pytest
 
-from synaug.config import Screening
+from synaug.config import Screening, Stage1
 from synaug.runtime.errors import UserError
-from synaug.screening.checkpoints import checkpoint_files, classifier_file, extractor_name, local_model_files
+from synaug.screening.checkpoints import (
+    checkpoint_files,
+    classifier_file,
+    extractor_name,
+    local_model_files,
+    screens_with_little_memory,
+)
 
 
 def test_files_of_a_checkpoint_and_what_it_may_lack(clip, tmp_path):
@@ -42,3 +48,18 @@ def test_the_name_of_the_extractor_depends_on_its_files(clip, tmp_path):
 def test_a_classifier_is_given_as_a_file_or_its_folder(screening_classifier):
     path = str(screening_classifier)
     assert classifier_file(str(screening_classifier.parent)) == classifier_file(path) == path
+
+
+@pytest.mark.parametrize(
+    ("screening", "training", "image_size", "expected"),
+    [
+        ({"classifier": {}}, {}, 64, True),
+        ({"classifier": {}}, {}, 128, False),
+        ({"classifier": {"model": "other/model.safetensors"}}, {}, 28, False),
+        ({"classifier": {}, "text_image": {"model": "owner/name", "revision": "0123"}}, {}, 28, False),
+        ({"classifier": {}}, {"backbone": "timm/x", "pretrained": True, "freeze": "backbone"}, 28, False),
+    ],
+)
+def test_only_scoring_by_a_small_classifier_shares_a_gpu(screening, training, image_size, expected):
+    screening, training = Screening.model_validate(screening), Stage1(**training)
+    assert screens_with_little_memory(screening, training, image_size) is expected

@@ -18,6 +18,7 @@ from synaug.config import Dataset
 from synaug.images.codec import CHANNELS, decode_image, inspect_image
 from synaug.runtime.devices import available_devices
 from synaug.runtime.errors import UserError
+from synaug.runtime.machine import usable_cores
 from synaug.runtime.shown_text import csv_cell
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def classify(network: "Classifier", images: list[Path], top: int) -> Iterator[Pr
 
     size, classes = network.config["size"], network.config["classes"]
     color = {channels: color for color, channels in CHANNELS.items()}[network.config["channels"]]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(images), _BATCH):
             paths = images[start : start + _BATCH]
             decoded = list(pool.map(lambda path: _decode(path, size, color), paths))

@@ -27,6 +27,7 @@ from synaug.manifests import read_manifest, read_table, stored_columns
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.shards import files_with_images, planned_shards, shard_name
 from synaug.runtime.errors import UserError
+from synaug.runtime.machine import usable_cores
 
 _RUN_AGAIN = "run the workflow again"
 # Absolute path of a checked shard -> its columns image_id and sha256; None: unreadable, which is a finding already.
@@ -78,7 +79,7 @@ def verify_experiment(experiment: Path) -> Iterator[CheckedFile]:
     """Check `files_to_check` one after the other. Nothing is changed."""
     planned = _planned_shards(experiment)
     shards: _Shards = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         files = files_to_check(experiment)
         manifests = set(manifest_files(experiment))
         for path in files:

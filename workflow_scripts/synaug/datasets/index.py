@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from synaug.images.codec import inspect_image, uses_few_bits
 from synaug.images.tables import in_batches
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file
+from synaug.runtime.machine import usable_cores
 
 log = logging.getLogger(__name__)
 # Source -> module with its functions `files` and `find`, and `image_files` where `files` does not return the images.
@@ -46,7 +46,7 @@ def index_dataset(dataset: Dataset) -> pd.DataFrame:
     """
     rows = []
     images = SOURCES[dataset.source].find(dataset)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         # In batches, because the images of a table are in memory until they are examined.
         for batch in in_batches(images, lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")):
             rows += pool.map(lambda row: _examine(row, dataset), batch)

@@ -7,7 +7,6 @@ the intervals of these metrics may lie next to the measured value instead of aro
 """
 
 import numpy as np
-from scipy import sparse
 
 DRAWS = 1000
 SEED = 0
@@ -36,6 +35,8 @@ def group_sums(counts: np.ndarray, groups: np.ndarray, values: np.ndarray, numbe
 
     counts: from `resample`. groups: the group of each image, 0 to number - 1, N.
     """
+    from scipy import sparse  # here, because the report needs only other functions, and no scipy
+
     table = sparse.csr_array((values, (np.arange(len(values)), groups)), shape=(len(values), number))
     # In chunks, because the product converts the counts to float64.
     return np.concatenate([counts[i : i + 100].astype(float) @ table for i in range(0, len(counts), 100)])

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 KEYS = ["recipe", "stage", "metric", "subset", "weighting"]
 
@@ -12,6 +11,8 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, float("nan"), float("nan")
+    from scipy.special import stdtrit  # here, because a report of one seed needs no scipy
+
     half = float(stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return mean, mean - half, mean + half
 

@@ -1,9 +1,10 @@
 """Perceptual hashes of images, and nearest neighbours among them. Needs numpy only, and not torch."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+
+from synaug.runtime.machine import usable_cores
 
 SIDE = 32  # side to which an image is scaled, pixels
 KEPT = 8  # lowest frequencies that are kept in each direction: 64 bits
@@ -67,7 +68,7 @@ def nearest_hashes(hashes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, 
         nearest[rows] = bits.argmin(axis=1)
         distance[rows] = bits[np.arange(len(bits)), nearest[rows]]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         list(pool.map(compare, range(0, len(hashes), step)))
     return nearest, distance
 

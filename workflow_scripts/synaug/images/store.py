@@ -16,6 +16,7 @@ from synaug.images.codec import CHANNELS, decode_image
 from synaug.images.tables import ImageTable, encoded_images
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file
+from synaug.runtime.machine import usable_cores
 
 _BATCH = 1024  # images that are read from files, or decoded, at once
 _IN_MEMORY = 1 << 30  # bytes of encoded images of one table that `read_encoded` holds
@@ -99,7 +100,7 @@ def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tu
                 advice="if it is synthetic, `synaug verify` names the remedy; if it is real, run the workflow again",
             ) from None
 
-    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for positions, images in read_encoded(manifest):
             for start in range(0, len(images), _BATCH):
                 batch = slice(start, start + _BATCH)

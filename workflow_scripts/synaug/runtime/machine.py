@@ -1,11 +1,17 @@
-"""What this machine offers: its GPU, and models of the Hugging Face hub."""
+"""What this machine offers: its CPU cores and its GPU, and models of the Hugging Face hub."""
 
+import os
 import threading
 from dataclasses import dataclass
 
 from synaug.runtime.devices import available_devices
 
 _HUB_TIMEOUT_S = 4.0
+
+
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use. A scheduler may have given it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from synaug.config import Screening, Stage1
+from synaug.images.codec import LARGE
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file, file_hash, text_hash
 
@@ -32,6 +33,16 @@ def screening_network(training: Stage1) -> dict | None:
     """
     keys = {"backbone", "pretrained", "freeze"}
     return training.model_dump(include=keys) if training.freeze == "backbone" else None
+
+
+def screens_with_little_memory(screening: Screening, training: Stage1, image_size: int) -> bool:
+    """Whether the screening classifier is trained, and images are scored, in 4 GB of a GPU. image_size: pixels.
+
+    True if the only network is a small one that is trained here, and images have at most LARGE pixels. training: the
+    block `training` of the config.
+    """
+    models = [screening.text_image, screening.safety, screening.classifier and screening.classifier.model]
+    return not any(models) and screening_network(training) is None and image_size <= LARGE
 
 
 def classifier_file(model: str) -> str:

@@ -25,6 +25,7 @@ from synaug.images.perceptual_hash import perceptual_hashes
 from synaug.images.store import read_encoded
 from synaug.images.tables import ImageTable
 from synaug.manifests import with_group
+from synaug.runtime.devices import WHOLE_DEVICE, leased_device
 from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -93,9 +94,16 @@ class Scorers:
 
 @contextmanager
 def open_scorers(
-    screening: Screening, form: ImageForm, classes: list[str], classifier: str | None, threads: int
+    screening: Screening,
+    form: ImageForm,
+    classes: list[str],
+    classifier: str | None,
+    threads: int,
+    gpu_share: int = WHOLE_DEVICE,
 ) -> Generator[Scorers | None]:
     """The networks of `screening` on a leased device; None if there are none. The rest as for `load_scorers`.
+
+    gpu_share: see `leased_device`.
 
     Without networks nothing is imported for them, which takes seconds.
     """
@@ -104,12 +112,11 @@ def open_scorers(
         return
     import torch
 
-    from synaug.runtime.devices import leased_device
     from synaug.screening.scorers import load_scorers
 
     torch.set_num_threads(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    with leased_device() as device:
+    with leased_device(gpu_share) as device:
         yield load_scorers(screening, form, classes, classifier, device)
 
 
@@ -148,11 +155,13 @@ class _Fingerprints:
         return table.append_column("features", lists).append_column("extractor", names)
 
 
-def score_shard(plan: pd.DataFrame, shard: str, form: ImageForm, scorers: Scorers | None = None) -> pa.Table:
+def score_shard(
+    plan: pd.DataFrame, shard: str, form: ImageForm, scorers: Scorers | None = None, threads: int = 1
+) -> pa.Table:
     """Rows of the manifest `shard_scores`: one for each image that the plan has in a shard, readable or not.
 
     plan: columns image_id, label, label_name, group, index, prompt and stored_size of the manifest `plan`, the rows of
-    the shard. shard: path of its file. scorers: from `load_scorers`; None: no networks.
+    the shard. shard: path of its file. scorers: from `load_scorers`; None: no networks. threads: that decode images.
     Raises UserError if the file is gone or is not Parquet.
     """
     scorers = scorers or Scorers()
@@ -160,7 +169,7 @@ def score_shard(plan: pd.DataFrame, shard: str, form: ImageForm, scorers: Scorer
     plan = with_group(plan).sort_values(["label", "group", "index"], ignore_index=True)
     fingerprints, parts = _Fingerprints(len(plan)), []
     start, done = time.monotonic(), 0
-    for rows, pixels in _read_shard(plan, shard, form):
+    for rows, pixels in _read_shard(plan, shard, form, threads):
         readable = rows.index[rows["contrast"].notna()]
         if len(readable):
             scores, features = scorers.score(pixels, plan.loc[readable])
@@ -172,16 +181,17 @@ def score_shard(plan: pd.DataFrame, shard: str, form: ImageForm, scorers: Scorer
     return fingerprints.joined_to(plan[["image_id"]].join(pd.concat(parts)), scorers.extractor)
 
 
-def score_real(real: pd.DataFrame, form: ImageForm, scorers: Scorers | None = None) -> pa.Table:
+def score_real(real: pd.DataFrame, form: ImageForm, scorers: Scorers | None = None, threads: int = 1) -> pa.Table:
     """Rows of the manifest `real_scores`: one for each image of `real`.
 
     real: usable rows of the manifest `real`, with local paths. scorers: from `load_scorers`; None: no networks.
+    threads: that decode images.
     Raises UserError if an image is gone or cannot be decoded.
     """
     scorers, real = scorers or Scorers(), with_group(real).reset_index(drop=True)
     fingerprints, parts = _Fingerprints(len(real)), []
     start, done = time.monotonic(), 0
-    for positions, pixels in _read_real(real, form):
+    for positions, pixels in _read_real(real, form, threads):
         scores, features = scorers.score_real(pixels, real.loc[positions])
         fingerprints.add(positions, pixels, features)
         parts.append(pd.DataFrame(scores, positions))
@@ -191,7 +201,9 @@ def score_real(real: pd.DataFrame, form: ImageForm, scorers: Scorers | None = No
     return fingerprints.joined_to(rows.join(pd.concat(parts)) if parts else rows, scorers.extractor)
 
 
-def _read_shard(plan: pd.DataFrame, shard: str, form: ImageForm) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+def _read_shard(
+    plan: pd.DataFrame, shard: str, form: ImageForm, threads: int
+) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Yield rows (index: positions in `plan`) with row, sha256, size, contrast and fault, and the pixels.
 
     Pixels: uint8, N x S x S x C, of the readable images (those that have a contrast), in the order of the rows.
@@ -206,7 +218,7 @@ def _read_shard(plan: pd.DataFrame, shard: str, form: ImageForm) -> Iterator[tup
         sizes = pd.DataFrame({"width": None, "height": None, "contrast": None, "fault": fault}, absent.index)
         yield absent[_STORED].join(sizes), np.empty((0, 0, 0, 0), np.uint8)
     damaged: dict[int, str] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for positions, encoded in read_encoded(rows, damaged):
             for start in range(0, len(positions), form.chunk_size):
                 chunk = slice(start, start + form.chunk_size)
@@ -233,7 +245,7 @@ def _recorded_rows(shard: str) -> tuple[pd.DataFrame, str]:
     return recorded[~recorded.index.duplicated(keep="last")], ", ".join(dict.fromkeys(damaged.values()))
 
 
-def _read_real(real: pd.DataFrame, form: ImageForm) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _read_real(real: pd.DataFrame, form: ImageForm, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions in `real` and their pixels (uint8, N x S x S x C). Every file is read once."""
 
     def decode(position: int, encoded: bytes) -> np.ndarray:
@@ -243,7 +255,7 @@ def _read_real(real: pd.DataFrame, form: ImageForm) -> Iterator[tuple[np.ndarray
             path = real["path"].iloc[position]
             raise UserError(f"{path}: cannot be decoded: {error}", advice="index the data again") from None
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for positions, encoded in read_encoded(real):
             for start in range(0, len(positions), form.chunk_size):
                 chunk = slice(start, start + form.chunk_size)
