@@ -33,7 +33,7 @@ MINUTE = 60.0
 # Takes the place of the function of this name in the copy. What it waited goes into a file of its own.
 STAND_IN = """
 
-def _sample_missing(rows, batch_size, work, threads, compile, sources):
+def _sample_missing(rows, batch_size, work, threads, *_):
     import os, time
     start = time.perf_counter()
     time.sleep(float(os.environ["SCALE_SECONDS"]))

@@ -38,7 +38,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
         resources:
             gpu=1,
             batch_size=CONFIG.generation.batch_size or 0,
-            compile=int(CONFIG.generation.compile),
+            compile=COMPILE,
         params:
             settings=settings_of_fill(next(iter(CONFIG.generation_of_fills))),  # the only one
             test_split=CONFIG.dataset.test_split,

@@ -94,6 +94,7 @@ rule estimate_cost:
     params:
         settings=PLAN_SETTINGS,
         pilot=PILOT,
+        compile=CONFIG.generation.compile,
     message:
         "Estimate what generation costs"
     script:
@@ -133,7 +134,7 @@ rule preview_images:
     resources:
         gpu=1,
         batch_size=CONFIG.generation.batch_size or 0,
-        compile=int(CONFIG.generation.compile),
+        compile=COMPILE,
     params:
         # The number of images per class does not matter here.
         settings=lambda wildcards: {

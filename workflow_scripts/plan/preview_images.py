@@ -1,8 +1,10 @@
 """Generate the first images of every class (or class in a group), to look at before the rest is paid for."""
 
 from pathlib import Path
+from typing import Literal
 
 from synaug.generation.extra import generate_extra_images
+from synaug.generation.shards import COMPILE_SETTINGS
 from synaug.manifests import read_manifest
 from synaug.plan.preview import preview_rows
 from synaug.plan.rows import read_sources
@@ -10,7 +12,13 @@ from synaug.runtime.logs import job_log
 
 
 def main(
-    imbalance: str, real: str | None, settings: dict, images: str, batch_size: int, compile: bool, threads: int
+    imbalance: str,
+    real: str | None,
+    settings: dict,
+    images: str,
+    batch_size: int,
+    compile: bool | Literal["auto"],
+    threads: int,
 ) -> None:
     """Write the images as the manifest `shard` to `images`, a file in results/<experiment>/.
 
@@ -29,6 +37,6 @@ if __name__ == "__main__":
             snakemake.params.settings,
             snakemake.output.images,
             snakemake.resources.batch_size,
-            bool(snakemake.resources.compile),
+            COMPILE_SETTINGS[snakemake.resources.compile],
             snakemake.threads,
         )

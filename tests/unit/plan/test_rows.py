@@ -221,7 +221,15 @@ def test_the_original_size_is_part_of_the_id_if_it_differs_from_the_size(make):
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch_size": 3}, {"licence": "MIT"}, {"note": "n"}, {"images_per_shard": 7}, {"compile": True}]
+    "change",
+    [
+        {"batch_size": 3},
+        {"licence": "MIT"},
+        {"note": "n"},
+        {"images_per_shard": 7},
+        {"compile": True},
+        {"compile": False},
+    ],
 )
 def test_what_does_not_decide_pixels_changes_no_id(make, change):
     assert ids(make()) == ids(make(**change))

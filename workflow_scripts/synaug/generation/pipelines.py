@@ -22,11 +22,11 @@ from synaug.runtime.errors import UserError, short_text
 log = logging.getLogger(__name__)
 
 
-def load_pipeline(row: Mapping, device: str, compile: bool = False):
+def load_pipeline(row: Mapping, device: str):
     """A diffusers pipeline on `device`, ready for `sampling.sample`.
 
     row: one row of the manifest `plan` or `shard`; the columns pipeline, model, model_version, adapters, scheduler and
-    dtype decide what is loaded. compile: compile the repeated blocks of the denoiser (`torch.compile`).
+    dtype decide what is loaded.
     Only safetensors are loaded, and no code from the checkpoint. Safety checkers of a checkpoint are not loaded: they
     silently turn images black, while `screening.safety` rejects images with a recorded reason.
     Raises UserError if the model or an adapter cannot be loaded or differs from the planned one, and if the scheduler
@@ -74,15 +74,9 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False):
     _load_adapters(pipeline, json.loads(row["adapters"] or "[]"), model)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     for part in (getattr(pipeline, "unet", None), pipeline.vae):
         if part is not None:
             part.to(memory_format=torch.channels_last)
-    if compile:
-        if getattr(denoiser, "_repeated_blocks", None):
-            denoiser.compile_repeated_blocks()
-        else:
-            denoiser.compile()
     if hasattr(pipeline, "encode_prompt"):
         pipeline.encode_prompt = _EncodeOnce(pipeline.encode_prompt)
     return pipeline
