@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from finished_shards import change_row, image_ids, shards
+from torch._dynamo.utils import counters
 
 from synaug.generation import compilation
 from synaug.generation.shards import generate_shard, library_versions
@@ -193,9 +194,14 @@ def test_regenerate_says_that_the_compiler_fails_now(synaug, home, fail):
     assert status == 1 and "libraries: recorded compiled denoiser and decoder, now without" in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a CPU with g++")
-def test_torch_compiles_a_whole_model_for_a_cpu(tiny_checkpoint, plan, tmp_path):
-    """With its generator of code, into the cache, from where a second job has it."""
-    assert make(plan.iloc[:2], tmp_path, compile=True) == {"compiled"}
-    torch.compiler.reset()
+def test_a_second_job_uses_the_compiled_code_of_the_first(plan, tmp_path):
+    """With the generator of code of torch, on the CPU."""
+    hits = counters["aot_autograd"]
+    for rows, expected in ((plan.iloc[:2], 0), (plan.iloc[2:5], 2)):  # denoiser and decoder
+        hits.clear()
+        assert make(rows, tmp_path, compile=True) == {"compiled"}
+        assert hits["autograd_cache_hit"] == expected
+        torch.compiler.reset()
     assert list((tmp_path / "cache/synaug/compiled").rglob("*.so"))
