@@ -10,7 +10,7 @@ import torch
 from finished_shards import change_row, image_ids, shards
 from torch._dynamo.utils import counters
 
-from synaug.generation import compilation
+from synaug.generation import compilation, sampling
 from synaug.generation.shards import generate_shard, library_versions
 from synaug.generation.usage import UsageMeter
 from synaug.manifests import read_manifest, write_manifest
@@ -126,10 +126,10 @@ def test_auto_compiles_if_the_images_of_the_plan_pay_for_it(plan, tmp_path, capl
     caplog.set_level(logging.INFO)
     start_up(0.0)
     assert make(plan, tmp_path) == {"compiled"}
-    assert "generation.compile: auto: compiled, since it saves about" in caplog.text
+    assert "generation.compile: auto: the model is compiled: compiling saves about" in caplog.text
     start_up(1e6)
     assert make(plan, tmp_path) == {"not compiled"}
-    assert "generation.compile: auto: not compiled, since it saves about" in caplog.text
+    assert "generation.compile: auto: the model is not compiled: compiling saves about" in caplog.text
     assert len(compiled) == 2
 
 
@@ -140,6 +140,35 @@ def test_all_images_of_the_plan_count_not_those_of_the_shard(plan, tmp_path, cap
     start_up(1e6)
     make(plan.iloc[:2], tmp_path, plan=tmp_path / "plan.parquet")
     assert "the 11 images of the plan" in caplog.text
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_in_the_trial_too(
+    plan, tmp_path, monkeypatch, pretended_gpu, start_up, compiled
+):
+    sample_batch = sampling.sample_batch
+
+    def of_two(pipeline, batch, batch_size, sources=None):
+        if batch_size > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return sample_batch(pipeline, batch, batch_size, sources)
+
+    monkeypatch.setattr(sampling, "sample_batch", of_two)
+    start_up(0.0)
+    assert make(plan, tmp_path) == {"compiled"}
+
+
+def test_the_trial_of_a_model_for_one_step_does_no_more(plan, tmp_path, monkeypatch, pretended_gpu, start_up, compiled):
+    """Some of these models refuse other numbers of steps."""
+    sample_batch, steps = sampling.sample_batch, set()
+
+    def record(pipeline, batch, batch_size, sources=None):
+        steps.update(batch["steps"])
+        return sample_batch(pipeline, batch, batch_size, sources)
+
+    monkeypatch.setattr(sampling, "sample_batch", record)
+    start_up(0.0)
+    assert make(plan.assign(steps=1), tmp_path) == {"compiled"}
+    assert steps == {1}
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.0, 1e6), (1e6, 0.0)])

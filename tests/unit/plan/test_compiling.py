@@ -37,13 +37,13 @@ def text(make, cells, store, tmp_path):
 def test_the_plan_says_that_jobs_compile_and_why(text):
     """105 images of 10 s in 6 shards."""
     assert (
-        "auto: jobs compile the model, since it saves about 432 s of the 1,050 s that the 105 images of the plan take "
+        "auto: jobs compile the model: compiling saves about 432 s of the 1,050 s that the 105 images of the plan take "
         "without it, and costs about 182 s." in text("auto", 10.0)
     )
 
 
 def test_the_plan_says_that_jobs_do_not_compile_and_why(text):
-    assert "auto: jobs do not compile the model, since it saves about 4 s of the 10 s that" in text("auto", 0.1)
+    assert "auto: jobs do not compile the model: compiling saves about 4 s of the 10 s that" in text("auto", 0.1)
 
 
 def test_without_a_measurement_the_plan_says_who_decides(text):

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from synaug.generation.batch_size import with_few_steps
-from synaug.generation.sampling import BATCH_COLUMNS, sample, sample_batch
+from synaug.generation.sampling import BATCH_COLUMNS, sample
 from synaug.manifests import read_manifest
 from synaug.plan.compiling import CompileCost, compile_cost
 from synaug.runtime.devices import device_name
@@ -55,11 +55,11 @@ def compile_if_wanted(
         return compile_pipeline(pipeline, rows, batch_size, sources)
     if decision.exists():
         wanted = decision.read_text() == "compiled"
-        log.info("%s, as before the interruption", "compiled" if wanted else "not compiled")
+        log.info("the model is %s, as before the interruption", "compiled" if wanted else "not compiled")
     else:
         cost = cost_on_this_device(pipeline, shard, batch_size, sources, plan)
         wanted = cost.pays
-        log.info("generation.compile: auto: %s, since %s", "compiled" if wanted else "not compiled", cost)
+        log.info("generation.compile: auto: the model is %s: %s", "compiled" if wanted else "not compiled", cost)
     compiled = wanted and compile_pipeline(pipeline, rows, batch_size, sources)
     with atomic_path(decision) as temporary:
         temporary.write_text("compiled" if compiled else "not compiled")
@@ -71,26 +71,32 @@ def cost_on_this_device(
 ) -> CompileCost:
     """What compiling costs and saves for all images of the model of `shard` in the manifest `plan` (None: `shard`).
 
-    A short trial measures how long the images take without it: the first row of `shard`, in a full batch, with two
-    numbers of steps.
+    A short trial measures how long the images take without it: the row of `shard` with the most steps, in a full batch,
+    with two and with four steps.
     """
     planned = shard.assign(shard="")
     if plan is not None:
         # Adapters and schedulers do not count: they do not change the compiled code.
         model = [("model_version", "==", shard["model_version"].iloc[0])]
         planned = read_manifest("plan", plan, ["shard", "steps", "strength"], model)
-    # Image-to-image does only the share `strength` of the steps.
-    steps = planned["steps"] * planned["strength"].astype(float).fillna(1.0)
-    seconds = {}
+    row, times = shard.iloc[[shard["steps"].argmax()]], []
     for few in (2, 2, 4):  # the first batch is slower: it allocates memory and loads kernels
-        trial = with_few_steps(shard.iloc[:1].assign(steps=1000), few)
+        trial = with_few_steps(row, few)
         start = time.perf_counter()
-        sample_batch(pipeline, trial, batch_size, sources)
-        seconds[few] = (time.perf_counter() - start) / batch_size
-    per_step = max(0.0, (seconds[4] - seconds[2]) / 2)
-    beyond_steps = max(0.0, seconds[2] - 2 * per_step)
-    total = len(planned) * beyond_steps + steps.sum() * per_step
-    return compile_cost(len(planned), planned["shard"].nunique(), float(total))
+        [(batch, _)] = sample(pipeline, trial, batch_size, sources)
+        batch_size = int(batch["batch_size"].iloc[0])  # halved if memory is short
+        times.append((float(_steps_done(trial).iloc[0]), (time.perf_counter() - start) / batch_size))
+    (few, seconds), (more, more_seconds) = times[1:]
+    # A model for one or two steps may refuse more: it is timed with its number of steps.
+    per_step = max(0.0, (more_seconds - seconds) / (more - few)) if more > few else 0.0
+    beyond_steps = max(0.0, seconds - few * per_step)
+    total = float((beyond_steps + per_step * _steps_done(planned)).sum())
+    return compile_cost(len(planned), planned["shard"].nunique(), total)
+
+
+def _steps_done(rows: pd.DataFrame) -> pd.Series:
+    """The steps of each image. Image-to-image does only the share `strength`."""
+    return rows["steps"] * rows["strength"].astype(float).fillna(1.0)
 
 
 def compile_pipeline(

@@ -28,10 +28,10 @@ class CompileCost:
         return self.saved > self.start_up
 
     def __str__(self) -> str:
-        """The reason for the decision, as part of a sentence."""
+        """The reason for the decision."""
         return (
-            f"it saves about {self.saved:,.0f} s of the {self.seconds:,.0f} s that the {self.images:,} images of the "
-            f"plan take without it, and costs about {self.start_up:,.0f} s"
+            f"compiling saves about {self.saved:,.0f} s of the {self.seconds:,.0f} s that the {self.images:,} images of "
+            f"the plan take without it, and costs about {self.start_up:,.0f} s"
         )
 
 

@@ -278,7 +278,7 @@ def _compile_notes(plan: pd.DataFrame, speed: Speed | None, compile: bool | Lite
         ]
     seconds = len(plan) * speed.per_image * (SPEED_UP if speed.compiled else 1)
     cost = compile_cost(len(plan), plan["shard"].nunique(), seconds)
-    return [f"generation.compile: auto: jobs {'compile' if cost.pays else 'do not compile'} the model, since {cost}."]
+    return [f"generation.compile: auto: jobs {'compile' if cost.pays else 'do not compile'} the model: {cost}."]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
