@@ -1,6 +1,7 @@
 """How fast images are generated, beside what the device could do and what people do without this project.
 
     python benchmarks/generation.py [--quick] [--models NAME ...] [--batch_size N]
+                                    [--no-compile] [--arms eager compiled compiled+qkv ...]
 
 For each model, in turns in one process, best of several rounds, images a second of
   engine      `generate_shard`: sampling, encoding, writing, hashing; loading apart
@@ -9,20 +10,27 @@ For each model, in turns in one process, best of several rounds, images a second
   per_batch   the pipeline called per batch, saving PNGs
 With them: the share of the device's matrix-product peak, measured here, that the engine's floating-point operations
 are (above 1 on a CPU whose convolutions are faster than its matrix product); whether images are made again bit for bit
-at another place of the batch; and what a shard costs beyond sampling.
+at another place of the batch; what a shard costs beyond sampling; and the seconds from the start of a job to the end of
+its first batch: of the first job, and of a second one, which finds the compiled code of the first.
+
+On a GPU, engine and bare loop are compiled (--no-compile: not; --compile: also on a CPU). After that the bare loop is
+measured again in each of the `arms`, one after the other: not compiled, compiled, and with what may gain more, each
+alone and together. Of each: the seconds of its first batch, images/s, and whether images are made again bit for bit.
 
 `embedded` is the generator of the default experiment. The others have the sizes of the published models and random
 weights: speed does not depend on what they have learnt. They need a GPU; without one only `embedded` is measured.
 SD3-medium, FLUX.1-schnell and Sana are so large that only the engine and the bare loop are measured; their bare loop
 repeats the calls of denoiser and decoder of one batch, without the steps of the scheduler between them. The weights of
 FLUX.1-schnell take 33 GB of memory and of disk space.
---quick: few images, one round, tiny models: it shows that the program works. The last line is one JSON object; it is
+--quick: few images, one round, tiny models, two arms, on a CPU without the slow part of the compiler: it shows that
+the program works. The last line is one JSON object; it is
 also written to benchmarks/results/generation_<cpu or GPU>.json (not with --quick).
 """
 
 import argparse
 import gc
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -38,6 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from generation_models import BATCH_SIZES, LARGE, MODELS, repeated_calls, settings_of
 from hardware import hardware, versions
+from synaug.generation.compilation import compile_pipeline
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import call_settings, sample
 from synaug.generation.shards import generate_shard
@@ -46,6 +55,17 @@ from synaug.plan.schedulers import scheduler_settings
 from synaug.runtime.devices import available_devices
 
 ROOT = Path(__file__).resolve().parents[1]
+# Name of an arm: what is changed, joined by "+". See `prepare`.
+ARMS = [
+    "eager",
+    "eager+contiguous",
+    "compiled",
+    "compiled+qkv",
+    "compiled+contiguous",
+    "compiled+autotune",
+    "compiled+graphs",
+    "compiled+qkv+autotune",
+]
 
 
 def main() -> None:
@@ -54,10 +74,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--models", nargs="+", choices=list(MODELS))
     parser.add_argument("--batch_size", type=int, help="default: 100 for `embedded`, 32 for the others")
-    parser.add_argument("--compile", action="store_true", help="compile the denoiser for the engine")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: on a GPU")
+    parser.add_argument("--arms", nargs="*", choices=ARMS, help="default: all on a GPU, none on a CPU")
     arguments = parser.parse_args()
     device = available_devices()[0]
-    names = arguments.models or (list(MODELS) if device.startswith("cuda") or arguments.quick else ["embedded"])
+    on_gpu = device.startswith("cuda")
+    if arguments.compile is None:
+        arguments.compile = on_gpu
+    if arguments.arms is None:
+        arguments.arms = ["eager", "compiled+qkv"] if arguments.quick else ARMS if on_gpu else []
+    names = arguments.models or (list(MODELS) if on_gpu or arguments.quick else ["embedded"])
     peak = matrix_peak(device, arguments.quick)
     result = {
         "quick": arguments.quick,
@@ -71,7 +97,7 @@ def main() -> None:
         "versions": versions(),
     }
     if not arguments.quick:
-        kind = re.sub(r"\W+", "_", torch.cuda.get_device_name()).lower() if device.startswith("cuda") else device
+        kind = re.sub(r"\W+", "_", torch.cuda.get_device_name()).lower() if on_gpu else device
         path = ROOT / "benchmarks" / "results" / f"generation_{kind}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
@@ -79,7 +105,7 @@ def main() -> None:
 
 def measure(name: str, device: str, peak: float, arguments) -> dict:
     """All figures of one model."""
-    quick, threads = arguments.quick, torch.get_num_threads()
+    quick = arguments.quick
     batch_size = arguments.batch_size or (4 if quick else BATCH_SIZES.get(name, 32))
     batches, rounds = (1, 1) if quick else (3, 5 if name == "embedded" else 2)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,41 +116,106 @@ def measure(name: str, device: str, peak: float, arguments) -> dict:
             **settings, model_version=version, label_name="x", group="", licence="", index=0
         )
         rows["seed"] = range(len(rows))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
+        figures = compare(name, rows, batch_size, rounds, device, folder, quick, arguments.compile)
+        share = figures["images_per_s_engine"] * figures["teraflop_per_image"] / peak
+        figures["share_of_matrix_peak"] = round(share, 3)
+        figures["arms"] = {}
+        for arm in arguments.arms:
+            figures["arms"][arm] = measure_arm(arm, rows, batch_size, rounds, device, quick)
+            print(f"{name} {arm}: {figures['arms'][arm]}", file=sys.stderr, flush=True)
+        return figures
+
+
+def compare(
+    name: str, rows: pd.DataFrame, batch_size: int, rounds: int, device: str, folder: Path, quick: bool, compile: bool
+) -> dict:
+    """Figures of the engine and of what it is compared with. rows: full batches. folder: for files."""
+    threads, batches = torch.get_num_threads(), len(rows) // batch_size
+    pipeline = load_pipeline(rows.iloc[0], device)
+    plain = load_stock(rows.iloc[0], device)
+    flops = flops_per_image(pipeline, rows.iloc[:1])
+    compiled = compile and compile_pipeline(pipeline, rows, batch_size)
+    few = rows.iloc[: 2 if quick else max(4, batch_size // 4)]
+    ways = {
+        "engine": lambda: run_engine(rows, batch_size, folder, threads, compiled),
+        "bare": lambda: timed(lambda: [bare(pipeline, rows, batch_size) for _ in range(batches)], len(rows), device),
+        "per_batch": lambda: timed(lambda: stock(plain, rows, batch_size, folder), len(rows), device),
+        "per_image": lambda: timed(lambda: stock(plain, few, 1, folder), len(few), device),
+    }
+    bare(pipeline, rows, batch_size)  # the first batch pays for start-up
+    speeds = {way: [] for way in ways}
+    for turn in range(rounds):
+        # In another order each time: who comes first has the cooler processor.
+        for way in [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]:
+            speeds[way].append(ways[way]())
+            print(f"{name} {way}: {speeds[way][-1]:.2f} images/s", file=sys.stderr, flush=True)
+    best = {way: max(measured) for way, measured in speeds.items()}
+    cost = json.loads((folder / "cost.json").read_text())
+    return {
+        "compiled": compiled,
+        "size": int(rows["size"].iloc[0]), "steps": int(rows["steps"].iloc[0]),
+        "guidance": float(rows["guidance"].iloc[0]), "dtype": rows["dtype"].iloc[0], "batch_size": batch_size,
+        **{f"images_per_s_{way}": round(speed, 3) for way, speed in best.items()},
+        "ratio_to_bare_loop": round(best["engine"] / best["bare"], 3),
+        "ratio_to_per_image": round(best["engine"] / best["per_image"], 3),
+        "ratio_to_per_batch": round(best["engine"] / best["per_batch"], 3),
+        "teraflop_per_image": round(flops / 1e12, 6),
+        "made_again_bit_for_bit": made_again(pipeline, rows, batch_size),
+        "seconds_import_and_load_in_a_new_process": fresh_process(rows.iloc[0], device),
+        "seconds_of_a_shard_beyond_sampling": cost["seconds_loading"],
+        **({} if quick else seconds_to_first_batch(rows.iloc[:batch_size], batch_size, folder, threads, compiled)),
+        "peak_memory_gib": round(cost["peak_memory_bytes"] / 2**30, 2),
+    }  # fmt: skip
+
+
+def measure_arm(arm: str, rows: pd.DataFrame, batch_size: int, rounds: int, device: str, quick: bool) -> dict:
+    """Figures of the bare loop with the changes that the name `arm` lists; {"error"} if that does not work."""
+    batches = len(rows) // batch_size
+    # The compiler has a limit for the versions of a function that it keeps, those of other pipelines included.
+    gc.collect()
+    torch.compiler.reset()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
         pipeline = load_pipeline(rows.iloc[0], device)
-        plain = load_stock(rows.iloc[0], device)
-        flops = flops_per_image(pipeline, rows.iloc[:1])
-        few = rows.iloc[: 2 if quick else max(4, batch_size // 4)]
-        ways = {
-            "engine": lambda: run_engine(rows, batch_size, folder, threads, arguments.compile),
-            "bare": lambda: timed(
-                lambda: [bare(pipeline, rows, batch_size) for _ in range(batches)], len(rows), device
-            ),
-            "per_batch": lambda: timed(lambda: stock(plain, rows, batch_size, folder), len(rows), device),
-            "per_image": lambda: timed(lambda: stock(plain, few, 1, folder), len(few), device),
-        }
-        bare(pipeline, rows, batch_size)  # the first batch pays for start-up
-        speeds = {way: [] for way in ways}
-        for turn in range(rounds):
-            # In another order each time: who comes first has the cooler processor.
-            for way in [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]:
-                speeds[way].append(ways[way]())
-                print(f"{name} {way}: {speeds[way][-1]:.2f} images/s", file=sys.stderr, flush=True)
-        best = {way: max(measured) for way, measured in speeds.items()}
-        cost = json.loads((folder / "cost.json").read_text())
-        return {
-            "size": int(rows["size"].iloc[0]), "steps": int(rows["steps"].iloc[0]),
-            "guidance": float(rows["guidance"].iloc[0]), "dtype": rows["dtype"].iloc[0], "batch_size": batch_size,
-            **{f"images_per_s_{way}": round(speed, 3) for way, speed in best.items()},
-            "ratio_to_bare_loop": round(best["engine"] / best["bare"], 3),
-            "ratio_to_per_image": round(best["engine"] / best["per_image"], 3),
-            "ratio_to_per_batch": round(best["engine"] / best["per_batch"], 3),
-            "teraflop_per_image": round(flops / 1e12, 6),
-            "share_of_matrix_peak": round(best["engine"] * flops / 1e12 / peak, 3),
+        prepare(pipeline, arm.split("+"), "eager" if quick and device == "cpu" else "inductor")
+        first = timed(lambda: bare(pipeline, rows, batch_size), 1, device)
+        speeds = [
+            timed(lambda: [bare(pipeline, rows, batch_size) for _ in range(batches)], batches * batch_size, device)
+            for _ in range(rounds)
+        ]
+        figures = {
+            "images_per_s": round(max(speeds), 3),
+            "seconds_first_batch": round(1 / first, 2),
             "made_again_bit_for_bit": made_again(pipeline, rows, batch_size),
-            "seconds_import_and_load_in_a_new_process": fresh_process(rows.iloc[0], device),
-            "seconds_of_a_shard_beyond_sampling": cost["seconds_loading"],
-            "peak_memory_gib": round(cost["peak_memory_bytes"] / 2**30, 2),
-        }  # fmt: skip
+        }
+        if device.startswith("cuda"):
+            figures["peak_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)
+        return figures
+    except Exception as error:  # the other arms are measured all the same
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+
+
+def prepare(pipeline, changes: list[str], backend: str) -> None:
+    """Change `pipeline`.
+
+    contiguous: not channels_last. qkv: the projections of query, key and value in one product. compiled: denoiser and
+    decoder, with autotune: max-autotune-no-cudagraphs; with graphs: reduce-overhead, which uses CUDA graphs.
+    """
+    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
+    for part in (denoiser, pipeline.vae):
+        if "contiguous" in changes:
+            part.to(memory_format=torch.contiguous_format)
+        if "qkv" in changes:
+            part.fuse_qkv_projections()
+    if "compiled" in changes:
+        mode = {"autotune": "max-autotune-no-cudagraphs", "graphs": "reduce-overhead"}
+        modes = [mode[change] for change in changes if change in mode]
+        settings = {"mode": modes[0]} if modes and backend == "inductor" else {}
+        for part, name in ((denoiser, "forward"), (pipeline.vae, "decode")):
+            setattr(part, name, torch.compile(getattr(part, name), dynamic=False, backend=backend, **settings))
 
 
 def measure_large(name: str, device: str, peak: float, arguments) -> dict:
@@ -218,6 +309,32 @@ def fresh_process(row: pd.Series, device: str) -> float:
     return round(time.perf_counter() - start, 2)
 
 
+def seconds_to_first_batch(rows: pd.DataFrame, batch_size: int, folder: Path, threads: int, compiled: bool) -> dict:
+    """Seconds from the start of a job's process to the end of its first batch, written.
+
+    rows: of one batch. If the model is compiled: of a first job, which compiles, and of a second one.
+    """
+    rows.to_pickle(folder / "rows.pickle")
+    code = (
+        "import sys, pandas; from pathlib import Path; from synaug.generation.shards import generate_shard; "
+        "folder = Path(sys.argv[1]); generate_shard(pandas.read_pickle(folder / 'rows.pickle'), "
+        f"{batch_size}, folder / 'first.parquet', folder / 'first', [], {threads}, compile={compiled})"
+    )
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled_by_jobs")}
+    figures = {}
+    for job in ("first_job", "second_job") if compiled else ("first_job",):
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", code, str(folder)],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        figures[f"seconds_to_first_batch_of_{job}"] = round(time.perf_counter() - start, 2)
+    return figures
+
+
 def load_stock(row: pd.Series, device: str):
     """The pipeline as its documentation loads it."""
     kind = diffusers.DiTPipeline if row["pipeline"] == "class-conditional" else diffusers.AutoPipelineForText2Image
@@ -255,13 +372,14 @@ def bare(pipeline, rows: pd.DataFrame, batch_size: int) -> torch.Tensor:
     condition = conditions(pipeline, first, batch_size, guided)
     for step in scheduler.timesteps:
         both = scheduler.scale_model_input(torch.cat([latents] * doubled), step)
-        times = step.expand(len(both)).to(device)
-        noise = denoiser(both, timestep=times, **condition).sample[:, :channels]
+        # Called as in the pipelines: for other kinds of arguments the model would be compiled again.
+        times = step if hasattr(pipeline, "unet") else step.expand(len(both)).to(device)
+        noise = denoiser(both, timestep=times, **condition, return_dict=False)[0][:, :channels]
         if guided:
             plain, asked = noise.chunk(2)
             noise = plain + first["guidance"] * (asked - plain)
         latents = scheduler.step(noise, step, latents).prev_sample
-    return pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    return pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor, return_dict=False)[0]
 
 
 def conditions(pipeline, first: pd.Series, batch_size: int, guided: bool) -> dict:

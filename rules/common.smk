@@ -129,6 +129,10 @@ if CONFIG.screening.classifier and CONFIG.screening.classifier.gate:
     PILOT_PLAN = {"pilot": "<results>/pilot.parquet"} if PILOT else {}
 
 
+# generation.compile as a resource of the rules that generate images, see rules/generation.smk.
+COMPILE = {False: 0, True: 1, "auto": 2}[CONFIG.generation.compile]
+
+
 wildcard_constraints:
     shard="[0-9a-f]{16}",
     stage="train|finetune",

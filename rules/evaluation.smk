@@ -39,7 +39,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
             gpu=1,
             gpu_share=WHOLE_DEVICE,
             batch_size=CONFIG.generation.batch_size or 0,
-            compile=int(CONFIG.generation.compile),
+            compile=COMPILE,
             attention=CONFIG.generation.attention or "",
         params:
             settings=settings_of_fill(next(iter(CONFIG.generation_of_fills))),  # the only one

@@ -33,10 +33,10 @@ rule generate_shard:
         gpu=1,
         gpu_share=WHOLE_DEVICE,
         # Resources, not parameters: they belong to the device (a profile can set them with set-resources), and another
-        # value makes no image again. batch_size 0: found by a short trial. compile: 1 or 0. attention:
+        # value makes no image again. batch_size 0: found by a short trial. compile: 0 false, 1 true, 2 auto. attention:
         # the name of a backend, or empty.
         batch_size=CONFIG.generation.batch_size or 0,
-        compile=int(CONFIG.generation.compile),
+        compile=COMPILE,
         attention=CONFIG.generation.attention or "",
     params:
         licence=lambda wildcards: CONFIG.generation_of_fills[fill_of_shard(wildcards)].licence,

@@ -94,6 +94,7 @@ rule estimate_cost:
     params:
         settings=PLAN_SETTINGS,
         pilot=PILOT,
+        compile=CONFIG.generation.compile,
     message:
         "Estimate what generation costs"
     script:
@@ -134,7 +135,7 @@ rule preview_images:
         gpu=1,
         gpu_share=WHOLE_DEVICE,
         batch_size=CONFIG.generation.batch_size or 0,
-        compile=int(CONFIG.generation.compile),
+        compile=COMPILE,
         attention=CONFIG.generation.attention or "",
     params:
         # The number of images per class does not matter here.

@@ -170,7 +170,7 @@ def test_work_of_a_killed_job_is_taken_up(work):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("changes", [{"images_per_shard": 100}, {"batch_size": 2}])
+@pytest.mark.parametrize("changes", [{"images_per_shard": 100}, {"batch_size": 2, "compile": True}])
 def test_another_cut_into_jobs_samples_nothing(work, changes):
     work.change(generation=changes)
     assert work.run(BALANCED).status == 0

@@ -1,9 +1,11 @@
 """Generate synthetic images that no network is trained on, to probe the networks with."""
 
 from pathlib import Path
+from typing import Literal
 
 from synaug.evaluation.probe_images import default_images_per_cell, probe_image_rows
 from synaug.generation.extra import generate_extra_images
+from synaug.generation.shards import COMPILE_SETTINGS
 from synaug.manifests import read_manifest
 from synaug.plan.rows import read_sources
 from synaug.runtime.logs import job_log
@@ -18,7 +20,7 @@ def main(
     images_per_cell: int | None,
     images: str,
     batch_size: int,
-    compile: bool,
+    compile: bool | Literal["auto"],
     threads: int,
     attention: str = "",
 ) -> None:
@@ -48,7 +50,7 @@ if __name__ == "__main__":
             snakemake.params.images_per_cell,
             snakemake.output.images,
             snakemake.resources.batch_size,
-            bool(snakemake.resources.compile),
+            COMPILE_SETTINGS[snakemake.resources.compile],
             snakemake.threads,
             snakemake.resources.attention,
         )

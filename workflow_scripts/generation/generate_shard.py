@@ -1,17 +1,24 @@
 """Make the images of one shard: copy those that exist anywhere in results/, sample the others."""
 
 from pathlib import Path
+from typing import Literal
 
 from synaug.generation.existing import files_with
 from synaug.generation.locks import shard_lock
-from synaug.generation.shards import generate_shard
+from synaug.generation.shards import COMPILE_SETTINGS, generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
 from synaug.runtime.logs import job_log
 
 
 def main(
-    plan: str, real: str | None, out: str, batch_size: int, compile: bool, threads: int, attention: str = ""
+    plan: str,
+    real: str | None,
+    out: str,
+    batch_size: int,
+    compile: bool | Literal["auto"],
+    threads: int,
+    attention: str = "",
 ) -> None:
     """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`.
 
@@ -32,6 +39,7 @@ def main(
             threads,
             compile=compile,
             attention=attention,
+            plan=Path(plan),
             sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
             cost_file=experiment / "costs" / f"{out.stem}.json",
         )
@@ -44,7 +52,7 @@ if __name__ == "__main__":
             snakemake.input.get("real"),
             snakemake.output.shard,
             snakemake.resources.batch_size,
-            bool(snakemake.resources.compile),
+            COMPILE_SETTINGS[snakemake.resources.compile],
             snakemake.threads,
             snakemake.resources.attention,
         )

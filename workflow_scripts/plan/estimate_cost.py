@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 from synaug.generation.existing import stored_ids
 from synaug.manifests import read_manifest
@@ -10,11 +11,19 @@ from synaug.plan.rows import plan_from_settings, read_sources
 from synaug.runtime.logs import job_log
 
 
-def main(plan: str | None, imbalance: str, real: str | None, settings: dict, pilot: int | None) -> None:
+def main(
+    plan: str | None,
+    imbalance: str,
+    real: str | None,
+    settings: dict,
+    pilot: int | None,
+    compile: bool | Literal["auto"],
+) -> None:
     """Print the cost of the manifest `plan` to the terminal; without one, of all images that the gate could allow.
 
     imbalance, real: manifests in results/<experiment>/; `real` for image-to-image without a plan. settings:
-    PLAN_SETTINGS of rules/plan.smk. pilot: images of each class and fill that are made first.
+    PLAN_SETTINGS of rules/plan.smk. pilot: images of each class and fill that are made first. compile: the key of
+    `generation`.
     """
     cells = read_manifest("imbalance", imbalance)
     if plan:
@@ -22,7 +31,7 @@ def main(plan: str | None, imbalance: str, real: str | None, settings: dict, pil
     else:
         rows = plan_from_settings(cells, settings, read_sources(real, settings["train_split"]) if real else None)
     results = Path(imbalance).parents[1]
-    text = cost_text(rows, cells[cells["kind"] == "cell"], results)
+    text = cost_text(rows, cells[cells["kind"] == "cell"], results, compile)
     if pilot:
         first = set(rows.loc[rows["index"] < pilot, "image_id"])
         made_first = len(first - stored_ids(first, results))
@@ -41,4 +50,5 @@ if __name__ == "__main__":
             snakemake.input.get("real"),
             snakemake.params.settings,
             snakemake.params.pilot,
+            snakemake.params.compile,
         )

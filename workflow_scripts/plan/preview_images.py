@@ -1,8 +1,10 @@
 """Generate the first images of every class (or class in a group), to look at before the rest is paid for."""
 
 from pathlib import Path
+from typing import Literal
 
 from synaug.generation.extra import generate_extra_images
+from synaug.generation.shards import COMPILE_SETTINGS
 from synaug.manifests import read_manifest
 from synaug.plan.preview import preview_rows
 from synaug.plan.rows import read_sources
@@ -15,7 +17,7 @@ def main(
     settings: dict,
     images: str,
     batch_size: int,
-    compile: bool,
+    compile: bool | Literal["auto"],
     threads: int,
     attention: str = "",
 ) -> None:
@@ -36,7 +38,7 @@ if __name__ == "__main__":
             snakemake.params.settings,
             snakemake.output.images,
             snakemake.resources.batch_size,
-            bool(snakemake.resources.compile),
+            COMPILE_SETTINGS[snakemake.resources.compile],
             snakemake.threads,
             snakemake.resources.attention,
         )

@@ -13,9 +13,7 @@ from synaug.training.data import compute_feature_set, images_of_experiment, open
 from synaug.training.memory import share_for
 
 
-def main(
-    real: str, settings: dict, experiment: Path, threads: int, out: str, gpu_share: int = WHOLE_DEVICE
-) -> None:
+def main(real: str, settings: dict, experiment: Path, threads: int, out: str, gpu_share: int = WHOLE_DEVICE) -> None:
     """Train on the manifest `real` into the file `out`.
 
     settings: see rules/screening.smk. experiment: folder whose decoded images are used. gpu_share: the resource of this

@@ -154,6 +154,14 @@ def test_numbers_that_come_as_text_from_the_command_line_are_numbers():
 
 
 @pytest.mark.parametrize(
+    ("value", "expected"), [("auto", "auto"), (True, True), (False, False), ("false", False), ("true", True)]
+)
+def test_compiling_is_decided_automatically_or_by_the_user(value, expected):
+    assert load_config(GOOD).generation.compile == "auto"
+    assert load_config(changed("generation.compile", value)).generation.compile is expected
+
+
+@pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
         ("dataset.image_size", "28px", "whole number"),
@@ -163,6 +171,7 @@ def test_numbers_that_come_as_text_from_the_command_line_are_numbers():
         ("generation.size", 30, "multiple of 8"),
         ("generation.steps", True, "a whole number or a list"),
         ("generation.guidance", "high", "number"),
+        ("generation.compile", "sometimes", "true or false or 'auto'"),
         ("seeds", [0, "one"], "whole number"),
         ("recipes.plain.stage1", {"flip": "maybe"}, "true or false"),
         ("recipes.plain.stage1", {"backbone": "resnet50"}, "resnet8"),

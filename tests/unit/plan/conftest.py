@@ -56,11 +56,20 @@ def checkpoint():
 def store(tmp_path):
     """A function: store rows of a plan as a shard, with or without its measured cost."""
 
-    def store(rows, name="0" * 16, seconds=None, device="a GPU", batch_size=10, place="shards", image=b"x" * 100):
+    def store(
+        rows,
+        name="0" * 16,
+        seconds=None,
+        device="a GPU",
+        batch_size=10,
+        place="shards",
+        image=b"x" * 100,
+        libraries="none",
+    ):
         images = rows.assign(
             image=[{"bytes": image, "path": "x.png"}] * len(rows),
             sha256=hashlib.sha256(image).hexdigest(), width=28, height=28, batch_size=batch_size, device=device,
-            threads=1, libraries="none",
+            threads=1, libraries=libraries,
         )  # fmt: skip
         folder = tmp_path / "other"
         file = folder / place / f"{name}.parquet"

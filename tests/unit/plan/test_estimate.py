@@ -110,7 +110,7 @@ def test_images_of_the_pilot_that_exist_are_not_counted_as_made_by_it(make, cell
     plan, folder = make(), tmp_path / "e"
     write_manifest("imbalance", cells(COUNTS), folder / "imbalance.parquet")
     write_manifest("plan", plan, folder / "plan.parquet")
-    arguments = {"real": None, "settings": {}, "pilot": 5}
+    arguments = {"real": None, "settings": {}, "pilot": 5, "compile": False}
     main(str(folder / "plan.parquet"), str(folder / "imbalance.parquet"), **arguments)
     assert "The pilot makes 15 of these images." in capfd.readouterr().out
     store(plan[plan["label_name"] == "b"].head(7), "batch", place=f"work/{'1' * 16}")

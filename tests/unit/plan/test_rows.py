@@ -241,6 +241,7 @@ def test_the_original_size_is_part_of_the_id_if_it_differs_from_the_size(make):
         {"images_per_shard": 7},
         {"compile": True},
         {"attention": "flash"},
+        {"compile": False},
     ],
 )
 def test_what_does_not_decide_pixels_changes_no_id(make, change):

@@ -104,6 +104,7 @@ def regenerate_images(
     """
     import torch
 
+    from synaug.generation.compilation import compile_pipeline
     from synaug.generation.pipelines import load_pipeline
     from synaug.generation.sampling import sample
 
@@ -120,10 +121,12 @@ def regenerate_images(
                 torch.set_num_threads(int(first["threads"]))
                 try:
                     attention = recorded_attention(first["libraries"])
-                    pipeline = load_pipeline(first, device, "compiled" in first["libraries"], attention)
-                    for batch, pixels in sample(pipeline, group, batch_size, _sources(group)):
+                    pipeline, sources = load_pipeline(first, device, attention), _sources(group)
+                    compiled = "compiled" in first["libraries"]
+                    compiled = compiled and compile_pipeline(pipeline, group, batch_size, sources)
+                    for batch, pixels in sample(pipeline, group, batch_size, sources):
                         for row, image in zip(batch.to_dict("records"), pixels, strict=True):
-                            yield _compare(row, encode(image, row, row["format"]), device, batch_size)
+                            yield _compare(row, encode(image, row, row["format"]), device, batch_size, compiled)
                             remaining.discard(row["image_id"])
                 except UserError as error:
                     yield from (Outcome(image_id, "cannot", one_line(error)) for image_id in sorted(remaining))
@@ -141,14 +144,17 @@ def _sources(rows: pd.DataFrame) -> Mapping[str, np.ndarray] | None:
     return ChainMap(*(RealImages(experiment / "real.parquet", ids, size) for experiment, ids in by_experiment))
 
 
-def _compare(row: dict, generated: bytes, device: str, recorded_batch_size: int) -> Outcome:
-    """Compare an image with the stored one. row: its row in the shard, with the batch size of now."""
+def _compare(row: dict, generated: bytes, device: str, recorded_batch_size: int, compiled: bool) -> Outcome:
+    """Compare an image with the stored one. row: its row in the shard, with the batch size of now.
+
+    compiled: whether the model that generated it now is compiled.
+    """
     stored, recorded_hash = row["data"], row["sha256"]
     damaged = hashlib.sha256(stored).hexdigest() != recorded_hash
     if hashlib.sha256(generated).hexdigest() == recorded_hash:
         note = f"but the image in {row['file']} is damaged; run synaug verify" if damaged else ""
         return Outcome(row["image_id"], "same", note)
-    conditions = _changed_conditions(row, device, recorded_batch_size)
+    conditions = _changed_conditions(row, device, recorded_batch_size, compiled)
     note = (
         f" ({'; '.join(conditions)})" if conditions else " (device, libraries, batch size and threads are as recorded)"
     )
@@ -164,9 +170,9 @@ def _compare(row: dict, generated: bytes, device: str, recorded_batch_size: int)
     return Outcome(row["image_id"], "differs", detail + note)
 
 
-def _changed_conditions(row: dict, device: str, recorded_batch_size: int) -> list[str]:
+def _changed_conditions(row: dict, device: str, recorded_batch_size: int, compiled: bool) -> list[str]:
     """The conditions of sampling that differ from the recorded ones."""
-    libraries = library_versions("compiled" in row["libraries"], recorded_attention(row["libraries"]))
+    libraries = library_versions(compiled, recorded_attention(row["libraries"]))
     conditions = [
         ("device", row["device"], device_name(device)),
         ("libraries", row["libraries"], libraries),
@@ -178,7 +184,7 @@ def _changed_conditions(row: dict, device: str, recorded_batch_size: int) -> lis
         if then != now:
             if name == "libraries":
                 old, new = set(then.split(", ")), set(now.split(", "))
-                then, now = ", ".join(sorted(old - new)), ", ".join(sorted(new - old))
+                then, now = ", ".join(sorted(old - new)), ", ".join(sorted(new - old)) or "without"
             changed.append(f"{name}: recorded {then}, now {now}")
     return changed
 

@@ -128,8 +128,11 @@ class Generation(Block):
         "png",
         description="File format of the stored images. png and webp are lossless; webp is smaller and faster to write.",
     )
-    compile: bool = Field(
-        False, description="Compile the denoiser (GPUs): each job starts minutes later and is faster afterwards."
+    compile: bool | Literal["auto"] = Field(
+        "auto",
+        description="Compile denoiser and decoder: jobs start later and are faster afterwards. auto: on an NVIDIA GPU, "
+        "if that pays for the images of the plan; never on a CPU. true: always. The last bits of an image change, its "
+        "id does not.",
     )
     attention: str | None = Field(
         None,

@@ -25,9 +25,7 @@ def find_batch_size(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarr
     Doubles as long as that gains 5 %, fits into memory, and is less than twice the number of rows. The images of the
     trial are discarded.
     """
-    # Image-to-image does only the share `strength` of the steps: enough steps that at least two remain.
-    steps = int(np.ceil(_STEPS / (rows["strength"].iloc[0] if pd.notna(rows["strength"].iloc[0]) else 1)))
-    trial = rows.assign(steps=np.minimum(rows["steps"], steps))
+    trial = with_few_steps(rows)
     best, best_speed, size = 1, 0.0, 1
     while size <= _MAX_BATCH_SIZE and size < 2 * len(rows):
         batch = trial.iloc[np.arange(size) % len(trial)]
@@ -49,3 +47,13 @@ def find_batch_size(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarr
             break
         best, best_speed, size = size, speed, 2 * size
     return best
+
+
+def with_few_steps(rows: pd.DataFrame, few: int = _STEPS) -> pd.DataFrame:
+    """`rows` with at most as many steps as are needed to do `few`, for a trial.
+
+    Image-to-image does only the share `strength` of the steps.
+    """
+    strength = rows["strength"].iloc[0]
+    steps = int(np.ceil(few / (strength if pd.notna(strength) else 1)))
+    return rows.assign(steps=np.minimum(rows["steps"], steps))

@@ -1,6 +1,7 @@
 """Synthetic images outside the shards of a plan: preview images and probe images."""
 
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -10,7 +11,13 @@ from synaug.generation.sources import RealImages
 
 
 def generate_extra_images(
-    rows: pd.DataFrame, real: str | None, out: Path, batch_size: int, compile: bool, threads: int, attention: str
+    rows: pd.DataFrame,
+    real: str | None,
+    out: Path,
+    batch_size: int,
+    compile: bool | Literal["auto"],
+    threads: int,
+    attention: str,
 ) -> None:
     """Write the images of `rows` (manifest `plan`) as one file with the schema of a shard.
 

@@ -24,13 +24,11 @@ from synaug.runtime.errors import UserError, short_text
 log = logging.getLogger(__name__)
 
 
-def load_pipeline(row: Mapping, device: str, compile: bool = False, attention: str = ""):
+def load_pipeline(row: Mapping, device: str, attention: str = ""):
     """A diffusers pipeline on `device`, ready for `sampling.sample`.
 
     row: one row of the manifest `plan` or `shard`; the columns pipeline, model, model_version, variant, adapters,
-    scheduler and dtype decide what is loaded.
-    compile: compile the repeated blocks of the denoiser (`torch.compile`). attention: attention backend of diffusers;
-    empty: its default.
+    scheduler and dtype decide what is loaded. attention: attention backend of diffusers; empty: its default.
     Only safetensors are loaded, and no code from the checkpoint. Safety checkers of a checkpoint are not loaded: they
     silently turn images black, while `screening.safety` rejects images with a recorded reason.
     Raises UserError if the model or an adapter cannot be loaded or differs from the planned one, if the scheduler
@@ -87,16 +85,12 @@ def load_pipeline(row: Mapping, device: str, compile: bool = False, attention: s
     _load_adapters(pipeline, json.loads(row["adapters"] or "[]"), model)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
-    denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
-    for part in (getattr(pipeline, "unet", None), pipeline.vae):
+    unet = getattr(pipeline, "unet", None)
+    for part in (unet, pipeline.vae):
         if part is not None:
             part.to(memory_format=torch.channels_last)
+    denoiser = unet if unet is not None else pipeline.transformer
     _set_attention(denoiser, attention, model)
-    if compile:
-        if getattr(denoiser, "_repeated_blocks", None):
-            denoiser.compile_repeated_blocks()
-        else:
-            denoiser.compile()
     if hasattr(pipeline, "encode_prompt"):
         pipeline.encode_prompt = _EncodeOnce(pipeline.encode_prompt)
     return pipeline

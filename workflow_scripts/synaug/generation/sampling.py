@@ -16,7 +16,7 @@ from synaug.runtime.errors import UserError, one_line
 log = logging.getLogger(__name__)
 
 # The rows of one batch agree in these columns.
-_BATCH_COLUMNS = [
+BATCH_COLUMNS = [
     "size",
     "original_size",
     "stored_size",
@@ -42,7 +42,7 @@ def sample(
     depends neither on the random numbers of the device nor on the other images of its batch.
     Raises UserError if the model cannot sample with the settings of the rows.
     """
-    for _, alike in rows.groupby(_BATCH_COLUMNS, sort=True, dropna=False):
+    for _, alike in rows.groupby(BATCH_COLUMNS, sort=True, dropna=False):
         # Sorted by prompt: each prompt is encoded once, and few embeddings have to be kept.
         alike = alike.sort_values(["prompt", "seed"], kind="stable")
         start = 0

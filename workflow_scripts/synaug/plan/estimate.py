@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from synaug.generation.existing import stored_ids
 from synaug.manifests import with_fill, with_group
+from synaug.plan.compiling import SPEED_UP, compile_cost
 from synaug.plan.licences import licence_warnings
 from synaug.plan.model_family import Family, read_family
 from synaug.plan.shards import files_with_images
@@ -44,12 +46,16 @@ _ROW_OVERHEAD = 1000
 
 @dataclass(frozen=True)
 class Speed:
-    """A measured speed: device seconds per image, and per shard in addition to sampling (loading, copying, writing)."""
+    """A measured speed: device seconds per image, and per shard in addition to sampling (loading, copying, writing).
+
+    compiled: whether the model was compiled for these images.
+    """
 
     per_image: float
     per_shard: float
     images: int
     device: str
+    compiled: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Size:
 def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
     """How fast images like those of `plan` were made on the device that was used last; None: no measurement.
 
+    If some were made with a compiled model and others without, those that were made last count.
     Read from results/*/costs/<shard>.json (preview: results/*/preview.json; keys images_sampled, seconds_sampling,
     seconds) of images with the same model, adapters, scheduler, steps, size and dtype, and equally with or without
     classifier-free guidance.
@@ -82,7 +89,7 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
         except (UserError, OSError, ValueError, TypeError, KeyError) as error:
             log.warning("%s: skipped: %s", cost_file, error)
             continue
-        rows = _columns(file, [*_SPEED_COLUMNS, "device", "batch_size"])
+        rows = _columns(file, [*_SPEED_COLUMNS, "device", "batch_size", "libraries"])
         # A file whose images were all copied has no speed.
         if (
             measured["images_sampled"] > 0
@@ -93,17 +100,19 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
             # padding, too.
             batch = rows["batch_size"].max()
             measured["images_with_padding"] = ceil(measured["images_sampled"] / batch) * batch
-            measurements.append(measured | {"device": rows["device"].mode()[0]})
+            compiled = "compiled" in rows["libraries"].mode()[0]
+            measurements.append(measured | {"device": rows["device"].mode()[0], "compiled": compiled})
     if not measurements:
         return None
     table = pd.DataFrame(measurements)
-    device = table.loc[table["changed"].idxmax(), "device"]
-    table = table[table["device"] == device]
+    device, compiled = table.loc[table["changed"].idxmax(), ["device", "compiled"]]
+    table = table[(table["device"] == device) & (table["compiled"] == compiled)]
     return Speed(
         per_image=float(table["seconds_sampling"].sum() / table["images_with_padding"].sum()),
         per_shard=float((table["seconds"] - table["seconds_sampling"]).clip(lower=0).mean()),
         images=int(table["images_sampled"].sum()),
         device=device,
+        compiled=bool(compiled),
     )
 
 
@@ -156,23 +165,23 @@ def cost_table(plan: pd.DataFrame, cells: pd.DataFrame, stored: set[str], speed:
     return table.drop(columns="group")
 
 
-def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
+def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path, compile: bool | Literal["auto"] = False) -> str:
     """A table and its totals for each fill, as text for a terminal.
 
     A line is as long as the example prompt of its class.
 
-    plan, cells: as in `cost_table`. results: the folder of all experiments.
+    plan, cells: as in `cost_table`. results: the folder of all experiments. compile: the key of `generation`.
     """
     if plan.empty:
         return "No class lacks images: nothing to make."
     texts = []
     for fill, of_fill in with_fill(plan).groupby("fill"):
         title = f"Fill {fill}: " if fill else ""
-        texts.append(title + _text_of_fill(of_fill, cells, results))
+        texts.append(title + _text_of_fill(of_fill, cells, results, compile))
     return "\n\n".join(texts)
 
 
-def _text_of_fill(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str:
+def _text_of_fill(plan: pd.DataFrame, cells: pd.DataFrame, results: Path, compile: bool | Literal["auto"]) -> str:
     """`cost_text` of one fill."""
     stored = stored_ids(plan["image_id"], results)
     speed, size = measured_speed(plan, results), stored_size(plan, results)
@@ -191,9 +200,8 @@ def _text_of_fill(plan: pd.DataFrame, cells: pd.DataFrame, results: Path) -> str
     }
     rows = [_formatted(row, speed, size) for row in [*table.to_dict("records"), total]]
     header = ["class", "real", "synthetic", "exist", "to make", "shards", "device time", "disk", "prompts", "example"]
-    return "\n".join(
-        [_settings_line(plan), "", *_aligned([header, *rows]), "", *_notes(plan, speed, size, sums, shards_to_make)]
-    )
+    notes = _notes(plan, speed, size, sums, shards_to_make, compile)
+    return "\n".join([_settings_line(plan), "", *_aligned([header, *rows]), "", *notes])
 
 
 def _settings_line(plan: pd.DataFrame) -> str:
@@ -219,14 +227,22 @@ def _formatted(row: dict, speed: Speed | None, size: Size) -> list[str]:
     ]
 
 
-def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series, shards_to_make: int) -> list[str]:
+def _notes(
+    plan: pd.DataFrame,
+    speed: Speed | None,
+    size: Size,
+    sums: pd.Series,
+    shards_to_make: int,
+    compile: bool | Literal["auto"],
+) -> list[str]:
     work = f"{int(sums['to_make']):,} images in {shards_to_make:,} shard{'s' * (shards_to_make != 1)}"
     if not sums["to_make"]:
         time = "Device hours: 0; all images exist already."
     elif speed:
         time = (
             f"Device hours: {sums['seconds'] / 3600:.2g} for {work}, at the speed of {speed.images:,} images made on "
-            f"{speed.device}: {1 / speed.per_image:.3g} images/s, plus {speed.per_shard:.1f} s per shard."
+            f"{speed.device}{' (compiled)' if speed.compiled else ''}: {1 / speed.per_image:.3g} images/s, plus "
+            f"{speed.per_shard:.1f} s per shard."
         )
     else:
         time = (
@@ -241,7 +257,7 @@ def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series,
             "and format is stored yet."
         )
     shards = "Classes that lack few images share shards. The example is the first prompt of a class."
-    notes = [time, disk, shards]
+    notes = [time, *_compile_notes(plan, speed, compile), disk, shards]
     if _family(plan) is None:
         notes.append(
             f"The kind of guidance of {plan['model'].iloc[0]} is not known, because its config files are not on "
@@ -249,6 +265,20 @@ def _notes(plan: pd.DataFrame, speed: Speed | None, size: Size, sums: pd.Series,
         )
     notes += licence_warnings(plan)
     return [line for note in notes for line in textwrap.wrap(note, 110, break_on_hyphens=False)]
+
+
+def _compile_notes(plan: pd.DataFrame, speed: Speed | None, compile: bool | Literal["auto"]) -> list[str]:
+    """Whether jobs compile the model, as a list of no or one sentence. Nothing on a CPU, where `auto` never does."""
+    if compile != "auto" or (speed and speed.device.startswith(("cpu", "mps"))):
+        return []
+    if speed is None:
+        return [
+            "generation.compile: auto: on an NVIDIA GPU, each job decides after a short trial whether compiling the "
+            "model pays for the images of this plan."
+        ]
+    seconds = len(plan) * speed.per_image * (SPEED_UP if speed.compiled else 1)
+    cost = compile_cost(len(plan), plan["shard"].nunique(), seconds)
+    return [f"generation.compile: auto: jobs {'compile' if cost.pays else 'do not compile'} the model: {cost}."]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -43,6 +43,11 @@ def atomic_path(path: str | os.PathLike, size: int | None = None) -> Generator[P
         raise
 
 
+def cache_folder() -> Path:
+    """The folder of this project in the cache of the user. It may be deleted at any time, and need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "synaug"
+
+
 def sync(file: Path) -> None:
     """Wait until the content of `file` is on the disk. An error of the disk that was not seen before is raised here."""
     with file.open("rb") as opened:

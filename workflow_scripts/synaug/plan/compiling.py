@@ -1,0 +1,45 @@
+"""When compiling a model pays: the seconds that it saves and costs, from measurements."""
+
+from dataclasses import dataclass
+
+# Measured with Stable Diffusion 1.5 at 512 pixels, batches of 32, bfloat16, on an NVIDIA H100 with 16 CPU cores: the
+# first calls of the compiled denoiser (59 s) and decoder (23 s); 20 steps and the decoder take 2.85 s instead of 4.9 s.
+FIRST_START_S = 82.0
+SPEED_UP = 1.7
+# Of a job that finds the compiled code of an earlier one. Not measured: the most that it is meant to take.
+LATER_START_S = 20.0
+
+
+@dataclass(frozen=True)
+class CompileCost:
+    """What compiling saves and costs in all shards of a plan together, in seconds of one device.
+
+    seconds: of sampling all images without it. saved: of these. start_up: until the jobs are ready to sample.
+    """
+
+    images: int
+    seconds: float
+    saved: float
+    start_up: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether it saves more than it costs."""
+        return self.saved > self.start_up
+
+    def __str__(self) -> str:
+        """The reason for the decision."""
+        return (
+            f"compiling saves about {self.saved:,.0f} s of the {self.seconds:,.0f} s that the {self.images:,} images "
+            f"of the plan take without it, and costs about {self.start_up:,.0f} s"
+        )
+
+
+def compile_cost(images: int, shards: int, seconds: float) -> CompileCost:
+    """The cost of compiling the model of `images` planned images in `shards` shards.
+
+    seconds: of one device, for sampling all of them without compiling. The first job compiles, and the others find its
+    code. All planned images count, also those that exist: a job that goes on after an interruption decides the same.
+    """
+    start_up = FIRST_START_S + LATER_START_S * (shards - 1)
+    return CompileCost(images, seconds, seconds * (1 - 1 / SPEED_UP), start_up)
