@@ -53,11 +53,13 @@ def test_the_error_of_a_process_ends_the_others_and_is_raised(failing_rank, erro
 
 
 JOB = """
-import sys
+import signal, sys
 sys.path.insert(0, sys.argv[1])
 from synaug.runtime.logs import job_log
 from synaug.training.parallel import run_on
 from test_processes import TWO, wait_for_ever
+# A test run in the background of a shell ignores the signal, and so do its child processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with job_log(sys.argv[2]):
     run_on(TWO, wait_for_ever, sys.argv[3])
 """
