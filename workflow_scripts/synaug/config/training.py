@@ -248,6 +248,11 @@ class Stage1(Block):
                     )
         if self.devices == 1:
             self._refuse_without_effect(["sync_batch_norm"], "with devices: 1")
+        if self.batch_size < 2 * self.devices and self.devices > 1:  # batch normalisation needs two images
+            raise ValueError(
+                f"devices: {self.devices} of them share batches of {self.batch_size}, so that some have fewer than two "
+                f"images; set batch_size to at least {2 * self.devices}"
+            )
         if self.loss.name == "ldam" and self.head != "cosine":
             raise ValueError(
                 "loss ldam needs head: cosine, since its margins are margins of cosines; set it, or another loss"
