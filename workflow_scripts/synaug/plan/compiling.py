@@ -30,8 +30,8 @@ class CompileCost:
     def __str__(self) -> str:
         """The reason for the decision."""
         return (
-            f"compiling saves about {self.saved:,.0f} s of the {self.seconds:,.0f} s that the {self.images:,} images of "
-            f"the plan take without it, and costs about {self.start_up:,.0f} s"
+            f"compiling saves about {self.saved:,.0f} s of the {self.seconds:,.0f} s that the {self.images:,} images "
+            f"of the plan take without it, and costs about {self.start_up:,.0f} s"
         )
 
 
