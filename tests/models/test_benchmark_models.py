@@ -9,7 +9,7 @@ import torch
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)
 
-from generation_models import MODELS, on_meta_device
+from generation_models import MODELS, on_meta_device  # noqa: E402
 
 sys.path.remove(BENCHMARKS)  # or benchmarks/training.py would hide the scripts of the step training
 
