@@ -10,12 +10,12 @@ help:
 	@echo "make test-slow                                  (gigabytes of images in one file: 10 minutes, 10 GB of disk)"
 	@echo "make test-cluster                               (a SLURM on this machine, and the workflow through it)"
 
-setup: .venv/installed
+setup: .venv/installed$(if $(TORCH),-$(TORCH))
 
 # uv, because it reads no pip configuration: a `+cpu` torch beside a torchvision from elsewhere cannot be imported.
 # --compile-bytecode: without it torch and diffusers take five times as long to start.
 # TORCH=cpu: a torch without CUDA, from PyTorch's own index. nvidia-ml-py stays; it is small, and synaug imports it.
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed .venv/installed-cpu: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 ifeq ($(TORCH),cpu)
@@ -25,7 +25,7 @@ else
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode -r requirements.lock
 endif
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --no-deps --editable .
-	touch $@
+	touch .venv/installed $@
 
 demo: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all

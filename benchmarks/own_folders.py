@@ -262,7 +262,8 @@ def main() -> None:
             before = result["sets"].get(name, {}) if arguments.choose_again else {}
             result["sets"][name] = before | of_set
             result |= {"cores": arguments.cores, "quick": arguments.quick}
-            result |= {"hardware": hardware(), "versions": versions()}
+            if not arguments.choose_again:
+                result |= {"hardware": hardware(), "versions": versions()}
             if not arguments.quick:
                 RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))

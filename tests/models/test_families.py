@@ -360,6 +360,27 @@ def test_textual_inversion_teaches_a_word(planned, tmp_path):
     assert all(changed[name] != plain[name] for name in plain)
 
 
+def kohya_names(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A LoRA of the denoiser with the names that kohya-ss/sd-scripts gives."""
+    layers = {name: name.partition(".lora.")[0].replace(".", "_") for name in weights}
+    return {
+        f"lora_{layers[name]}.lora_{'down' if '.lora.down' in name else 'up'}.weight": weight
+        for name, weight in weights.items()
+    }
+
+
+def test_a_lora_with_the_names_of_kohya_is_loaded(planned, lora, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save_file(kohya_names(load_file(lora / "pytorch_lora_weights.safetensors")), tmp_path / "x.safetensors")
+    rows = planned("stable diffusion")
+    own, kohya = (
+        with_adapter(rows, kind="lora", model=str(file))
+        for file in (lora / "pytorch_lora_weights.safetensors", tmp_path / "x.safetensors")
+    )
+    assert images(load_pipeline(kohya.iloc[0], "cpu"), kohya) == images(load_pipeline(own.iloc[0], "cpu"), own)
+
+
 NO_LORA = {"nothing": (2,)}
 OTHER_PART = {
     "transformer.blocks.0.attn.to_q.lora_A.weight": (2, 8),
@@ -379,6 +400,7 @@ OTHER_TEXT = {"text_encoder.other.q_proj.lora_A.weight": (2, 8), "text_encoder.o
         ("stable diffusion", "lora", OTHER_TEXT, ""),
         ("stable diffusion", "lora", "wider", "size mismatch for "),
         ("stable diffusion", "lora", "deeper", "the model has 16 of its 20 layers"),
+        ("stable diffusion", "lora", "deeper, named as kohya does", "the model has 16 of its 20 layers"),
         ("sd3", "lora", OTHER_LAYERS, "has none of its layers"),
         ("dit", "lora", OTHER_LAYERS, ""),
         ("stable diffusion", "textual_inversion", {"<mine>": (1, 7)}, ""),
@@ -396,9 +418,10 @@ def test_an_adapter_that_does_not_fit_is_one_line_with_its_file_the_model_and_ad
             name: torch.zeros([side if side == 2 else side + 3 for side in weight.shape])  # 2 is the rank
             for name, weight in made.items()
         }
-    elif shapes == "deeper":  # for a model with one block more
+    elif isinstance(shapes, str):  # for a model with one block more
         first = {name: weight for name, weight in made.items() if "mid_block" in name}
         weights = made | {name.replace("mid_block", "down_blocks.9"): weight.clone() for name, weight in first.items()}
+        weights = kohya_names(weights) if "kohya" in shapes else weights
     else:
         weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
     file = tmp_path / "x.safetensors"

@@ -55,7 +55,7 @@ def started(tmp_path, monkeypatch):
 
 def test_without_a_config_it_copies_the_demo_once(started, capsys):
     command.run(SimpleNamespace(args=[]))
-    assert "Copied the demo: config.yaml, " in capsys.readouterr().out
+    assert "Copied the demo: resources/fashion_mnist_lt, " in capsys.readouterr().out
     assert Path("resources/fashion_mnist_lt/train.parquet").is_file()
     Path("config.yaml").write_text("mine")
     command.run(SimpleNamespace(args=["-n"]))
@@ -64,11 +64,11 @@ def test_without_a_config_it_copies_the_demo_once(started, capsys):
     assert started[1][-1] == "-n"
 
 
-def test_the_demo_replaces_nothing(started):
-    Path("resources/fashion_mnist_lt").mkdir(parents=True)
-    with pytest.raises(UserError, match="resources/fashion_mnist_lt: exists, so the demo is not copied; name a config"):
-        command.run(SimpleNamespace(args=[]))
-    assert not Path("config.yaml").exists() and not started
+def test_the_demo_needs_an_empty_folder(started):
+    Path("images.yaml").touch()
+    with pytest.raises(UserError, match=r"there is no config\.yaml here; name a config, or start the demo in an empty"):
+        command.run(SimpleNamespace(args=["-n"]))
+    assert [path.name for path in Path().iterdir()] == ["images.yaml"] and not started
 
 
 @pytest.mark.parametrize(

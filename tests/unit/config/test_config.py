@@ -290,7 +290,9 @@ def test_a_fault_that_recipes_inherit_is_reported_where_it_was_written():
     message = complaint({**GOOD, "training": {"deferred": 0.8}})
     assert message == "config: training: deferred has no effect with class_weights: none; leave it out"
     message = complaint({**GOOD, "training": {"devices": 4, "batch_size": 7}})
-    assert "devices: 4 of them share batches of 7" in message and message.endswith("; set batch_size to at least 8")
+    assert "devices: 4 devices share each batch of 7 images" in message and message.endswith(
+        "; set batch_size to at least 8"
+    )
     message = complaint({**GOOD, "training": {"sync_batch_norm": True}})
     assert message == "config: training: sync_batch_norm has no effect with devices: 1; leave it out"
 

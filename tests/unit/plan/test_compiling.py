@@ -37,7 +37,7 @@ def text(make, cells, store, tmp_path):
 def test_the_plan_says_that_jobs_compile_and_why(text):
     """105 images of 10 s in 6 shards."""
     assert (
-        "auto: jobs compile the model: compiling saves about 432 s of the 1,050 s that the 105 images of the plan take "
+        "auto: jobs compile the model: compiling saves about 432 s of the 1,050 s that the 105 images take "
         "without it, and costs about 182 s." in text("auto", 10.0)
     )
 

@@ -15,6 +15,8 @@ from synaug.training.memory import needs_little_memory, share_for
         ({"batch_size": 512}, 32, True),
         ({"batch_size": 256}, 64, False),
         ({"backbone": "resnet32", "width": 64}, 32, False),
+        ({"backbone": "resnet32", "width": 32}, 32, False),  # twice the usual width
+        ({"backbone": "resnet32"}, 64, True),
         ({}, 65, False),
         ({"devices": 2}, 28, False),
         ({"backbone": "torchvision/resnet50"}, 224, False),

@@ -13,8 +13,9 @@ from synaug.runtime.errors import UserError
 
 # Options of Snakemake are passed on. -h stays that of this command.
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
-# What the demo needs: its config, and the images and the generator that this config names.
-DEMO = ("config.yaml", "resources/fashion_mnist_lt", "resources/embedded_generator")
+# What the demo needs: images and a generator, and the config that names them.
+# The config is the last one: a copy that was interrupted is not taken for a demo.
+DEMO = ("resources/fashion_mnist_lt", "resources/embedded_generator", "config.yaml")
 # Options of Snakemake that say how many jobs may run at a time, or name a profile that does. -c8 is the same as -c 8.
 LONG_AMOUNTS = {"--cores", "--jobs", "--executor", "--profile", "--workflow-profile"}
 SHORT_AMOUNTS = ("-c", "-j", "-e")
@@ -29,8 +30,8 @@ def run(
     """Start the workflow in the current folder.
 
     Everything after CONFIG is passed on to snakemake: targets, and its options. Without a number of cores it uses all.
-    The exit status is that of snakemake. In a folder without config.yaml, `synaug run` copies the demo into it and runs
-    it: 1,236 images and a small generator, 9 MB.
+    The exit status is that of snakemake. In an empty folder, `synaug run` copies the demo into it and runs it: 1,236
+    images and a small generator, 9 MB.
 
     \b
     Example:
@@ -61,12 +62,9 @@ def workflow_folder() -> Path:
 
 
 def copy_demo(root: Path) -> None:
-    """Copy the files of the demo into the current folder. Raises UserError if one of them exists."""
-    for name in DEMO:
-        if os.path.lexists(name):
-            raise UserError(
-                f"{name}: exists, so the demo is not copied", advice="name a config, or use an empty folder"
-            )
+    """Copy the files of the demo into the current folder. Raises UserError if it is not empty."""
+    if any(not name.startswith(".") for name in os.listdir()):
+        raise UserError("there is no config.yaml here", advice="name a config, or start the demo in an empty folder")
     for name in DEMO:
         copy = shutil.copytree if (root / name).is_dir() else shutil.copyfile
         Path(name).parent.mkdir(exist_ok=True)

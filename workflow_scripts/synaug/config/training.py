@@ -177,7 +177,7 @@ class Stage1(Block):
         "float32",
         description="Floating-point type of the network's arithmetic. The weights are always float32. tf32: float32, "
         "but GPUs round the factors of products to 10 bits of mantissa, which is faster; on a CPU the same as float32. "
-        "Stage 2 has float32, on a GPU with tf32 unless this is float32.",
+        "Stage 2 always uses float32; on a GPU it uses TF32 too, unless this is float32.",
     )
     deterministic: bool = Field(
         False,
@@ -250,8 +250,8 @@ class Stage1(Block):
             self._refuse_without_effect(["sync_batch_norm"], "with devices: 1")
         if self.batch_size < 2 * self.devices and self.devices > 1:  # batch normalisation needs two images
             raise ValueError(
-                f"devices: {self.devices} of them share batches of {self.batch_size}, so that some have fewer than two "
-                f"images; set batch_size to at least {2 * self.devices}"
+                f"devices: {self.devices} devices share each batch of {self.batch_size} images, and some get fewer "
+                f"than two; set batch_size to at least {2 * self.devices}"
             )
         if self.loss.name == "ldam" and self.head != "cosine":
             raise ValueError(

@@ -266,7 +266,9 @@ def _lora_layers(pipeline, model: str, name: str, settings: dict) -> tuple[int, 
     """
     weights = pipeline.lora_state_dict(model, **settings)
     weights = weights[0] if isinstance(weights, tuple) else weights  # some families also return the alphas
-    in_file = {key.partition(mark)[0] for key in weights for mark in (".lora_A", ".lora.down") if mark in key}
+    # Names of peft, of diffusers, and two that diffusers makes of kohya's.
+    marks = (".lora_A", ".lora.down", "_lora.down", ".lora_linear_layer.down")
+    in_file = {key.partition(mark)[0] for key in weights for mark in marks if mark in key}
     modules = [
         module
         for part in pipeline.components.values()

@@ -17,9 +17,9 @@ def gpu_arithmetic(
 ) -> Generator[None]:
     """Within this block, or within a function that it decorates, GPUs compute as follows.
 
-    precision: as in the config. float32: products of float32 numbers are exact to float32, also in convolutions, where
-    torch uses TF32 by default. Any other precision: products of float32 numbers may use TF32, which has 10 of the 23
-    bits of the mantissa.
+    precision: as in the config. float32: products of float32 numbers are computed in float32, also in convolutions,
+    where torch uses TF32 by default. Any other precision: products of float32 numbers may use TF32, which has 10 of the
+    23 bits of the mantissa.
     fixed_shapes: nearly all batches have one shape, so it pays that cuDNN tries its algorithms and takes the fastest.
     It may choose another one in the next run, and with it other last bits.
     deterministic: only algorithms that give the same bits in every run, which is slower. Raises UserError if an
@@ -41,7 +41,7 @@ def gpu_arithmetic(
         operation = str(error).partition(_NOT_DETERMINISTIC)[0]
         raise UserError(
             f"training.deterministic: this GPU has no deterministic algorithm for {operation}",
-            advice="set it to false, or use another backbone",
+            advice="set it to false, or leave out the backbone, loss or augmentation that uses this operation",
         ) from error
     finally:
         matmul.fp32_precision, convolution.fp32_precision, cudnn.benchmark = before

@@ -11,6 +11,7 @@ Of each device there are three kinds of lock files:
 
 import fcntl
 import functools
+import math
 import os
 import re
 import subprocess
@@ -37,7 +38,7 @@ _SCHEDULER_JOBS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID")
 
 
 @contextmanager
-def leased_device(share: int = WHOLE_DEVICE, timeout_s: float = 24 * 3600, poll_s: float = 0.2) -> Generator[str]:
+def leased_device(share: int = WHOLE_DEVICE, timeout_s: float = math.inf, poll_s: float = 0.2) -> Generator[str]:
     """Yield the name of a device (`cuda:1`, `mps`, `cpu`) that is free; wait until one is.
 
     share: the part of the device that the job needs, in thousandths: 125 for one of eight jobs that share it, 1000 or

@@ -36,7 +36,9 @@ def screening_network(training: Stage1) -> dict | None:
 
 
 def screens_with_little_memory(screening: Screening, training: Stage1, image_size: int) -> bool:
-    """Whether the screening classifier is trained, and images are scored, in 4 GB of a GPU. image_size: pixels.
+    """Whether 4 GB of GPU memory are enough to train the screening classifier and to score images.
+
+    image_size: pixels.
 
     True if the only network is a small one that is trained here, and images have at most LARGE pixels. training: the
     block `training` of the config.

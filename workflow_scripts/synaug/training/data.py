@@ -200,7 +200,7 @@ def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> Im
 
 
 def images_of_experiment(experiment: Path, size: int, color: str) -> SmallImages | DecodedImages:
-    """Where what reads each image only once, or before images are packed, reads those of `experiment` (a folder)."""
+    """The images of `experiment` (a folder), for jobs that read each once, or that run before images are packed."""
     if size > LARGE:
         return DecodedImages(size, color)
     return SmallImages(PixelCache(experiment / "pixels", size, color))

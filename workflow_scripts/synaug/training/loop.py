@@ -54,7 +54,8 @@ def training_loop(
     averaged weights, which the model gets at the end (see `EMA`); None: no averaging. after_step: called after every
     step. loss_state: a tensor that `compute_loss` changes from step to step. process: one of several processes that
     train `model` together; None: there is only one.
-    If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights.
+    If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights; on a GPU only
+    with deterministic algorithms, see `gpu_arithmetic`.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
     """
     device = optimizer.param_groups[0]["params"][0].device

@@ -6,13 +6,16 @@ from synaug.config import Stage1
 from synaug.images.codec import LARGE
 from synaug.runtime.devices import JOBS_PER_DEVICE, WHOLE_DEVICE
 
-_BATCH, _WIDTH = 128, 32
+_BATCH = 128
+_WIDTHS = {"resnet8": 32, "resnet32": 16}  # the usual ones
 # Training images, or their features, lie in the memory of the GPU: 100,000 take 1.2 GB at most (rgb, 64 pixels).
 _IMAGES = 100_000
 
 
 def needs_little_memory(settings: Stage1, image_size: int) -> bool:
-    """Whether a network of these settings is trained, fine-tuned and evaluated in 4 GB of a GPU. image_size: pixels.
+    """Whether 4 GB of GPU memory are enough to train, fine-tune and evaluate a network with these settings.
+
+    image_size: pixels.
 
     True for the last layer on the features of a frozen backbone, and for resnet8 and resnet32 of the usual width with
     batches of up to 128 images of 64 pixels, or as many pixels in smaller images. Backpropagation keeps 1.3 GB of such
@@ -22,10 +25,10 @@ def needs_little_memory(settings: Stage1, image_size: int) -> bool:
         return False
     if settings.freeze == "backbone":
         return True
-    if "/" in settings.backbone or image_size > LARGE:
+    if settings.backbone not in _WIDTHS or image_size > LARGE:
         return False
-    width = settings.width or 0  # null: the usual one
-    return width <= _WIDTH and settings.batch_size * image_size**2 <= _BATCH * LARGE**2
+    usual = _WIDTHS[settings.backbone]
+    return (settings.width or usual) <= usual and settings.batch_size * image_size**2 <= _BATCH * LARGE**2
 
 
 def share_for(images: int, share: int) -> int:

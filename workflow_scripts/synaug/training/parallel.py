@@ -26,7 +26,7 @@ from synaug.runtime.logs import start_logging
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LOCAL = "127.0.0.1"
-# So long after an error of one process, the end of another process is still taken for its cause.
+# If another process is killed within this time after an error, that is reported as the cause.
 _SECONDS_TO_THE_CAUSE = 1.0
 
 
@@ -99,7 +99,7 @@ def run_on(devices: list[str], function: Callable, *arguments) -> None:
     task = ForkingPickler.dumps((function, arguments))
     started: dict[Connection, BaseProcess] = {}
     try:
-        # As a connection, since multiprocessing passes these on to new processes, and no bare file descriptors.
+        # A connection, because multiprocessing can pass one to a new process, and no plain file descriptor.
         with Connection(os.dup(sys.stderr.fileno()), readable=False) as output:
             for rank, device in enumerate(devices):
                 channel, its_channel = context.Pipe()

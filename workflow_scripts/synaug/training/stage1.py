@@ -46,6 +46,11 @@ def train_stage1(
             f"sync_batch_norm: true needs NVIDIA GPUs, and this network is trained on {data.labels.device.type}",
             advice="set sync_batch_norm: false",
         )
+    if process and process.world_size > 1 and len(data.labels) < 2 * process.world_size:
+        raise UserError(
+            f"devices: {process.world_size} devices cannot share {len(data.labels)} training images",
+            advice="set devices to 1",
+        )
     if missing := set(range(len(classes))) - set(data.labels.unique().tolist()):
         raise UserError(
             f"class {classes[min(missing)]!r} has no usable training image",
