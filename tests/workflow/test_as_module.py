@@ -32,7 +32,10 @@ rule count:
 
 @pytest.fixture(scope="module")
 def outer(finished, quick_python, tmp_path_factory) -> Workdir:
-    """A folder with a workflow of its own beside a checkout that it imports; data and generator are in that folder."""
+    """A folder with a workflow of its own beside a checkout that it imports; data and generator are in that folder.
+
+    It has been run (`first`): the tests of this file may be in different processes.
+    """
     checkout = tmp_path_factory.mktemp("module") / "checkout"
     done = (".snakemake", "results", "logs", "data", "model", "test.yaml")
     shutil.copytree(finished.path, checkout, ignore=shutil.ignore_patterns(*done))
@@ -44,11 +47,13 @@ def outer(finished, quick_python, tmp_path_factory) -> Workdir:
     # A key of the outer workflow that this one has too.
     (folder / "test.yaml").write_text(yaml.safe_dump({"synaug": config, "dataset": "theirs"}))
     (folder / "Snakefile").write_text(OUTER)
-    return Workdir(folder, checkout, quick_python)
+    work = Workdir(folder, checkout, quick_python)
+    work.first = work.run()
+    return work
 
 
 def test_an_imported_workflow_runs_with_prefixed_rules_in_the_folder_of_the_other(outer):
-    done = outer.run()
+    done = outer.first
     assert done.status == 0, done.text
     assert done.jobs.count("synaug_generate_shard") >= 2  # found behind a checkpoint with a prefix
     assert {job for job in done.jobs if not job.startswith("synaug_")} == {"count"}
