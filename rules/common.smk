@@ -29,6 +29,7 @@ from synaug.generator.output_folder import (
 )
 from synaug.plan.attention import check_attention
 from synaug.plan.checkpoints import adapter_files, check_variant, model_files
+from synaug.plan.compiling import COMPILE_SETTINGS
 from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.schedulers import check_scheduler
@@ -130,7 +131,7 @@ if CONFIG.screening.classifier and CONFIG.screening.classifier.gate:
 
 
 # generation.compile as a resource of the rules that generate images, see rules/generation.smk.
-COMPILE = {False: 0, True: 1, "auto": 2}[CONFIG.generation.compile]
+COMPILE = {setting: number for number, setting in COMPILE_SETTINGS.items()}[CONFIG.generation.compile]
 
 
 wildcard_constraints:

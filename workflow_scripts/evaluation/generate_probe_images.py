@@ -5,8 +5,8 @@ from typing import Literal
 
 from synaug.evaluation.probe_images import default_images_per_cell, probe_image_rows
 from synaug.generation.extra import generate_extra_images
-from synaug.generation.shards import COMPILE_SETTINGS
 from synaug.manifests import read_manifest
+from synaug.plan.compiling import COMPILE_SETTINGS
 from synaug.plan.rows import read_sources
 from synaug.runtime.logs import job_log
 

@@ -5,9 +5,10 @@ from typing import Literal
 
 from synaug.generation.existing import files_with
 from synaug.generation.locks import shard_lock
-from synaug.generation.shards import COMPILE_SETTINGS, generate_shard
+from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_manifest
+from synaug.plan.compiling import COMPILE_SETTINGS
 from synaug.runtime.logs import job_log
 
 

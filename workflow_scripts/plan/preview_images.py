@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from synaug.generation.extra import generate_extra_images
-from synaug.generation.shards import COMPILE_SETTINGS
 from synaug.manifests import read_manifest
+from synaug.plan.compiling import COMPILE_SETTINGS
 from synaug.plan.preview import preview_rows
 from synaug.plan.rows import read_sources
 from synaug.runtime.logs import job_log

@@ -33,8 +33,6 @@ _PLAN_COLUMNS = [name for name in SCHEMAS["shard"].names if name not in ("image"
 # Row groups of finished batches are small, because the images are merged into the shard in another order.
 _BATCH_GROUP_BYTES = 1 << 20
 _ATTENTION = "attention "
-# The resource `compile` of a rule -> the setting; resources are best whole numbers.
-COMPILE_SETTINGS: dict[int, bool | Literal["auto"]] = {0: False, 1: True, 2: "auto"}
 # Columns that decide what is loaded. A shard may need several models.
 _MODEL_COLUMNS = ["pipeline", "model", "model_version", "variant", "adapters", "scheduler", "dtype"]
 

@@ -1,6 +1,10 @@
 """When compiling a model pays: the seconds that it saves and costs, from measurements."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+# The resource `compile` of a rule -> `generation.compile`; resources are best whole numbers.
+COMPILE_SETTINGS: dict[int, bool | Literal["auto"]] = {0: False, 1: True, 2: "auto"}
 
 # Measured on 2026-11-26 with Stable Diffusion 1.5 at 512 pixels, batches of 32, bfloat16, torch 2.11, on an NVIDIA H100
 # with 16 CPU cores, by a program that was not kept, so benchmarks/results/ does not have these figures: the

@@ -39,7 +39,8 @@ def train_stage1(
     train the network together, and all return the same one; None: there is only one. The same seed, device, number of
     devices and number of threads give the same network, whether it was interrupted or not; on a GPU only with
     `deterministic`, otherwise the last bits of sums differ from run to run, and the networks with them.
-    Raises UserError if a class has no image, if the loss is not finite, or if sync_batch_norm has no GPU.
+    Raises UserError if a class has no image, if there are fewer than two images per device, if the loss is not finite,
+    or if sync_batch_norm has no GPU.
     """
     if settings.sync_batch_norm and data.labels.device.type != "cuda":  # torch.nn.SyncBatchNorm has no code for CPUs
         raise UserError(
