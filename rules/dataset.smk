@@ -37,7 +37,8 @@ if CONVERTED:
             "../workflow_scripts/dataset/convert_dataset.py"
 
 
-rule index_dataset:
+# A checkpoint: recipes without synthetic images train from here on, and their rules need the hash of these images.
+checkpoint index_dataset:
     input:
         data=DATA_FILES if IMAGES is CONFIG.dataset else IMAGES.path,
     output:

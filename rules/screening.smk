@@ -26,6 +26,8 @@ if CONFIG.screening.classifier:
         else "<results>/screener/model.safetensors"
     )
 SCREENING_NETWORK = screening_network(CONFIG.training)
+# A job with a small network spends most of its time starting, so such jobs run side by side.
+SCORING_THREADS = 1 if screens_with_little_memory(CONFIG.screening, CONFIG.training, CONFIG.dataset.image_size) else 2
 REAL_SCORES = {}
 if CONFIG.screening.feature_space or CONFIG.screening.leakage:
     REAL_SCORES["real"] = "<results>/real_scores.parquet"
@@ -80,7 +82,7 @@ rule score_shard:
         "<benchmarks>/score_shard/{shard}.jsonl"
     conda:
         "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
-    threads: 2
+    threads: SCORING_THREADS
     resources:
         gpu=int(SCREENING_NETWORKS and whole_gpus(SCREENING_JOBS)),
         gpu_share=int(SCREENING_NETWORKS and gpu_share(SCREENING_JOBS)),
@@ -110,7 +112,7 @@ rule score_real:
         "<benchmarks>/score_real.jsonl"
     conda:
         "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
-    threads: 2
+    threads: SCORING_THREADS
     resources:
         gpu=int(SCREENING_NETWORKS and whole_gpus(SCREENING_JOBS)),
         gpu_share=int(SCREENING_NETWORKS and gpu_share(SCREENING_JOBS)),
@@ -163,8 +165,8 @@ rule compare_images:
         "<benchmarks>/compare_images.jsonl"
     conda:
         "../envs/torch.yaml" if CONFIG.screening.feature_space else "../envs/data.yaml"
-    # One job for all images: on a CPU it takes what it gets, at most 8.
-    threads: 8
+    # One job for all images. A few shards take less time than the start of the job, which must not wait for more cores.
+    threads: lambda wildcards, input: min(8, 1 + len(input.scores) // 4)
     resources:
         gpu=int(bool(CONFIG.screening.feature_space)),
         gpu_share=WHOLE_DEVICE * int(bool(CONFIG.screening.feature_space)),

@@ -55,3 +55,9 @@ def real_images(wildcards):
 def all_images(wildcards):
     """The files with real and synthetic images, for the rules that read both; inputs only with a storage."""
     return [*real_images(wildcards), *ancient(shards(wildcards))] if IN_STORAGE else []
+
+
+def images_of_recipe(wildcards):
+    """The files with the images that a recipe trains on and is evaluated on; inputs only with a storage."""
+    has_synthetic = CONFIG.recipes[wildcards.recipe].data == "balanced"
+    return all_images(wildcards) if has_synthetic and not PACKED else real_images(wildcards)

@@ -102,11 +102,11 @@ rule train:
     # <results>/pixels/, small images that a job has decoded: as an output, it would train all networks if one image changed.
     input:
         **PACKED,
-        balanced=balanced_manifest,
+        balanced=balanced_of_recipe,
         features=features_of,
         pretrained=lambda wildcards: weights_of(wildcards.recipe),
         real=ancient("<results>/real.parquet"),
-        images=real_images if PACKED else all_images,
+        images=images_of_recipe,
     output:
         model="<results>/train/{recipe}/{seed}/model.safetensors",
         history="<results>/train/{recipe}/{seed}/history.parquet",
@@ -115,6 +115,8 @@ rule train:
         "<logs>/train/{recipe}-{seed}.log",
     benchmark:
         "<benchmarks>/train/{recipe}-{seed}.jsonl"
+    # The networks without synthetic images can be trained at any time, and all other jobs wait for generation.
+    priority: -1
     conda:
         "../envs/torch.yaml"
     # Networks on CPUs use one thread, because the result depends on the number; the other threads decode large images.
@@ -125,6 +127,7 @@ rule train:
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
         images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data, CONFIG.recipes[wildcards.recipe].fill),
+        train_split=CONFIG.dataset.train_split,
         code=code("training/train.py"),
     message:
         "Train {wildcards.recipe}, seed {wildcards.seed}"
@@ -135,7 +138,7 @@ rule train:
 rule finetune:
     input:
         **PACKED,
-        balanced=balanced_manifest,
+        balanced=balanced_of_recipe,
         features=features_of,
         model=lambda wildcards: f"<results>/train/{STAGE1[wildcards.recipe]}/{wildcards.seed}/model.safetensors",
         real=ancient("<results>/real.parquet"),
@@ -157,6 +160,7 @@ rule finetune:
     params:
         settings=lambda wildcards: SETTINGS["finetune"][wildcards.recipe],
         images=lambda wildcards: images_of("real"),
+        train_split=CONFIG.dataset.train_split,
         code=code("training/finetune.py"),
     message:
         "Fine-tune {wildcards.recipe}, seed {wildcards.seed}"

@@ -56,9 +56,15 @@ def build_balanced_manifest(
         kept_of_fill = kept[kept["fill"] == fill]
         is_error = balance.shortfall == "error" or (kept_of_fill.empty and not fill_may_be_empty)
         _report_shortfall(wanted.loc[[fill]], kept_of_fill, synthetic, is_error)
-    train = real[(real["split"] == train_split) & real["usable"]].assign(source="real", fill="", weight=1.0)
     kept = kept.assign(source="synthetic")
+    train = real_training_rows(real, train_split)
     return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
+
+
+def real_training_rows(real: pd.DataFrame, train_split: str) -> pd.DataFrame:
+    """The rows of the manifest `balanced` with real images, from the manifest `real`: every usable training image."""
+    train = with_group(real[(real["split"] == train_split) & real["usable"]]).assign(source="real", fill="", weight=1.0)
+    return train.reset_index(drop=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
 
 
 def best_first(accepted: pd.DataFrame, keep: str = "score") -> pd.DataFrame:
@@ -140,7 +146,7 @@ def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataF
 
 
 def rows_of_recipe(balanced: pd.DataFrame, data: str, fill: Fill | None = None) -> pd.DataFrame:
-    """The rows of the manifest `balanced` that a recipe trains on.
+    """The rows of the manifest `balanced` that a recipe trains on. Recipes on real images need its real rows only.
 
     data: `real`, the rows with this source; `balanced`, all rows; `subsampled`, as many real images of every cell
     as the smallest cell has: the first by image_id, which is a hash, so the choice is effectively random. fill: the
@@ -181,13 +187,15 @@ def images_digest(rows: pd.DataFrame) -> str:
 
 @lru_cache
 def manifests_hash(
-    balanced: str, data: str, fill: Fill | None, held_out: tuple[str, ...], changed_ns: int
+    results: str, data: str, fill: Fill | None, train_split: str, held_out: tuple[str, ...], changed_ns: tuple[int, ...]
 ) -> list[str]:
     """Digests of the training images of a recipe, and of its evaluation images: those of the splits `held_out`.
 
-    balanced: path of this manifest; the manifest `real` is in the same folder. data, fill: see `rows_of_recipe`.
-    changed_ns: modification time of `balanced`, so that the cache notices a change.
+    results: folder of the manifest `real`, and of `balanced` if the recipe has synthetic images. data, fill: see
+    `rows_of_recipe`. changed_ns: modification times of the manifests, so that the cache notices a change.
     """
-    real = read_manifest("real", Path(balanced).with_name("real.parquet"))
+    real = read_manifest("real", Path(results, "real.parquet"))
     evaluated = real[real["split"].isin(held_out) & real["usable"]]
-    return [images_digest(rows_of_recipe(read_manifest("balanced", balanced), data, fill)), images_digest(evaluated)]
+    balanced = Path(results, "balanced.parquet")
+    rows = read_manifest("balanced", balanced) if data == "balanced" else real_training_rows(real, train_split)
+    return [images_digest(rows_of_recipe(rows, data, fill)), images_digest(evaluated)]

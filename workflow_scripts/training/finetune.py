@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from synaug.balance import rows_of_recipe
+from synaug.balance import real_training_rows, rows_of_recipe
 from synaug.config import Recipe
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
@@ -18,9 +18,10 @@ from synaug.training.stage2 import finetune_stage2
 
 def main(
     model: str,
-    balanced: str,
+    balanced: str | None,
     images: ImageSource,
     real: str,
+    train_split: str,
     settings: dict,
     seed: int,
     out,
@@ -31,7 +32,7 @@ def main(
     recipe = Recipe.model_validate(settings["recipe"])
     rows = read_with_local_paths("real", real)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
-    trained_on = read_with_local_paths("balanced", balanced)
+    trained_on = read_with_local_paths("balanced", balanced) if balanced else real_training_rows(rows, train_split)
     stage1_rows = rows_of_recipe(trained_on, recipe.data, recipe.fill)
     mass = last_label_mass(stage1_rows, recipe.stage1, len(class_names(rows)))
     if recipe.stage2.split in settings["held_out"]:
@@ -50,11 +51,12 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         main(
             snakemake.input.model,
-            snakemake.input.balanced,
+            snakemake.input.balanced or None,
             images_of_rule(
                 snakemake.input, Path(snakemake.output.model).parents[3], snakemake.params.settings, snakemake.threads
             ),
             snakemake.input.real,
+            snakemake.params.train_split,
             snakemake.params.settings,
             int(snakemake.wildcards.seed),
             snakemake.output,

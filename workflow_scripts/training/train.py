@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from synaug.balance import rows_of_recipe
+from synaug.balance import real_training_rows, rows_of_recipe
 from synaug.config import Recipe, Stage1
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
@@ -31,9 +31,10 @@ def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkp
 
 
 def main(
-    balanced: str,
+    balanced: str | None,
     images: ImageSource,
     real: str,
+    train_split: str,
     settings: dict,
     seed: int,
     checkpoint: Checkpoint,
@@ -42,14 +43,15 @@ def main(
 ) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions`. settings: see rules/training.smk.
 
-    gpu_share: the resource of this name.
+    balanced: None for a recipe without synthetic images. gpu_share: the resource of this name.
     """
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
     recipe = Recipe.model_validate(settings["recipe"])
     rows = read_with_local_paths("real", real)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
-    trained_on = rows_of_recipe(read_with_local_paths("balanced", balanced), recipe.data, recipe.fill)
+    candidates = read_with_local_paths("balanced", balanced) if balanced else real_training_rows(rows, train_split)
+    trained_on = rows_of_recipe(candidates, recipe.data, recipe.fill)
     arguments = (trained_on, images, class_names(rows), recipe.stage1, seed, checkpoint, out.model, out.history)
     with leased_devices(recipe.stage1.devices, share_for(len(trained_on), gpu_share)) as devices:
         run_on(devices, train, *arguments)
@@ -86,9 +88,10 @@ if __name__ == "__main__":
         settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
         experiment = Path(snakemake.output.model).parents[3]
         main(
-            snakemake.input.balanced,
+            snakemake.input.balanced or None,
             images_of_rule(snakemake.input, experiment, settings, snakemake.threads),
             snakemake.input.real,
+            snakemake.params.train_split,
             settings,
             seed,
             checkpoint_of(experiment, recipe, seed, settings, snakemake.params.images, snakemake.params.code),

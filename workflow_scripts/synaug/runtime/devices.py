@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from synaug.runtime.allocation import keep_freed_memory
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import open_lock_file
 
@@ -50,6 +51,8 @@ def leased_device(share: int = WHOLE_DEVICE, timeout_s: float = math.inf, poll_s
     Raises UserError if no device becomes free within `timeout_s` seconds.
     """
     devices = available_devices()
+    if devices[0] == "cpu":
+        keep_freed_memory()
     if _are_not_leased(devices):
         yield devices[0]
         return
@@ -85,6 +88,7 @@ def leased_devices(count: int, share: int = WHOLE_DEVICE) -> Generator[list[str]
     """
     devices = available_devices()
     if devices == ["cpu"]:
+        keep_freed_memory()
         yield devices * count
         return
     if count > len(devices):
