@@ -41,6 +41,14 @@ def test_first_run_makes_every_file_of_the_design(finished):
     assert "&lt;b&gt;" in (finished.results / "report.html").read_text()  # names are text, not markup
 
 
+def test_networks_on_real_images_alone_do_not_wait_for_synthetic_images(work):
+    work.change(experiment="early")
+    done = work.run("results/early/train/real/0/model.safetensors")
+    assert done.jobs == ["index_dataset", "train"]
+    network = work.path / "results/early/train/real/0/model.safetensors"
+    assert network.read_bytes() == (work.results / "train/real/0/model.safetensors").read_bytes()
+
+
 def test_nothing_changed_nothing_runs(work):
     assert work.run("-n").jobs == []
 

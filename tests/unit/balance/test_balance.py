@@ -5,7 +5,7 @@ import logging
 import pandas as pd
 import pytest
 
-from synaug.balance import best_first, build_balanced_manifest, images_digest, rows_of_recipe
+from synaug.balance import best_first, build_balanced_manifest, images_digest, real_training_rows, rows_of_recipe
 from synaug.config import Balance, Fill
 from synaug.manifests import read_manifest, write_manifest
 from synaug.manifests.schemas import SCHEMAS
@@ -63,6 +63,18 @@ def test_balanced_manifest_is_usable_training_images_and_accepted_ones(real, imb
     assert set(rows_of_recipe(balanced, "real")["image_id"]) == {"r1", "r2", "r3"}
     assert len(rows_of_recipe(balanced, "balanced")) == len(balanced)
     assert (balanced["weight"] == 1).all()
+
+
+def test_the_real_rows_are_those_of_the_real_manifest(real, imbalance, tmp_path):
+    """So a recipe without synthetic images needs no balanced manifest, and its networks stay the same."""
+    table = build_balanced_manifest(real, synthetic(tmp_path), imbalance, "train", Balance())
+    write_manifest("balanced", table, tmp_path / "balanced.parquet")
+    of_balanced = rows_of_recipe(read_manifest("balanced", tmp_path / "balanced.parquet"), "real").reset_index(
+        drop=True
+    )
+    of_real = real_training_rows(real.sort_values("image_id"), "train")  # as manifests are
+    pd.testing.assert_frame_equal(of_real, of_balanced, check_dtype=False)
+    assert images_digest(of_real) == images_digest(of_balanced)
 
 
 def test_the_weight_from_the_screening_is_the_weight_in_training(real, imbalance, tmp_path):
