@@ -72,7 +72,7 @@ def test_the_real_rows_are_those_of_the_real_manifest(real, imbalance, tmp_path)
     of_balanced = rows_of_recipe(read_manifest("balanced", tmp_path / "balanced.parquet"), "real").reset_index(
         drop=True
     )
-    of_real = real_training_rows(real.sort_values("image_id"), "train")  # as manifests are
+    of_real = real_training_rows(real.sort_values(["label", "image_id"]), "train")
     pd.testing.assert_frame_equal(of_real, of_balanced, check_dtype=False)
     assert images_digest(of_real) == images_digest(of_balanced)
 
