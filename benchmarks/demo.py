@@ -23,7 +23,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from hardware import hardware, versions
+from hardware import measured_on
 from synaug.evaluation.intervals import mean_interval
 from synaug.manifests import read_manifest
 
@@ -111,8 +111,7 @@ def main() -> None:
         "seeds": 1 if arguments.quick else SEEDS,
         "cores": arguments.cores,
         "quick": arguments.quick,
-        "hardware": hardware(),
-        "versions": versions(),
+        **measured_on(),
     }
     if not arguments.quick:
         (ROOT / "benchmarks" / "results" / "demo.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -21,10 +21,8 @@ import argparse
 import io
 import json
 import os
-import platform
 import time
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -35,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from hardware import measured_on
 from synaug.datasets import fashion_mnist
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
@@ -102,8 +101,7 @@ def main() -> None:
         "images_per_s": speed,
         "cpu_load_of_others_cores": load,
         "megabytes_of_weights": round(sum(file.stat().st_size for file in MODEL.rglob("*.safetensors")) / 1e6, 2),
-        "hardware": hardware(),
-        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "numpy")},
+        **measured_on("numpy"),
     }
     if not quick:
         path = ROOT / "benchmarks" / "results" / "embedded_generator.json"
@@ -234,16 +232,6 @@ def write_sheet(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     rows = [np.concatenate(list(images[labels == label][:10]), axis=1) for label in range(len(NAMES))]
     sheet = Image.fromarray(np.concatenate(rows))
     sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(path)
-
-
-def hardware() -> str:
-    """Processor, cores that may be used, memory."""
-    name = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{name}, {torch.get_num_threads()} threads, {memory:.0f} GiB, no GPU used"
 
 
 if __name__ == "__main__":

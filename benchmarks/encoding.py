@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from hardware import hardware, versions
+from hardware import measured_on
 from synaug.generation.encoding import encode
 from synaug.images.codec import encode_image
 
@@ -62,7 +62,7 @@ def main() -> None:
             figures[str(size)][name] = {
                 "ms": round(1000 * best, 3), "kib": round(sum(map(len, data)) / len(data) / 1024, 1)
             }  # fmt: skip
-    result = {"quick": quick, "by_size_in_pixels": figures, "hardware": hardware(), "versions": versions()}
+    result = {"quick": quick, "by_size_in_pixels": figures, **measured_on()}
     if not quick:
         Path(__file__).with_name("results").joinpath("encoding.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))

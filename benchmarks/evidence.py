@@ -45,7 +45,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from hardware import hardware, versions
+from hardware import measured_on
 from synaug.config import Stage1
 from synaug.evaluation.intervals import mean_interval
 from synaug.manifests import read_manifest
@@ -724,7 +724,7 @@ def main() -> None:
         else:
             make_data(arguments.folder.resolve(), arguments.cores)
         summary = {part.name: run_part(part, folder, out, arguments.cores) for part in chosen}
-    result = {"parts": summary, "quick": arguments.quick, "hardware": hardware(), "versions": versions()}
+    result = {"parts": summary, "quick": arguments.quick, **measured_on()}
     if not arguments.quick:
         (ROOT / "benchmarks/results/evidence.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))

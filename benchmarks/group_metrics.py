@@ -15,12 +15,11 @@ import os
 import resource
 import statistics
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from hardware import hardware, versions
+from hardware import measured_on
 from synaug.evaluation.bootstrap import DRAWS, resample
 from synaug.evaluation.groups import score_groups
 
@@ -72,8 +71,7 @@ def main() -> None:
         "quick": quick,
         "cells_20": measure(images, 10, 2, rounds),
         "cells_2000": measure(images, 100, 20, 1),
-        "hardware": hardware(),
-        "versions": versions() | {"numpy": version("numpy")},
+        **measured_on("numpy"),
     }
     if not quick:
         path = Path(__file__).with_name("results") / "group_metrics.json"

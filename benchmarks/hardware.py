@@ -1,7 +1,9 @@
-"""What a figure was measured on."""
+"""What a figure was measured on, and when."""
 
 import os
 import platform
+import subprocess
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +21,23 @@ def hardware() -> str:
     return f"{name}, {cores} cores, no GPU"
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide speed."""
-    names = ("torch", "diffusers", "transformers", "snakemake", "pyarrow", "pandas")
+def versions(*others: str) -> dict[str, str]:
+    """Versions of Python, of the libraries that decide speed, and of `others`."""
+    names = ("torch", "diffusers", "transformers", "snakemake", "pyarrow", "pandas", *others)
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def commit() -> str:
+    """The commit of this checkout."""
+    command = ["git", "rev-parse", "--short=7", "HEAD"]
+    return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+
+def measured_on(*libraries: str) -> dict[str, str | dict[str, str]]:
+    """The keys `hardware`, `versions` (also those of `libraries`), `date` and `commit` of a result."""
+    return {
+        "hardware": hardware(),
+        "versions": versions(*libraries),
+        "date": date.today().isoformat(),
+        "commit": commit(),
+    }

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from hardware import hardware, versions
+from hardware import measured_on
 from synaug.manifests import read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,8 +115,7 @@ def main() -> None:
         },
         "cores": arguments.cores,
         "quick": arguments.quick,
-        "hardware": hardware(),
-        "versions": versions(),
+        **measured_on(),
     }
     if not arguments.quick:
         (ROOT / "benchmarks" / "results" / "new_user.json").write_text(json.dumps(result, indent=2) + "\n")

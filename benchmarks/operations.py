@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from generation_models import diffusion_transformer, stable_diffusion
-from hardware import hardware, versions
+from hardware import measured_on
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
                 built["dit_xl"].vae, built["dit_xl"].transformer, timestep=step, class_labels=step.to(torch.long)
             ),
         }
-    result = {"quick": quick, "teraflop": models, "hardware": hardware(), "versions": versions()}
+    result = {"quick": quick, "teraflop": models, **measured_on()}
     if not quick:
         path = Path(__file__).parent / "results" / "operations.json"
         path.write_text(json.dumps(result, indent=1) + "\n")

@@ -26,7 +26,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,7 +37,7 @@ import yaml
 from PIL import Image
 
 from evaluation.choose_recipe import main as choose_recipe
-from hardware import hardware, versions
+from hardware import commit, hardware, versions
 from new_user import COPIED, QUICK, ROOT, make_folder, timed
 from synaug.config import load_config
 from synaug.evaluation.bootstrap import resample, value_with_interval
@@ -145,12 +144,6 @@ def run_set(name: str, source: Path, arguments: argparse.Namespace, place: Path)
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def commit() -> str:
-    """The commit of this checkout."""
-    command = ["git", "rev-parse", "--short=7", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def choose_again(name: str, checkout: Path) -> dict:

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import scale_parts as scale
-from hardware import hardware, versions
+from hardware import measured_on
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 PICTURES, SHARDS, SIDE = 500, 4, 64
@@ -265,8 +264,7 @@ def main() -> None:
             "page_mb": round(page.stat().st_size / 1e6, 2),
             **json.loads(done.stdout.splitlines()[-1]),
             **look(page, 1 if arguments.quick else 3),
-            "hardware": hardware(),
-            "versions": versions() | {name: version(name) for name in ("jinja2", "matplotlib", "pillow")},
+            **measured_on("jinja2", "matplotlib", "pillow"),
         }
     finally:
         if not arguments.keep:

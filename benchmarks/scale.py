@@ -229,7 +229,7 @@ def main() -> None:
         for name, rows in found.items()
         if rows and "size" in rows[0]
     }
-    from hardware import hardware, versions
+    from hardware import measured_on
 
     result = {
         "quick": quick,
@@ -237,8 +237,7 @@ def main() -> None:
         "exponent_of_growth": slopes,
         "left_out": left_out,
         **found,
-        "hardware": hardware(),
-        "versions": versions(),
+        **measured_on(),
     }
     if not (quick or arguments.sizes or set(arguments.parts) != set(SIZES)):
         (HERE / "results" / "scale.json").write_text(json.dumps(result, indent=1) + "\n")

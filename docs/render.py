@@ -8,6 +8,7 @@ is the page with expressions in place of the figures. It calls:
 
     variant(study, name)      the tables of one variant of a study (class `Variant`), from docs/results/<study>.md
     benchmark(name)           the object in benchmarks/results/<name>.json
+    measured(name)            when it was measured: date and commit
     claim(condition)          nothing, if the condition is true; otherwise an error. Place it behind a sentence whose
                               words depend on a figure ("beats all", "indistinguishable")
     number | places(1)        the number with one decimal and thousands separators
@@ -143,6 +144,11 @@ def benchmark(name: str) -> dict:
     return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
 
 
+def measured(name: str) -> str:
+    """When the results of a benchmark were measured: date and commit."""
+    return f"{benchmark(name)['date']}, {benchmark(name)['commit']}"
+
+
 def claim(condition: bool) -> str:
     """Nothing. Raises ValueError if the results no longer support the sentence before it."""
     if not condition:
@@ -155,7 +161,7 @@ def render(template: Path) -> tuple[Path, str]:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.globals |= {"variant": variant, "benchmark": benchmark, "claim": claim}
+    environment.globals |= {"variant": variant, "benchmark": benchmark, "measured": measured, "claim": claim}
     environment.filters |= {
         "places": lambda number, places=0: f"{number:,.{places}f}",
         "interval": lambda numbers: Figure(*numbers),
