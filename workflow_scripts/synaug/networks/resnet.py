@@ -35,8 +35,8 @@ def resnet8(channels: int, width: int) -> tuple[nn.Module, int]:
     body = nn.Sequential(
         nn.Conv2d(channels, width, 3, 1, 1, bias=False),
         nn.BatchNorm2d(width),
+        nn.MaxPool2d(2),  # before the ReLU: the same values, from a quarter of the pixels
         nn.ReLU(),
-        nn.MaxPool2d(2),
         Block(width, width, 1),
         Block(width, 2 * width, 2),
         Block(2 * width, 4 * width, 2),
