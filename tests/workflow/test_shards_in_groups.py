@@ -31,4 +31,4 @@ def test_shards_in_a_group_take_turns_on_one_gpu_and_add_their_time(work: Workdi
     assert [gpu for gpu, _, _ in submitted if gpu != "0"] == ["1"] * ceil(len(new) / 4)
     # Full groups and what is left: the threads of one shard, and the time of all.
     left = [len(new) % 4] if len(new) % 4 else []
-    assert sorted(on_gpu) == sorted([(count, 2) for count in [4] * (len(new) // 4) + left])
+    assert sorted(on_gpu) == sorted([(count, 1) for count in [4] * (len(new) // 4) + left])
