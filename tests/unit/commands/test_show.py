@@ -110,3 +110,19 @@ def test_a_million_rows_take_a_second(tmp_path):
     assert "1,300,000 rows" in done.stdout
     # Seconds of the processor, whatever else the machine does.
     assert float(done.stdout.split()[-1]) < 2
+
+
+def test_every_flipped_bit_of_a_footer_ends_in_one_line_or_a_result(synaug, tmp_path):
+    """A footer may then name more rows than the file has, other columns, or nothing that can be read."""
+    path = tmp_path / "rows.parquet"
+    pd.DataFrame({"a": [1, 2, 3]}).to_parquet(path, index=False, store_schema=False)
+    intact = path.read_bytes()
+    footer = int.from_bytes(intact[-8:-4], "little")
+    for place in range(len(intact) - footer - 8, len(intact)):
+        for bit in range(8):
+            damaged = bytearray(intact)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            status, _, err = synaug("show", path)
+            assert status in (0, 2) and "Traceback" not in err, (place, bit, err)
+            assert status == 0 or (err.startswith("synaug: error: ") and err.count("\n") == 1), (place, bit, err)

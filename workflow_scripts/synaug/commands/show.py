@@ -125,7 +125,7 @@ class ParquetSummary:
                 position -= batch.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self.damaged(error) from None
-        raise AssertionError("row beyond its row group")
+        raise self.damaged(ValueError("a row group has fewer rows than the file states"))
 
 
 def _count(table: pa.Table, name: str, split_by: str | None) -> Counts:
