@@ -298,7 +298,7 @@ def test_without_the_package_peft_the_public_model_is_not_adapted(image_folder, 
     monkeypatch.setattr(init_settings, "find_spec", lambda package: None)
     text = write_config(Path("data"))
     assert written().adaptation is None and written().generation.adapters == []
-    assert "pip install synaug[lora]" in text
+    assert "pip install synaug[lora]" in " ".join(text.split())
 
 
 def test_a_model_in_the_cache_needs_no_hub(image_folder, gpu):
@@ -379,7 +379,7 @@ def test_parts_are_given_up_in_order_until_the_run_fits_into_the_budget(gpu, mac
     full = choose_settings(detected, machine, 1000)
     assert full.given_up == ()
     before, order = full, []
-    for budget in range(int(full.total_minutes), 3, -1):
+    for budget in range(int(full.total_minutes), 0, -1):
         settings = choose_settings(detected, machine, budget)
         assert settings.total_minutes <= budget or settings.seeds == 1
         # What is lost in comparison with a larger budget.
@@ -407,8 +407,8 @@ def test_more_cores_train_more_networks_at_once():
     detected = detected_sizes(LONG_TAIL, 28)
     one, two, many = (choose_settings(detected, Machine(cores=cores), 1000).minutes for cores in (1, 2, 64))
     assert one["networks"] == pytest.approx(2 * two["networks"])
-    # The last network waits for the others.
-    assert two["networks"] / 10 < many["networks"] < two["networks"] / 5
+    # The last network waits for the others: two networks one after the other in place of eight.
+    assert many["networks"] == pytest.approx(two["networks"] / 4)
     assert two["generator"] == many["generator"]
 
 

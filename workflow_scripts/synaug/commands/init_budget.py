@@ -1,7 +1,7 @@
 """What `synaug init` gives up so that the run fits into a number of minutes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pandas as pd
@@ -33,15 +33,26 @@ def fit_to_budget(settings: Settings, counts: pd.Series) -> Settings:
 
     counts: real training images per class, or per class and group.
     """
-    for give_up in (_fewer_images, _fewer_recipes, _fewer_steps, _no_generator, _fewer_seeds):
+    smaller = _give_up(settings, counts, _fewer_images, _fewer_recipes, _fewer_steps)
+    if smaller.total_minutes <= settings.budget:
+        return smaller
+    # Without a generator, its steps and images need not be fewer.
+    return _give_up(settings, counts, _no_generator, _fewer_seeds)
+
+
+def _give_up(settings: Settings, counts: pd.Series, *parts: Callable) -> Settings:
+    """Give up each of `parts` only as far as needed before the next one.
+
+    A part is a function of settings and counts that yields ever smaller settings, and what they give up.
+    """
+    for part in parts:
         words = None
-        for smaller, description in give_up(settings, counts):
+        for smaller, description in part(settings, counts):
             if settings.total_minutes <= settings.budget:
                 break
             settings, words = smaller, description
-        # Without a generator, its steps and images do not matter any more.
-        before = () if words and give_up is _no_generator else settings.given_up
-        settings = replace(settings, given_up=(*before, words) if words else before)
+        if words:
+            settings = replace(settings, given_up=(*settings.given_up, words))
     return settings
 
 
