@@ -458,7 +458,7 @@ def init(
     budget_minutes: Annotated[
         float | None,
         typer.Option(
-            help=f"Minutes that the run may take, by the estimate: less of everything if it would take longer.  "
+            help=f"Minutes that the run may take, by the estimate. If it would take longer, parts of it are left out.  "
             f"[default: {CPU_BUDGET:g}, or {GPU_BUDGET:g} with a GPU of 8 GB or more]",
         ),
     ] = None,
