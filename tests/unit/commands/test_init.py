@@ -1,6 +1,7 @@
 """`synaug init`: its description of the data, and the config that it writes."""
 
 import json
+import re
 import shutil
 import sys
 import threading
@@ -17,22 +18,26 @@ from PIL import Image
 from synaug import cli
 from synaug.commands import init_settings
 from synaug.commands.init import write_config
-from synaug.commands.init_settings import ADAPTATION_MINUTES, choose_settings, fill_target
+from synaug.commands.init_budget import fill_target
+from synaug.commands.init_settings import choose_settings
 from synaug.config import Config, load_config
 from synaug.config.portfolio import PORTFOLIO
 from synaug.datasets import index_dataset
 from synaug.datasets.detect import DetectedDataset
 from synaug.plan.prompts import cell_prompts
+from synaug.plan.targets import wanted_counts
 from synaug.runtime import machine
 from synaug.runtime.errors import UserError
 from synaug.runtime.machine import Machine
 
+ROOT = Path(__file__).resolve().parents[3]
 CLASSES = {"red_shirt": 12, "bag": 6, "hat": 2}
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> Path:
-    """The folder of the workflow, as working directory."""
+    """The folder of the workflow, as working directory, on a machine with two cores."""
+    monkeypatch.setattr("synaug.commands.init.this_machine", Machine)
     (tmp_path / "Snakefile").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -280,9 +285,20 @@ def test_a_large_gpu_trains_a_pretrained_network_in_full(image_folder, gpu, hub)
     if hub:
         assert config.generation.model.startswith("stable-diffusion") and config.generator is None
         assert "adapt the model" in text
+        assert config.adaptation.steps == 1500
+        assert [adapter.model for adapter in config.generation.adapters] == [config.adaptation.output]
     else:
         assert config.generation.model == config.generator.output
         assert "the hub cannot be reached" in text
+
+
+def test_without_the_package_peft_the_public_model_is_not_adapted(image_folder, gpu, monkeypatch):
+    image_folder(CLASSES)
+    gpu(24, hub=True)
+    monkeypatch.setattr(init_settings, "find_spec", lambda package: None)
+    text = write_config(Path("data"))
+    assert written().adaptation is None and written().generation.adapters == []
+    assert "pip install synaug[lora]" in " ".join(text.split())
 
 
 def test_a_model_in_the_cache_needs_no_hub(image_folder, gpu):
@@ -333,16 +349,139 @@ def detected_sizes(sizes: list[int], side: int) -> DetectedDataset:
     return DetectedDataset({"source": "folder", "path": "x", "validation_split": "validation"}, rows)
 
 
-def test_a_first_look_on_two_cores_takes_at_most_20_minutes():
-    settings = choose_settings(detected_sizes([600, 300, 150, 100, 76], 64), Machine())  # 1,226 images
+LONG_TAIL = [600, 300, 150, 100, 76]  # 1,226 images
+
+
+@pytest.mark.parametrize("side", [28, 64, 300])
+@pytest.mark.parametrize("scale", [0.2, 1, 5])
+def test_a_first_look_on_two_cores_takes_at_most_20_minutes(side, scale):
+    settings = choose_settings(detected_sizes([int(scale * size) for size in LONG_TAIL], side), Machine())
+    assert settings.budget == 20
     assert 5 < settings.total_minutes <= 20
+
+
+SIZES_OF_40_CLASSES = [200, 180, 160, 140, *[100] * 14, *[50] * 12, *[20] * 10]  # 2,880 images
 
 
 def test_a_large_gpu_takes_at_most_three_hours_with_the_adaptation(gpu):
     gpu(24, hub=True)
-    sizes = [200, 180, 160, 140, *[100] * 14, *[40] * 12, *[20] * 10]
-    settings = choose_settings(detected_sizes(sizes, 300), Machine("RTX", 24))  # 2,760 images in 40 classes
-    assert 30 < settings.total_minutes + ADAPTATION_MINUTES <= 180
+    settings = choose_settings(detected_sizes(SIZES_OF_40_CLASSES, 300), Machine("RTX", 24))
+    assert settings.budget == 180 and settings.adaptation_steps == 1500
+    assert settings.minutes["adaptation"] > 30
+    assert 120 < settings.total_minutes <= 180
+
+
+@pytest.mark.parametrize("machine", [Machine(), Machine("RTX", 24)])
+@pytest.mark.parametrize("side", [28, 300])
+def test_parts_are_given_up_in_order_until_the_run_fits_into_the_budget(gpu, machine, side):
+    gpu(24, hub=True)
+    detected = detected_sizes(SIZES_OF_40_CLASSES, side)
+    full = choose_settings(detected, machine, 1000)
+    assert full.given_up == ()
+    before, order = full, []
+    for budget in range(int(full.total_minutes), 0, -1):
+        settings = choose_settings(detected, machine, budget)
+        assert settings.total_minutes <= budget or settings.seeds == 1
+        # What is lost in comparison with a larger budget.
+        if settings.seeds < before.seeds:
+            order.append("seeds")
+        elif settings.synthetic_images == 0 < before.synthetic_images:
+            order.append("generator")
+        elif _steps(settings) < _steps(before):
+            order.append("steps")
+        elif len(settings.recipes) < len(before.recipes):
+            order.append("recipes")
+        elif settings.synthetic_images < before.synthetic_images:
+            order.append("images")
+        before = settings
+    assert list(dict.fromkeys(order)) == ["images", "recipes", "steps", "generator", "seeds"]
+    assert order == sorted(order, key=["images", "recipes", "steps", "generator", "seeds"].index)
+
+
+def _steps(settings) -> int:
+    """Steps of the generator or of the adaptation."""
+    return settings.adaptation_steps if settings.public_model else settings.denoiser_steps
+
+
+def test_more_cores_train_more_networks_at_once():
+    detected = detected_sizes(LONG_TAIL, 28)
+    one, two, many = (choose_settings(detected, Machine(cores=cores), 1000).minutes for cores in (1, 2, 64))
+    assert one["networks"] == pytest.approx(2 * two["networks"])
+    # The last network waits for the others: two networks one after the other in place of eight.
+    assert many["networks"] == pytest.approx(two["networks"] / 4)
+    assert two["generator"] == many["generator"]
+
+
+def test_the_estimate_agrees_with_the_measured_minutes():
+    """The runs of benchmarks/results/own_folders.json on a machine that did little else."""
+    measured = json.loads((ROOT / "benchmarks/results/own_folders.json").read_text())["sets"]
+    for name, side in (("clothing", 28), ("openclipart", 800)):
+        images = measured[name]["images"]
+        per_class = 2 * images["train"] / measured[name]["classes"]
+        sizes = np.linspace(0.2 * per_class, 1.8 * per_class, measured[name]["classes"]).astype(int)
+        detected = detected_sizes(sizes.tolist(), side)
+        settings = choose_settings(detected, Machine(), 1000)
+        assert measured[name]["minutes"] / 1.3 < settings.total_minutes < 1.3 * measured[name]["minutes"]
+
+
+def test_the_text_and_the_config_state_estimate_budget_and_what_is_given_up(image_folder):
+    image_folder({"a": 60, "b": 20, "c": 10})
+    text = write_config(Path("data"), budget_minutes=15)
+    head = " ".join(
+        line.removeprefix("#").strip() for line in Path("data.yaml").read_text().split("experiment:")[0].splitlines()
+    )
+    for shown in (" ".join(text.split()), head):
+        assert re.search(r"It takes about 1\d minutes on two cores without a GPU: generator \d+, .*networks \d+", shown)
+        assert "The budget is 15 minutes. Given up for it: " in shown and "recipes instead of 7" in shown
+    config = written()
+    assert 4 <= len(config.recipes) < 7 and config.evaluation.choose_by == "balanced"
+    assert {"real", "real_rebalanced", "real_mixed", "filled_as_many_as_real"} <= set(config.recipes)
+
+
+def test_a_large_folder_with_a_small_budget_uses_real_images_only(image_folder):
+    image_folder({"train/a": 90, "train/b": 5, "train/c": 1, "test/a": 2, "test/b": 2, "test/c": 2})
+    text = write_config(Path("data"), budget_minutes=9)
+    config = written()
+    assert list(config.recipes) == ["real", "real_rebalanced", "real_mixed"]
+    assert config.generator is None and not config.fills and config.screening.classifier is None
+    assert "Given up for it: synthetic images and the recipes with them" in text
+    assert "longer than the budget" not in text
+    cells = pd.DataFrame({"count": [77, 4, 1], "label_name": ["a", "b", "c"]})
+    assert wanted_counts(cells, config.balance).sum() == 0
+
+
+def test_no_synthetic_image_is_made_for_an_empty_cell_without_a_generator(pngs):
+    columns = {"label": ["a", "a", "b"] * 4, "place": ["in", "out", "in"] * 4}
+    write_config(write_table(pngs, "csv", columns), groups=["place"], budget_minutes=9)
+    cells = pd.DataFrame({"count": [4, 4, 4, 0], "label_name": list("aabb"), "group": ["in", "out"] * 2})
+    assert wanted_counts(cells, written("table").balance).sum() == 0
+
+
+def test_classes_of_equal_size_need_no_generator(image_folder):
+    image_folder({"a": 20, "b": 20})
+    text = write_config(Path("data"))
+    assert "no class is smaller than another" in text and "Nothing is given up for it" in text
+    assert written().generator is None
+
+
+def test_a_budget_that_is_too_small_is_named_in_one_line(image_folder):
+    image_folder({"a": 60, "b": 20, "c": 10})
+    text = write_config(Path("data"), budget_minutes=1)
+    [line] = [line for line in text.splitlines() if line.startswith("Even the smallest run that makes sense")]
+    minutes = int(re.search(r"takes longer than the budget: about (\d+) minutes", line)[1])
+    assert "The budget is 1 minute. Given up for it: " in text
+    assert 2 <= minutes <= 10
+    assert f"# {line}" in Path("data.yaml").read_text().splitlines()
+    assert written().seeds == [0]
+
+
+@pytest.mark.parametrize("budget", [0, -3, float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(image_folder, budget):
+    image_folder(CLASSES)
+    with pytest.raises(UserError, match=r"^--budget-minutes: \S+ is not a number of minutes above 0; give") as error:
+        write_config(Path("data"), budget_minutes=budget)
+    assert "\n" not in str(error.value)
+    assert not Path("data.yaml").exists()
 
 
 def test_the_command(image_folder, capsys, monkeypatch):
@@ -357,6 +496,11 @@ def test_the_command(image_folder, capsys, monkeypatch):
     status, out, err = call("data", "--name", "mine")
     assert (status, err) == (0, "")
     assert "--configfile mine.yaml" in out
+    status, out, err = call("data", "--name", "short", "--budget-minutes", "9")
+    assert (status, err) == (0, "") and "The budget is 9 minutes" in out
+    status, out, err = call("data", "--name", "wrong", "--budget-minutes", "-1")
+    assert (status, out) == (2, "")
+    assert err.startswith("synaug: error: --budget-minutes: -1 is not") and err.count("\n") == 1
     status, out, err = call("nowhere")
     assert (status, out) == (2, "")
     assert err.startswith("synaug: error: nowhere: does not exist") and err.count("\n") == 1

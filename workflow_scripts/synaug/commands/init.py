@@ -12,14 +12,9 @@ import pandas as pd
 import typer
 import yaml
 
-from synaug.commands.init_settings import (
-    ADAPTATION_MINUTES,
-    PUBLIC_MODEL,
-    PUBLIC_REVISION,
-    Settings,
-    choose_settings,
-    training_counts,
-)
+from synaug.commands.init_budget import CPU_BUDGET, GPU_BUDGET, check_budget
+from synaug.commands.init_estimate import Settings
+from synaug.commands.init_settings import PUBLIC_MODEL, PUBLIC_REVISION, choose_settings, training_counts
 from synaug.config import EMBEDDED_BACKBONE, load_config
 from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
@@ -40,20 +35,24 @@ def write_config(
     label: str | None = None,
     split: str | None = None,
     groups: list[str] | None = None,
+    budget_minutes: float | None = None,
 ) -> str:
     """Inspect the images at `path` and write `<name>.yaml` and `<name>_names.csv` to the current folder.
 
     name: name of the experiment; None: the name of the folder. image, label, split, groups: columns of a table; None:
-    columns with a usual name. Returns a description of the data and of the next step, to be printed. Raises UserError
-    if the data cannot be used, or, unless `force`, if one of the files exists.
+    columns with a usual name. budget_minutes: for the run, by the estimate; None: 20, or 180 with a GPU of 8 GB or
+    more. Returns a description of the data and of the next step, to be printed. Raises UserError if the data cannot be
+    used, if the budget is no time, or, unless `force`, if one of the files exists.
     """
+    if budget_minutes is not None:
+        check_budget(budget_minutes)
     name = name or _experiment_name(path)
     config, names = Path(f"{name}.yaml"), Path(f"{name}_names.csv")
     for file in (config, names):
         if file.exists() and not force:
             raise UserError(f"{file}: exists already", advice="give --force to replace it, or another --name")
     detected = detect(path, image, label, split, groups or [])
-    settings = choose_settings(detected, this_machine())
+    settings = choose_settings(detected, this_machine(), budget_minutes)
     text = config_text(name, detected, str(names), settings)
     load_config(yaml.safe_load(text), str(config))
     words = names_text(detected.rows, detected.dataset.get("group_columns", []))
@@ -65,8 +64,7 @@ def write_config(
         f"{describe(detected, settings)}\n\n{reasons}\n\n"
         f"Wrote {config} (the experiment) and {names} (the words for the classes in prompts). "
         f"You can edit both.\nNext:\n\n    {_start(config)}\n\n"
-        f"This takes about {settings.total_minutes:.0f} minutes {_on(settings)}: {_parts(settings)}.\n"
-        f"{_alternative(settings)}\nThe report will be results/{name}/report.html."
+        f"{time_text(settings)}\n{_alternative(settings)}\nThe report will be results/{name}/report.html."
     )
 
 
@@ -76,21 +74,43 @@ def _start(config: Path | str) -> str:
     return f"snakemake --cores all --configfile {config}" if checkout else f"synaug run {config}"
 
 
+def time_text(settings: Settings) -> str:
+    """The estimate by parts, the budget, and what was given up for it, in some lines of at most 118 characters."""
+    parts = ", ".join(f"{part} {minutes:.0f}" for part, minutes in settings.minutes.items() if minutes >= 0.5)
+    total = f"about {settings.total_minutes:.0f} minutes"
+    budget = "1 minute" if settings.budget == 1 else f"{settings.budget:g} minutes"
+    given_up = (
+        f"Given up for it: {'; '.join(settings.given_up)}." if settings.given_up else "Nothing is given up for it."
+    )
+    lines = [f"It takes {total} {_on(settings)}: {parts}.", f"The budget is {budget}. {given_up}"]
+    if settings.total_minutes > settings.budget:
+        lines.append(f"Even the smallest run that makes sense takes longer than the budget: {total}.")
+    return "\n".join(textwrap.fill(line, 118, subsequent_indent="  ") for line in lines)
+
+
 def _on(settings: Settings) -> str:
     """The machine of the estimate."""
-    return "on a GPU with 24 GB (not measured)" if settings.gpu else "on two cores without a GPU"
-
-
-def _parts(settings: Settings) -> str:
-    return ", ".join(f"{part} {minutes:.0f}" for part, minutes in settings.minutes.items() if minutes >= 0.5)
+    if settings.gpu:
+        return "on a GPU with 24 GB (not measured)"
+    cores = {1: "one core", 2: "two cores"}.get(settings.cores, f"{settings.cores} cores")
+    return f"on {cores} without a GPU"
 
 
 def _alternative(settings: Settings) -> str:
     """What else could be done, and what it costs."""
+    if not settings.synthetic_images and not settings.given_up:
+        return "Alternative: a balance.target above the size of the classes, if all are to get synthetic images."
+    if not settings.synthetic_images:
+        return "Alternative: a larger --budget-minutes, if classes are to get synthetic images."
+    if settings.public_model and settings.adaptation_steps:
+        return (
+            "Alternative: the public model as it is, without the block adaptation: about "
+            f"{settings.minutes['adaptation']:.0f} minutes less."
+        )
     if settings.public_model:
         return (
-            f"Alternative: adapt the model to your images first (about {ADAPTATION_MINUTES} minutes more; "
-            "docs/how-to/models.md)."
+            "Alternative: adapt the model to your images first (docs/how-to/models.md), with the package peft and a\n"
+            "larger --budget-minutes."
         )
     if settings.gpu:
         return "Alternative: with access to the hub, or with a public model in its local cache, call synaug init again."
@@ -232,22 +252,12 @@ def config_text(name: str, detected: DetectedDataset, names: str, settings: Sett
         evaluation = """\
   # To choose a recipe by validation images, each class needs more images: dataset.validation_split.
   choose_by: null"""
-    gate = ""
-    if detected.dataset.get("validation_split"):
-        gate = """
-    # Use as much of a class's images as it recognises, in comparison with the validation images of the class.
-    gate: true"""
-        if settings.public_model:
-            gate += """
-    # By this number of images of each class, before the others are made.
-    pilot: 16"""
     classes = detected.rows["label"].max() + 1
     cell = "class in every group" if groups else "class"
-    total = f"{settings.total_minutes:.0f} minutes {_on(settings)}"
     return f"""\
 # {settings.training_images:,} training images in {classes} classes. config.yaml explains every key.
 #     {_start(f"{name}.yaml")}
-# It takes about {total}: {_parts(settings)}.
+{_comment(time_text(settings))}
 experiment: {_yaml_value(name)}
 dataset:
 {_yaml_block(detected.dataset)}
@@ -259,26 +269,14 @@ prompts:
     - a photo of a {{label}}{groups}
   # The words for the classes. Write words that describe a class to a stranger: a public model knows no others.
   names: {_yaml_value(names)}
-balance:
-  # The number of images to which every {cell} is filled. One with more images keeps all of them.
-  # With this number there are at most as many synthetic images as real ones.
-  strategy: fixed
-  target: {settings.target}
-  # Images generated per image wanted: the screening rejects some.
-  oversample: {settings.oversample}
+{_balance_text(settings, cell, bool(groups))}
 {_generator_text(f"results/{name}", color, settings)}{_fills_text(settings)}
-screening:
-  # Only images that a classifier of the real images takes for the class that they should show.
-  classifier:
-    steps: {settings.screening_steps}
-    must_agree: true{gate}
-training:
+{_screening_text(settings, "validation_split" in detected.dataset)}training:
   # All recipes have the same budget. More steps take longer.
   steps: {settings.training_steps}
 {_network_text(settings)}
   batch_size: {settings.batch_size}
-# {len(portfolio(settings.fills))} recipes, three without synthetic images: workflow_scripts/synaug/config/portfolio.py.
-recipes: auto
+{_recipes_text(settings)}
 evaluation:
   # The imbalanced real images as they are: what the others are compared with.
   baseline: real
@@ -286,6 +284,69 @@ evaluation:
 # Every recipe is trained once with each seed. The intervals in the report are over the seeds.
 seeds: {list(range(settings.seeds))}
 """
+
+
+def _comment(text: str) -> str:
+    """The lines as a comment of YAML."""
+    return textwrap.indent(text, "# ", lambda line: True)
+
+
+def _balance_text(settings: Settings, cell: str, groups: bool) -> str:
+    """The block `balance`. cell: what is filled, in words. groups: whether the data set has them."""
+    if not settings.synthetic_images:
+        text = """\
+balance:
+  # Every class has at least one image, so that no synthetic ones are made.
+  strategy: fixed
+  target: 1"""
+        if groups:  # a class without an image in a group
+            text += "\n  # Nor are any made for a class in a group without a real image.\n  max_synthetic_per_real: 1"
+        return text
+    return f"""\
+balance:
+  # The number of images to which every {cell} is filled. One with more images keeps all of them.
+  # With this number there are at most as many synthetic images as real ones.
+  strategy: fixed
+  target: {settings.target}
+  # Images generated per image wanted: the screening rejects some.
+  oversample: {settings.oversample}"""
+
+
+def _screening_text(settings: Settings, validation: bool) -> str:
+    """The block `screening`, with a line break behind it. validation: whether there are validation images."""
+    if not settings.synthetic_images:
+        return ""
+    text = f"""\
+screening:
+  # Only images that a classifier of the real images takes for the class that they should show.
+  classifier:
+    steps: {settings.screening_steps}
+    must_agree: true
+"""
+    if validation:
+        text += """\
+    # Use as much of a class's images as it recognises, in comparison with the validation images of the class.
+    gate: true
+"""
+    if validation and settings.public_model:
+        text += """\
+    # By this number of images of each class, before the others are made.
+    pilot: 16
+"""
+    return text
+
+
+def _recipes_text(settings: Settings) -> str:
+    """The key `recipes`."""
+    recipes = portfolio(settings.fills)
+    if len(settings.recipes) == len(recipes):
+        return f"""\
+# {len(recipes)} recipes, three without synthetic images: workflow_scripts/synaug/config/portfolio.py.
+recipes: auto"""
+    return f"""\
+# Some of the {len(recipes)} recipes of `recipes: auto`, workflow_scripts/synaug/config/portfolio.py.
+recipes:
+{_yaml_block({name: recipes[name] for name in settings.recipes})}"""
 
 
 def _fills_text(settings: Settings) -> str:
@@ -354,18 +415,36 @@ generation:
   steps: 8
   guidance: 2.0
   batch_size: 100"""
-    if settings.public_model:
+    if not settings.synthetic_images:
         return f"""\
-# A public model. If it does not know your classes, adapt it to your images: docs/how-to/models.md.
+# No synthetic images are made, so that this model is not loaded. To make some, raise balance.target and write
+# `recipes: auto`. This model is for a GPU with 8 GB or more.
 {public}
-# Without a public model: replace the block above by a small generator, trained on these images only.
-{textwrap.indent(small, "# ", lambda line: True)}"""
+# Without such a GPU: replace the block above by a small generator, trained on these images only.
+{_comment(small)}"""
+    if settings.public_model:
+        adaptation, model = "", "A public model. To adapt it to your images: docs/how-to/models.md."
+        if settings.adaptation_steps:
+            model = (
+                "A public model, and an adapter (LoRA) by which it learns your classes first: docs/how-to/models.md."
+            )
+            adaptation = f"""\
+adaptation:
+  output: {results}/adapter
+  steps: {settings.adaptation_steps}
+"""
+            public += f"\n  adapters: [{{kind: lora, model: {results}/adapter}}]"
+        return f"""\
+# {model}
+{adaptation}{public}
+# Without a public model: replace the blocks above by a small generator, trained on these images only.
+{_comment(small)}"""
     longer = "" if settings.gpu else "\n# With a GPU: 4000 and 20000 steps or more."
     return f"""\
 # A small generator, trained on these images only. It knows nothing else, so that its images may not help.{longer}
 {small}
 # For classes that a public model knows, and a GPU with 8 GB or more: replace the two blocks above by this one.
-{textwrap.indent(public, "# ", lambda line: True)}"""
+{_comment(public)}"""
 
 
 def init(
@@ -376,6 +455,13 @@ def init(
     label: Annotated[str | None, typer.Option(help="Column with the class.")] = None,
     split: Annotated[str | None, typer.Option(help="Column with the split.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="Column with groups; can be repeated.")] = None,
+    budget_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help=f"Minutes that the run may take, by the estimate. If it would take longer, parts of it are left out.  "
+            f"[default: {CPU_BUDGET:g}, or {GPU_BUDGET:g} with a GPU of 8 GB or more]",
+        ),
+    ] = None,
 ) -> None:
     """Inspect your images and write a config for them.
 
@@ -385,5 +471,6 @@ def init(
     \b
     Example:
       synaug init photos --name flowers
+      synaug init photos --budget-minutes 60
     """
-    print(write_config(path, name, force, image, label, split, group))
+    print(write_config(path, name, force, image, label, split, group, budget_minutes))

@@ -1,9 +1,19 @@
 """What `synaug init` decides: network, generator and amounts, by the images and by the machine."""
 
-from dataclasses import dataclass
+from dataclasses import replace
+from importlib.util import find_spec
 
 import pandas as pd
 
+from synaug.commands.init_budget import (
+    CPU_BUDGET,
+    GPU_BUDGET,
+    fill_target,
+    fit_to_budget,
+    missing,
+    without_synthetic_images,
+)
+from synaug.commands.init_estimate import Settings, feature_seconds
 from synaug.config import EMBEDDED_BACKBONE
 from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import DetectedDataset
@@ -25,61 +35,15 @@ MAX_SMALL_IMAGES, MAX_PUBLIC_IMAGES = 20_000, 2_000
 FILLS = ("from_text", "from_real")
 # Training images below which a generator that is trained on them makes little more than blurs or copies.
 FEW_IMAGES = 300
-# Seconds, for the estimate of the run time. Two cores without a GPU: an optimiser step of the two parts of the small
-# generator and one of its images, all at 32 pixels; a step of a network from scratch at 32 pixels, and of the screening
-# classifier if it is not frozen, relative to 32 x 32 pixels; the features of an image, relative to 112 x 112 pixels;
-# the start of a job; a constant.
-CPU_SECONDS = {
-    "autoencoder": 0.15, "denoiser": 0.45, "image": 0.016, "step": 0.04, "screening": 0.15, "features": 0.011,
-    "job": 3.0, "constant": 90,
-}  # fmt: skip
-# The same on a GPU with 24 GB. It has not been measured: 20 steps with guidance at 512 pixels, 64 images of 224 pixels.
-GPU_SECONDS = {
-    "autoencoder": 0.03, "denoiser": 0.03, "image": 0.005, "public_image": 1.2, "step": 0.12, "screening": 0.002,
-    "features": 0.0005, "job": 6.0, "constant": 90,
-}  # fmt: skip
-ADAPTATION_MINUTES = 40  # 1,500 steps of 8 images on such a GPU
+ADAPTATION_STEPS = 1500  # of the public model, with 8 images each: 12,000 image views
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The decisions.
+def choose_settings(detected: DetectedDataset, machine: Machine, budget: float | None = None) -> Settings:
+    """Decide for these images on this machine. The hub is asked only if there is a GPU for its models.
 
-    gpu: name of a GPU that is large enough, or None. public_model: whether the public model makes the images; otherwise
-    the small generator is trained. backbone: None: the small network from scratch. target: images of every class after
-    filling. oversample: images generated per image wanted. fills: names; empty: there is one, without a name.
-    training_images, synthetic_images: numbers, of one fill. reasons: of the decisions, one sentence each. minutes: part
-    of the run -> estimated minutes.
+    budget: minutes from the start to the report, as estimated; None: 20, or 180 with a GPU that is large enough. If
+    `total_minutes` is above it, no smaller settings make sense.
     """
-
-    gpu: str | None
-    public_model: bool
-    backbone: str | None
-    frozen: bool
-    image_size: int
-    generator_size: int
-    autoencoder_steps: int
-    denoiser_steps: int
-    training_steps: int
-    screening_steps: int
-    batch_size: int
-    seeds: int
-    target: int
-    oversample: float
-    fills: tuple[str, ...]
-    training_images: int
-    synthetic_images: int
-    reasons: tuple[str, ...]
-    minutes: dict[str, float]
-
-    @property
-    def total_minutes(self) -> float:
-        """Estimated minutes from the start to the report."""
-        return sum(self.minutes.values())
-
-
-def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
-    """Decide for these images on this machine. The hub is asked only if there is a GPU for its models."""
     counts = training_counts(detected)
     images = int(counts.sum())
     side = median_side(detected.rows)
@@ -87,30 +51,29 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
     cached = gpu is not None and has_model(PUBLIC_MODEL, PUBLIC_REVISION)
     hub = gpu is not None and hub_is_reachable()
     public_model = cached or hub
-    reasons = []
 
     if gpu and hub:
         backbone, frozen, size, training_steps = GPU_BACKBONE, False, GPU_SIZE, 1500
-        reasons.append(
+        network = (
             f"Network: {backbone}, pretrained on ImageNet, trained in full because there is a GPU ({gpu}); its last "
             "layer learns ten times as fast as the rest."
         )
     elif gpu:
         backbone, frozen, size, training_steps = EMBEDDED_BACKBONE, False, GPU_SIZE, 1500
-        reasons.append(
+        network = (
             f"Network: EfficientNet-Lite0, whose ImageNet weights are installed with synaug, because the hub cannot be "
             f"reached; trained in full because there is a GPU ({gpu})."
         )
     elif side > SIZES[0]:
         backbone, frozen, size, training_steps = EMBEDDED_BACKBONE, True, FROZEN_SIZES[0], 600
-        reasons.append(
+        network = (
             "Network: EfficientNet-Lite0 with its ImageNet weights, of which only the last layer is trained, because "
             "there is no GPU with 8 GB or more."
         )
     else:
         # A network that starts from nothing needs more steps. They are worth more than a better generator.
         backbone, frozen, size, training_steps = None, False, SIZES[0], 1500
-        reasons.append(
+        network = (
             f"Network: a small one, trained from scratch, because the images have at most {SIZES[0]} pixels and there "
             "is no GPU with 8 GB or more."
         )
@@ -118,41 +81,17 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
     from_scratch = backbone is None
     generator_size = SIZES[0]
     autoencoder_steps, denoiser_steps = (400, 600) if from_scratch else (700, 1100)
-    if public_model:
-        reasons.append(
-            f"Generator: Stable Diffusion 1.5, {'from the local cache' if cached else 'downloaded from the hub'}. An "
-            "adapter that is trained on your images may help if your classes are special."
-        )
-    else:
-        if gpu:
-            generator_size = max((size for size in SIZES if size <= side), default=SIZES[0])
-            autoencoder_steps, denoiser_steps = 4000, 20000
-        why = "the hub cannot be reached, and no public model is in its local cache" if gpu else "there is no such GPU"
-        reasons.append(f"Generator: a small one of {generator_size} pixels, trained on your images, because {why}.")
-        if images < FEW_IMAGES:
-            reasons.append(
-                f"{images:,} training images are too few for such a generator: expect that its images are not chosen. "
-                "A public model on a GPU is the way to useful ones."
-            )
+    if gpu and not public_model:
+        generator_size = max((size for size in SIZES if size <= side), default=SIZES[0])
+        autoencoder_steps, denoiser_steps = 4000, 20000
     # As many synthetic images as real ones at most: in docs/results.md, a part of the fill was as good as all of it.
     target = fill_target(counts, min(MAX_PUBLIC_IMAGES if public_model else MAX_SMALL_IMAGES, images))
-    synthetic = int((target - counts).clip(lower=0).sum())
-    reasons.append(
-        f"Fill: every class to {target:,} images with {synthetic:,} synthetic ones, not more than there are real ones."
-    )
-    usable, oversample = int(detected.rows["usable"].sum()), 1.5 if public_model else 2.0
     fills = FILLS if frozen else ()
-    if frozen:
-        reasons.append(
-            "Two sets of such images are compared: images from prompts, and variations of real images. Classes whose "
-            "images are not recognised get none."
-        )
-        read = _images_read(usable, images, len(FILLS) * synthetic, oversample)
-        if read * _feature_seconds(CPU_SECONDS, size) > 60 * FEATURE_MINUTES:
-            size = FROZEN_SIZES[1]
     settings = Settings(
         gpu=gpu,
+        cores=machine.cores,
         public_model=public_model,
+        adaptation_steps=ADAPTATION_STEPS if public_model and find_spec("peft") else 0,
         backbone=backbone,
         frozen=frozen,
         image_size=size,
@@ -164,15 +103,65 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
         batch_size=max(2, min(64, 1 << images.bit_length() - 1)),  # a power of two
         seeds=2 if from_scratch else 3,
         target=target,
-        oversample=oversample,
+        oversample=1.5 if public_model else 2.0,
         fills=fills,
+        recipes=tuple(portfolio(fills)),
+        usable_images=int(detected.rows["usable"].sum()),
         training_images=images,
-        synthetic_images=synthetic,
-        reasons=tuple(reasons),
-        minutes={},
+        synthetic_images=missing(counts, target),
+        budget=budget or (GPU_BUDGET if gpu else CPU_BUDGET),
     )
-    settings.minutes.update(_minutes(settings, usable))
-    return settings
+    if frozen and sum(feature_seconds(settings)) > 60 * FEATURE_MINUTES:
+        settings = replace(settings, image_size=FROZEN_SIZES[1])
+    uneven = settings.synthetic_images > 0
+    settings = fit_to_budget(settings if uneven else without_synthetic_images(settings), counts)
+    return replace(settings, reasons=(network, *_reasons_of_images(settings, uneven, cached)))
+
+
+def _reasons_of_images(settings: Settings, uneven: bool, cached: bool) -> list[str]:
+    """Why the synthetic images are these, one sentence each. uneven: whether a class is smaller than another.
+
+    cached: whether the public model is on this machine.
+    """
+    if not settings.synthetic_images:
+        why = "the budget leaves no time for one" if uneven else "no class is smaller than another"
+        return [f"Generator: none, and so no synthetic images, because {why}."]
+    reasons = []
+    if settings.public_model:
+        reasons.append(
+            f"Generator: Stable Diffusion 1.5, {'from the local cache' if cached else 'downloaded from the hub'}."
+        )
+        if settings.adaptation_steps:
+            reasons.append(
+                f"Adaptation: {settings.adaptation_steps:,} steps adapt the model to your training images, because it "
+                "may not know your classes."
+            )
+        elif not find_spec("peft"):
+            reasons.append(
+                "An adapter that is trained on your images may help if your classes are special: install the package "
+                "peft (pip install synaug[lora]) and call synaug init again, to adapt the model."
+            )
+    else:
+        why = "there is no such GPU"
+        if settings.gpu:
+            why = "the hub cannot be reached, and no public model is in its local cache"
+        size = settings.generator_size
+        reasons.append(f"Generator: a small one of {size} pixels, trained on your images, because {why}.")
+        if settings.training_images < FEW_IMAGES:
+            reasons.append(
+                f"{settings.training_images:,} training images are too few for such a generator: expect that its "
+                "images are not chosen. A public model on a GPU is the way to useful ones."
+            )
+    reasons.append(
+        f"Fill: every class to {settings.target:,} images with {settings.synthetic_images:,} synthetic ones, not more "
+        "than there are real ones."
+    )
+    if settings.fills:
+        reasons.append(
+            "Two sets of such images are compared: images from prompts, and variations of real images. Classes whose "
+            "images are not recognised get none."
+        )
+    return reasons
 
 
 def training_counts(detected: DetectedDataset) -> pd.Series:
@@ -188,57 +177,3 @@ def training_counts(detected: DetectedDataset) -> pd.Series:
 def median_side(rows: pd.DataFrame) -> float:
     """Median of the shorter sides of the usable images, pixels."""
     return rows.loc[rows["usable"], ["width", "height"]].min(axis=1).median()
-
-
-def fill_target(counts: pd.Series, limit: int) -> int:
-    """The number of images to which every class is filled: that of the largest class, or less.
-
-    It is the largest number for which at most `limit` images are missing. counts: real images per class.
-    """
-    low, high = 1, int(counts.max())
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = (middle - counts).clip(lower=0).sum() <= limit
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low
-
-
-def _images_read(usable: int, training: int, synthetic: int, oversample: float) -> float:
-    """How many images a frozen network reads. usable, training: real images. synthetic: kept images of all fills.
-
-    The screening reads the training images, all real ones and all generated ones, and the training all that it uses.
-    """
-    return training + 2 * usable + (oversample + 1) * synthetic
-
-
-def _feature_seconds(seconds: dict[str, float], size: int) -> float:
-    """Estimate for the features of one image of this size."""
-    return seconds["features"] * (size / 112) ** 2
-
-
-def _minutes(settings: Settings, usable: int) -> dict[str, float]:
-    """Part of the run -> rough estimate of its minutes. usable: images of all splits."""
-    seconds = GPU_SECONDS if settings.gpu else CPU_SECONDS
-    synthetic = settings.synthetic_images * max(1, len(settings.fills))
-    generated = synthetic * settings.oversample
-    area = (settings.generator_size / 32) ** 2
-    generator = 0.0
-    if not settings.public_model:
-        generator = seconds["autoencoder"] * settings.autoencoder_steps + seconds["denoiser"] * settings.denoiser_steps
-    image = seconds["public_image"] if settings.public_model else area * seconds["image"]
-    # Every network is trained by one core: two at a time. Last, the chosen recipe is trained again.
-    jobs = 2 * settings.seeds * (len(portfolio(settings.fills)) + 1)
-    networks = seconds["job"] * jobs
-    screening = 0.0
-    if settings.frozen:
-        read = _images_read(usable, settings.training_images, synthetic, settings.oversample)
-        networks += read * _feature_seconds(seconds, settings.image_size)
-    else:
-        screening = seconds["screening"] * settings.screening_steps * (settings.image_size / 32) ** 2
-        networks += seconds["step"] * settings.training_steps * jobs / 2 / (1 if settings.gpu else 2)
-    return {
-        "generator": area * generator / 60,
-        "synthetic images": (image * generated + screening) / 60,
-        "networks": networks / 60,
-        "the rest": seconds["constant"] / 60,
-    }

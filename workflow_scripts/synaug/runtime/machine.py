@@ -16,21 +16,22 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """gpu: name of the largest GPU, or None. gpu_gigabytes: its memory, 10^9 bytes."""
+    """gpu: name of the largest GPU, or None. gpu_gigabytes: its memory, 10^9 bytes. cores: CPU cores for jobs."""
 
     gpu: str | None = None
     gpu_gigabytes: float = 0.0
+    cores: int = 2
 
 
 def this_machine() -> Machine:
-    """The GPU with the most memory among the devices that jobs may use (SYNAUG_DEVICES)."""
+    """The GPU with the most memory among the devices that jobs may use (SYNAUG_DEVICES), and the usable CPU cores."""
     devices = [device for device in available_devices() if device.startswith("cuda")]
     if not devices:
-        return Machine()
+        return Machine(cores=usable_cores())
     import torch
 
     properties = max(map(torch.cuda.get_device_properties, devices), key=lambda gpu: gpu.total_memory)
-    return Machine(properties.name, properties.total_memory / 1e9)
+    return Machine(properties.name, properties.total_memory / 1e9, usable_cores())
 
 
 def has_model(model: str, revision: str) -> bool:
