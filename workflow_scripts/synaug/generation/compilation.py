@@ -19,7 +19,7 @@ import torch
 from synaug.generation.batch_size import with_few_steps
 from synaug.generation.sampling import BATCH_COLUMNS, sample
 from synaug.manifests import read_manifest
-from synaug.plan.compiling import CompileCost, compile_cost
+from synaug.plan.compiling import CompileCost, compile_cost, steps_done
 from synaug.runtime.devices import device_name
 from synaug.runtime.errors import short_text
 from synaug.runtime.files import atomic_path, cache_folder
@@ -76,27 +76,19 @@ def cost_on_this_device(
     """
     planned = shard.assign(shard="")
     if plan is not None:
-        # Adapters and schedulers do not count: they do not change the compiled code.
-        model = [("model_version", "==", shard["model_version"].iloc[0])]
-        planned = read_manifest("plan", plan, ["shard", "steps", "strength"], model)
+        planned = read_manifest("plan", plan, ["model_version", "shard", "steps", "strength"])
     row, times = shard.iloc[[shard["steps"].argmax()]], []
     for few in (2, 2, 4):  # the first batch is slower: it allocates memory and loads kernels
         trial = with_few_steps(row, few)
         start = time.perf_counter()
         [(batch, _)] = sample(pipeline, trial, batch_size, sources)
         batch_size = int(batch["batch_size"].iloc[0])  # halved if memory is short
-        times.append((float(_steps_done(trial).iloc[0]), (time.perf_counter() - start) / batch_size))
+        times.append((float(steps_done(trial).iloc[0]), (time.perf_counter() - start) / batch_size))
     (few, seconds), (more, more_seconds) = times[1:]
     # A model for one or two steps may refuse more: it is timed with its number of steps.
     per_step = max(0.0, (more_seconds - seconds) / (more - few)) if more > few else 0.0
     beyond_steps = max(0.0, seconds - few * per_step)
-    total = float((beyond_steps + per_step * _steps_done(planned)).sum())
-    return compile_cost(len(planned), planned["shard"].nunique(), total)
-
-
-def _steps_done(rows: pd.DataFrame) -> pd.Series:
-    """The steps of each image. Image-to-image does only the share `strength`."""
-    return rows["steps"] * rows["strength"].astype(float).fillna(1.0)
+    return compile_cost(planned, row["model_version"].iloc[0], beyond_steps + per_step * steps_done(planned))
 
 
 def compile_pipeline(
