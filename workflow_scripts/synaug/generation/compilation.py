@@ -100,6 +100,9 @@ def compile_pipeline(
     `rows`, since the compiler starts with the first call. If it fails, the pipeline is as it was before, and a warning
     in the log says why.
     """
+    settings = rows.drop_duplicates(BATCH_COLUMNS)
+    # A batch is halved, down to one image, whenever memory runs out.
+    _allow_shapes(len(settings) * batch_size.bit_length())
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     _keep_code_between_jobs(str(denoiser.device))
     functions = [(denoiser, "forward"), (pipeline.vae, "decode")]
@@ -108,7 +111,7 @@ def compile_pipeline(
         for part, name in functions:
             # Every batch has the same shape, also the last one.
             setattr(part, name, torch.compile(getattr(part, name), dynamic=False))
-        for _ in sample(pipeline, with_few_steps(rows.drop_duplicates(BATCH_COLUMNS)), batch_size, sources):
+        for _ in sample(pipeline, with_few_steps(settings), batch_size, sources):
             pass
     except Exception as error:  # of the compiler, of a missing C++ compiler, of an operation it does not know ...
         for part, name in functions:
@@ -121,6 +124,16 @@ def compile_pipeline(
         return False
     log.info("denoiser and decoder compiled in %.0f s", time.monotonic() - start)
     return True
+
+
+def _allow_shapes(count: int) -> None:
+    """Let torch compile a function for `count` more shapes of its inputs.
+
+    Beyond its limit (8), torch runs further shapes without compiling them, and says so only in its own log. What it
+    compiled for other pipelines of the process counts too.
+    """
+    torch._dynamo.config.recompile_limit += count
+    torch._dynamo.config.accumulated_recompile_limit += count
 
 
 def _keep_code_between_jobs(device: str) -> None:
