@@ -65,8 +65,8 @@ def calls(monkeypatch) -> list[str]:
         return call
 
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile(function, dynamic=dynamic, backend=backend))
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
-    yield calls
+    with torch._dynamo.config.patch(recompile_limit=8):
+        yield calls
     torch.compiler.reset()
 
 
