@@ -24,14 +24,14 @@ repeats the calls of denoiser and decoder of one batch, without the steps of the
 FLUX.1-schnell take 33 GB of memory and of disk space.
 --quick: few images, one round, tiny models, two arms, on a CPU without the slow part of the compiler: it shows that
 the program works. The last line is one JSON object; it is
-also written to benchmarks/results/generation_<cpu or GPU>.json (not with --quick).
+also written to benchmarks/results/generation_<cpu or GPU>.json after each model (not with --quick). In the file, models
+of earlier runs remain if hardware and versions are the same.
 """
 
 import argparse
 import gc
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from generation_models import BATCH_SIZES, LARGE, MODELS, repeated_calls, settings_of
 from hardware import hardware, versions
+from results_file import device_word, write_models
 from synaug.generation.compilation import compile_pipeline
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import call_settings, sample
@@ -54,7 +55,6 @@ from synaug.plan.checkpoints import model_version
 from synaug.plan.schedulers import scheduler_settings
 from synaug.runtime.devices import available_devices
 
-ROOT = Path(__file__).resolve().parents[1]
 # Name of an arm: what is changed, joined by "+". See `prepare`.
 ARMS = [
     "eager",
@@ -89,17 +89,15 @@ def main() -> None:
         "quick": arguments.quick,
         "compile": arguments.compile,
         "matrix_product_peak_tflops_float32" if device == "cpu" else "matrix_product_peak_tflops_bfloat16": peak,
-        "models": {
-            name: (measure_large if name in LARGE else measure)(name, device, peak, arguments) for name in names
-        },
+        "models": {},
         "hardware": hardware(),
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    if not arguments.quick:
-        kind = re.sub(r"\W+", "_", torch.cuda.get_device_name()).lower() if on_gpu else device
-        path = ROOT / "benchmarks" / "results" / f"generation_{kind}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n")
+    for name in names:
+        result["models"][name] = (measure_large if name in LARGE else measure)(name, device, peak, arguments)
+        if not arguments.quick:
+            write_models(f"generation_{device_word(device)}", result)
     print(json.dumps(result))
 
 
@@ -117,7 +115,13 @@ def measure(name: str, device: str, peak: float, arguments) -> dict:
         )
         rows["seed"] = range(len(rows))
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
-        figures = compare(name, rows, batch_size, rounds, device, folder, quick, arguments.compile)
+        figures = {}
+        if not quick:
+            # Before the comparison, which then finds the code that the first job has compiled.
+            threads, one_batch = torch.get_num_threads(), rows.iloc[:batch_size]
+            figures |= seconds_to_first_batch(one_batch, batch_size, folder, threads, arguments.compile)
+            print(f"{name}: {figures}", file=sys.stderr, flush=True)
+        figures |= compare(name, rows, batch_size, rounds, device, folder, quick, arguments.compile)
         share = figures["images_per_s_engine"] * figures["teraflop_per_image"] / peak
         figures["share_of_matrix_peak"] = round(share, 3)
         figures["arms"] = {}
@@ -137,10 +141,12 @@ def compare(
     flops = flops_per_image(pipeline, rows.iloc[:1])
     compiled = compile and compile_pipeline(pipeline, rows, batch_size)
     few = rows.iloc[: 2 if quick else max(4, batch_size // 4)]
+    # One batch of a large model takes seconds.
+    one_batch = rows if name == "embedded" else rows.iloc[:batch_size]
     ways = {
         "engine": lambda: run_engine(rows, batch_size, folder, threads, compiled),
         "bare": lambda: timed(lambda: [bare(pipeline, rows, batch_size) for _ in range(batches)], len(rows), device),
-        "per_batch": lambda: timed(lambda: stock(plain, rows, batch_size, folder), len(rows), device),
+        "per_batch": lambda: timed(lambda: stock(plain, one_batch, batch_size, folder), len(one_batch), device),
         "per_image": lambda: timed(lambda: stock(plain, few, 1, folder), len(few), device),
     }
     bare(pipeline, rows, batch_size)  # the first batch pays for start-up
@@ -164,7 +170,6 @@ def compare(
         "made_again_bit_for_bit": made_again(pipeline, rows, batch_size),
         "seconds_import_and_load_in_a_new_process": fresh_process(rows.iloc[0], device),
         "seconds_of_a_shard_beyond_sampling": cost["seconds_loading"],
-        **({} if quick else seconds_to_first_batch(rows.iloc[:batch_size], batch_size, folder, threads, compiled)),
         "peak_memory_gib": round(cost["peak_memory_bytes"] / 2**30, 2),
     }  # fmt: skip
 
@@ -231,6 +236,7 @@ def measure_large(name: str, device: str, peak: float, arguments) -> dict:
             index=0,
         )  # fmt: skip
         rows["seed"] = range(len(rows))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")
         engine = run_engine(rows, batch_size, folder, threads, arguments.compile)
         cost = json.loads((folder / "cost.json").read_text())
         free_memory(device)
@@ -240,11 +246,14 @@ def measure_large(name: str, device: str, peak: float, arguments) -> dict:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             one_image()
         flops = counter.get_total_flops()
-        batch = repeated_calls(pipeline, call_settings(pipeline, rows.iloc[:batch_size]))
-        with torch.inference_mode():
+        # As the engine was, whose compiled code it finds.
+        compiled = arguments.compile and compile_pipeline(pipeline, rows, batch_size)
+        with torch.inference_mode():  # as the engine: other kinds of tensors would be compiled again
+            batch = repeated_calls(pipeline, call_settings(pipeline, rows.iloc[:batch_size]))
             batch()  # the first one pays for start-up
             bare = timed(lambda repeat=batch: [repeat() for _ in range(batches)], len(rows), device)
         figures = {
+            "compiled": compiled,
             "size": int(rows["size"].iloc[0]), "steps": int(rows["steps"].iloc[0]),
             "guidance": float(rows["guidance"].iloc[0]), "dtype": rows["dtype"].iloc[0], "batch_size": batch_size,
             "images_per_s_engine": round(engine, 3), "images_per_s_bare": round(bare, 3),
@@ -309,25 +318,23 @@ def fresh_process(row: pd.Series, device: str) -> float:
     return round(time.perf_counter() - start, 2)
 
 
-def seconds_to_first_batch(rows: pd.DataFrame, batch_size: int, folder: Path, threads: int, compiled: bool) -> dict:
+def seconds_to_first_batch(rows: pd.DataFrame, batch_size: int, folder: Path, threads: int, compile: bool) -> dict:
     """Seconds from the start of a job's process to the end of its first batch, written.
 
-    rows: of one batch. If the model is compiled: of a first job, which compiles, and of a second one.
+    rows: of one batch. With `compile`: of a first job, which compiles, and of a second one.
     """
     rows.to_pickle(folder / "rows.pickle")
     code = (
         "import sys, pandas; from pathlib import Path; from synaug.generation.shards import generate_shard; "
         "folder = Path(sys.argv[1]); generate_shard(pandas.read_pickle(folder / 'rows.pickle'), "
-        f"{batch_size}, folder / 'first.parquet', folder / 'first', [], {threads}, compile={compiled})"
+        f"{batch_size}, folder / 'first.parquet', folder / 'first', [], {threads}, compile={compile})"
     )
-    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "compiled_by_jobs")}
     figures = {}
-    for job in ("first_job", "second_job") if compiled else ("first_job",):
+    for job in ("first_job", "second_job") if compile else ("first_job",):
         start = time.perf_counter()
         subprocess.run(
             [sys.executable, "-c", code, str(folder)],
             check=True,
-            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

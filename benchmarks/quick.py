@@ -11,7 +11,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 # Modules that the programs import, and parts that they run in processes of their own.
-NO_PROGRAMS = {"quick", "hardware", "generation_models", "scale_parts", "scale_workflow"}
+NO_PROGRAMS = {"quick", "hardware", "results_file", "generation_models", "scale_parts", "scale_workflow"}
 
 
 def main() -> None:

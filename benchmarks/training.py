@@ -18,6 +18,7 @@ import argparse
 import io
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -184,6 +185,14 @@ def compare_data_paths(ours: Callable, theirs: Callable, batch: int, calls: int,
     return speeds | {"ratio_to_image_folder": speeds["images_per_s"] / speeds["images_per_s_image_folder"]}
 
 
+class Figures(dict):
+    """Name -> figures. Each is also printed at once: it remains on the terminal if the time of a GPU ends."""
+
+    def __setitem__(self, name: str, value: object) -> None:
+        super().__setitem__(name, value)
+        print(f"{name}: {value}", file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Measure, print, and (without --quick) write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -195,7 +204,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0)) if gpu else WORKERS
     # As in a job of the workflow: one thread for the network, the others decode.
     torch.set_num_threads(1)
-    figures = {}
+    figures = Figures()
     with tempfile.TemporaryDirectory() as folder:
         small, large = Path(folder, "small"), Path(folder, "large")
         settings = Stage1(backbone="resnet8", width=24, batch_size=128, shift=2)

@@ -4,7 +4,8 @@ Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), 
 With a frozen backbone, the features of all images are computed once, into <results>/backbone_features/<network>.parquet,
 and only the last layer is trained on them. Otherwise large images are first copied into one file,
 <results>/packed/images.bin, which is deleted when all networks are trained, and small ones are decoded once, into
-<results>/pixels/, which is no output of a rule: it may be deleted at any time. fit_screener and the probes use it too.
+<results>/pixels/, which is no output of a rule: it may be deleted at any time. extract_features, fit_screener and the
+probes use it too.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with

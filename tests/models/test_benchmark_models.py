@@ -1,5 +1,6 @@
 """The models that benchmarks/generation.py builds have the sizes of the published ones."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)
 
+import results_file  # noqa: E402
 from generation_models import MODELS, on_meta_device  # noqa: E402
 
 sys.path.remove(BENCHMARKS)  # or benchmarks/training.py would hide the scripts of the step training
@@ -39,3 +41,16 @@ def test_a_model_has_as_many_parameters_as_the_published_one(name):
         assert {parameter.device.type for parameter in parameters} == {"meta"}
         assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
         assert sum(parameter.numel() for parameter in parameters) == pytest.approx(billions * 1e9, rel=0.01)
+
+
+def test_the_models_of_an_earlier_run_remain_in_the_results_unless_they_come_from_other_hardware(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_file, "RESULTS", tmp_path)
+
+    def models_after(hardware: str, **models: int) -> dict[str, int]:
+        results_file.write_models("x", {"models": models, "hardware": hardware, "versions": {"torch": "2"}})
+        return json.loads((tmp_path / "x.json").read_text())["models"]
+
+    assert models_after("a GPU", sd15=1) == {"sd15": 1}
+    assert models_after("a GPU", sdxl=2) == {"sd15": 1, "sdxl": 2}
+    assert models_after("a GPU", sd15=3) == {"sd15": 3, "sdxl": 2}
+    assert models_after("another GPU", sana=4) == {"sana": 4}

@@ -11,6 +11,7 @@ from finished_shards import change_row, image_ids, shards
 from torch._dynamo.utils import counters
 
 from synaug.generation import compilation, sampling
+from synaug.generation.pipelines import load_pipeline
 from synaug.generation.shards import generate_shard, library_versions
 from synaug.generation.usage import UsageMeter
 from synaug.manifests import read_manifest, write_manifest
@@ -47,6 +48,25 @@ def traced(monkeypatch):
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile(function, dynamic=dynamic, backend="eager"))
     yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """The calls of compiled code, by a compiler that takes no time. What runs without being compiled is not in it."""
+    calls: list[str] = []
+    compile = torch.compile
+
+    def backend(graph, inputs):
+        def call(*arguments):
+            calls.append(str(graph))
+            return graph.forward(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: compile(function, dynamic=dynamic, backend=backend))
+    with torch._dynamo.config.patch(recompile_limit=8):
+        yield calls
     torch.compiler.reset()
 
 
@@ -169,6 +189,50 @@ def test_the_trial_of_a_model_for_one_step_does_no_more(plan, tmp_path, monkeypa
     start_up(0.0)
     assert make(plan.assign(steps=1), tmp_path) == {"compiled"}
     assert steps == {1}
+
+
+def compiled_calls(pipeline, rows, batch_size: int, calls: list[str]) -> int:
+    """How often compiled code runs while one batch of `rows` is sampled."""
+    calls.clear()
+    list(sampling.sample(pipeline, rows, batch_size))
+    return len(calls)
+
+
+def test_every_shape_that_halving_makes_is_compiled(plan, calls):
+    """With and without guidance and five sizes of batches: ten shapes, and torch's own limit is eight."""
+    rows = pd.concat([plan.iloc[:1].assign(guidance=guidance, steps=1) for guidance in (1.0, 2.0)])
+    pipeline = load_pipeline(rows.iloc[0], "cpu")
+    assert compilation.compile_pipeline(pipeline, rows, 16)
+    sizes = (16, 8, 4, 2, 1)
+    first, *smaller = [compiled_calls(pipeline, rows, size, calls) for size in sizes]
+    assert first >= 4 and smaller == [first] * 4  # denoiser and decoder, for each guidance
+
+
+def test_every_model_of_a_job_is_compiled(plan, calls):
+    rows = plan.iloc[:1].assign(steps=1)
+    numbers = []
+    for _ in range(10):
+        pipeline = load_pipeline(rows.iloc[0], "cpu")
+        assert compilation.compile_pipeline(pipeline, rows, 1)
+        numbers.append(compiled_calls(pipeline, rows, 1, calls))
+    assert numbers[0] >= 2 and len(set(numbers)) == 1
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_the_log_says_that_smaller_batches_are_compiled_again(plan, tmp_path, monkeypatch, caplog, compiled, compile):
+    sample_batch = sampling.sample_batch
+
+    def of_two(pipeline, batch, batch_size, sources=None):
+        if batch_size > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return sample_batch(pipeline, batch, batch_size, sources)
+
+    monkeypatch.setattr(sampling, "sample_batch", of_two)
+    make(plan, tmp_path, compile=compile)
+    again = ", for which the model is compiled again"
+    assert {record.message for record in caplog.records if "out of memory" in record.message} == {
+        f"out of memory: continuing with batches of 2{again if compile else ''}"
+    }
 
 
 @pytest.mark.parametrize(("before", "after"), [(0.0, 1e6), (1e6, 0.0)])

@@ -25,12 +25,13 @@ def main(real: str, settings: dict, experiment: Path, threads: int, out: str, gp
     classes = class_names(images)
     train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)
     network, size, color = settings["network"], settings["image_size"], settings["color"]
+    decoded = images_of_experiment(experiment, size, color)
     with leased_device(share_for(len(train), gpu_share)) as device:
         if network:
             weights = network["backbone"], network["pretrained"]
-            data = compute_feature_set(train, *weights, size, color, device, threads)
+            data = compute_feature_set(train, *weights, size, color, device, threads, decoded)
         else:
-            data = open_training_set(train, images_of_experiment(experiment, size, color), device)
+            data = open_training_set(train, decoded, device)
         model = train_screening_classifier(data, classes, settings["steps"], settings["seed"], network)
         save_classifier(model, out)
 

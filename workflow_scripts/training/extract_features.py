@@ -1,24 +1,32 @@
 """Compute the features of all training and evaluation images by a frozen backbone."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from synaug.balance import rows_of_recipe
 from synaug.manifests import read_with_local_paths, write_manifest
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
+from synaug.training.data import images_of_experiment
 from synaug.training.features import extract_features
 
 
 def main(balanced: str, real: str, settings: dict, threads: int, features: str) -> None:
-    """Write the manifest `backbone_features` to the file `features`. settings: see rules/training.smk."""
+    """Write the manifest `backbone_features` to the file `features` (<results>/backbone_features/<network>.parquet).
+
+    settings: see rules/training.smk. Small images are those that other jobs of the experiment have decoded.
+    """
     images = read_with_local_paths("real", real)
     evaluated = images[images["split"].isin(settings["held_out"]) & images["usable"]]
     trained_on = rows_of_recipe(read_with_local_paths("balanced", balanced), settings["data"])
-    columns = ["image_id", "path", "row", "column"]
+    columns = ["image_id", "sha256", "path", "row", "column"]
     rows = pd.concat([trained_on[columns], evaluated[columns]], ignore_index=True)
     size, color = settings["image_size"], settings["color"]
+    iterate = images_of_experiment(Path(features).parents[1], size, color).iterate
+    weights = settings["backbone"], settings["pretrained"]
     with leased_device() as device:
-        table = extract_features(rows, settings["backbone"], settings["pretrained"], size, color, device, threads)
+        table = extract_features(rows, *weights, size, color, device, threads, iterate)
     write_manifest("backbone_features", table, features)
 
 

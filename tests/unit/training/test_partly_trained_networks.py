@@ -1,5 +1,8 @@
 """Networks of which only a part is trained: frozen backbones and their features, frozen stages, rates, and LoRA."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ from safetensors.torch import save_file
 
 from synaug.config import Mixup, Stage1, Stage2
 from synaug.evaluation.predictions import predict, predict_from_features
+from synaug.images import store
 from synaug.images.store import iterate_pixels
 from synaug.manifests import read_manifest, write_manifest
 from synaug.networks.classifier import Classifier, load_classifier, save_classifier
@@ -20,6 +24,7 @@ from synaug.training.data import BackboneFeatures, TrainingSet, compute_feature_
 from synaug.training.features import extract_features, read_features
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
+from training.extract_features import main as extract_features_job
 from training_sets import CLASSES, brightness_classes
 
 SIZE = 32
@@ -101,6 +106,30 @@ def test_features_do_not_depend_on_threads_and_come_in_the_order_that_is_wanted(
     assert np.array_equal(read_features(features, wanted), np.stack([by_id[image_id] for image_id in wanted]))
     with pytest.raises(UserError, match="lacks image none"):
         read_features(features, pd.Series(["05", "none"]))
+
+
+def test_the_job_that_extracts_features_reads_the_decoded_images_of_the_experiment(
+    weights, experiment, features, tmp_path, monkeypatch
+):
+    """In the second job no image is decoded, and the features are the same, bit by bit."""
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    rows = experiment[1]
+    rows = rows.assign(sha256=[hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in rows["path"]])
+    write_manifest("balanced", rows.drop(columns="split"), tmp_path / "balanced.parquet")
+    write_manifest("real", rows.drop(columns=["source", "weight"]).assign(usable=True), tmp_path / "real.parquet")
+    decoded, decode = [], store.decode_image
+    monkeypatch.setattr(store, "decode_image", lambda *arguments: decoded.append(1) or decode(*arguments))
+    settings = {
+        "backbone": "timm/test_resnet", "pretrained": weights["test_resnet"], "image_size": SIZE, "color": "grey",
+        "held_out": ["test"], "data": "balanced",
+    }  # fmt: skip
+    paths = [str(tmp_path / f"{name}.parquet") for name in ("balanced", "real")]
+    wanted = read_manifest("backbone_features", features)
+    for number in range(2):
+        out = tmp_path / "backbone_features" / f"{number}.parquet"
+        extract_features_job(*paths, settings, 1, str(out))
+        assert len(decoded) == len(rows)
+        assert np.array_equal(read_features(out, wanted["image_id"]), np.stack(wanted["features"]))
 
 
 @pytest.mark.parametrize("mixup", [None, Mixup(alpha=0.2)])

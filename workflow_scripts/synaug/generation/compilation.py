@@ -19,7 +19,7 @@ import torch
 from synaug.generation.batch_size import with_few_steps
 from synaug.generation.sampling import BATCH_COLUMNS, sample
 from synaug.manifests import read_manifest
-from synaug.plan.compiling import CompileCost, compile_cost
+from synaug.plan.compiling import CompileCost, compile_cost, steps_done
 from synaug.runtime.devices import device_name
 from synaug.runtime.errors import short_text
 from synaug.runtime.files import atomic_path, cache_folder
@@ -76,27 +76,19 @@ def cost_on_this_device(
     """
     planned = shard.assign(shard="")
     if plan is not None:
-        # Adapters and schedulers do not count: they do not change the compiled code.
-        model = [("model_version", "==", shard["model_version"].iloc[0])]
-        planned = read_manifest("plan", plan, ["shard", "steps", "strength"], model)
+        planned = read_manifest("plan", plan, ["model_version", "shard", "steps", "strength"])
     row, times = shard.iloc[[shard["steps"].argmax()]], []
     for few in (2, 2, 4):  # the first batch is slower: it allocates memory and loads kernels
         trial = with_few_steps(row, few)
         start = time.perf_counter()
         [(batch, _)] = sample(pipeline, trial, batch_size, sources)
         batch_size = int(batch["batch_size"].iloc[0])  # halved if memory is short
-        times.append((float(_steps_done(trial).iloc[0]), (time.perf_counter() - start) / batch_size))
+        times.append((float(steps_done(trial).iloc[0]), (time.perf_counter() - start) / batch_size))
     (few, seconds), (more, more_seconds) = times[1:]
     # A model for one or two steps may refuse more: it is timed with its number of steps.
     per_step = max(0.0, (more_seconds - seconds) / (more - few)) if more > few else 0.0
     beyond_steps = max(0.0, seconds - few * per_step)
-    total = float((beyond_steps + per_step * _steps_done(planned)).sum())
-    return compile_cost(len(planned), planned["shard"].nunique(), total)
-
-
-def _steps_done(rows: pd.DataFrame) -> pd.Series:
-    """The steps of each image. Image-to-image does only the share `strength`."""
-    return rows["steps"] * rows["strength"].astype(float).fillna(1.0)
+    return compile_cost(planned, row["model_version"].iloc[0], beyond_steps + per_step * steps_done(planned))
 
 
 def compile_pipeline(
@@ -108,6 +100,9 @@ def compile_pipeline(
     `rows`, since the compiler starts with the first call. If it fails, the pipeline is as it was before, and a warning
     in the log says why.
     """
+    settings = rows.drop_duplicates(BATCH_COLUMNS)
+    # A batch is halved, down to one image, whenever memory runs out.
+    _allow_shapes(len(settings) * batch_size.bit_length())
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     _keep_code_between_jobs(str(denoiser.device))
     functions = [(denoiser, "forward"), (pipeline.vae, "decode")]
@@ -116,7 +111,7 @@ def compile_pipeline(
         for part, name in functions:
             # Every batch has the same shape, also the last one.
             setattr(part, name, torch.compile(getattr(part, name), dynamic=False))
-        for _ in sample(pipeline, with_few_steps(rows.drop_duplicates(BATCH_COLUMNS)), batch_size, sources):
+        for _ in sample(pipeline, with_few_steps(settings), batch_size, sources):
             pass
     except Exception as error:  # of the compiler, of a missing C++ compiler, of an operation it does not know ...
         for part, name in functions:
@@ -129,6 +124,16 @@ def compile_pipeline(
         return False
     log.info("denoiser and decoder compiled in %.0f s", time.monotonic() - start)
     return True
+
+
+def _allow_shapes(count: int) -> None:
+    """Let torch compile a function for `count` more shapes of its inputs.
+
+    Beyond its limit (8), torch runs further shapes without compiling them, and says so only in its own log. What it
+    compiled for other pipelines of the process counts too.
+    """
+    torch._dynamo.config.recompile_limit += count
+    torch._dynamo.config.accumulated_recompile_limit += count
 
 
 def _keep_code_between_jobs(device: str) -> None:

@@ -59,12 +59,18 @@ def sample(
                         "size, half precision, or a device with more memory"
                     ) from None
                 batch_size //= 2
-                log.warning("out of memory: continuing with batches of %d", batch_size)
+                again = ", for which the model is compiled again" if is_compiled(pipeline) else ""
+                log.warning("out of memory: continuing with batches of %d%s", batch_size, again)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
             yield batch.assign(batch_size=batch_size), pixels
             start += len(batch)
+
+
+def is_compiled(pipeline) -> bool:
+    """Whether `compilation.compile_pipeline` has compiled `pipeline`: it sets `decode` of this one decoder."""
+    return "decode" in vars(getattr(pipeline, "vae", pipeline))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
+
 # The resource `compile` of a rule -> `generation.compile`; resources are best whole numbers.
 COMPILE_SETTINGS: dict[int, bool | Literal["auto"]] = {0: False, 1: True, 2: "auto"}
 
@@ -40,11 +42,20 @@ class CompileCost:
         )
 
 
-def compile_cost(images: int, shards: int, seconds: float) -> CompileCost:
-    """The cost of compiling the model of `images` planned images in `shards` shards.
+def compile_cost(plan: pd.DataFrame, model_version: str, seconds: pd.Series) -> CompileCost:
+    """The cost of compiling the model `model_version` for its images in all fills of the manifest `plan`.
 
-    seconds: of one device, for sampling all of them without compiling. The first job compiles, and the others find its
-    code. All planned images count, also those that exist: a job that goes on after an interruption decides the same.
+    plan: columns model_version and shard. seconds: of one device for each image of `plan`, without compiling. The first
+    job compiles, and the others find its code. All planned images count, also those that exist: a job that goes on
+    after an interruption decides the same. Adapters and schedulers do not count: they do not change the compiled code.
     """
+    of_model = plan["model_version"] == model_version
+    shards = plan.loc[of_model, "shard"].nunique()
+    total = float(seconds[of_model].sum())
     start_up = FIRST_START_S + LATER_START_S * (shards - 1)
-    return CompileCost(images, seconds, seconds * (1 - 1 / SPEED_UP), start_up)
+    return CompileCost(int(of_model.sum()), total, total * (1 - 1 / SPEED_UP), start_up)
+
+
+def steps_done(plan: pd.DataFrame) -> pd.Series:
+    """The denoising steps of each image of the manifest `plan`. Image-to-image does only the share `strength`."""
+    return plan["steps"] * plan["strength"].astype(float).fillna(1.0)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from synaug.generation.existing import stored_ids
 from synaug.manifests import with_fill, with_group
-from synaug.plan.compiling import SPEED_UP, compile_cost
+from synaug.plan.compiling import SPEED_UP, compile_cost, steps_done
 from synaug.plan.licences import licence_warnings
 from synaug.plan.model_family import Family, read_family
 from synaug.plan.shards import files_with_images
@@ -56,6 +56,11 @@ class Speed:
     images: int
     device: str
     compiled: bool
+
+    @property
+    def per_image_not_compiled(self) -> float:
+        """`per_image` if the model were not compiled."""
+        return self.per_image * (SPEED_UP if self.compiled else 1)
 
 
 @dataclass(frozen=True)
@@ -174,17 +179,20 @@ def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path, compile: b
     """
     if plan.empty:
         return "No class lacks images: nothing to make."
-    texts = []
-    for fill, of_fill in with_fill(plan).groupby("fill"):
+    plan, texts = with_fill(plan), []
+    speeds = {fill: measured_speed(of_fill, results) for fill, of_fill in plan.groupby("fill")}
+    for fill, of_fill in plan.groupby("fill"):
         title = f"Fill {fill}: " if fill else ""
-        texts.append(title + _text_of_fill(of_fill, cells, results, compile))
+        compile_notes = _compile_notes(plan, fill, speeds) if compile == "auto" else []
+        texts.append(title + _text_of_fill(of_fill, cells, results, speeds[fill], compile_notes))
     return "\n\n".join(texts)
 
 
-def _text_of_fill(plan: pd.DataFrame, cells: pd.DataFrame, results: Path, compile: bool | Literal["auto"]) -> str:
-    """`cost_text` of one fill."""
-    stored = stored_ids(plan["image_id"], results)
-    speed, size = measured_speed(plan, results), stored_size(plan, results)
+def _text_of_fill(
+    plan: pd.DataFrame, cells: pd.DataFrame, results: Path, speed: Speed | None, compile_notes: list[str]
+) -> str:
+    """`cost_text` of one fill. compile_notes: sentences about compiling its model."""
+    stored, size = stored_ids(plan["image_id"], results), stored_size(plan, results)
     table = cost_table(plan, cells, stored, speed, size)
     # A shard whose images all exist takes almost no time.
     shards_to_make = plan.loc[~plan["image_id"].isin(stored), "shard"].nunique()
@@ -200,7 +208,7 @@ def _text_of_fill(plan: pd.DataFrame, cells: pd.DataFrame, results: Path, compil
     }
     rows = [_formatted(row, speed, size) for row in [*table.to_dict("records"), total]]
     header = ["class", "real", "synthetic", "exist", "to make", "shards", "device time", "disk", "prompts", "example"]
-    notes = _notes(plan, speed, size, sums, shards_to_make, compile)
+    notes = _notes(plan, speed, size, sums, shards_to_make, compile_notes)
     return "\n".join([_settings_line(plan), "", *_aligned([header, *rows]), "", *notes])
 
 
@@ -233,7 +241,7 @@ def _notes(
     size: Size,
     sums: pd.Series,
     shards_to_make: int,
-    compile: bool | Literal["auto"],
+    compile_notes: list[str],
 ) -> list[str]:
     work = f"{int(sums['to_make']):,} images in {shards_to_make:,} shard{'s' * (shards_to_make != 1)}"
     if not sums["to_make"]:
@@ -257,7 +265,7 @@ def _notes(
             "and format is stored yet."
         )
     shards = "Classes that lack few images share shards. The example is the first prompt of a class."
-    notes = [time, *_compile_notes(plan, speed, compile), disk, shards]
+    notes = [time, *compile_notes, disk, shards]
     if _family(plan) is None:
         notes.append(
             f"The kind of guidance of {plan['model'].iloc[0]} is not known, because its config files are not on "
@@ -267,18 +275,29 @@ def _notes(
     return [line for note in notes for line in textwrap.wrap(note, 110, break_on_hyphens=False)]
 
 
-def _compile_notes(plan: pd.DataFrame, speed: Speed | None, compile: bool | Literal["auto"]) -> list[str]:
-    """Whether jobs compile the model, as a list of no or one sentence. Nothing on a CPU, where `auto` never does."""
-    if compile != "auto" or (speed and speed.device.startswith(("cpu", "mps"))):
-        return []
+def _compile_notes(plan: pd.DataFrame, fill: str, speeds: dict[str, Speed | None]) -> list[str]:
+    """Whether `auto` compiles the model of `fill`, as a list of no or one sentence. Nothing on a CPU: it never does.
+
+    plan: all fills, since the jobs count all images of the model. speeds: of each fill.
+    """
+    speed, of_fill = speeds[fill], plan[plan["fill"] == fill]
     if speed is None:
         return [
             "generation.compile: auto: on an NVIDIA GPU, each job decides after a short trial whether compiling the "
             "model pays for the images of this plan."
         ]
-    seconds = len(plan) * speed.per_image * (SPEED_UP if speed.compiled else 1)
-    cost = compile_cost(len(plan), plan["shard"].nunique(), seconds)
-    return [f"generation.compile: auto: jobs {'compile' if cost.pays else 'do not compile'} the model: {cost}."]
+    if speed.device.startswith(("cpu", "mps")):
+        return []
+    # Fills that were not measured on this device take as long for each step as this one.
+    seconds = steps_done(plan) * (speed.per_image_not_compiled / steps_done(of_fill).mean())
+    for name, other in speeds.items():
+        if other and other.device == speed.device:
+            seconds[plan["fill"] == name] = other.per_image_not_compiled
+    model = of_fill["model_version"].iloc[0]
+    cost = compile_cost(plan, model, seconds)
+    fills = plan.loc[plan["model_version"] == model, "fill"].unique()
+    which = f" (fills {' and '.join(fills)} together)" if len(fills) > 1 else ""
+    return [f"generation.compile: auto: jobs {'compile' if cost.pays else 'do not compile'} the model: {cost}{which}."]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

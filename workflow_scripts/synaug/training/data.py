@@ -228,11 +228,22 @@ def load_training_set(balanced: pd.DataFrame, size: int, color: str, device: str
 
 
 def compute_feature_set(
-    balanced: pd.DataFrame, backbone: str, pretrained: bool | str, size: int, color: str, device: str, threads: int
+    balanced: pd.DataFrame,
+    backbone: str,
+    pretrained: bool | str,
+    size: int,
+    color: str,
+    device: str,
+    threads: int,
+    images: ImageSource | None = None,
 ) -> TrainingSet:
-    """The features of the images of (rows of) the manifest `balanced`. The other arguments: of `extract_features`."""
+    """The features of the images of (rows of) the manifest `balanced`. The other arguments: of `extract_features`.
+
+    images: where they are read; None: they are decoded from their files.
+    """
     rows = _training_order(balanced)
-    table = extract_features(rows, backbone, pretrained, size, color, device, threads)
+    iterate = images.iterate if images else None
+    table = extract_features(rows, backbone, pretrained, size, color, device, threads, iterate)
     features = torch.from_numpy(select_features(table, rows["image_id"])).to(device)
     return dataclasses.replace(training_set(features, rows, device), image_shape=(CHANNELS[color], size, size))
 

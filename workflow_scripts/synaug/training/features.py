@@ -1,7 +1,9 @@
 """Features of a frozen backbone: computed once for each image, and used by all networks that have this backbone."""
 
 import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,13 +21,22 @@ _BATCH = 32  # images: with more, a CPU is not faster
 
 @gpu_arithmetic()
 def extract_features(
-    images: pd.DataFrame, backbone: str, pretrained: bool | str, size: int, color: str, device: str, threads: int
+    images: pd.DataFrame,
+    backbone: str,
+    pretrained: bool | str,
+    size: int,
+    color: str,
+    device: str,
+    threads: int,
+    iterate: Callable[[pd.DataFrame], Iterator[tuple[np.ndarray, np.ndarray]]] | None = None,
 ) -> pd.DataFrame:
-    """Rows of the manifest `backbone_features`, one for each image_id of `images` (columns image_id, path, row).
+    """Rows of the manifest `backbone_features`, one for each image_id of `images` (image_id, path, row, column).
 
     backbone, pretrained: keys of the config block `training`. size: side of the images, pixels. color: grey or rgb.
     threads: batches that a CPU computes at the same time. They do not change the features: each batch has one thread.
+    iterate: reads the images, as `ImageSource.iterate`; None: they are decoded from their files.
     """
+    iterate = iterate or partial(iterate_pixels, size=size, color=color)
     images = images.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
     model = Classifier(backbone, None, ["any"], size, CHANNELS[color])
     model.load_pretrained(pretrained)
@@ -38,7 +49,7 @@ def extract_features(
     features = np.empty((len(images), model.head.in_features), np.float32)
     workers = threads if device == "cpu" else 1
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for positions, pixels in iterate_pixels(images, size, color):
+        for positions, pixels in iterate(images):
             batches = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(_BATCH)
             features[positions] = np.concatenate(list(pool.map(compute, batches)))
     return pd.DataFrame({"image_id": images["image_id"], "features": list(features)})
