@@ -37,7 +37,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from hardware import hardware, versions
+from hardware import measured_on
 from synaug.config import Adaptation, Adapter, Stage1
 from synaug.datasets.long_tail import draw, exponential_counts
 from synaug.evaluation.intervals import mean_interval
@@ -82,7 +82,7 @@ def main() -> None:
     result = {
         "quick": quick, "seeds": len(runs), **budget, "classifier_steps": classifier_steps,
         "arms": {arm: {name: interval([run[arm][name] for run in runs]) for name in runs[0][arm]} for arm in runs[0]},
-        "hardware": hardware(), "versions": versions(),
+        **measured_on(),
     }  # fmt: skip
     if not quick:
         (ROOT / "benchmarks" / "results" / "adaptation.json").write_text(json.dumps(result, indent=1) + "\n")

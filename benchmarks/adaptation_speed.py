@@ -33,7 +33,7 @@ from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from generation_models import settings_of
-from hardware import hardware, versions
+from hardware import measured_on
 from results_file import device_word, write_models
 from synaug.config import Adaptation
 from synaug.generation.pipelines import load_pipeline
@@ -58,7 +58,7 @@ def main() -> None:
     device = arguments.device or ("cpu" if quick else "cuda")
     if device.startswith("cuda") and not torch.cuda.is_available():
         parser.error("there is no GPU; --quick runs on the CPU")
-    result = {"quick": quick, "rank": RANK, "models": {}, "hardware": hardware(), "versions": versions()}
+    result = {"quick": quick, "rank": RANK, "models": {}, **measured_on()}
     for name in arguments.models:
         result["models"][name] = measure(name, device, quick)
         if not quick:

@@ -45,7 +45,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from generation_models import BATCH_SIZES, LARGE, MODELS, repeated_calls, settings_of
-from hardware import hardware, versions
+from hardware import measured_on
 from results_file import device_word, write_models
 from synaug.generation.compilation import compile_pipeline
 from synaug.generation.pipelines import load_pipeline
@@ -90,9 +90,8 @@ def main() -> None:
         "compile": arguments.compile,
         "matrix_product_peak_tflops_float32" if device == "cpu" else "matrix_product_peak_tflops_bfloat16": peak,
         "models": {},
-        "hardware": hardware(),
         "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **measured_on(),
     }
     for name in names:
         result["models"][name] = (measure_large if name in LARGE else measure)(name, device, peak, arguments)

@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from hardware import hardware, versions
+from hardware import measured_on
 from synaug.config import Stage1
 from synaug.images.packing import pack_images
 from synaug.manifests import write_manifest
@@ -250,7 +250,7 @@ def main() -> None:
         figures["step_224_pixels"]["network"] = network
         if gpu:
             figures["step_224_pixels"]["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    result = {"quick": quick, "device": device, **figures, "hardware": hardware(), "versions": versions()}
+    result = {"quick": quick, "device": device, **figures, **measured_on()}
     if not quick:
         name = f"training_{'gpu' if gpu else 'cpu'}.json"
         Path(__file__).with_name("results").joinpath(name).write_text(json.dumps(result, indent=1) + "\n")
