@@ -199,7 +199,7 @@ def compiled_calls(pipeline, rows, batch_size: int, calls: list[str]) -> int:
 
 
 def test_every_shape_that_halving_makes_is_compiled(plan, calls):
-    """27, 13, 6, 3 and 1 images, with guidance twice as many: nine shapes of the denoiser. The limit of torch is eight."""
+    """27, 13, 6, 3 and 1 images, with guidance twice as many: nine shapes of the denoiser; torch compiles eight."""
     rows = pd.concat([plan.iloc[:1].assign(guidance=guidance, steps=1) for guidance in (1.0, 2.0)])
     pipeline = load_pipeline(rows.iloc[0], "cpu")
     assert compilation.compile_pipeline(pipeline, rows, 27)
