@@ -171,7 +171,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine) -> Settings:
         reasons=tuple(reasons),
         minutes={},
     )
-    settings.minutes.update(_minutes(settings, usable))
+    settings.minutes.update(_minutes(settings, usable, "validation_split" in detected.dataset))
     return settings
 
 
@@ -216,8 +216,11 @@ def _feature_seconds(seconds: dict[str, float], size: int) -> float:
     return seconds["features"] * (size / 112) ** 2
 
 
-def _minutes(settings: Settings, usable: int) -> dict[str, float]:
-    """Part of the run -> rough estimate of its minutes. usable: images of all splits."""
+def _minutes(settings: Settings, usable: int, validation: bool) -> dict[str, float]:
+    """Part of the run -> rough estimate of its minutes.
+
+    usable: images of all splits. validation: whether there are validation images, by which a recipe is chosen.
+    """
     seconds = GPU_SECONDS if settings.gpu else CPU_SECONDS
     synthetic = settings.synthetic_images * max(1, len(settings.fills))
     generated = synthetic * settings.oversample
@@ -226,8 +229,13 @@ def _minutes(settings: Settings, usable: int) -> dict[str, float]:
     if not settings.public_model:
         generator = seconds["autoencoder"] * settings.autoencoder_steps + seconds["denoiser"] * settings.denoiser_steps
     image = seconds["public_image"] if settings.public_model else area * seconds["image"]
+    left = trained = len(portfolio(settings.fills))
+    for _ in range(1, settings.seeds):
+        # The better half, but at least the baseline, and the best ones with and without synthetic images.
+        left = max(3, (left + 1) // 2) if validation else left
+        trained += left
     # Every network is trained by one core: two at a time. Last, the chosen recipe is trained again.
-    jobs = 2 * settings.seeds * (len(portfolio(settings.fills)) + 1)
+    jobs = 2 * (trained + settings.seeds)
     networks = seconds["job"] * jobs
     screening = 0.0
     if settings.frozen:
