@@ -21,7 +21,7 @@ ROWS = [
 
 
 def stays(rows=ROWS, always=("real",), stage1=None, seeds=None) -> list[str]:
-    """The recipes with a candidate that is kept, in the order of the config; all candidates of a recipe stay or none."""
+    """The recipes whose candidates are kept, in the order of the config. seeds: the recipes that have a second one."""
     table = pd.DataFrame(rows, columns=["recipe", "stage", "synthetic", "value"]).assign(seeds=1)
     table.loc[table["recipe"].isin(seeds or []), "seeds"] = 2
     own = {recipe: recipe for recipe in table["recipe"]}

@@ -1,7 +1,7 @@
 """Successive halving of candidates (Jamieson and Talwalkar 2016, arXiv 1502.07943), over seeds.
 
-After each seed but the last, the better half of the candidates is trained with the next seed. Every network has the same
-number of steps, and none is trained twice.
+After each seed but the last, the better half of the candidates is trained with the next seed. A dropped candidate has
+fewer networks, each with all its steps, and no network is trained twice.
 """
 
 from functools import lru_cache
@@ -54,7 +54,10 @@ def kept(table: pd.DataFrame, always: list[str], stage1: dict[str, str]) -> pd.S
 
 @lru_cache
 def kept_candidates(candidates: str, changed_ns: int) -> set[tuple[str, str]]:
-    """(recipe, stage) of those that stay by the manifest `candidates`. changed_ns: its modification time, for the cache."""
+    """(recipe, stage) of those that stay by the manifest `candidates`, a path.
+
+    changed_ns: its modification time, for the cache.
+    """
     table = read_manifest("candidates", candidates)
     table = table[table["kept"]]
     return set(zip(table["recipe"], table["stage"], strict=True))

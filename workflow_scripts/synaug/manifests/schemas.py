@@ -497,11 +497,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field(
                 "value",
                 pa.float64(),
-                "accuracy of the validation images (evaluation.choose_by), 0 to 1, mean over seeds",
+                "accuracy of the validation images (evaluation.choose_by), 0 to 1",
             ),
-            _field(
-                "seeds", pa.int32(), "number of seeds so far; fewer than others have: the candidate was dropped before"
-            ),
+            _field("seeds", pa.int32(), "number of seeds so far; fewer than others have: it was dropped before"),
             _field("kept", pa.bool_(), "whether the candidate is trained with the next seed"),
         ]
     ),
@@ -522,7 +520,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field(
                 "seeds",
                 pa.int32(),
-                "number of seeds; fewer than others have: the candidate was dropped, see candidates",
+                "number of seeds; fewer than others have: it was dropped, see candidates",
             ),
             _field("chosen", pa.bool_(), "whether this candidate was chosen"),
             _field("reason", REPEATED, "why, the same text in every row"),

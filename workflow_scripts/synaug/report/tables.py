@@ -238,8 +238,8 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list
 
     summary: with `series`. final: test predictions of the networks that were trained on training and validation images.
     name, reason: of the chosen recipe. synthetic: whether it uses synthetic images. without: the best recipe without
-    them. final: balanced accuracy of the final networks on the test images. dropped: whether candidates have fewer seeds
-    than others. rows: all candidates, the best on the validation images first, and those with fewer seeds last.
+    them. final: balanced accuracy of the final networks on the test images. dropped: whether some candidates have fewer
+    seeds than others. rows: all candidates, the best on the validation images first, and those with fewer seeds last.
     """
     if chosen is None:
         return None
