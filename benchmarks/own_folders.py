@@ -156,7 +156,7 @@ def choose_again(name: str, checkout: Path) -> dict:
         for recipe in config.recipes
         for stage in ("train", "finetune")
         if (recipe, stage) in candidates.index
-        for seed in config.seeds
+        for seed in config.seeds[: candidates["seeds"][recipe, stage]]  # halving may have dropped it after some
     ]
     choose_recipe(
         [str(results / stage / recipe / str(seed) / "predictions.parquet") for stage, recipe, seed in networks],
@@ -201,7 +201,7 @@ def results_of(results: Path) -> dict:
 
     [best] = chosen[chosen["chosen"]].itertuples()
     # The chosen one, if it is one of several without synthetic images that are equally good.
-    order = chosen[~chosen["synthetic"]].sort_values(["validation", "chosen"], ascending=False, kind="stable")
+    order = chosen[~chosen["synthetic"]].sort_values(["seeds", "validation", "chosen"], ascending=False, kind="stable")
     of_chosen, of_without = (best.recipe, best.stage), tuple(order.iloc[0][["recipe", "stage"]])
     of_real = ("real", "train")
     counts = real[real["usable"]]["split"].value_counts()

@@ -5,12 +5,57 @@ Inputs: <results>/{train,finetune}/<recipe>/<seed>/predictions.parquet, <results
 Outputs: <results>/metrics.parquet, one row per metric and network; <results>/differences.parquet, recipes minus a baseline;
 <results>/summary.parquet, means, intervals and costs. If the config asks for them, <results>/domain_probes.parquet and
 shortcuts.parquet (with probe_images.parquet, images made for them); with a validation split <results>/selection.parquet, the
-settings that one would have chosen by it; with evaluation.choose_by <results>/chosen.parquet, the recipe that is chosen.
+settings that one would have chosen by it; with evaluation.choose_by <results>/chosen.parquet, the recipe that is chosen,
+and with evaluation.halving <results>/candidates/<round>.parquet, the candidates that are trained with the next seed.
 """
 
-# (stage, recipe, seed) of every network. Rules that take files of many networks get the same list as a parameter.
+from synaug.evaluation.halving import kept_candidates
+
+# (stage, recipe, seed) of every network of the config. With halving, not all of them are trained.
 NETWORKS = networks_of(CONFIG)
-STAGE1_NETWORKS = [network for network in NETWORKS if network[0] == "train"]
+# The validation images say nothing about a network that is trained on them.
+NO_CANDIDATES = trained_on_validation(CONFIG)
+# Rounds of halving. Round k comes after the seed number k, and none comes after the last one.
+ROUNDS = len(CONFIG.seeds) - 1 if CONFIG.evaluation.choose_by and CONFIG.evaluation.halving else 0
+# Recipes that are trained with all seeds: the report compares with the baselines, and no round compares the others.
+NEVER_DROPPED = list(dict.fromkeys([*baselines_of(CONFIG), *NO_CANDIDATES]))
+# Their networks, and those of recipes with the same stage 1.
+WITH_ALL_SEEDS = [network for network in NETWORKS if STAGE1[network[1]] in {STAGE1[name] for name in NEVER_DROPPED}]
+WITH_SYNTHETIC = [name for name, recipe in CONFIG.recipes.items() if recipe.data == "balanced"]
+
+
+@exits_in_one_line  # a damaged table of candidates
+def kept_after(number):
+    """(recipe, stage) of the candidates that stay after this round, by its table."""
+    candidates = checkpoints.halve_candidates.get(round=str(number)).output.candidates
+    with candidates.open("rb") as table:
+        return kept_candidates(table.name, os.fstat(table.fileno()).st_mtime_ns)
+
+
+def trained_networks(seeds=len(CONFIG.seeds)):
+    """(stage, recipe, seed) of every network with one of the first `seeds` seeds that is trained.
+
+    Rules that take files of many networks get the same list as a parameter. Which files exist does not count: files of
+    candidates that are dropped may be there from an earlier run.
+    """
+    stay = {CONFIG.seeds[number]: kept_after(number) for number in range(1, seeds) if ROUNDS}
+    return [
+        (stage, recipe, seed)
+        for stage, recipe, seed in NETWORKS
+        if seed in CONFIG.seeds[:seeds]
+        and (seed not in stay or recipe in NO_CANDIDATES or (recipe, stage) in stay[seed])
+    ]
+
+
+def trained_stage1_networks():
+    """Those of `trained_networks` that are of stage 1."""
+    return [network for network in trained_networks() if network[0] == "train"]
+
+
+def trained_candidates(seeds=len(CONFIG.seeds)):
+    """Those of `trained_networks` that are compared by the validation images."""
+    return [network for network in trained_networks(seeds) if network[1] not in NO_CANDIDATES]
+
 
 PROBES = []
 
@@ -55,7 +100,7 @@ if CONFIG.evaluation.domain_probe:
 
     rule probe_domains:
         input:
-            models=of_networks(STAGE1_NETWORKS, "model.safetensors"),
+            models=lambda wildcards: of_networks(trained_stage1_networks(), "model.safetensors"),
             probe_images="<results>/probe_images.parquet",
             real=ancient("<results>/real.parquet"),
             images=real_images,
@@ -70,7 +115,7 @@ if CONFIG.evaluation.domain_probe:
             gpu=1,
             gpu_share=WHOLE_DEVICE,
         params:
-            networks=STAGE1_NETWORKS,
+            networks=lambda wildcards: trained_stage1_networks(),
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
             code=code("evaluation/probe_domains.py"),
         message:
@@ -85,7 +130,7 @@ if CONFIG.evaluation.shortcut_images:
 
     rule probe_shortcuts:
         input:
-            models=of_networks(NETWORKS, "model.safetensors"),
+            models=lambda wildcards: of_networks(trained_networks(), "model.safetensors"),
             probe_images="<results>/probe_images.parquet",
             real=ancient("<results>/real.parquet"),
             balanced=balanced_manifest,
@@ -101,7 +146,7 @@ if CONFIG.evaluation.shortcut_images:
             gpu=1,
             gpu_share=WHOLE_DEVICE,
         params:
-            networks=NETWORKS,
+            networks=lambda wildcards: trained_networks(),
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
             code=code("evaluation/probe_shortcuts.py"),
         message:
@@ -115,7 +160,9 @@ if CONFIG.evaluation.shortcut_images:
 rule evaluate:
     input:
         probes=PROBES,
-        predictions=of_networks(NETWORKS, "predictions.parquet"),
+        predictions=lambda wildcards: of_networks(trained_networks(), "predictions.parquet"),
+        # They need no table of candidates: those without synthetic images are trained while images are generated.
+        with_all_seeds=of_networks(WITH_ALL_SEEDS, "predictions.parquet") if ROUNDS else [],
         imbalance="<results>/imbalance.parquet",
         # Ancient: other images give other predictions.
         real=ancient("<results>/real.parquet"),
@@ -127,7 +174,7 @@ rule evaluate:
     conda:
         "../envs/data.yaml"
     params:
-        networks=NETWORKS,
+        networks=lambda wildcards: trained_networks(),
         test_split=CONFIG.dataset.test_split,
         group_columns=CONFIG.dataset.group_columns,
         baselines=baselines_of(CONFIG),
@@ -145,7 +192,7 @@ if CONFIG.dataset.validation_split:
 
     rule select_settings:
         input:
-            predictions=of_networks(NETWORKS, "predictions.parquet"),
+            predictions=lambda wildcards: of_networks(trained_networks(), "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
         output:
             selection="<results>/selection.parquet",
@@ -154,10 +201,10 @@ if CONFIG.dataset.validation_split:
         conda:
             "../envs/data.yaml"
         params:
-            networks=NETWORKS,
+            networks=lambda wildcards: trained_networks(),
             split=CONFIG.dataset.validation_split,
             recipes=list(CONFIG.recipes),
-            trained_on_split=trained_on_validation(CONFIG),
+            trained_on_split=NO_CANDIDATES,
             code=code("evaluation/select_settings.py"),
         message:
             "Choose settings on the validation images"
@@ -167,15 +214,41 @@ if CONFIG.dataset.validation_split:
     SELECTION = {"selection": "<results>/selection.parquet"}
 
 
+if ROUNDS:
+
+    checkpoint halve_candidates:
+        input:
+            predictions=lambda wildcards: of_networks(trained_candidates(int(wildcards.round)), "predictions.parquet"),
+            real=ancient("<results>/real.parquet"),
+        output:
+            candidates="<results>/candidates/{round}.parquet",
+        log:
+            "<logs>/halve_candidates/{round}.log",
+        wildcard_constraints:
+            round="|".join(str(number) for number in range(1, ROUNDS + 1)),
+        conda:
+            "../envs/data.yaml"
+        params:
+            networks=lambda wildcards: trained_candidates(int(wildcards.round)),
+            split=CONFIG.dataset.validation_split,
+            metric=CONFIG.evaluation.choose_by,
+            with_synthetic=WITH_SYNTHETIC,
+            always=NEVER_DROPPED,
+            stage1=STAGE1,
+            code=code("evaluation/halve_candidates.py"),
+        message:
+            "Drop the worse half of the candidates, round {wildcards.round}"
+        script:
+            "../workflow_scripts/evaluation/halve_candidates.py"
+
+
 CHOICE = {}
 
 if CONFIG.evaluation.choose_by:
-    # The validation images say nothing about a network that is trained on them.
-    CANDIDATES = [network for network in NETWORKS if network[1] not in trained_on_validation(CONFIG)]
 
     rule choose_recipe:
         input:
-            predictions=of_networks(CANDIDATES, "predictions.parquet"),
+            predictions=lambda wildcards: of_networks(trained_candidates(), "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
         output:
             chosen="<results>/chosen.parquet",
@@ -184,10 +257,10 @@ if CONFIG.evaluation.choose_by:
         conda:
             "../envs/data.yaml"
         params:
-            networks=CANDIDATES,
+            networks=lambda wildcards: trained_candidates(),
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
-            with_synthetic=[name for name, recipe in CONFIG.recipes.items() if recipe.data == "balanced"],
+            with_synthetic=WITH_SYNTHETIC,
             code=code("evaluation/choose_recipe.py"),
         message:
             "Choose the recipe on the validation images"

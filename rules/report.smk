@@ -7,8 +7,12 @@ of them.
 
 from synaug.report.comparison import compared_networks
 
-# (stage, recipe, seed) of the two networks that the page compares, or may compare once a recipe is chosen.
-COMPARED = [network for network in NETWORKS if CHOICE or (network[1], network[0]) in compared_networks(CONFIG)]
+
+def networks_to_compare():
+    """(stage, recipe, seed) of the two networks that the page compares, or may compare once a recipe is chosen."""
+    pairs = compared_networks(CONFIG)
+    return [network for network in trained_networks() if CHOICE or (network[1], network[0]) in pairs]
+
 
 # Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
 SHOWN = {
@@ -43,8 +47,8 @@ rule report:
         quality="<results>/quality.parquet",
         summary="<results>/summary.parquet",
         differences="<results>/differences.parquet",
-        histories=of_networks(NETWORKS, "history.parquet"),
-        predictions=of_networks(COMPARED, "predictions.parquet"),
+        histories=lambda wildcards: of_networks(trained_networks(), "history.parquet"),
+        predictions=lambda wildcards: of_networks(networks_to_compare(), "predictions.parquet"),
     output:
         **{
             name: report(
@@ -62,8 +66,8 @@ rule report:
         "../envs/data.yaml"
     params:
         config=CONFIG.model_dump(),
-        networks=NETWORKS,
-        compared=COMPARED,
+        networks=lambda wildcards: trained_networks(),
+        compared=lambda wildcards: networks_to_compare(),
         code=code("report/report.py"),
     message:
         "Write the report"

@@ -31,7 +31,7 @@ def main(
     shards = pd.concat(plans).drop_duplicates()
     table = add_costs(
         summarise(rows),
-        sorted(rows["seed"].unique()),
+        rows.groupby(["recipe", "stage"], observed=True)["seed"].unique().map(sorted).to_dict(),
         {recipe: Recipe.model_validate(keys) for recipe, keys in images.items()},
         stage1,
         read_manifest("balanced", balanced, ["image_id", "label_name", "group", "source", "fill", "index"]),

@@ -96,6 +96,11 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "summary": ("recipe, stage and metric", [("{results}/summary.parquet", "summarise")]),
     "selection": ("method and criterion", [("{results}/selection.parquet", "select_settings")]),
+    "candidates": (
+        "candidate of a round of halving, the first with one seed: recipe and stage; written only with "
+        "`evaluation.choose_by`, several seeds and `evaluation.halving`",
+        [("{results}/candidates/{round}.parquet", "halve_candidates")],
+    ),
     "chosen": ("candidate: recipe and stage", [("{results}/chosen.parquet", "choose_recipe")]),
     "study": ("row of `summary` of a variant", [("{results}/study.parquet", "summarise_study")]),
     "study_differences": (

@@ -330,6 +330,7 @@ def test_recipes_auto_are_a_portfolio_that_inherits_training():
     ("change", "message"),
     [
         ({"evaluation": {"choose_by": "balanced"}}, "choose_by needs dataset.validation_split"),
+        ({"evaluation": {"halving": False}}, "halving has no effect with choose_by: null"),
         (
             {
                 "evaluation": {"choose_by": "worst_cell"},

@@ -71,3 +71,13 @@ def test_candidates_are_sorted_by_their_validation_accuracy_and_both_stages_coun
 
 def test_only_recipes_with_synthetic_images_can_be_compared_too():
     assert chosen([candidate("filled", True, (0.9, 0.8, 0.5, 0.2))]) == "filled"
+
+
+def test_a_candidate_that_was_dropped_is_listed_and_counted_but_not_chosen():
+    better = candidate("filled", True, (0.85, 0.8, 0.6, 0.5))  # by 1.5 standard errors
+    dropped = [candidate(f"filled_{number}", True, (0.85, 0.8, 0.6, 0.3))._replace(seeds=1) for number in range(7)]
+    lucky = candidate("mixed", False, (0.9, 0.9, 0.9, 0.9))._replace(seeds=1)
+    assert chosen([REAL, REBALANCED, lucky, better]) == "filled"
+    assert chosen([REAL, REBALANCED, lucky, better, *dropped]) == "rebalanced"  # as if all had been trained
+    table = choose([REAL, REBALANCED, lucky, better, *dropped], LABELS, LABELS, "balanced")
+    assert table["seeds"].tolist() == 3 * [3] + 8 * [1] and table["recipe"][3] == "mixed"

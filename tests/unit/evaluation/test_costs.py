@@ -20,7 +20,8 @@ def test_costs_are_images_and_recorded_seconds(tmp_path):
     summary = pd.DataFrame({"recipe": ["real", "real", "filled"], "stage": ["train", "finetune", "train"]})
     recipes = {"real": Recipe(data="real"), "filled": Recipe(data="balanced")}
     stage1 = {"real": "real", "filled": "filled"}
-    rows = add_costs(summary, [0, 1], recipes, stage1, balanced, {"": ["abc"]}, tmp_path)
+    seeds = {("real", "train"): [0, 1], ("real", "finetune"): [0, 1], ("filled", "train"): [0]}
+    rows = add_costs(summary, seeds, recipes, stage1, balanced, {"": ["abc"]}, tmp_path)
     assert rows["real_images"].tolist() == [2, 2, 2]
     assert rows["synthetic_images"].tolist() == [0, 0, 2]
     assert rows["train_seconds"].iloc[:2].tolist() == [15, 16.5]

@@ -63,3 +63,15 @@ def test_several_baselines_and_a_shared_stage_1_are_compared_once_each(random_pr
     networks = dict.fromkeys([("synaug", "train"), ("synaug", "finetune")], scores)
     # Stage 1 minus the fine-tuned network would repeat the fine-tuned network minus stage 1.
     assert set(compare(networks, ["synaug"], {"synaug": "synaug"})["stage"]) == {"finetune"}
+
+
+def test_a_network_with_fewer_seeds_is_compared_at_its_own_seeds(random_predictions):
+    counts = resample(random_predictions(1)["label"].to_numpy())
+    scores = {seed: score(random_predictions(seed), SHOTS, counts) for seed in range(4)}
+    networks = {("real", "train"): {0: scores[0], 1: scores[1]}, ("dropped", "train"): {0: scores[2]}}
+    table = compare(networks, ["real"], {"real": "real", "dropped": "dropped"}).set_index("subset")
+    row = table.loc["balanced"]
+    key = ("accuracy", "balanced", "classes")
+    assert row["mean"] == pytest.approx(scores[2].loc[key, 0] - scores[0].loc[key, 0])
+    assert row["seeds"] == 1 and pd.isna(row["low"]) and pd.isna(row["high"])
+    assert row["low_images"] < row["mean"] < row["high_images"]

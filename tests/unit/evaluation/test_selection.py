@@ -76,3 +76,12 @@ def test_a_recipe_that_is_trained_on_the_validation_images_is_not_chosen_by_them
 
 def test_the_last_hyphen_separates_method_and_setting():
     assert [method_name(name) for name in ("focal-0.5", "ldam-drw-0.8", "real")] == ["focal", "ldam-drw", "real"]
+
+
+def test_a_setting_that_was_dropped_after_a_lucky_seed_is_not_chosen():
+    rows = pd.DataFrame(
+        [("focal-0.5", "train", 0, "average", 0.9)] + [("focal-1", "train", seed, "average", 0.8) for seed in (0, 1)],
+        columns=["recipe", "stage", "seed", "criterion", "value"],
+    )
+    table = select_settings(rows, RECIPES)
+    assert table[["recipe", "candidates", "seeds"]].to_numpy().tolist() == [["focal-1", 2, 2]]

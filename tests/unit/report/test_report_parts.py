@@ -69,6 +69,15 @@ def test_the_report_compares_the_baseline_and_the_chosen_network(chosen, expecte
     assert compared_networks(config, table) == expected
 
 
+def test_a_recipe_that_was_dropped_is_not_the_main_recipe_of_the_report():
+    blocks = {"real": {"data": "real"}, "synaug": {"data": "balanced"}, "filled": {"data": "balanced"}}
+    config = Config.model_validate(SETTINGS | {"recipes": blocks})
+    table = choice(("real", "train", False, True), ("filled", "train", True, False), ("synaug", "train", True, False))
+    assert compared_networks(config, table)[1] == ("synaug", "train")
+    assert compared_networks(config, table.assign(seeds=[2, 2, 1]))[1] == ("filled", "train")
+    assert compared_networks(config, table.assign(seeds=[2, 1, 1]))[1] == ("synaug", "train")
+
+
 @pytest.mark.parametrize(("recipe", "fill"), [("synaug_b", "b"), ("synaug_a", "a"), ("real", "a")])
 def test_the_page_shows_the_fill_of_the_chosen_recipe(recipe, fill):
     blocks = {"real": {"data": "real"}} | {
@@ -127,6 +136,19 @@ def test_the_headline_of_a_choice_has_the_chosen_network_the_best_without_and_th
     assert headline("rebalanced", "rebalanced") == {
         "rebalanced": f"chosen and {without} and the baseline: 70.0 [69.0, 71.0]"
     }
+
+
+def test_the_candidates_that_were_dropped_come_last_with_their_number_of_seeds_and_no_interval():
+    table = choice(*((name, "train", name == "filled", name == "real") for name in ("rebalanced", "filled", "real")))
+    table["seeds"] = [1, 2, 2]
+    summary = pd.DataFrame({"recipe": table["recipe"], "series": table["recipe"], "mean": 0.5, "low": 0.4, "high": 0.6})
+    summary = summary.assign(metric="accuracy", subset="balanced", weighting="classes", stage="train")
+    summary.loc[0, ["low", "high"]] = np.nan
+    result = choice_table(table, summary, [PREDICTIONS])
+    assert [(row["name"], row["seeds"]) for row in result["rows"]] == [("filled", 2), ("real", 2), ("rebalanced", 1)]
+    assert [row["test"] for row in result["rows"]] == ["50.0 [40.0, 60.0]", "50.0 [40.0, 60.0]", "50.0"]
+    assert result["without"] == "real" and result["dropped"]
+    assert not choice_table(table.assign(seeds=2), summary, [PREDICTIONS])["dropped"]
 
 
 @pytest.fixture

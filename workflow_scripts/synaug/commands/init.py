@@ -248,10 +248,12 @@ def config_text(name: str, detected: DetectedDataset, names: str, settings: Sett
   # The recipe that is used in the end: the best one on the validation images. One with synthetic images is chosen only
   # if it is better by more than the noise of these images, so that the classifier is not worse than without them.
   choose_by: balanced"""
+        seeds = "After each seed, only the better half of the recipes is trained with the next one."
     else:
         evaluation = """\
   # To choose a recipe by validation images, each class needs more images: dataset.validation_split.
   choose_by: null"""
+        seeds = "Every recipe is trained once with each seed."
     classes = detected.rows["label"].max() + 1
     cell = "class in every group" if groups else "class"
     return f"""\
@@ -281,7 +283,8 @@ evaluation:
   # The imbalanced real images as they are: what the others are compared with.
   baseline: real
 {evaluation}
-# Every recipe is trained once with each seed. The intervals in the report are over the seeds.
+# {seeds}
+# The intervals in the report are over the seeds.
 seeds: {list(range(settings.seeds))}
 """
 

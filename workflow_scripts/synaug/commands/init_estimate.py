@@ -28,7 +28,8 @@ class Settings:
     public model makes the images, after `adaptation_steps` on the training images; otherwise the small generator is
     trained. backbone: None: the small network from scratch. target: images of every class after filling. oversample:
     images generated per image wanted. fills: names; empty: there is one, without a name. recipes: names of the
-    candidates, of the portfolio. usable_images: of all splits. synthetic_images: of one fill; 0: there is no generator.
+    candidates, of the portfolio. halving: whether validation images decide which of them are trained with more than one
+    seed. usable_images: of all splits. synthetic_images: of one fill; 0: there is no generator.
     budget: minutes. reasons: of the decisions, one sentence each. given_up: what was given up for the budget.
     """
 
@@ -50,6 +51,7 @@ class Settings:
     oversample: float
     fills: tuple[str, ...]
     recipes: tuple[str, ...]
+    halving: bool
     usable_images: int
     training_images: int
     synthetic_images: int
@@ -68,9 +70,17 @@ class Settings:
         return sum(self.minutes.values())
 
 
-def networks_trained(recipes: int, seeds: int) -> int:
-    """Networks of stage 1: of every recipe with every seed, and last of the chosen one. Each is fine-tuned by a job."""
-    return seeds * (recipes + 1)
+def networks_trained(recipes: int, seeds: int, halving: bool) -> int:
+    """Networks of stage 1: of the recipes, and last of the chosen one with every seed. Each is fine-tuned by a job.
+
+    halving: whether after each seed only the better half goes on to the next one, with at least the baseline, and the
+    best recipes with and without synthetic images.
+    """
+    left = trained = recipes
+    for _ in range(1, seeds):
+        left = min(left, max(3, (left + 1) // 2)) if halving else left
+        trained += left
+    return trained + seeds
 
 
 def feature_seconds(settings: Settings) -> tuple[float, float]:
@@ -97,7 +107,7 @@ def estimate_minutes(settings: Settings) -> dict[str, float]:
         steps = seconds["autoencoder"] * settings.autoencoder_steps + seconds["denoiser"] * settings.denoiser_steps
         generator = generates * area * steps
 
-    count = networks_trained(len(settings.recipes), settings.seeds)
+    count = networks_trained(len(settings.recipes), settings.seeds, settings.halving)
     network, features, screening = 2 * seconds["job"], 0.0, 0.0
     if settings.frozen:
         screening, features = feature_seconds(settings)

@@ -106,6 +106,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine, budget: float |
         oversample=1.5 if public_model else 2.0,
         fills=fills,
         recipes=tuple(portfolio(fills)),
+        halving="validation_split" in detected.dataset,
         usable_images=int(detected.rows["usable"].sum()),
         training_images=images,
         synthetic_images=missing(counts, target),

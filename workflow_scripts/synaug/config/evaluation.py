@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from synaug.config.base import Block, Name
 
@@ -19,6 +19,12 @@ class Evaluation(Block):
         "chosen only if it is better than the best one without by more than the noise of these images; null: none "
         "is chosen.",
     )
+    halving: bool = Field(
+        True,
+        description="With choose_by: successive halving. After each seed, the better half of the candidates is trained "
+        "with the next seed, and with it the best one without synthetic images, the best one with them, and the "
+        "baselines. false: all are trained with all seeds.",
+    )
     domain_probe: bool = Field(
         False,
         description="Measure how well a linear classifier tells real from synthetic images by a network's features, on "
@@ -32,6 +38,12 @@ class Evaluation(Block):
         "synthetic, as a shortcut to its class. The value is the number of extra synthetic images per class and "
         "group that are generated for this; null: not measured.",
     )
+
+    @model_validator(mode="after")
+    def _halving_needs_a_choice(self):
+        if not self.choose_by:
+            self._refuse_without_effect(["halving"], "with choose_by: null")
+        return self
 
     @property
     def baselines(self) -> list[str]:

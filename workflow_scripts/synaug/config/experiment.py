@@ -61,7 +61,10 @@ class Config(Block):
         description="Recipe name -> a way to train; or auto: seven recipes, three of them without synthetic images.",
     )
     seeds: list[Seed] = Field(
-        [0, 1, 2], min_length=1, description="Random seeds of training. Each recipe is trained once with each seed."
+        [0, 1, 2],
+        min_length=1,
+        description="Random seeds of training. Each recipe is trained once with each seed, unless evaluation.halving "
+        "drops it.",
     )
     evaluation: Evaluation = Evaluation()
     study: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], dict[str, Any] | None] | None = Field(

@@ -1,7 +1,8 @@
 """Choice of the recipe that is used in the end, by the validation images.
 
 The candidates with synthetic images have to earn their place: the best candidate without synthetic images stays unless
-the best one with them is better by more than the noise of the validation images.
+the best one with them is better by more than the noise of the validation images. `halving` says which candidates are
+trained with all seeds.
 """
 
 from statistics import NormalDist
@@ -11,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from synaug.evaluation.bootstrap import group_sums, resample
+from synaug.manifests import read_manifest, with_group
 
 
 class Candidate(NamedTuple):
-    """A recipe after its last stage. correct: share of the seeds that predict an image correctly, float, N."""
+    """A recipe after one of its stages. correct: share of its seeds that predict an image correctly, float, N."""
 
     recipe: str
     stage: str
@@ -23,12 +25,49 @@ class Candidate(NamedTuple):
     seeds: int
 
 
+class ValidationImages(NamedTuple):
+    """Class of each image, and its class in a group, int, N."""
+
+    labels: np.ndarray
+    cells: np.ndarray
+
+
+def read_candidates(
+    predictions: list[str], networks: list[tuple[str, str, int]], real: str, split: str, with_synthetic: list[str]
+) -> tuple[list[Candidate], ValidationImages]:
+    """The candidates, in the order in which `networks` names them, and the validation images that compare them.
+
+    predictions, real: manifests of these names. networks: stage, recipe and seed of each of `predictions`. split: name
+    of the validation split. with_synthetic: recipes that train on synthetic images.
+    """
+    correct: dict[tuple[str, str], list] = {}
+    for path, (stage, recipe, _) in zip(predictions, networks, strict=True):
+        rows = read_manifest("predictions", path, ["image_id", "split", "label", "predicted"])
+        rows = rows[rows["split"] == split].set_index("image_id")
+        correct.setdefault((recipe, stage), []).append((rows["label"] == rows["predicted"]).astype(float))
+    columns = ["image_id", "label_name", "group"]
+    images = with_group(read_manifest("real", real, columns)).set_index("image_id").loc[rows.index]
+    cells, _ = pd.factorize(images["label_name"].astype(str) + ", " + images["group"].astype(str))
+    candidates = [
+        Candidate(
+            recipe,
+            stage,
+            recipe in with_synthetic,
+            pd.concat(seeds, axis=1).loc[rows.index].mean(axis=1).to_numpy(),
+            len(seeds),
+        )
+        for (recipe, stage), seeds in correct.items()
+    ]
+    return candidates, ValidationImages(rows["label"].to_numpy(), cells)
+
+
 def required_gain(challengers: int) -> float:
     """The gain, in standard errors, that the best of so many candidates with synthetic images must have.
 
     For one candidate it is 1: a candidate that is not better has such a gain by chance with probability 0.16. The best
     of several has it by chance more often. Their limit is the one that each exceeds with probability 0.16 / challengers
-    (Bonferroni).
+    (Bonferroni). Candidates that halving dropped count too: the best one was found among all that were trained, and the
+    seeds by which the others were dropped are part of its mean. Without them, the limit would be too low.
     """
     normal = NormalDist()
     return -normal.inv_cdf(normal.cdf(-1) / max(1, challengers))
@@ -37,6 +76,7 @@ def required_gain(challengers: int) -> float:
 def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, metric: str) -> pd.DataFrame:
     """Rows of the manifest `chosen`, the best first; one has chosen = True.
 
+    Only the finalists, the candidates with all seeds, are compared. The others, which halving dropped, come last.
     candidates: in the order of the config; of equal ones the first is better. labels, cells: class of each validation
     image and its class in a group, int, N. metric: `evaluation.choose_by`.
     A standard error is the standard deviation over resamples of the validation images, within cells; all candidates are
@@ -44,9 +84,11 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
     """
     counts = resample(cells)
     values = [resampled_metric(candidate.correct, labels, cells, metric, counts) for candidate in candidates]
+    seeds = max(candidate.seeds for candidate in candidates)
+    finalists = [(i, candidate) for i, candidate in enumerate(candidates) if candidate.seeds == seeds]
     best = {
         synthetic: max(
-            (i for i, candidate in enumerate(candidates) if candidate.synthetic == synthetic),
+            (i for i, candidate in finalists if candidate.synthetic == synthetic),
             key=lambda i: values[i][0],
             default=None,
         )
@@ -77,7 +119,7 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
         chosen = challenger
     table["chosen"] = np.arange(len(table)) == chosen
     table["reason"] = _reason(table, chosen, challenger, reference, margin)
-    return table.sort_values("validation", ascending=False, kind="stable", ignore_index=True)
+    return table.sort_values(["seeds", "validation"], ascending=False, kind="stable", ignore_index=True)
 
 
 def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference: int, margin: float) -> str:

@@ -12,7 +12,7 @@ from synaug.config import Recipe
 
 def add_costs(
     summary: pd.DataFrame,
-    seeds: list[int],
+    seeds: dict[tuple[str, str], list[int]],
     recipes: dict[str, Recipe],
     stage1: dict[str, str],
     balanced: pd.DataFrame,
@@ -21,9 +21,9 @@ def add_costs(
 ) -> pd.DataFrame:
     """The manifest `summary` with its cost columns.
 
-    recipes: name -> recipe. stage1: recipe -> the recipe whose stage-1 networks it uses.
-    balanced: the manifest of this name. shards: fill -> names of its planned shards. results: folder of the experiment,
-    with benchmarks/ and costs/.
+    seeds: (recipe, stage) -> the seeds of its networks. recipes: name -> recipe. stage1: recipe -> the recipe whose
+    stage-1 networks it uses. balanced: the manifest of this name. shards: fill -> names of its planned shards. results:
+    folder of the experiment, with benchmarks/ and costs/.
     """
     networks = summary[["recipe", "stage"]].drop_duplicates()
     seconds_of_fill = {fill: generation_seconds(results, names) for fill, names in shards.items()}
@@ -34,7 +34,7 @@ def add_costs(
         # A recipe that names no fill has the only one.
         sampling = seconds_of_fill.get(fill.name, 0.0) if fill and fill.name else sum(seconds_of_fill.values())
         synthetic = int(images.get("synthetic", 0))
-        seconds = training_seconds(results / "benchmarks", recipe, stage, stage1[recipe], seeds)
+        seconds = training_seconds(results / "benchmarks", recipe, stage, stage1[recipe], seeds[recipe, stage])
         rows.append((recipe, stage, int(images.get("real", 0)), synthetic, seconds, sampling if synthetic else 0.0))
     names = ["recipe", "stage", "real_images", "synthetic_images", "train_seconds", "generation_seconds"]
     costs = pd.DataFrame(rows, columns=names).astype({"train_seconds": "Float64", "generation_seconds": "Float64"})

@@ -36,7 +36,7 @@ def select_settings(metrics: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
 
     metrics: columns recipe, stage, seed, criterion, value; only the last stage of a recipe is a candidate. recipes: in
     the order of the config; the first of equal recipes is chosen. Values are averaged over seeds, because a setting is
-    chosen, not a network.
+    chosen, not a network. A setting with fewer seeds than another one of its method was dropped, and is not chosen.
     """
     fine_tuned = metrics.loc[metrics["stage"] == "finetune", "recipe"].unique()
     last = metrics[(metrics["stage"] == "finetune") | ~metrics["recipe"].isin(fine_tuned)]
@@ -45,5 +45,6 @@ def select_settings(metrics: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:
     table["method"] = table["recipe"].map(method_name)
     table["candidates"] = table.groupby(["criterion", "method"])["recipe"].transform("size")
     table["order"] = table["recipe"].map(recipes.index)
-    best = table.sort_values(["validation", "order"], ascending=[False, True]).groupby(["criterion", "method"]).head(1)
+    table = table.sort_values(["seeds", "validation", "order"], ascending=[False, False, True])
+    best = table.groupby(["criterion", "method"]).head(1)
     return best.assign(needs=best["criterion"].map(CRITERIA)).drop(columns="order").reset_index(drop=True)

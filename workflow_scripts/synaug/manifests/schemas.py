@@ -491,6 +491,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("seeds", pa.int32(), "number of seeds"),
         ]
     ),
+    "candidates": pa.schema(
+        [
+            *_NETWORKS,
+            _field(
+                "value",
+                pa.float64(),
+                "accuracy of the validation images (evaluation.choose_by), 0 to 1",
+            ),
+            _field("seeds", pa.int32(), "number of seeds so far; fewer than others have: it was dropped before"),
+            _field("kept", pa.bool_(), "whether the candidate is trained with the next seed"),
+        ]
+    ),
     "chosen": pa.schema(
         [
             *_NETWORKS,
@@ -498,10 +510,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("metric", REPEATED, "accuracy of the validation images that decides (evaluation.choose_by)"),
             _field("validation", pa.float64(), "value of the metric, 0 to 1, mean over seeds"),
             _field("standard_error", pa.float64(), "its standard error over validation images (bootstrap)"),
-            _field("gain", pa.float64(), "value minus that of the best candidate without synthetic images"),
+            _field(
+                "gain",
+                pa.float64(),
+                "value minus that of the best candidate without synthetic images, each over its own seeds",
+            ),
             _field("gain_standard_error", pa.float64(), "standard error of the gain over validation images, paired"),
             _field("images", pa.int32(), "number of validation images"),
-            _field("seeds", pa.int32(), "number of seeds"),
+            _field(
+                "seeds",
+                pa.int32(),
+                "number of seeds; fewer than others have: it was dropped, see candidates",
+            ),
             _field("chosen", pa.bool_(), "whether this candidate was chosen"),
             _field("reason", REPEATED, "why, the same text in every row"),
         ]

@@ -41,6 +41,7 @@ SORT_KEYS = {
     "differences": ["recipe", "stage", "baseline_recipe", "baseline_stage", "metric", "subset"],
     "summary": ["recipe", "stage", "metric", "subset"],
     "selection": ["method", "criterion"],
+    "candidates": ["recipe", "stage"],
     "chosen": ["recipe", "stage"],
 }
 SORT_KEYS["study"] = ["variant", *SORT_KEYS["summary"]]

@@ -147,7 +147,7 @@ def experiment_advice(
             f"probabilities of {names[1]} before you use them, on real images outside the test set. Its predicted "
             "classes need no calibration."
         )
-    if (summary["seeds"] == 1).any():
+    if (summary["seeds"] == 1).all():  # a candidate that was dropped has fewer seeds than others
         advice.append("Networks were trained with one seed only. Intervals over seeds need three seeds or more.")
     few = int((test_images < FEW_TEST_IMAGES).sum())
     if few:
@@ -188,7 +188,8 @@ def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame) -> str:
             f"{agreement}, but those that are used cover only {100 * values['coverage']:.0f} % of the real images. "
             "More varied prompts (prompts.modifiers) or a lower guidance come first."
         )
-    error = chosen.loc[chosen["synthetic"], "gain_standard_error"].min()
+    with_all_seeds = chosen["seeds"] == chosen["seeds"].max()
+    error = chosen.loc[chosen["synthetic"] & with_all_seeds, "gain_standard_error"].min()
     return (
         f"{agreement}. Other amounts (fill) may help. With these validation images, a gain below {100 * error:.1f} "
         "points cannot be told from noise; more validation images show smaller gains."

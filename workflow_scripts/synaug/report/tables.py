@@ -238,14 +238,14 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list
 
     summary: with `series`. final: test predictions of the networks that were trained on training and validation images.
     name, reason: of the chosen recipe. synthetic: whether it uses synthetic images. without: the best recipe without
-    them. final: balanced accuracy of the final networks on the test images. rows: all candidates, the best on the
-    validation images first.
+    them. final: balanced accuracy of the final networks on the test images. dropped: whether some candidates have fewer
+    seeds than others. rows: all candidates, the best on the validation images first, and those with fewer seeds last.
     """
     if chosen is None:
         return None
     accuracies = summary[(summary["metric"] == "accuracy") & (summary["subset"] == "balanced")].set_index("series")
     named = name_series(chosen, summary["recipe"].drop_duplicates().tolist())
-    named = named.sort_values("validation", ascending=False, kind="stable")
+    named = named.sort_values(["seeds", "validation"], ascending=False, kind="stable")
 
     def test_accuracy(series: str) -> list[str]:
         row = accuracies.loc[series]
@@ -265,6 +265,7 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list
         "images": best.images,
         "final": " ".join([percent(mean), *interval(low, high)]),
         "without": without[0] if without else None,
+        "dropped": named["seeds"].nunique() > 1,
         "rows": [
             {
                 "name": row.series,
@@ -272,6 +273,7 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list
                 "validation": f"{percent(row.validation)} ± {percent(row.standard_error)}",
                 "gain": f"{percent(row.gain, '+')} ± {percent(row.gain_standard_error)}",
                 "test": " ".join(test_accuracy(row.series)),
+                "seeds": row.seeds,
             }
             for row in named.itertuples()
         ],
