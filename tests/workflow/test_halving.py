@@ -14,7 +14,7 @@ from synaug.manifests import read_manifest
 SEEDS = [3, 1, 2]
 CONFIG = {
     "dataset": {"make_splits": {"validation": 0.4}, "validation_split": "validation"},
-    "evaluation": {"choose_by": "balanced"},
+    "evaluation": {"choose_by": "balanced", "baseline": "real"},
     "recipes": {
         "rebalanced": {"data": "real", "stage1": {"loss": {"name": "balanced_softmax"}}},
         "mixed": {"data": "real", "stage1": {"mixup": {"alpha": 0.2}}},
@@ -85,7 +85,7 @@ def test_a_rerun_does_nothing_and_files_of_dropped_candidates_do_not_count(work)
     shutil.copytree(work.results / stage / recipe / "3", work.results / stage / recipe / "1")
     assert work.run("-n").jobs == []
     (work.results / "metrics.parquet").unlink()
-    assert "evaluate" in work.run().jobs
+    assert work.run("results/test/metrics.parquet").jobs == ["evaluate"]
     assert seeds_of(read_manifest("metrics", work.results / "metrics.parquet"))[dropped] == {3}
     command = [sys.executable, "-m", "synaug.cli", "verify", "results/test"]
     environment = os.environ | {"PYTHONPATH": str(work.path / "workflow_scripts")}
@@ -93,11 +93,11 @@ def test_a_rerun_does_nothing_and_files_of_dropped_candidates_do_not_count(work)
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_a_threshold_trains_nothing_and_without_halving_only_the_missing_networks_are_trained(work):
+def test_a_threshold_trains_no_candidate_and_without_halving_only_the_missing_networks_are_trained(work):
     work.change(screening={"min_contrast": 0.5})
     done = work.run()
     assert done.status == 0 and "screen_synthetic" in done.jobs
-    assert not {"train", "finetune", "train_final", "halve_candidates"} & set(done.jobs), done.jobs
+    assert not {"train", "finetune"} & set(done.jobs), done.jobs
     before = trained(work)
     work.change(evaluation={"halving": False})
     jobs = work.run("-n").jobs
