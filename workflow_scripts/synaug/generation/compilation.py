@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -132,8 +132,9 @@ def _allow_shapes(count: int) -> None:
     Beyond its limit (8), torch runs further shapes without compiling them, and says so only in its own log. What it
     compiled for other pipelines of the process counts too.
     """
-    torch._dynamo.config.recompile_limit += count
-    torch._dynamo.config.accumulated_recompile_limit += count
+    limits: Any = torch._dynamo.config  # whose types are those of the default values
+    limits.recompile_limit += count
+    limits.accumulated_recompile_limit += count
 
 
 def _keep_code_between_jobs(device: str) -> None:
