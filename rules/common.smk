@@ -20,6 +20,8 @@ sys.path.insert(0, str(SCRIPTS.absolute()))
 from synaug.balance import manifests_hash
 from synaug.config import check_config_file, load_config
 from synaug.datasets import fingerprint
+from synaug.evaluation.choice import chosen_candidate
+from synaug.evaluation.halving import kept_candidates
 from synaug.generator.output_folder import (
     ADAPTER_HISTORY,
     ADAPTER_SAMPLES,
@@ -35,6 +37,7 @@ from synaug.plan.model_family import check_generation
 from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.schedulers import check_scheduler
 from synaug.plan.shards import fills_of_shards
+from synaug.report.comparison import compared_networks
 from synaug.runtime.code import code_hash, import_from, save_cache
 from synaug.runtime.devices import WHOLE_DEVICE, jobs_per_device
 from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
@@ -244,7 +247,7 @@ def balanced_manifest(wildcards):
 
 def balanced_of_recipe(wildcards):
     """The balanced manifest, if the recipe has synthetic images. Others train as soon as the real images are indexed."""
-    if CONFIG.recipes[wildcards.recipe].data == "balanced":
+    if CONFIG.recipes[recipe_of(wildcards)].data == "balanced":
         return balanced_manifest(wildcards)
     with checkpoints.index_dataset.get().output.real.open("rb"):  # `images_of` reads it
         return []
@@ -261,6 +264,23 @@ def images_of(data, fill=None):
         changed = tuple(os.fstat(file.fileno()).st_mtime_ns for file in files)
         results, splits = os.path.dirname(files[0].name), (CONFIG.dataset.train_split, tuple(CONFIG.dataset.held_out))
         return manifests_hash(results, data, fill, *splits, changed)
+
+
+@exits_in_one_line  # a damaged table
+def chosen():
+    """(recipe, stage) that is chosen, once it is."""
+    with checkpoints.choose_recipe.get().output.chosen.open("rb") as table:
+        return chosen_candidate(table.name, os.fstat(table.fileno()).st_mtime_ns)
+
+
+def recipe_of(wildcards):
+    """The recipe of a network: of the final ones the chosen recipe."""
+    return wildcards.get("recipe") or chosen()[0]
+
+
+def data_of(recipe):
+    """`data` and `fill` of a recipe."""
+    return CONFIG.recipes[recipe].data, CONFIG.recipes[recipe].fill
 
 
 def networks_of(settings):
@@ -288,6 +308,45 @@ def trained_on_validation(settings):
     """The recipes of the experiment with this config whose stage 2 is trained on validation images."""
     stages = {name: recipe.stage2 for name, recipe in settings.recipes.items() if recipe.stage2}
     return [name for name, stage2 in stages.items() if stage2.split and stage2.split in settings.dataset.held_out]
+
+
+@exits_in_one_line  # a damaged table of candidates
+def kept_after(number):
+    """(recipe, stage) of the candidates that stay after this round, by its table."""
+    candidates = checkpoints.halve_candidates.get(round=str(number)).output.candidates
+    with candidates.open("rb") as table:
+        return kept_candidates(table.name, os.fstat(table.fileno()).st_mtime_ns)
+
+
+def trained_networks(seeds=len(CONFIG.seeds)):
+    """(stage, recipe, seed) of every network with one of the first `seeds` seeds that is trained.
+
+    Rules that take files of many networks get the same list as a parameter. Which files exist does not count: files of
+    candidates that are dropped may be there from an earlier run.
+    """
+    stay = {CONFIG.seeds[number]: kept_after(number) for number in range(1, seeds) if ROUNDS}
+    return [
+        (stage, recipe, seed)
+        for stage, recipe, seed in NETWORKS
+        if seed in CONFIG.seeds[:seeds]
+        and (seed not in stay or recipe in NO_CANDIDATES or (recipe, stage) in stay[seed])
+    ]
+
+
+def trained_stage1_networks():
+    """Those of `trained_networks` that are of stage 1."""
+    return [network for network in trained_networks() if network[0] == "train"]
+
+
+def trained_candidates(seeds=len(CONFIG.seeds)):
+    """Those of `trained_networks` that are compared by the validation images."""
+    return [network for network in trained_networks(seeds) if network[1] not in NO_CANDIDATES]
+
+
+def networks_to_compare():
+    """(stage, recipe, seed) of the two networks that the page compares, or may compare once a recipe is chosen."""
+    pairs = compared_networks(CONFIG)
+    return [network for network in trained_networks() if CHOICE or (network[1], network[0]) in pairs]
 
 
 def of_networks(networks, file):
@@ -332,6 +391,5 @@ def images_with_features(network):
 
 def features_of(wildcards):
     """The features that a recipe trains on, if its backbone is frozen. Ancient: the images count (`images_of`)."""
-    if wildcards.recipe not in FEATURES:
-        return []
-    return ancient(f"<results>/backbone_features/{FEATURES[wildcards.recipe]}.parquet")
+    recipe = recipe_of(wildcards)
+    return ancient(f"<results>/backbone_features/{FEATURES[recipe]}.parquet") if recipe in FEATURES else []

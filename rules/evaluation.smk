@@ -9,8 +9,6 @@ settings that one would have chosen by it; with evaluation.choose_by <results>/c
 and with evaluation.halving <results>/candidates/<round>.parquet, the candidates that are trained with the next seed.
 """
 
-from synaug.evaluation.halving import kept_candidates
-
 # (stage, recipe, seed) of every network of the config. With halving, not all of them are trained.
 NETWORKS = networks_of(CONFIG)
 # The validation images say nothing about a network that is trained on them.
@@ -22,40 +20,6 @@ NEVER_DROPPED = list(dict.fromkeys([*baselines_of(CONFIG), *NO_CANDIDATES]))
 # Their networks, and those of recipes with the same stage 1.
 WITH_ALL_SEEDS = [network for network in NETWORKS if STAGE1[network[1]] in {STAGE1[name] for name in NEVER_DROPPED}]
 WITH_SYNTHETIC = [name for name, recipe in CONFIG.recipes.items() if recipe.data == "balanced"]
-
-
-@exits_in_one_line  # a damaged table of candidates
-def kept_after(number):
-    """(recipe, stage) of the candidates that stay after this round, by its table."""
-    candidates = checkpoints.halve_candidates.get(round=str(number)).output.candidates
-    with candidates.open("rb") as table:
-        return kept_candidates(table.name, os.fstat(table.fileno()).st_mtime_ns)
-
-
-def trained_networks(seeds=len(CONFIG.seeds)):
-    """(stage, recipe, seed) of every network with one of the first `seeds` seeds that is trained.
-
-    Rules that take files of many networks get the same list as a parameter. Which files exist does not count: files of
-    candidates that are dropped may be there from an earlier run.
-    """
-    stay = {CONFIG.seeds[number]: kept_after(number) for number in range(1, seeds) if ROUNDS}
-    return [
-        (stage, recipe, seed)
-        for stage, recipe, seed in NETWORKS
-        if seed in CONFIG.seeds[:seeds]
-        and (seed not in stay or recipe in NO_CANDIDATES or (recipe, stage) in stay[seed])
-    ]
-
-
-def trained_stage1_networks():
-    """Those of `trained_networks` that are of stage 1."""
-    return [network for network in trained_networks() if network[0] == "train"]
-
-
-def trained_candidates(seeds=len(CONFIG.seeds)):
-    """Those of `trained_networks` that are compared by the validation images."""
-    return [network for network in trained_networks(seeds) if network[1] not in NO_CANDIDATES]
-
 
 PROBES = []
 
@@ -246,7 +210,8 @@ CHOICE = {}
 
 if CONFIG.evaluation.choose_by:
 
-    rule choose_recipe:
+    # A checkpoint: the rule of the final networks needs the chosen recipe, and not the date of this table.
+    checkpoint choose_recipe:
         input:
             predictions=lambda wildcards: of_networks(trained_candidates(), "predictions.parquet"),
             real=ancient("<results>/real.parquet"),

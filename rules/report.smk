@@ -5,15 +5,6 @@ Outputs: <results>/report.html, <results>/overview.png, <results>/figures/*.svg;
 of them.
 """
 
-from synaug.report.comparison import compared_networks
-
-
-def networks_to_compare():
-    """(stage, recipe, seed) of the two networks that the page compares, or may compare once a recipe is chosen."""
-    pairs = compared_networks(CONFIG)
-    return [network for network in trained_networks() if CHOICE or (network[1], network[0]) in pairs]
-
-
 # Name -> file below <results>, and category and title in `--report`. captions/<name>.rst says more.
 SHOWN = {
     "page": ("report.html", "Report", "all on one page"),

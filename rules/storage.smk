@@ -59,5 +59,5 @@ def all_images(wildcards):
 
 def images_of_recipe(wildcards):
     """The files with the images that a recipe trains on and is evaluated on; inputs only with a storage."""
-    has_synthetic = CONFIG.recipes[wildcards.recipe].data == "balanced"
+    has_synthetic = CONFIG.recipes[recipe_of(wildcards)].data == "balanced"
     return all_images(wildcards) if has_synthetic and not PACKED else real_images(wildcards)

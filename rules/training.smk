@@ -127,7 +127,7 @@ rule train:
         gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
-        images=lambda wildcards: images_of(CONFIG.recipes[wildcards.recipe].data, CONFIG.recipes[wildcards.recipe].fill),
+        images=lambda wildcards: images_of(*data_of(wildcards.recipe)),
         train_split=CONFIG.dataset.train_split,
         code=code("training/train.py"),
     message:
@@ -170,19 +170,17 @@ rule finetune:
 
 
 if CONFIG.evaluation.choose_by:
-    FEATURE_FILES = sorted(set(FEATURES.values()))
     DEVICES_OF_FINAL = max(recipe.stage1.devices for recipe in CONFIG.recipes.values())
 
     rule train_final:
         # Written although it is not an output: see rule train.
         input:
             **PACKED,
-            chosen="<results>/chosen.parquet",
-            balanced=balanced_manifest,
-            features=[ancient(f"<results>/backbone_features/{name}.parquet") for name in FEATURE_FILES],
-            pretrained=on_machine(sorted(set(WEIGHTS.values()))),
+            balanced=balanced_of_recipe,
+            features=features_of,
+            pretrained=lambda wildcards: weights_of(recipe_of(wildcards)),
             real=ancient("<results>/real.parquet"),
-            images=all_images,
+            images=images_of_recipe,
         output:
             model="<results>/final/{seed}/model.safetensors",
             history="<results>/final/{seed}/history.parquet",
@@ -198,11 +196,14 @@ if CONFIG.evaluation.choose_by:
             gpu=whole_gpus(TRAINING_JOBS, DEVICES_OF_FINAL),
             gpu_share=gpu_share(TRAINING_JOBS, DEVICES_OF_FINAL),
         params:
-            settings=CONFIG.dataset.model_dump(include={"image_size", "color"})
-            | {"recipes": {name: SETTINGS["finetune"][name]["recipe"] for name in CONFIG.recipes}},
-            splits={"validation": CONFIG.dataset.validation_split, "test": CONFIG.dataset.test_split},
-            features={name: FEATURE_FILES.index(file) for name, file in FEATURES.items()},
-            images=lambda wildcards: images_of("balanced"),
+            chosen=lambda wildcards: chosen(),
+            settings=lambda wildcards: SETTINGS["finetune"][recipe_of(wildcards)],
+            splits={
+                "train": CONFIG.dataset.train_split,
+                "validation": CONFIG.dataset.validation_split,
+                "test": CONFIG.dataset.test_split,
+            },
+            images=lambda wildcards: images_of(*data_of(recipe_of(wildcards))),
             code=code("training/train_final.py"),
         message:
             "Train the chosen recipe on training and validation images, seed {wildcards.seed}"

@@ -93,11 +93,11 @@ def test_a_rerun_does_nothing_and_files_of_dropped_candidates_do_not_count(work)
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_a_threshold_trains_no_candidate_and_without_halving_only_the_missing_networks_are_trained(work):
+def test_a_threshold_trains_nothing_and_without_halving_only_the_missing_networks_are_trained(work):
     work.change(screening={"min_contrast": 0.5})
     done = work.run()
     assert done.status == 0 and "screen_synthetic" in done.jobs
-    assert not {"train", "finetune"} & set(done.jobs), done.jobs
+    assert not {"train", "finetune", "train_final"} & set(done.jobs), done.jobs
     before = trained(work)
     work.change(evaluation={"halving": False})
     jobs = work.run("-n").jobs

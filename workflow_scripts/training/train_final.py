@@ -1,14 +1,13 @@
 """Train the chosen recipe again, on the training and the validation images: the networks that are used in the end."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import torch
 
-from synaug.balance import rows_of_recipe
+from synaug.balance import real_training_rows, rows_of_recipe
 from synaug.config import Recipe
-from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
+from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.devices import WHOLE_DEVICE, leased_devices
 from synaug.runtime.logs import job_log
@@ -24,7 +23,7 @@ from training.train import checkpoint_of, train
 def main(
     stage: str,
     recipe: Recipe,
-    balanced: str,
+    balanced: str | None,
     images: ImageSource,
     real: str,
     splits: dict[str, str],
@@ -35,14 +34,16 @@ def main(
 ) -> None:
     """Train into the files `out.model`, `out.history` and `out.predictions` (of the test images).
 
-    stage: the last stage that is used, train or finetune. balanced, real: the manifests of these names. splits: names
-    of the splits `validation` and `test`. gpu_share: the resource of this name.
+    stage: the last stage that is used, train or finetune. balanced, real: the manifests of these names; balanced is
+    None for a recipe without synthetic images. splits: names of the splits `train`, `validation` and `test`. gpu_share:
+    the resource of this name.
     """
     torch.set_num_threads(1)
     rows = read_with_local_paths("real", real)
     rows = rows[rows["usable"]]
     validation = rows[rows["split"] == splits["validation"]].assign(source="real", weight=1.0)
-    together = pd.concat([read_with_local_paths("balanced", balanced), validation], ignore_index=True)
+    training = read_with_local_paths("balanced", balanced) if balanced else real_training_rows(rows, splits["train"])
+    together = pd.concat([training, validation], ignore_index=True)
     trained_on = rows_of_recipe(together, recipe.data, recipe.fill)
     classes, test = class_names(rows), rows[rows["split"] == splits["test"]]
     arguments = (trained_on, images, classes, recipe.stage1, seed, checkpoint, out.model, out.history)
@@ -59,20 +60,14 @@ def main(
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        candidates = read_manifest("chosen", snakemake.input.chosen)
-        [chosen] = candidates[candidates["chosen"]].itertuples()
-        settings, seed = snakemake.params.settings, int(snakemake.wildcards.seed)
-        recipe = settings["recipes"][chosen.recipe]
-        inputs = dict(snakemake.input.items())
-        number = snakemake.params.features.get(chosen.recipe)  # of the file among the inputs
-        inputs["features"] = None if number is None else snakemake.input.features[number]
-        experiment = Path(snakemake.output.model).parents[2]
-        decisive = (chosen.recipe, chosen.stage, settings, snakemake.params.images, snakemake.params.code)
+        (recipe, stage), settings = snakemake.params.chosen, snakemake.params.settings
+        seed, experiment = int(snakemake.wildcards.seed), Path(snakemake.output.model).parents[2]
+        decisive = (recipe, stage, settings, snakemake.params.images, snakemake.params.code)
         main(
-            chosen.stage,
-            Recipe.model_validate(recipe),
-            snakemake.input.balanced,
-            images_of_rule(SimpleNamespace(**inputs), experiment, settings, snakemake.threads),
+            stage,
+            Recipe.model_validate(settings["recipe"]),
+            snakemake.input.balanced or None,
+            images_of_rule(snakemake.input, experiment, settings, snakemake.threads),
             snakemake.input.real,
             snakemake.params.splits,
             seed,

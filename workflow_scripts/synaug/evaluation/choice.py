@@ -5,6 +5,7 @@ the best one with them is better by more than the noise of the validation images
 trained with all seeds.
 """
 
+from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -59,6 +60,16 @@ def read_candidates(
         for (recipe, stage), seeds in correct.items()
     ]
     return candidates, ValidationImages(rows["label"].to_numpy(), cells)
+
+
+@lru_cache
+def chosen_candidate(chosen: str, changed_ns: int) -> tuple[str, str]:
+    """(recipe, stage) that is chosen by the manifest `chosen`, a path.
+
+    changed_ns: its modification time, for the cache.
+    """
+    [row] = read_manifest("chosen", chosen).query("chosen").itertuples()
+    return row.recipe, row.stage
 
 
 def required_gain(challengers: int) -> float:
