@@ -62,3 +62,9 @@ def test_every_script_is_named_like_its_rule_and_lies_in_the_folder_of_its_rule_
                 assert re.search(r"message:\n +\"[A-Z]", block), f"rule {rule} has no message"
                 called.add(script[1])
     assert called == scripts
+
+
+def test_every_test_file_has_a_name_of_its_own(repository):
+    """pytest imports them by name: with two of one name, a run of the whole folder leaves one of them out."""
+    names = [path.name for path in (repository / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
