@@ -112,14 +112,14 @@ def test_a_million_rows_take_a_second(tmp_path):
     assert float(done.stdout.split()[-1]) < 2
 
 
-def test_every_flipped_bit_of_a_footer_ends_in_one_line_or_a_result(synaug, tmp_path):
-    """A footer may then name more rows than the file has, other columns, or nothing that can be read."""
+def test_a_footer_with_a_flipped_bit_ends_in_one_line_or_a_result(synaug, tmp_path):
+    """It may then name more rows than the file has, other columns, or nothing that can be read."""
     path = tmp_path / "rows.parquet"
     pd.DataFrame({"a": [1, 2, 3]}).to_parquet(path, index=False, store_schema=False)
     intact = path.read_bytes()
     footer = int.from_bytes(intact[-8:-4], "little")
     for place in range(len(intact) - footer - 8, len(intact)):
-        for bit in range(8):
+        for bit in (0, 6):  # of a number: a little larger or smaller, and much
             damaged = bytearray(intact)
             damaged[place] ^= 1 << bit
             path.write_bytes(damaged)
