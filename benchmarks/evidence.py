@@ -621,12 +621,14 @@ def hold_out_half(source: Path, out: Path) -> None:
     )
 
 
-def make_data(official: Path, cores: int) -> None:
-    """The data sets of all parts and the outside generator of the groups, below build/ and results/."""
+def make_data(official: Path, cores: int, groups: bool) -> None:
+    """The data sets, below build/. groups: whether those of the groups and their outside generator are needed."""
     build, python = ROOT / "build", sys.executable
     if not (build / "study").exists() or not (build / "grey").exists():
         make = ["resources/fashion_mnist_lt/make.py", str(official)]
         run([python, *make, "--study", "build/study", "--colored", "build/grey"], ROOT)
+    if not groups:
+        return
     for name, strength in (("pool", "0.5"), ("data", "0.95")):
         if not (build / "colored" / name).exists():
             make = ["resources/fashion_mnist_colored/make.py", f"build/grey/{name}", f"build/colored/{name}"]
@@ -722,7 +724,7 @@ def main() -> None:
             make_quick_data(folder)
             chosen = [quick(part) for part in chosen]
         else:
-            make_data(arguments.folder.resolve(), arguments.cores)
+            make_data(arguments.folder.resolve(), arguments.cores, groups="groups" in names)
         summary = {part.name: run_part(part, folder, out, arguments.cores) for part in chosen}
     result = {"parts": summary, "quick": arguments.quick, **measured_on()}
     if not arguments.quick:
