@@ -187,17 +187,19 @@ def fill_of_shard(wildcards):
     return shards_of_plan(planned)[wildcards.shard]
 
 
-def threads_of_fill(fill):
-    """CPU threads of a job that generates images: 2, or 1 for a small model.
-
-    With a model like the embedded one, two jobs of one thread make 15 % more images per second than one job of two
-    threads after the other. Of a large model, each job more needs its memory.
-    """
-    model = CONFIG.generation_of_fills[fill].model
+def is_small(model):
+    """Whether a model, by its local folder, is small like the embedded one, or like one that train_generator makes."""
     if CONFIG.generator and CONFIG.generator.output == model:
-        return 1
+        return True
     files = Path(model).rglob("*") if Path(model).is_dir() else []
-    return 1 if 0 < sum(file.stat().st_size for file in files) < SMALL_MODEL else 2
+    return 0 < sum(file.stat().st_size for file in files) < SMALL_MODEL
+
+
+# CPU threads of a job that generates images. With a small model, two jobs of one thread each, side by side, make 15 % more
+# images per second than two jobs of two threads, one after the other. Each further job with a large model needs its memory.
+THREADS_OF_FILL = {
+    fill: 1 if is_small(generation.model) else 2 for fill, generation in CONFIG.generation_of_fills.items()
+}
 
 
 def settings_of_fill(fill):

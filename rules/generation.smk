@@ -28,7 +28,7 @@ rule generate_shard:
         "<benchmarks>/generate_shard/{shard}.jsonl"
     conda:
         "../envs/torch.yaml"
-    threads: lambda wildcards: threads_of_fill(fill_of_shard(wildcards))
+    threads: lambda wildcards: THREADS_OF_FILL[fill_of_shard(wildcards)]
     resources:
         gpu=1,
         gpu_share=WHOLE_DEVICE,
