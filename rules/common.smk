@@ -195,8 +195,8 @@ def is_small(model):
     return 0 < sum(file.stat().st_size for file in files) < SMALL_MODEL
 
 
-# CPU threads of a job that generates images. With a small model, two jobs of one thread each, side by side, make 15 % more
-# images per second than two jobs of two threads, one after the other. Each further job with a large model needs its memory.
+# CPU threads of a job that generates images. With a small model, jobs of one thread need 15 % fewer core-seconds for the
+# same images (docs/decisions.md). With a large model, each further job that runs at the same time needs its memory.
 THREADS_OF_FILL = {
     fill: 1 if is_small(generation.model) else 2 for fill, generation in CONFIG.generation_of_fills.items()
 }

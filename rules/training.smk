@@ -116,7 +116,7 @@ rule train:
         "<logs>/train/{recipe}-{seed}.log",
     benchmark:
         "<benchmarks>/train/{recipe}-{seed}.jsonl"
-    # The networks without synthetic images can be trained at any time, and all other jobs wait for generation.
+    # Behind all other jobs that can start: they lead to more jobs, and networks without synthetic images can wait.
     priority: -1
     conda:
         "../envs/torch.yaml"

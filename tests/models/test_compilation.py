@@ -162,9 +162,8 @@ def test_all_images_of_the_plan_count_not_those_of_the_shard(plan, tmp_path, cap
     assert "the 11 images" in caplog.text
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_halved_in_the_trial_too(
-    plan, tmp_path, monkeypatch, pretended_gpu, start_up, compiled
-):
+@pytest.fixture
+def memory_for_two_images(monkeypatch):
     sample_batch = sampling.sample_batch
 
     def of_two(pipeline, batch, batch_size, sources=None):
@@ -173,6 +172,11 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_in_the_trial_too(
         return sample_batch(pipeline, batch, batch_size, sources)
 
     monkeypatch.setattr(sampling, "sample_batch", of_two)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_in_the_trial_too(
+    plan, tmp_path, memory_for_two_images, pretended_gpu, start_up, compiled
+):
     start_up(0.0)
     assert make(plan, tmp_path) == {"compiled"}
 
@@ -209,15 +213,9 @@ def test_every_shape_that_halving_makes_is_compiled(plan, calls):
 
 
 @pytest.mark.parametrize("compile", [True, False])
-def test_the_log_says_that_smaller_batches_are_compiled_again(plan, tmp_path, monkeypatch, caplog, compiled, compile):
-    sample_batch = sampling.sample_batch
-
-    def of_two(pipeline, batch, batch_size, sources=None):
-        if batch_size > 2:
-            raise torch.OutOfMemoryError("out of memory")
-        return sample_batch(pipeline, batch, batch_size, sources)
-
-    monkeypatch.setattr(sampling, "sample_batch", of_two)
+def test_the_log_says_that_smaller_batches_are_compiled_again(
+    plan, tmp_path, memory_for_two_images, caplog, compiled, compile
+):
     make(plan, tmp_path, compile=compile)
     again = ", for which the model is compiled again"
     assert {record.message for record in caplog.records if "out of memory" in record.message} == {

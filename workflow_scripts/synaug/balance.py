@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.config import Balance, Fill
-from synaug.manifests import read_manifest, with_fill, with_group
+from synaug.manifests import read_manifest, read_with_local_paths, with_fill, with_group
 from synaug.plan.targets import wanted_of_fills
 from synaug.runtime.errors import UserError
 from synaug.screening.features import Features, covering
@@ -65,6 +65,15 @@ def real_training_rows(real: pd.DataFrame, train_split: str) -> pd.DataFrame:
     """The rows of the manifest `balanced` with real images, from the manifest `real`: every usable training image."""
     train = with_group(real[(real["split"] == train_split) & real["usable"]]).assign(source="real", fill="", weight=1.0)
     return train.reset_index(drop=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
+
+
+def training_rows(balanced: str | None, real: pd.DataFrame, train_split: str) -> pd.DataFrame:
+    """The images that recipes choose from (`rows_of_recipe`), with local paths.
+
+    balanced: path of the manifest of this name; None: for recipes without synthetic images, which need only rows of the
+    manifest `real`, read with local paths.
+    """
+    return read_with_local_paths("balanced", balanced) if balanced else real_training_rows(real, train_split)
 
 
 def best_first(accepted: pd.DataFrame, keep: str = "score") -> pd.DataFrame:

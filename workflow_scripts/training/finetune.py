@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from synaug.balance import real_training_rows, rows_of_recipe
+from synaug.balance import rows_of_recipe, training_rows
 from synaug.config import Recipe
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
@@ -32,7 +32,7 @@ def main(
     recipe = Recipe.model_validate(settings["recipe"])
     rows = read_with_local_paths("real", real)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
-    trained_on = read_with_local_paths("balanced", balanced) if balanced else real_training_rows(rows, train_split)
+    trained_on = training_rows(balanced, rows, train_split)
     stage1_rows = rows_of_recipe(trained_on, recipe.data, recipe.fill)
     mass = last_label_mass(stage1_rows, recipe.stage1, len(class_names(rows)))
     if recipe.stage2.split in settings["held_out"]:

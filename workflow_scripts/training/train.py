@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from synaug.balance import real_training_rows, rows_of_recipe
+from synaug.balance import rows_of_recipe, training_rows
 from synaug.config import Recipe, Stage1
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
@@ -50,8 +50,7 @@ def main(
     recipe = Recipe.model_validate(settings["recipe"])
     rows = read_with_local_paths("real", real)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]
-    candidates = read_with_local_paths("balanced", balanced) if balanced else real_training_rows(rows, train_split)
-    trained_on = rows_of_recipe(candidates, recipe.data, recipe.fill)
+    trained_on = rows_of_recipe(training_rows(balanced, rows, train_split), recipe.data, recipe.fill)
     arguments = (trained_on, images, class_names(rows), recipe.stage1, seed, checkpoint, out.model, out.history)
     with leased_devices(recipe.stage1.devices, share_for(len(trained_on), gpu_share)) as devices:
         run_on(devices, train, *arguments)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from synaug.balance import real_training_rows, rows_of_recipe
+from synaug.balance import rows_of_recipe, training_rows
 from synaug.config import Recipe
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
@@ -42,8 +42,7 @@ def main(
     rows = read_with_local_paths("real", real)
     rows = rows[rows["usable"]]
     validation = rows[rows["split"] == splits["validation"]].assign(source="real", weight=1.0)
-    training = read_with_local_paths("balanced", balanced) if balanced else real_training_rows(rows, splits["train"])
-    together = pd.concat([training, validation], ignore_index=True)
+    together = pd.concat([training_rows(balanced, rows, splits["train"]), validation], ignore_index=True)
     trained_on = rows_of_recipe(together, recipe.data, recipe.fill)
     classes, test = class_names(rows), rows[rows["split"] == splits["test"]]
     arguments = (trained_on, images, classes, recipe.stage1, seed, checkpoint, out.model, out.history)
