@@ -152,6 +152,8 @@ rule finetune:
         "<logs>/finetune/{recipe}-{seed}.log",
     benchmark:
         "<benchmarks>/finetune/{recipe}-{seed}.jsonl"
+    # Behind rule train: at the end, short jobs keep all cores busy longer than long ones.
+    priority: -2
     conda:
         "../envs/torch.yaml"
     threads: 8 if PACKED else 1

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +35,26 @@ def test_a_job_on_a_cpu_uses_freed_memory_again(lease):
     command = [sys.executable, "-c", PROGRAM.format(lease=lease)]
     output = subprocess.run(command, capture_output=True, text=True, check=True, env={"SYNAUG_DEVICES": ""}).stdout
     assert int(output) < 1_000  # 97,000 if each block is returned to the kernel
+
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text(), reason="the kernel has no large pages to give"
+)
+@pytest.mark.parametrize("lease", ["leased_device()", "leased_devices(1)"])
+def test_tensors_of_a_job_on_a_cpu_are_on_large_pages(lease):
+    program = f"""
+import re
+import torch
+from pathlib import Path
+from synaug.runtime.devices import leased_device, leased_devices
+
+with {lease}:
+    block = torch.ones(10_000_000)
+    print(re.search(r"AnonHugePages: +([0-9]+) kB", Path("/proc/self/smaps_rollup").read_text())[1])
+"""
+    command = [sys.executable, "-c", program]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env={"SYNAUG_DEVICES": ""}).stdout
+    assert int(output) > 30_000  # of 39,000 kB

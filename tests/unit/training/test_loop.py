@@ -8,7 +8,8 @@ from torch import nn
 from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.loop import make_optimizer, scheduled_rate, training_loop
+from synaug.training.loop import scheduled_rate, training_loop
+from synaug.training.optimizer import make_optimizer
 from synaug.training.sampling import Sampler
 from training_sets import same_weights
 
@@ -42,7 +43,7 @@ def train(checkpoint=None, stop_at=None, nan_from=None, after_step=None, steps=S
         return loss * float("nan") if nan_from and step >= nan_from else loss
 
     sampler = Sampler(np.arange(40) % 3, 8, settings.pop("sampling", "uniform"), rng)
-    optimizer = make_optimizer(model.parameters(), settings.pop("optimizer", "sgd"), 0.05, 5e-4)
+    optimizer = make_optimizer([{"params": model.parameters()}], settings.pop("optimizer", "sgd"), 0.05, 5e-4)
     history = training_loop(
         model,
         optimizer,

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import atomic_path, delete_leftovers
+from synaug.training.optimizer import Optimizer
 from synaug.training.packed import Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler
@@ -73,7 +74,7 @@ class TrainingState:
 
     model: nn.Module
     averaged: AveragedModel | None
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     scaler: torch.amp.GradScaler
     sampler: Sampler | TwoPhaseSampler | Prefetcher
     rng: np.random.Generator

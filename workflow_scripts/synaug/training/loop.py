@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,12 @@ from torch import nn
 from synaug.networks.ema import EMA
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint, TrainingState
+from synaug.training.optimizer import Optimizer
 from synaug.training.packed import Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler
 
 log = logging.getLogger(__name__)
-MOMENTUM = 0.9
 LOG_EVERY = 50  # steps
 FIRST_ESTIMATE = 10  # steps after which a first log line estimates the time left
 # Short enough to lose little, long enough to cost nothing. A network that is trained faster leaves no checkpoint.
@@ -31,7 +31,7 @@ EMPTY_HISTORY = pd.DataFrame(columns=["step", "epoch", "loss", "learning_rate"],
 
 def training_loop(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     sampler: Sampler | TwoPhaseSampler | Prefetcher,
     compute_loss: Callable[[torch.Tensor, int], torch.Tensor],
     rng: np.random.Generator,
@@ -86,7 +86,7 @@ def training_loop(
             group["lr"] = rate * group.get("factor", 1.0)
         with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
             loss = compute_loss(sampler.draw(), step - 1)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -126,15 +126,3 @@ def scheduled_rate(peak: float, step: int, steps: int, warm_up_steps: float) -> 
         return peak * (step / warm_up_steps)
     progress = (step - warm_up_steps) / max(1, steps - warm_up_steps)
     return peak * (0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def make_optimizer(
-    parameters: Iterable[torch.Tensor] | Iterable[dict], name: str, learning_rate: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """sgd: SGD with Nesterov momentum. adamw: AdamW (decoupled weight decay).
-
-    parameters: tensors, or groups of them (`params`) with a `factor` for the learning rate, see `training_loop`.
-    """
-    if name == "adamw":
-        return torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
-    return torch.optim.SGD(parameters, learning_rate, MOMENTUM, weight_decay=weight_decay, nesterov=True)

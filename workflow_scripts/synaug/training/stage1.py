@@ -15,7 +15,8 @@ from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
 from synaug.training.label_mass import image_weights, phase_at, training_phases
-from synaug.training.loop import make_optimizer, training_loop
+from synaug.training.loop import training_loop
+from synaug.training.optimizer import make_optimizer
 from synaug.training.losses import GroupDROLoss
 from synaug.training.mixing import mix
 from synaug.training.parallel import Process

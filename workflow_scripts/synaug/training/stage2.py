@@ -13,7 +13,8 @@ from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
 from synaug.training.dfr import fit_dfr_head
-from synaug.training.loop import EMPTY_HISTORY, make_optimizer, training_loop
+from synaug.training.loop import EMPTY_HISTORY, training_loop
+from synaug.training.optimizer import make_optimizer
 from synaug.training.losses import MIN_PRIOR, class_weights
 from synaug.training.sampling import image_probabilities
 from synaug.training.transfer import to_device
@@ -104,7 +105,7 @@ def train_head(
 
     history = training_loop(
         model,
-        make_optimizer(trained, "sgd", settings.learning_rate, settings.weight_decay),
+        make_optimizer([{"params": trained}], "sgd", settings.learning_rate, settings.weight_decay),
         data.make_sampler(settings, stage1_settings.crop_area, seed, rng),
         compute_loss,
         rng,
