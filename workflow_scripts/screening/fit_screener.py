@@ -6,6 +6,7 @@ import torch
 
 from synaug.manifests import class_names, read_with_local_paths
 from synaug.networks.classifier import save_classifier
+from synaug.runtime.allocation import use_large_pages
 from synaug.runtime.devices import WHOLE_DEVICE, leased_device
 from synaug.runtime.logs import job_log
 from synaug.screening.classifier import train_screening_classifier
@@ -21,6 +22,7 @@ def main(real: str, settings: dict, experiment: Path, threads: int, out: str, gp
     """
     # Whatever the machine, as in rule train.
     torch.set_num_threads(1)
+    use_large_pages()
     images = read_with_local_paths("real", real)
     classes = class_names(images)
     train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)

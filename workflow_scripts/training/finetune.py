@@ -8,6 +8,7 @@ from synaug.balance import rows_of_recipe, training_rows
 from synaug.config import Recipe
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.allocation import use_large_pages
 from synaug.runtime.devices import WHOLE_DEVICE, leased_device
 from synaug.runtime.logs import job_log
 from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
@@ -29,6 +30,7 @@ def main(
 ) -> None:
     """Fine-tune `model` into the files `out.model`, `out.history` and `out.predictions`. The rest as for `train`."""
     torch.set_num_threads(1)
+    use_large_pages()
     recipe = Recipe.model_validate(settings["recipe"])
     rows = read_with_local_paths("real", real)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]

@@ -11,6 +11,7 @@ from synaug.balance import rows_of_recipe, training_rows
 from synaug.config import Recipe, Stage1
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.allocation import use_large_pages
 from synaug.runtime.devices import WHOLE_DEVICE, leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
@@ -47,6 +48,7 @@ def main(
     """
     # Whatever the machine: another number of threads adds up in another order, and gives another network.
     torch.set_num_threads(1)
+    use_large_pages()
     recipe = Recipe.model_validate(settings["recipe"])
     rows = read_with_local_paths("real", real)
     asked = rows[rows["split"].isin(settings["held_out"]) & rows["usable"]]

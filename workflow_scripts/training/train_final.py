@@ -9,6 +9,7 @@ from synaug.balance import rows_of_recipe, training_rows
 from synaug.config import Recipe
 from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
+from synaug.runtime.allocation import use_large_pages
 from synaug.runtime.devices import WHOLE_DEVICE, leased_devices
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
@@ -39,6 +40,7 @@ def main(
     the resource of this name.
     """
     torch.set_num_threads(1)
+    use_large_pages()
     rows = read_with_local_paths("real", real)
     rows = rows[rows["usable"]]
     validation = rows[rows["split"] == splits["validation"]].assign(source="real", weight=1.0)

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from synaug.runtime.allocation import allocate_for_cpu
+from synaug.runtime.allocation import keep_freed_memory
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import open_lock_file
 
@@ -52,7 +52,7 @@ def leased_device(share: int = WHOLE_DEVICE, timeout_s: float = math.inf, poll_s
     """
     devices = available_devices()
     if devices[0] == "cpu":
-        allocate_for_cpu()
+        keep_freed_memory()
     if _are_not_leased(devices):
         yield devices[0]
         return
@@ -88,7 +88,7 @@ def leased_devices(count: int, share: int = WHOLE_DEVICE) -> Generator[list[str]
     """
     devices = available_devices()
     if devices == ["cpu"]:
-        allocate_for_cpu()
+        keep_freed_memory()
         yield devices * count
         return
     if count > len(devices):
