@@ -8,7 +8,7 @@ import pytest
 
 # Libraries that take a second or more to import, each together with those that it imports itself.
 SLOW = {"torch", "torchvision", "timm", "diffusers", "transformers", "peft", "accelerate", "scipy", "sklearn"}
-SLOW |= {"matplotlib", "faiss", "datasets", "pandas"}
+SLOW |= {"matplotlib", "faiss", "datasets", "pandas", "torch._dynamo"}
 TRAINING = """
 import training.train, training.finetune, training.train_final
 from synaug.config import Stage1, Stage2

@@ -1,7 +1,4 @@
-"""The own SGD changes weights as the SGD of torch does, and spares a job the import of torch's compiler."""
-
-import subprocess
-import sys
+"""The own SGD changes weights as the SGD of torch does."""
 
 import pytest
 import torch
@@ -56,18 +53,3 @@ def test_sgd_continues_from_its_state():
     rest = range(3, STEPS)
     got, wanted = train(continued, continued_optimizer, rest), train(model, optimizer, rest)
     assert all(torch.equal(*pair) for pair in zip(got, wanted, strict=True))
-
-
-def test_training_does_not_import_the_compiler_of_torch(repository):
-    program = """
-import sys, torch
-from synaug.training.optimizer import make_optimizer
-import training.train, training.finetune
-weights = torch.ones(2, requires_grad=True)
-optimizer = make_optimizer([{"params": [weights]}], "sgd", 0.1, 0.1)
-weights.sum().backward()
-torch.amp.GradScaler("cpu", enabled=False).step(optimizer)
-optimizer.zero_grad()
-assert "torch._dynamo" not in sys.modules, "torch._dynamo"
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=repository / "workflow_scripts")

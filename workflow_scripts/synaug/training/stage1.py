@@ -16,9 +16,9 @@ from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
 from synaug.training.label_mass import image_weights, phase_at, training_phases
 from synaug.training.loop import training_loop
-from synaug.training.optimizer import make_optimizer
 from synaug.training.losses import GroupDROLoss
 from synaug.training.mixing import mix
+from synaug.training.optimizer import make_optimizer
 from synaug.training.parallel import Process
 from synaug.training.transfer import to_device
 

@@ -14,8 +14,8 @@ from synaug.networks.classifier import Classifier
 from synaug.training.data import TrainingSet
 from synaug.training.dfr import fit_dfr_head
 from synaug.training.loop import EMPTY_HISTORY, training_loop
-from synaug.training.optimizer import make_optimizer
 from synaug.training.losses import MIN_PRIOR, class_weights
+from synaug.training.optimizer import make_optimizer
 from synaug.training.sampling import image_probabilities
 from synaug.training.transfer import to_device
 
