@@ -145,7 +145,7 @@ COMPILE = {setting: number for number, setting in COMPILE_SETTINGS.items()}[CONF
 def check_downloads_of_jobs():
     """End the run if its jobs need what HF_HUB_OFFLINE=1 forbids to download, and nothing has downloaded it before."""
     rules = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    config_file = str(workflow.configfiles[0]) if workflow.configfiles else "CONFIG"
+    config_file = os.path.relpath(workflow.configfiles[0]) if workflow.configfiles else "CONFIG"
     variants = {f"{name}_": settings for name, settings in CONFIGS.items()} if STUDY else {"": CONFIG}
     for prefix, settings in variants.items():
         check_downloads(settings, {rule.removeprefix(prefix) for rule in rules if rule.startswith(prefix)}, config_file)

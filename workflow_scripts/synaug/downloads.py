@@ -9,6 +9,7 @@ from pathlib import Path
 from synaug.config import Config, Dataset
 from synaug.datasets import PUBLISHED
 from synaug.plan.checkpoints import adapter_files, model_files
+from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import checkpoint_files, screening_network
 
@@ -187,7 +188,8 @@ def _file_of_torch(url: str, local_files_only: bool, check_hash: bool) -> Path:
             raise FileNotFoundError(f"there is no {file}")
         file.parent.mkdir(parents=True, exist_ok=True)
         known = HASH_REGEX.search(file.name) if check_hash else None
-        download_url_to_file(url, str(file), known[1] if known else None, progress=False)
+        with space_for(file):
+            download_url_to_file(url, str(file), known[1] if known else None, progress=False)
     return file
 
 

@@ -1,6 +1,7 @@
 """`synaug fetch`: download what a config names, so that its jobs run without a network."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,7 +96,7 @@ def _explained(error: Exception, download: Download, named: str) -> UserError:
             )
         return UserError(f"{where}: the hub sends an error ({answer})", advice="try again later")
     for one in chain:
-        if full := _disk_fault(one):
+        if full := _disk_fault(one, Path(constants.HF_HUB_CACHE, download.name)):
             return UserError(f"{download.key}: {full.problem}", advice="make room, and fetch again")
     if denied := found(PermissionError):
         return UserError(f"{where}: cannot be written ({short_text(denied)})", advice="set HF_HOME to another folder")
@@ -119,12 +120,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _disk_fault(error: BaseException) -> UserError | None:
-    """The message of a full or faulty disk; None: `error` is another one."""
-    from huggingface_hub import constants
-
+def _disk_fault(error: BaseException, place: Path) -> UserError | None:
+    """The message of a full or faulty disk at `place`; None: `error` is another one."""
     try:
-        with space_for(Path(constants.HF_HUB_CACHE, "models")):
+        with space_for(place):
             raise error
     except UserError as full:
         return full
@@ -156,7 +155,9 @@ def fetch(
         return
     from huggingface_hub.utils import disable_progress_bars, logging
 
-    logging.set_verbosity_error()  # its warnings are errors below, or harmless
+    # What it warns of is an error below, or harmless.
+    logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
     if not sys.stderr.isatty():
         disable_progress_bars()
     failed = False
