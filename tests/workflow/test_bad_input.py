@@ -80,6 +80,11 @@ def test_a_model_that_offline_jobs_cannot_download_is_one_line_before_any_job(fr
     done = fresh.run("plan")
     assert done.status == 0, done.text
     assert "plan_generation" in done.jobs
+    on_hub = {"generation": {"model": "someone/model", "revision": "main"}}
+    fresh.change(generation={"model": "model", "revision": None}, study={"local": None, "on_hub": on_hub})
+    done = fresh.run()
+    fails_with(done, "generation.model: someone/model")
+    assert done.jobs == []
 
 
 def test_a_config_without_a_data_set_does_not_get_that_of_config_yaml(quick_python, tmp_path):
