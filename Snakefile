@@ -81,6 +81,7 @@ onstart:
             "profiles/default/profile.yaml, or every checkout runs finished jobs again",
             file=sys.stderr,
         )
+    check_downloads_of_jobs()
 
 
 onerror:

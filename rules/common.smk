@@ -20,6 +20,7 @@ sys.path.insert(0, str(SCRIPTS.absolute()))
 from synaug.balance import manifests_hash
 from synaug.config import check_config_file, load_config
 from synaug.datasets import fingerprint
+from synaug.downloads import check_downloads
 from synaug.evaluation.choice import chosen_candidate
 from synaug.evaluation.halving import kept_candidates
 from synaug.generator.output_folder import (
@@ -138,6 +139,16 @@ if CONFIG.screening.classifier and CONFIG.screening.classifier.gate:
 SMALL_MODEL = 100_000_000
 # generation.compile as a resource of the rules that generate images, see rules/generation.smk.
 COMPILE = {setting: number for number, setting in COMPILE_SETTINGS.items()}[CONFIG.generation.compile]
+
+
+@exits_in_one_line
+def check_downloads_of_jobs():
+    """End the run if its jobs need what HF_HUB_OFFLINE=1 forbids to download, and nothing has downloaded it before."""
+    rules = {job.rule.name for job in workflow.dag.needrun_jobs()}
+    config_file = os.path.relpath(workflow.configfiles[0]) if workflow.configfiles else "CONFIG"
+    variants = {f"{name}_": settings for name, settings in CONFIGS.items()} if STUDY else {"": CONFIG}
+    for prefix, settings in variants.items():
+        check_downloads(settings, {rule.removeprefix(prefix) for rule in rules if rule.startswith(prefix)}, config_file)
 
 
 wildcard_constraints:

@@ -70,6 +70,23 @@ def test_a_wrong_config_stops_before_any_job(fresh, changes, words):
     assert not fresh.results.exists()
 
 
+def test_a_model_that_offline_jobs_cannot_download_is_one_line_before_any_job(fresh):
+    """The tests run with HF_HUB_OFFLINE=1."""
+    fresh.change(generation={"model": "someone/model", "revision": "main"})
+    done = fresh.run()
+    fails_with(done, "generation.model: someone/model", "HF_HUB_OFFLINE=0 synaug fetch test.yaml")
+    assert done.jobs == []
+    # The plan needs no model, and the folder is not locked.
+    done = fresh.run("plan")
+    assert done.status == 0, done.text
+    assert "plan_generation" in done.jobs
+    on_hub = {"generation": {"model": "someone/model", "revision": "main"}}
+    fresh.change(generation={"model": "model", "revision": None}, study={"local": None, "on_hub": on_hub})
+    done = fresh.run()
+    fails_with(done, "generation.model: someone/model")
+    assert done.jobs == []
+
+
 def test_a_config_without_a_data_set_does_not_get_that_of_config_yaml(quick_python, tmp_path):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     del config["dataset"]

@@ -17,6 +17,7 @@ from synaug.runtime.errors import ERROR_PREFIX, UserError
 # Name -> first line of its help, in the order of `synaug --help`. The rest is in `synaug.commands.<name>`.
 COMMANDS = {
     "init": "Inspect your images and write a config for them.",
+    "fetch": "Download what a config names, for jobs without a network.",
     "run": "Start the workflow in the current folder.",
     "watch": "Show the progress of a run and what failed.",
     "show": "Show the columns, counts and some rows of a manifest.",

@@ -24,7 +24,7 @@ SECTIONS = {
     "report": ["report", "synaug/report"],
     "study": ["study", "synaug/study"],
     "images and manifests": ["synaug/images", "synaug/manifests"],
-    "machine": ["synaug/runtime"],
+    "machine": ["synaug/runtime", "synaug/downloads"],
     "command synaug": ["synaug/commands", "synaug/cli"],
 }
 # Functions that give the message of another library.
@@ -33,6 +33,7 @@ _REASONS = {"short_text", "one_line", "_first_line"}
 _WORDS = {
     name: words
     for words, names in {
+        "adapter": "shown",
         "class": "alike both trainable without",
         "file": "gone state unexpected",
         "folder": "cache parent results saved",

@@ -1,5 +1,6 @@
 """The profiles of clusters beside what they have to agree with; keys of plugins only where these are installed."""
 
+import os
 import re
 from importlib.util import find_spec
 
@@ -64,3 +65,13 @@ def test_memory_and_threads_for_aws_batch_are_pairs_that_it_takes(repository):
         if "mem_mb" in resources:
             assert profile["set-threads"][rule] in taken[resources["mem_mb"]], rule
     assert {1, 2} <= set(taken[profile["default-resources"]["mem_mb"]])
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_jobs_on_slurm_are_offline_unless_the_user_says_otherwise(repository, monkeypatch, before, after):
+    """The plugin passes the environment of Snakemake to the jobs."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    if before:
+        monkeypatch.setenv("HF_HUB_OFFLINE", before)
+    read(repository, "slurm")
+    assert os.environ["HF_HUB_OFFLINE"] == after

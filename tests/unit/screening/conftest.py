@@ -6,20 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPProcessor,
-    ViTConfig,
-    ViTForImageClassification,
-    ViTImageProcessor,
-)
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-from synaug.generator.architecture import build_tokenizer
 from synaug.networks.classifier import save_classifier
 from synaug.screening.classifier import train_screening_classifier
 from synaug.training.data import TrainingSet
+from tiny_clip import save_clip
 
 
 @pytest.fixture(scope="session")
@@ -40,17 +32,7 @@ def pixels() -> Callable[..., np.ndarray]:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory, prompts) -> Path:
     """A small CLIP checkpoint with random weights."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("clip") / "clip"
-    tokenizer = build_tokenizer(prompts)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = small | {"vocab_size": len(tokenizer), "max_position_embeddings": tokenizer.model_max_length}
-    text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    vision = small | {"image_size": 16, "patch_size": 8}
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)).save_pretrained(folder)
-    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
-    CLIPProcessor(CLIPImageProcessor(**size), tokenizer).save_pretrained(folder)
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip") / "clip", prompts)
 
 
 @pytest.fixture(scope="session")

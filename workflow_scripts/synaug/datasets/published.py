@@ -51,7 +51,7 @@ def convert(dataset: Dataset) -> pa.Table:
     """
     root = Path(dataset.path)
     if dataset.download:
-        _download(dataset, root)
+        download(dataset)
     tables = []
     for part, split in (("train", dataset.train_split), ("test", dataset.test_split)):
         images, labels, names = PUBLISHED[dataset.source].read(root, dataset.source, part)
@@ -91,7 +91,9 @@ def cut(labels: np.ndarray, dataset: Dataset) -> np.ndarray:
     return draw_as_ldam_drw(labels, counts, dataset.cut_seed)
 
 
-def _download(dataset: Dataset, root: Path) -> None:
+def download(dataset: Dataset) -> None:
+    """Download the authors' files to `dataset.path`, unless all are there. Raises UserError if that is not possible."""
+    root = Path(dataset.path)
     if all(file.is_file() for file in PUBLISHED[dataset.source].files(root, dataset.source)):
         return
     from torchvision import datasets  # here, because it imports torch, which no other source needs

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,29 @@ def find(dataset: Dataset) -> Iterator[dict]:
     Raises UserError for a name that torchvision does not have, for a data set without classes or without one of the
     splits, and for missing files.
     """
+    for split, images in _splits(dataset):
+        names = getattr(images, "classes", None) or getattr(images, "categories", None)
+        for number in range(len(images)):
+            image, label = images[number]
+            if not isinstance(label, int | np.integer):
+                raise UserError(
+                    f"dataset.name: {dataset.name} has labels that are not classes, such as {label!r:.40}; use another"
+                )
+            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            name = names[label] if names else label
+            name = name if isinstance(name, str | int | np.integer) else name[0]  # a tuple of synonyms, as in ImageNet
+            yield {"split": split, "label_name": str(name), "attributes": [], "data": encode_image(pixels)}
+
+
+def download(dataset: Dataset) -> None:
+    """Download the splits that are missing, if the config allows it. Raises UserError as `find`, if one is missing."""
+    for _ in _splits(dataset):
+        pass
+
+
+def _splits(dataset: Dataset) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the data set of torchvision of every split that is not made. Raises UserError as `find`."""
     load = _data_set(dataset.name)
     parameters = inspect.signature(load.__init__).parameters
     if "split" in parameters:
@@ -62,18 +86,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
                 f"dataset.name: {dataset.name} cannot be read from {dataset.path} ({why})",
                 advice="put its files there, or set dataset.download: true where there is a network",
             ) from None
-        names = getattr(images, "classes", None) or getattr(images, "categories", None)
-        for number in range(len(images)):
-            image, label = images[number]
-            if not isinstance(label, int | np.integer):
-                raise UserError(
-                    f"dataset.name: {dataset.name} has labels that are not classes, such as {label!r:.40}; use another"
-                )
-            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-            name = names[label] if names else label
-            name = name if isinstance(name, str | int | np.integer) else name[0]  # a tuple of synonyms, as in ImageNet
-            yield {"split": split, "label_name": str(name), "attributes": [], "data": encode_image(pixels)}
+        yield split, images
 
 
 def image_files(dataset: Dataset) -> Iterator[str]:

@@ -4,6 +4,7 @@ import inspect
 import json
 import logging
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
@@ -54,19 +55,9 @@ def load_pipeline(row: Mapping, device: str, attention: str = ""):
         "image-to-image": diffusers.AutoPipelineForImage2Image,
         "class-conditional": diffusers.DiTPipeline,
     }
-    settings = {
-        "revision": None if local else version,
-        "dtype": getattr(torch, row["dtype"]),
-        "use_safetensors": True,
-        "local_files_only": local,
-        "variant": row["variant"] or None,
-    }
     try:
-        index = diffusers.DiffusionPipeline.load_config(model, revision=settings["revision"], local_files_only=local)
-        if "safety_checker" in index:
-            settings |= {"safety_checker": None, "requires_safety_checker": False}
-        # Parts that a checkpoint was saved without, for example the third text encoder of SD3.
-        settings |= {name: None for name, value in index.items() if isinstance(value, list) and value == [None, None]}
+        settings = _file_settings(model, None if local else version, row["variant"] or None, local)
+        settings["dtype"] = getattr(torch, row["dtype"])
         pipeline = pipeline_classes[row["pipeline"]].from_pretrained(model, **settings)
     except Exception as error:
         # The loaders raise many types of exceptions for a faulty folder or a missing network.
@@ -94,6 +85,34 @@ def load_pipeline(row: Mapping, device: str, attention: str = ""):
     if hasattr(pipeline, "encode_prompt"):
         pipeline.encode_prompt = _EncodeOnce(pipeline.encode_prompt)
     return pipeline
+
+
+def download_model(model: str, revision: str | None, variant: str | None, local_files_only: bool) -> Path:
+    """The folder with the files that `load_pipeline` reads of a model of the hub. Missing files are downloaded.
+
+    local_files_only: a missing file is an OSError. Other exceptions are those of diffusers and huggingface_hub.
+    """
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # diffusers passes an argument that huggingface_hub no longer has
+        settings = _file_settings(model, revision, variant, local_files_only)
+        return Path(DiffusionPipeline.download(model, **settings))
+
+
+def _file_settings(model: str, revision: str | None, variant: str | None, local_files_only: bool) -> dict:
+    """Arguments of `from_pretrained` and `download` of diffusers, by which they choose the files of a checkpoint."""
+    from diffusers import DiffusionPipeline
+
+    settings = {"revision": revision, "local_files_only": local_files_only}
+    index = DiffusionPipeline.load_config(model, **settings)
+    settings |= {"use_safetensors": True, "variant": variant}
+    if "safety_checker" in index:
+        settings |= {"safety_checker": None, "requires_safety_checker": False}
+    # Parts that a checkpoint was saved without, for example the third text encoder of SD3.
+    return settings | {name: None for name, value in index.items() if isinstance(value, list) and value == [None, None]}
 
 
 class _EncodeOnce:
@@ -228,14 +247,13 @@ def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
             raise UserError(f"{adapter.model}: the adapter has changed since the plan was made; run the workflow again")
         if adapter.kind == "lora" and find_spec("peft") is None:
             raise UserError("generation.adapters: kind lora needs the package peft", advice="pip install synaug[lora]")
-        model, file, name = adapter.model, adapter.file, f"adapter{number}"
-        shown = f"{model}/{file}" if file else model
+        name = f"adapter{number}"
+        shown = f"{adapter.model}/{adapter.file}" if adapter.file else adapter.model
         if local:
-            path = Path(adapter_files(adapter)[0])
-            model, file, shown = str(path.parent), path.name, str(path)
-        settings = {"weight_name": file, "use_safetensors": True, "local_files_only": local}
-        settings["revision"] = None if local else version
+            shown = adapter_files(adapter)[0]
         try:
+            path = Path(shown) if local else download_adapter(adapter.model, version, adapter.kind, adapter.file)
+            model, settings = str(path.parent), {"weight_name": path.name, "use_safetensors": True}
             if adapter.kind == "lora":
                 scales[name] = adapter.scale
                 pipeline.load_lora_weights(model, adapter_name=name, **settings)
@@ -257,6 +275,33 @@ def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
         pipeline.set_adapters(list(scales), list(scales.values()))
         pipeline.fuse_lora(adapter_names=list(scales))
         pipeline.unload_lora_weights()
+
+
+def download_adapter(
+    model: str, revision: str | None, kind: str, file: str | None, local_files_only: bool = False
+) -> Path:
+    """The weights of an adapter of the hub, which are downloaded if they are missing. kind, file: as in the config.
+
+    local_files_only: missing weights are an OSError. Other exceptions are those of huggingface_hub.
+    """
+    from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+    from diffusers.loaders.textual_inversion import TEXT_INVERSION_NAME_SAFE
+    from huggingface_hub import get_cached_repo_tree, hf_hub_download, snapshot_download
+
+    if file is None and kind == "textual_inversion":
+        file = TEXT_INVERSION_NAME_SAFE
+    elif file is None:
+        # diffusers guesses the name from a listing of the hub, which no job has offline. This call caches a listing;
+        # the pattern is a small file that every repository has.
+        snapshot_download(
+            model, revision=revision, allow_patterns=[".gitattributes"], local_files_only=local_files_only
+        )
+        paths = [entry.path for entry in get_cached_repo_tree(model, revision=revision)]
+        others = ("scheduler", "optimizer", "checkpoint")  # as in diffusers
+        paths = [path for path in paths if path.endswith(".safetensors") and not any(word in path for word in others)]
+        usual = [path for path in paths if path.endswith(LORA_WEIGHT_NAME_SAFE)]
+        file = next(iter(usual or paths), LORA_WEIGHT_NAME_SAFE)
+    return Path(hf_hub_download(model, file, revision=revision, local_files_only=local_files_only))
 
 
 def _lora_layers(pipeline, model: str, name: str, settings: dict) -> tuple[int, int]:
