@@ -19,11 +19,12 @@ BASH = [command for block in blocks(ROOT, "bash") for command in block.commands]
 PYTHON = sorted({block.page for block in blocks(ROOT, "python")})
 
 
-def call(work: Workdir, command: str | list[str]) -> None:
-    folder = Path(sys.executable).parent
+def call(work: Workdir, command: str | list[str], programs: Path | None = None) -> None:
+    """Run a command in the checkout. programs: the folder of `snakemake` and `synaug`, if not the installed ones."""
+    folders = [*([programs] if programs else []), Path(sys.executable).parent, os.environ["PATH"]]
     environment = os.environ | {
         "PYTHONPATH": str(work.path / "workflow_scripts"),
-        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(map(str, folders)),
         "HF_HUB_OFFLINE": "1",
     }
     shell = isinstance(command, str)
@@ -60,17 +61,31 @@ def checkout(work) -> Workdir:
     return work
 
 
-def test_commands_end_well(checkout):
+@pytest.fixture
+def quick_programs(quick_python, tmp_path) -> Path:
+    """A folder with the programs `snakemake` and `synaug`, which do not import the libraries anew."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name, module in (("snakemake", "snakemake"), ("synaug", "synaug.cli")):
+        (folder / name).write_text(f"#!/bin/sh\nexec '{quick_python}' -m {module} \"$@\"\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_commands_end_well(checkout, quick_programs):
     wanted = dict.fromkeys(as_here(command, checkout) for command in BASH if not reason_not_to_run(command))
     assert len(wanted) > 8
+    # The first command of each program uses the installed one.
+    first = [next(command for command in wanted if command.startswith(f"{name} ")) for name in ("snakemake", "synaug")]
     for command in wanted:
-        call(checkout, command)
+        call(checkout, command, None if command in first else quick_programs)
 
 
 @pytest.mark.parametrize("page", PYTHON)
-def test_python_runs(page, checkout):
+def test_python_runs(page, checkout, quick_python):
     """The blocks of a page are one program; one that begins with the name of a module is tested as a module."""
     (checkout.path / "contexts.txt").write_text("in the snow\nfrom behind\n")  # the user writes it
     texts = [block.text for block in blocks(ROOT, "python") if block.page == page]
     program = "\n".join(text for text in texts if not text.startswith("# workflow_scripts/"))
-    call(checkout, [sys.executable, "-c", as_here(program, checkout)])
+    (checkout.path / "program.py").write_text(as_here(program, checkout))
+    call(checkout, [quick_python, "program.py"])
