@@ -20,7 +20,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 IMPORTED = [
@@ -79,7 +79,7 @@ def serve(listening: socket.socket, program: str) -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the programs here: their clients get the status
+    signal.signal(signal.SIGCHLD, lambda *_: reap())
     while listening in select.select([listening, sys.stdin], [], [])[0]:
         client = listening.accept()[0]
         if os.fork() == 0:
@@ -88,6 +88,13 @@ def serve(listening: socket.socket, program: str) -> None:
             answer(client, program)
         client.close()
     os._exit(0)  # without the clean-up of the libraries, which prints warnings
+
+
+def reap() -> None:
+    """Wait for the programs that have ended: their clients got the status, and their CPU time counts as this server's."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def answer(client: socket.socket, program: str) -> None:
