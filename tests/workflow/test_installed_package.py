@@ -37,12 +37,12 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture
-def synaug(installed, quick_python, tmp_path):
+def synaug(installed, tmp_path):
     """A function that calls the installed command in an empty folder."""
     environment = os.environ | {"PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1"}
 
     def synaug(*arguments):
-        command = [quick_python, "-m", "synaug.cli", *arguments]
+        command = [sys.executable, "-m", "synaug.cli", *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     return synaug
