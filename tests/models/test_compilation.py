@@ -7,6 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from finished_shards import change_row, image_ids, shards
 from torch._dynamo.utils import counters
 
@@ -206,6 +207,11 @@ def test_every_shape_that_halving_makes_is_compiled(plan, calls):
     """27, 13, 6, 3 and 1 images, with guidance twice as many: nine shapes of the denoiser; torch compiles eight."""
     rows = pd.concat([plan.iloc[:1].assign(guidance=guidance, steps=1) for guidance in (1.0, 2.0)])
     pipeline = load_pipeline(rows.iloc[0], "cpu")
+    # A denoiser of few layers: torch traces each of them for every shape.
+    pipeline.unet = UNet2DConditionModel(
+        sample_size=4, in_channels=4, out_channels=4, down_block_types=["DownBlock2D"], mid_block_type=None,
+        up_block_types=["UpBlock2D"], block_out_channels=[16], layers_per_block=1, norm_num_groups=16,
+    )  # fmt: skip
     assert compilation.compile_pipeline(pipeline, rows, 27)
     sizes = (27, 13, 6, 3, 1)
     first, *smaller = [compiled_calls(pipeline, rows, size, calls) for size in sizes]

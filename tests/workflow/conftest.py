@@ -1,5 +1,6 @@
 """A checkout of the real workflow with small real data and a tiny generator, run once; tests change copies of it."""
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -39,10 +40,12 @@ def make_model(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def quick_python():
+def quick_python(tmp_path_factory):
     """A Python that has already imported the libraries. `finished` shows that the workflow runs with the usual one."""
-    with forking_python.forking_python() as python:
-        yield python
+    with one_worker_at_a_time(tmp_path_factory, "python") as shared:
+        python, client = forking_python.python_of_server(shared)
+    yield python
+    os.close(client)
 
 
 @pytest.fixture(scope="session")

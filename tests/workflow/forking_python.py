@@ -1,7 +1,8 @@
 """A Python that starts quickly: each program is a fork of a server that has already imported the libraries.
 
 Without it, four fifths of the time of these tests are imports of torch, diffusers and Snakemake, once per job.
-The server imports no module of synaug, so that a program takes it from the checkout that it belongs to.
+The server imports no module of synaug, so that a program takes it from the checkout that it belongs to. All workers of
+a test run share one server.
 """
 
 import atexit
@@ -12,6 +13,7 @@ import os
 import random
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,13 +21,13 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 IMPORTED = [
-    "snakemake.cli", "snakemake.script", "snakemake.executors.local", "sqlmodel", "boto3", "nbformat",
-    "numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "pydantic", "yaml", "PIL.Image", "PIL.ImageDraw", "rich",
+    "snakemake.cli", "snakemake.script", "snakemake.executors.local", "snakemake.report.html_reporter",
+    "snakemake.profiles", "snakemake.storage", "snakemake_storage_plugin_s3", "smart_open", "sqlmodel", "boto3",
+    "nbformat", "numpy", "pandas", "pyarrow.parquet", "pyarrow.compute", "pyarrow.dataset", "pydantic", "yaml",
+    "PIL.Image", "PIL.ImageDraw", "rich",
     "scipy.special", "scipy.sparse.csgraph", "sklearn.linear_model", "sklearn.preprocessing", "sklearn.model_selection",
     "jinja2", "matplotlib.figure", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg",
     "torch", "torch._dynamo", "torch.optim.swa_utils", "torchvision", "timm", "accelerate", "peft", "transformers",
@@ -47,32 +49,41 @@ sys.exit(int(status) if status else "the program was killed")
 """
 
 
-@contextmanager
-def forking_python() -> Iterator[str]:
-    """Path of an executable that takes `-m MODULE ARGUMENTS` or `SCRIPT ARGUMENTS`, as Python does."""
-    with tempfile.TemporaryDirectory() as folder:
-        program, address = Path(folder) / "python", str(Path(folder) / "socket")
-        (Path(folder) / "client.py").write_text(CLIENT)
-        program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -IS '{folder}/client.py' '{address}' \"$@\"\n")
-        program.chmod(0o755)
-        with socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(address)
-            listening.listen(16)
-            command = [sys.executable, __file__, str(listening.fileno()), str(program)]
-            environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-            # It ends when its standard input is closed, which also happens if this process is killed.
-            server = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=[listening.fileno()],
-            )
-        try:
-            yield str(program)
-        finally:
-            server.stdin.close()
-            server.wait()
+def python_of_server(shared: Path) -> tuple[str, int]:
+    """Path of an executable that takes `-m MODULE ARGUMENTS` or `SCRIPT ARGUMENTS`, as Python does, and what keeps it.
+
+    shared: a folder that only this process uses now. All that call this with the same folder get the same server. The
+    second result is a descriptor: the server ends when nobody has one open any more, which includes processes that were
+    killed.
+    """
+    program, clients = shared / "forking_python", shared / "clients_of_forking_python"
+    try:
+        client = os.open(clients, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # there is no such pipe yet, or no server reads it any more
+        clients.unlink(missing_ok=True)
+        os.mkfifo(clients)
+        reading = os.open(clients, os.O_RDONLY | os.O_NONBLOCK)
+        client = os.open(clients, os.O_WRONLY)
+        program.write_text(start_server(reading))
+        os.close(reading)
+    return program.read_text(), client
+
+
+def start_server(clients: int) -> str:
+    """Start the server, and return the path of the executable. clients: a pipe, at whose end the server ends."""
+    folder = tempfile.mkdtemp()  # the path of a socket must be short
+    program, address = Path(folder) / "python", f"{folder}/socket"
+    (Path(folder) / "client.py").write_text(CLIENT)
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -IS '{folder}/client.py' '{address}' \"$@\"\n")
+    program.chmod(0o755)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(16)
+        command = [sys.executable, __file__, str(listening.fileno()), str(program)]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        fds = [listening.fileno()]
+        subprocess.Popen(command, stdin=clients, stdout=subprocess.DEVNULL, env=environment, pass_fds=fds)
+    return str(program)
 
 
 def serve(listening: socket.socket, program: str) -> None:
@@ -87,6 +98,7 @@ def serve(listening: socket.socket, program: str) -> None:
             listening.close()
             answer(client, program)
         client.close()
+    shutil.rmtree(os.path.dirname(program), ignore_errors=True)
     os._exit(0)  # without the clean-up of the libraries, which prints warnings
 
 

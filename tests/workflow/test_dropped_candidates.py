@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -87,7 +86,7 @@ def test_a_rerun_does_nothing_and_files_of_dropped_candidates_do_not_count(work)
     (work.results / "metrics.parquet").unlink()
     assert work.run("results/test/metrics.parquet").jobs == ["evaluate"]
     assert seeds_of(read_manifest("metrics", work.results / "metrics.parquet"))[dropped] == {3}
-    command = [sys.executable, "-m", "synaug.cli", "verify", "results/test"]
+    command = [work.python, "-m", "synaug.cli", "verify", "results/test"]
     environment = os.environ | {"PYTHONPATH": str(work.path / "workflow_scripts")}
     verified = subprocess.run(command, cwd=work.path, env=environment, capture_output=True, text=True)
     assert verified.returncode == 0, verified.stdout + verified.stderr

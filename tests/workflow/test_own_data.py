@@ -3,7 +3,6 @@
 import io
 import os
 import subprocess
-import sys
 import tarfile
 
 import numpy as np
@@ -42,7 +41,7 @@ def test_from_a_folder_to_the_report_in_two_commands(work: Workdir):
             pixels = random.integers(0, 256, (28, 28), dtype=np.uint8)
             Image.fromarray(pixels).save(work.path / "mine" / name / f"{number}.png")
     environment = os.environ | {"PYTHONPATH": str(work.path / "workflow_scripts")}
-    command = [sys.executable, "-m", "synaug.cli", "init", "mine"]
+    command = [work.python, "-m", "synaug.cli", "init", "mine"]
     done = subprocess.run(command, cwd=work.path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "snakemake --cores all --configfile mine.yaml" in done.stdout

@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -68,7 +67,8 @@ class Stored(Workdir):
         command += ["--cluster-generic-status-cmd", str(self.path.parent / "status")]
         # What is installed is the same on all machines; the library is that of the checkout that was sent there.
         environment = os.environ | KEYS | {"PYTHONPATH": "workflow_scripts", "HF_HUB_OFFLINE": "1"}
-        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        # A job that is sent away is started with the `python` of its machine.
+        environment["PATH"] = f"{Path(self.python).parent}:{environment['PATH']}"
         return call(self.path, command, environment, timeout=900)
 
 

@@ -21,8 +21,8 @@ def checkout(tmp_path, repository, monkeypatch):
 
 
 def forget():
-    code._known.cache_clear()
-    code._cache.cache_clear()
+    for kept in (code._known, code._imported, code._templates, code._files, code._cache):
+        kept.cache_clear()
 
 
 def change(path, old, new):

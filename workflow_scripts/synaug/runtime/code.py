@@ -64,33 +64,38 @@ def import_closure(script: Path) -> set[Path]:
     closure, waiting = set(), [script]
     while waiting:
         path = waiting.pop()
-        if path in closure:
-            continue
-        closure.add(path)
-        for module in _known(path)["modules"]:
-            waiting += _files(library if module.split(".")[0] == "synaug" else scripts, module)
+        if path not in closure:
+            closure.add(path)
+            waiting += _imported(path, scripts, library)
     packages = {path.parent for path in closure if path.is_relative_to(library / "synaug")}
-    return closure | {
-        file
-        for folder in packages
-        for file in folder.iterdir()
-        if file.is_file() and file.suffix not in (".py", ".pyc")
-    }
+    return closure.union(*(_templates(folder) for folder in packages))
 
 
-def _files(folder: Path, module: str) -> Iterator[Path]:
+# A run asks for the hashes of all rules, which share most modules: each is looked for once.
+@cache
+def _imported(path: Path, scripts: Path, library: Path) -> list[Path]:
+    """The files that the imports in `path` run."""
+    modules = _known(path)["modules"]
+    return [file for name in modules for file in _files(library if name.split(".")[0] == "synaug" else scripts, name)]
+
+
+@cache
+def _templates(folder: Path) -> list[Path]:
+    """The files of a package that are not Python."""
+    return [file for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")]
+
+
+@cache
+def _files(folder: Path, module: str) -> list[Path]:
     """The files that `import module` runs: the module and the packages above it, less IGNORED."""
-    parts = module.split(".")
-    for length in range(1, len(parts) + 1):
-        name = ".".join(parts[:length])
-        if any(name == ignored or name.startswith(f"{ignored}.") for ignored in IGNORED):
-            return
-        path = folder.joinpath(*parts[:length])
-        if path.is_dir():
-            if (path / "__init__.py").is_file():  # the folders of scripts have none
-                yield path / "__init__.py"
-        elif path.with_suffix(".py").is_file():  # else a function or class of the module
-            yield path.with_suffix(".py")
+    package = module.rpartition(".")[0]
+    above = _files(folder, package) if package else []
+    if any(module == ignored or module.startswith(f"{ignored}.") for ignored in IGNORED):
+        return above
+    path = folder.joinpath(*module.split("."))
+    # The folders of scripts have no __init__.py. What is no file is a function or class of the module.
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return [*above, file] if file.is_file() else above
 
 
 @cache
