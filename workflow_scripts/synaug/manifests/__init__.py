@@ -7,10 +7,12 @@ from synaug.manifests.tables import (
     read_table,
     read_with_local_paths,
     stored_columns,
+    to_frame,
     with_fill,
     with_group,
     write_manifest,
     write_shard,
+    write_sorted,
 )
 
 __all__ = [
@@ -20,8 +22,10 @@ __all__ = [
     "read_table",
     "read_with_local_paths",
     "stored_columns",
+    "to_frame",
     "with_fill",
     "with_group",
     "write_manifest",
     "write_shard",
+    "write_sorted",
 ]
