@@ -273,7 +273,7 @@ def read_manifest(
     try:
         return to_frame(table)
     except _DAMAGED as error:  # a flipped bit that no check of Parquet finds, such as text that is not UTF-8
-        raise UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again") from None
+        raise _damaged(Path(path), error) from None
 
 
 def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None) -> pa.Table:
@@ -285,11 +285,61 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
     stored, defaults = stored_columns(kind, path, wanted)
     try:
         table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
-        for name in defaults:
-            field = SCHEMAS[kind].field(name)
-            table = table.append_column(field, _default_values(field, table.num_rows))
     except _DAMAGED as error:
-        raise UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again") from None
+        raise _damaged(path, error) from None
+    return _declared(kind, path, table, wanted, defaults)
+
+
+def stream_table(
+    kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, only: tuple[str, str] | None = None
+) -> Iterator[pa.Table]:
+    """As `read_table`, row group by row group.
+
+    only: a column of strings and a value: only rows with it. Of a row group without such a row only this column is
+    read.
+    """
+    path, wanted = Path(path), list(columns or SCHEMAS[kind].names)
+    stored, defaults = stored_columns(kind, path, wanted)
+    try:
+        with pq.ParquetFile(path) as file:
+            for number in range(file.num_row_groups):
+                rows = None
+                if only:
+                    values = file.read_row_group(number, [only[0]], use_threads=False).column(0).cast(pa.string())
+                    rows = np.flatnonzero(pc.equal(values, only[1]).to_numpy())
+                    if not len(rows):
+                        continue
+                table = file.read_row_group(number, stored, use_threads=False)
+                yield _declared(kind, path, table if rows is None else table.take(rows), wanted, defaults)
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+
+
+def count_rows(kind: str, path: str | os.PathLike, columns: Sequence[str]) -> pd.DataFrame:
+    """The different rows that the columns `columns` of manifest `kind` have, in order of appearance.
+
+    A further column `rows` says how many rows of the file each of them stands for.
+    """
+    counts: dict[tuple, int] = {}
+    for table in stream_table(kind, path, columns):
+        plain = pa.table({name: _plain(table.column(name)) for name in columns})
+        of_group = plain.group_by(list(columns), use_threads=False).aggregate([([], "count_all")])
+        *values, numbers = (of_group.column(name).to_pylist() for name in [*columns, "count_all"])
+        for row, number in zip(zip(*values, strict=True), numbers, strict=True):
+            counts[row] = counts.get(row, 0) + number
+    rows = pd.DataFrame(list(counts), columns=list(columns))
+    return rows.assign(rows=list(counts.values()))
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again")
+
+
+def _declared(kind: str, path: Path, table: pa.Table, wanted: list[str], defaults: dict[str, str]) -> pa.Table:
+    """The columns `wanted` of `table`, which was read from `path`, with `defaults` for those that the file lacks."""
+    for name in defaults:
+        field = SCHEMAS[kind].field(name)
+        table = table.append_column(field, _default_values(field, table.num_rows))
     table = table.select(wanted)
     for name in wanted:
         fault = _fault(SCHEMAS[kind].field(name), table.column(name))
@@ -381,11 +431,13 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _sort_order(table: pa.Table, keys: list[str]) -> pa.Array:
-    plain = {}
-    for key in keys:
-        column = table.column(key)
-        plain[key] = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+    plain = {key: _plain(table.column(key)) for key in keys}
     return pc.sort_indices(pa.table(plain), sort_keys=[(key, "ascending") for key in keys])
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`column` without a dictionary."""
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _parquet_columns(schema: pa.Schema) -> list[str]:

@@ -1,12 +1,16 @@
 """Shards: their names, how planned images are packed into them, and the files that hold finished images."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
-from synaug.manifests import read_table
+from synaug.manifests import count_rows, stream_table, to_frame
+from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.files import text_hash
 
 # Files of an experiment with synthetic images that are no shards, as patterns: with fills, each has its own preview.
@@ -36,19 +40,21 @@ def fills_of_shards(plan: str, changed_ns: int) -> dict[str, str]:
 
     changed_ns: its modification time, for the cache.
     """
-    shards = read_table("plan", plan, ["shard", "fill"]).to_pandas().drop_duplicates()
+    shards = count_rows("plan", plan, ["shard", "fill"])
     return dict(sorted(zip(shards["shard"], shards["fill"], strict=True)))
 
 
 def planned_shards(experiment: Path) -> set[str]:
     """Names of the shards in the plans of `experiment`, the pilot's too. Raises UserError for an unreadable plan."""
     plans = [experiment / f"{name}.parquet" for name in ("plan", "pilot")]
-    return {
-        shard
-        for plan in plans
-        if plan.exists()
-        for shard in read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist()
-    }
+    return {shard for plan in plans if plan.exists() for shard in count_rows("plan", plan, ["shard"])["shard"]}
+
+
+def rows_of_shard(plan: str | os.PathLike, shard: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of the manifest at `plan` that `shard` holds: all columns, or `columns`."""
+    wanted = columns or SCHEMAS["plan"].names
+    parts = list(stream_table("plan", plan, wanted, only=("shard", shard)))
+    return to_frame(pa.concat_tables(parts) if parts else SCHEMAS["plan"].empty_table().select(wanted))
 
 
 def runs_of_shards(counts: np.ndarray, phases: np.ndarray, per_shard: int) -> tuple[np.ndarray, np.ndarray]:
