@@ -315,6 +315,15 @@ def stream_table(
         raise _damaged(path, error) from None
 
 
+def row_count(kind: str, path: str | os.PathLike) -> int:
+    """The number of rows of manifest `kind` at `path`. Raises UserError as `read_table`."""
+    stored_columns(kind, path, SCHEMAS[kind].names)
+    try:
+        return pq.read_metadata(path).num_rows
+    except _DAMAGED as error:
+        raise _damaged(Path(path), error) from None
+
+
 def count_rows(kind: str, path: str | os.PathLike, columns: Sequence[str]) -> pd.DataFrame:
     """The different rows that the columns `columns` of manifest `kind` have, in order of appearance.
 
