@@ -212,14 +212,14 @@ def _complete(kind: str, rows: pd.DataFrame | pa.Table, schema: pa.Schema) -> pa
         raise ValueError(f"manifest {kind!r} has no column {', '.join(sorted(extra))}")
     columns = []
     for field in schema:
+        plain_type = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if field.name in rows.column_names:
-            plain_type = pa.string() if pa.types.is_dictionary(field.type) else field.type
             _check_integers(kind, field, rows.column(field.name))
             column = rows.column(field.name).cast(plain_type) if rows.num_rows else pa.chunked_array([], plain_type)
         elif b"default" in field.metadata:
-            column = pa.chunked_array([_default_values(field, rows.num_rows)])
+            column = pa.chunked_array([_default_values(field, rows.num_rows).cast(plain_type)])
         else:
-            column = pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
+            column = pa.chunked_array([pa.nulls(rows.num_rows, plain_type)])
         if column.null_count and not field.nullable:
             raise ValueError(f"manifest {kind!r}: {column.null_count} rows have no {field.name}")
         columns.append(column)
@@ -293,7 +293,7 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
 def stream_table(
     kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, only: tuple[str, str] | None = None
 ) -> Iterator[pa.Table]:
-    """As `read_table`, row group by row group.
+    """As `read_table`, row group by row group; a file without rows is one table.
 
     only: a column of strings and a value: only rows with it. Of a row group without such a row only this column is
     read.
@@ -302,6 +302,8 @@ def stream_table(
     stored, defaults = stored_columns(kind, path, wanted)
     try:
         with pq.ParquetFile(path) as file:
+            if not file.num_row_groups:
+                yield _declared(kind, path, file.read(stored), wanted, defaults)
             for number in range(file.num_row_groups):
                 rows = None
                 if only:
