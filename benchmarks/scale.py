@@ -39,6 +39,7 @@ from pathlib import Path
 # Nothing heavy is imported before the end: a process has at least the peak memory of the one that starts it.
 HERE = Path(__file__).parent
 IMAGENET_LT = 1_164_154  # synthetic images that fill all classes
+TEN_MILLION = 10_000_000
 SIZES = {
     "index": (10_000, 100_000, 300_000),
     "imbalance": (10_000, 165_846, 1_000_000, 10_000_000),
@@ -75,6 +76,20 @@ LIMITS = {
     ),
     "overhead_percent": (AT_MOST, 5, lambda at: at("orchestration", "overhead_percent_with_jobs_of_a_minute")),
 }  # fmt: skip
+# At 10 million rows, and how they grow from those of ImageNet-LT.
+for one in ("plan", "screen", "balance_short", "balance"):
+    LIMITS |= {
+        f"{one}_10_million_s": (AT_MOST, 180, lambda at, one=one: at(one, "seconds", TEN_MILLION)),
+        f"{one}_10_million_peak_mib": (AT_MOST, 3815, lambda at, one=one: at(one, "peak_mib", TEN_MILLION)),
+    }
+    LIMITS |= {
+        f"{one}_exponent_of_{key}": (
+            AT_MOST, 1.05,
+            lambda at, one=one, key=key: math.log(at(one, key, TEN_MILLION) / at(one, key))
+            / math.log(TEN_MILLION / IMAGENET_LT),
+        )
+        for key in ("seconds", "peak_mib")
+    }  # fmt: skip
 
 
 class DoesNotFitError(Exception):

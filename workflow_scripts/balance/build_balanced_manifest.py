@@ -1,8 +1,11 @@
 """Join all real training images and the best accepted synthetic images into one manifest."""
 
-from synaug.balance import build_balanced_manifest
+from pathlib import Path
+
+from synaug.balance import balanced_rows, kept_images
 from synaug.config import Balance
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import count_rows, read_manifest, stream_table, to_frame, write_sorted
+from synaug.manifests.sorting import sorted_rows
 from synaug.runtime.logs import job_log
 from synaug.screening.features import read_features
 
@@ -20,19 +23,20 @@ def main(
 ) -> None:
     """Join the manifests `real` and `synthetic` into `balanced`; `imbalance` and `gate` say how many are wanted.
 
-    fill_may_be_empty: of `build_balanced_manifest`. features: the manifest of this name, if images are kept by it.
+    fill_may_be_empty: of `kept_images`. features: the manifest of this name, if images are kept by it.
     """
-    rows = build_balanced_manifest(
-        read_manifest("real", real),
-        read_manifest("synthetic", synthetic),
+    is_kept = kept_images(
+        lambda columns: map(to_frame, stream_table("synthetic", synthetic, columns)),
         read_manifest("imbalance", imbalance),
-        train_split,
         Balance.model_validate(balance),
         fill_may_be_empty,
         read_manifest("gate", gate) if gate else None,
         read_features(features) if features else None,
     )
-    write_manifest("balanced", rows, balanced)
+    splits = count_rows("real", real, ["split", "usable"])
+    train = splits.loc[(splits["split"] == train_split) & splits["usable"], "rows"].sum()
+    rows = sorted_rows("balanced", balanced_rows(real, synthetic, train_split, is_kept), Path(balanced))
+    write_sorted("balanced", rows, int(train + is_kept.sum()), balanced)
 
 
 if __name__ == "__main__":

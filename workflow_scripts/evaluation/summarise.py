@@ -7,7 +7,7 @@ import pandas as pd
 from synaug.config import Recipe
 from synaug.evaluation.costs import add_costs
 from synaug.evaluation.intervals import summarise
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import count_rows, read_manifest, write_manifest
 from synaug.runtime.logs import job_log
 
 
@@ -27,8 +27,8 @@ def main(
     `metrics`. No rule depends on these files, because seconds differ from run to run.
     """
     rows = read_manifest("metrics", metrics)
-    plans = [read_manifest("plan", path, ["shard", "fill"]) for path in (plan, pilot) if path]
-    shards = pd.concat(plans).drop_duplicates()
+    plans = [count_rows("plan", path, ["shard", "fill"]) for path in (plan, pilot) if path]
+    shards = pd.concat(plans).drop_duplicates(["shard", "fill"])
     table = add_costs(
         summarise(rows),
         rows.groupby(["recipe", "stage"], observed=True)["seed"].unique().map(sorted).to_dict(),

@@ -7,8 +7,8 @@ from synaug.generation.existing import files_with
 from synaug.generation.locks import shard_lock
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
-from synaug.manifests import read_manifest
 from synaug.plan.compiling import COMPILE_SETTINGS
+from synaug.plan.shards import rows_of_shard
 from synaug.runtime.logs import job_log
 
 
@@ -28,7 +28,7 @@ def main(
     """
     out = Path(out)
     experiment, results = out.parents[1], out.parents[2]
-    rows = read_manifest("plan", plan, filters=[("shard", "==", out.stem)])
+    rows = rows_of_shard(plan, out.stem)
     with shard_lock(results, out.stem):
         generate_shard(
             rows,

@@ -2,8 +2,8 @@
 
 import logging
 
-from synaug.manifests import read_manifest, write_manifest
-from synaug.plan.rows import plan_from_settings, read_sources
+from synaug.manifests import read_manifest, write_sorted
+from synaug.plan.rows import plan_batches, plan_fills, read_sources
 from synaug.runtime.logs import job_log
 
 
@@ -22,9 +22,10 @@ def main(
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     allowed = read_manifest("gate", gate) if gate else None
-    rows = plan_from_settings(read_manifest("imbalance", imbalance), settings, sources, allowed, pilot)
-    logging.info("%d images in %d shards", len(rows), rows["shard"].nunique())
-    write_manifest("plan", rows, plan)
+    fills = plan_fills(read_manifest("imbalance", imbalance), settings, sources, allowed, pilot)
+    images, shards = sum(map(len, fills)), sum(len(fill.shard_names) for fill in fills)
+    logging.info("%d images in %d shards", images, shards)
+    write_sorted("plan", plan_batches(fills), images, plan)
 
 
 def run(snakemake) -> None:

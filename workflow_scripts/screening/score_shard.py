@@ -1,7 +1,8 @@
 """Score the images of one shard: contrast, perceptual hash, and what the networks say."""
 
 from synaug.config import Screening
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import write_manifest
+from synaug.plan.shards import rows_of_shard
 from synaug.runtime.devices import WHOLE_DEVICE
 from synaug.runtime.logs import job_log
 from synaug.screening.scoring import ImageForm, open_scorers, score_shard
@@ -24,7 +25,7 @@ def main(
     settings: see rules/screening.smk. classifier: its weights, if it is on. gpu_share: the resource of this name.
     """
     screening, form = Screening.model_validate(settings["screening"]), ImageForm(**settings["form"])
-    rows = read_manifest("plan", plan, PLAN_COLUMNS, filters=[("shard", "==", name)])
+    rows = rows_of_shard(plan, name, PLAN_COLUMNS)
     classes = sorted(rows["label_name"].unique())
     with open_scorers(screening, form, classes, classifier, threads, gpu_share) as scorers:
         write_manifest("shard_scores", score_shard(rows, shard, form, scorers, threads), scores)

@@ -2,14 +2,16 @@
 
 import hashlib
 import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from synaug.config import Balance, Fill
-from synaug.manifests import read_manifest, read_with_local_paths, with_fill, with_group
+from synaug.manifests import read_manifest, read_with_local_paths, stream_table, with_fill, with_group
 from synaug.plan.targets import wanted_of_fills
 from synaug.runtime.errors import UserError
 from synaug.screening.features import Features, covering
@@ -18,7 +20,20 @@ log = logging.getLogger(__name__)
 
 _CELL = ["label_name", "group"]
 _CELL_OF_FILL = ["fill", *_CELL]
+# What decides which images are kept, beside their number.
+_DECIDES = {
+    "score": ["text_image_score", "classifier_confidence"],
+    "uncertain": ["classifier_confidence", "classifier_entropy"],
+    "coverage": ["image_id"],
+}
 _COLUMNS = ["image_id", "label", *_CELL, "source", "fill", "index", "weight", "sha256", "path", "row", "column"]
+_OF_BOTH = ["image_id", "label", *_CELL, "sha256", "path", "row", "column"]
+
+
+# Rows of the manifest `synthetic` in parts, one after the other: a function of the columns that are needed.
+Parts = Callable[[list[str]], Iterable[pd.DataFrame]]
+# Why images of a cell were rejected: check -> how many, and the reason of one of them.
+_Rejected = dict[str, tuple[int, str]]
 
 
 def build_balanced_manifest(
@@ -33,32 +48,105 @@ def build_balanced_manifest(
 ) -> pd.DataFrame:
     """Rows of the manifest `balanced`: for each cell all usable real images and, to fill it, the best synthetic images.
 
-    real, synthetic, imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
-    images of a cell, `balance.keep` which of the accepted ones they are. features: of the manifest of this name, for
-    `keep: coverage`. Each fill completes the cells. A real image has weight 1, a synthetic one the weight from the
-    screening. A cell with fewer accepted images than wanted is logged. Raises UserError instead if `balance.shortfall`
-    is `error`, or if no synthetic image of a fill is left in any cell. fill_may_be_empty: the latter is only logged,
-    because a recipe is chosen later and can be one without synthetic images.
+    real, synthetic: the manifests of these names. The others: see `kept_images`. A real image has weight 1, a synthetic
+    one the weight from the screening. Raises UserError as `kept_images`.
     """
-    real, synthetic, imbalance = with_group(real), with_fill(with_group(synthetic)), with_group(imbalance)
-    fills = sorted(synthetic["fill"].unique()) or [""]
-    wanted = wanted_of_fills(imbalance[imbalance["kind"] == "cell"], fills, balance, gate)
-    accepted = synthetic[synthetic["accepted"]]
+    is_kept = kept_images(lambda columns: [synthetic], imbalance, balance, fill_may_be_empty, gate, features)
+    kept = with_fill(with_group(synthetic))[is_kept].assign(source="synthetic")
+    train = real_training_rows(real, train_split)
+    return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
+
+
+def kept_images(
+    parts: Parts,
+    imbalance: pd.DataFrame,
+    balance: Balance,
+    fill_may_be_empty: bool = False,
+    gate: pd.DataFrame | None = None,
+    features: Features | None = None,
+) -> np.ndarray:
+    """Which rows of the manifest `synthetic` fill the cells: bool, N.
+
+    parts: these rows. imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
+    images of a cell, `balance.keep` which of the accepted ones they are. features: of the manifest of this name, for
+    `keep: coverage`. Each fill completes the cells. A cell with fewer accepted images than wanted is logged. Raises
+    UserError instead if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in any cell.
+    fill_may_be_empty: the latter is only logged, because a recipe is chosen later and can be one without synthetic
+    images.
+    """
+    columns = [*_CELL_OF_FILL, "index", "accepted", "rejected_by", "reason", *_DECIDES[balance.keep]]
+    cells: dict[tuple, int] = {}  # (fill, label_name, group) -> its number
+    rejected: dict[tuple, _Rejected] = {}
+    accepted, count = [], 0
+    for rows in parts(columns):
+        rows = with_fill(with_group(rows)).reset_index(drop=True)
+        of_cell = rows.groupby(_CELL_OF_FILL, sort=False).indices
+        number = np.empty(len(rows), np.int32)
+        for cell, positions in of_cell.items():
+            number[positions] = cells.setdefault(cell, len(cells))
+        is_accepted = rows["accepted"].to_numpy(bool)
+        _count_rejected(rows[~is_accepted], rejected)
+        # Numbers alone: ids and texts of all images would not fit into memory.
+        kept_columns = rows.loc[is_accepted, ["index", *_DECIDES[balance.keep]]]
+        accepted.append(kept_columns.assign(cell=number[is_accepted], position=count + np.flatnonzero(is_accepted)))
+        count += len(rows)
+    table = pd.concat(accepted, ignore_index=True)
+    fills = sorted({fill for fill, _, _ in cells}) or [""]
+    wanted = wanted_of_fills(with_group(imbalance)[imbalance["kind"] == "cell"], fills, balance, gate)
+    limits = np.array([wanted.get(cell, 0) for cell in cells], int)
     if balance.keep == "coverage":
-        kept = _covering(accepted, wanted, features)
+        positions = _covering(table, limits, features)
     else:
-        ranked = best_first(accepted, balance.keep)
-        limits = wanted.reindex(pd.MultiIndex.from_frame(ranked[_CELL_OF_FILL]), fill_value=0).to_numpy()
-        kept = ranked[ranked.groupby(_CELL_OF_FILL).cumcount().to_numpy() < limits]
+        order = best_first(table, balance.keep)
+        cell = table["cell"].to_numpy()[order]
+        first = np.searchsorted(cell, cell)
+        positions = table["position"].to_numpy()[order[np.arange(len(order)) - first < limits[cell]]]
+    is_kept = np.zeros(count, bool)
+    is_kept[positions] = True
+    has = np.bincount(table["cell"][is_kept[table["position"].to_numpy()]], minlength=len(cells))
+    kept = pd.Series({cell: int(has[number]) for cell, number in cells.items()}, dtype=int).reindex(
+        wanted.index, fill_value=0
+    )
     if gate is not None and not fill_may_be_empty:
         _refuse_an_empty_fill(gate)
     for fill in fills:
-        kept_of_fill = kept[kept["fill"] == fill]
-        is_error = balance.shortfall == "error" or (kept_of_fill.empty and not fill_may_be_empty)
-        _report_shortfall(wanted.loc[[fill]], kept_of_fill, synthetic, is_error)
-    kept = kept.assign(source="synthetic")
-    train = real_training_rows(real, train_split)
-    return pd.concat([train, kept], ignore_index=True).reindex(columns=_COLUMNS).astype({"index": "Int32"})
+        of_fill = kept.loc[[fill]]
+        is_error = balance.shortfall == "error" or (not of_fill.any() and not fill_may_be_empty)
+        _report_shortfall(wanted.loc[[fill]], of_fill, rejected, is_error)
+    return is_kept
+
+
+def _count_rejected(rows: pd.DataFrame, rejected: dict[tuple, _Rejected]) -> None:
+    """Add the rejected `rows` to `rejected`."""
+    if rows.empty:
+        return
+    counts = rows.groupby([*_CELL_OF_FILL, "rejected_by"], sort=False)["reason"].agg(["size", "first"])
+    for (*cell, check), (size, reason) in zip(counts.index, counts.itertuples(index=False), strict=True):
+        of_cell = rejected.setdefault(tuple(cell), {})
+        before, example = of_cell.get(check, (0, reason))
+        of_cell[check] = (before + size, example)
+
+
+def balanced_rows(real: str, synthetic: str, train_split: str, is_kept: np.ndarray) -> Iterator[pa.Table]:
+    """The rows of the manifest `balanced`: usable training images of `real`, then kept images of `synthetic`.
+
+    real, synthetic: paths of these manifests. is_kept: of `kept_images`.
+    """
+    for rows in stream_table("real", real, [*_OF_BOTH, "usable"], only=("split", train_split)):
+        rows = rows.filter(rows.column("usable")).drop_columns("usable")
+        new = {"source": "real", "fill": "", "index": pa.scalar(None, pa.int32()), "weight": 1.0}
+        yield _with_columns(rows, new)
+    start = 0
+    for rows in stream_table("synthetic", synthetic, [*_OF_BOTH, "fill", "index", "weight"]):
+        part = is_kept[start : start + len(rows)]
+        start += len(rows)
+        yield _with_columns(rows.filter(pa.array(part)), {"source": "synthetic"})
+
+
+def _with_columns(rows: pa.Table, values: dict) -> pa.Table:
+    for name, value in values.items():
+        rows = rows.append_column(name, pa.repeat(value, len(rows)))
+    return rows
 
 
 def real_training_rows(real: pd.DataFrame, train_split: str) -> pd.DataFrame:
@@ -76,23 +164,23 @@ def training_rows(balanced: str | None, real: pd.DataFrame, train_split: str) ->
     return read_with_local_paths("balanced", balanced) if balanced else real_training_rows(real, train_split)
 
 
-def best_first(accepted: pd.DataFrame, keep: str = "score") -> pd.DataFrame:
-    """Rows of the manifest `synthetic`, sorted with the best first.
+def best_first(accepted: pd.DataFrame, keep: str = "score") -> np.ndarray:
+    """Positions of the rows of `accepted`, cell by cell, those of a cell with the best first.
 
-    keep: score or uncertain, see `Balance`. score: by text-image score if they have one, else by classifier confidence
-    if they have one. uncertain: by the entropy of the classifier's prediction, the highest first. Ties, or rows without
-    scores, in the order of the plan. Raises UserError if classified rows have no entropy.
+    accepted: column cell (a number), and index and scores of the manifest `synthetic`. keep: score or uncertain, see
+    `Balance`. score: by text-image score if they have one, else by classifier confidence if they have one. uncertain:
+    by the entropy of the classifier's prediction, the highest first. Ties, or rows without scores, in the order of the
+    plan. Raises UserError if classified rows have no entropy.
     """
-    scores = {"score": ["text_image_score", "classifier_confidence"], "uncertain": ["classifier_entropy"]}[keep]
     is_classified = accepted["classifier_confidence"].notna()
     if keep == "uncertain" and accepted.loc[is_classified, "classifier_entropy"].isna().any():
         raise UserError(
             "synthetic.parquet: has images without classifier_entropy, because an older version scored them",
             advice="delete the folder scores beside it and run again",
         )
-    score = next((name for name in scores if accepted[name].notna().any()), None)
-    by = [score, "index"] if score else ["index"]
-    return accepted.sort_values([*by, "image_id"], ascending=[name != score for name in [*by, "image_id"]])
+    names = ["classifier_entropy"] if keep == "uncertain" else ["text_image_score", "classifier_confidence"]
+    scores = [-accepted[name].to_numpy(float) for name in names if accepted[name].notna().any()][:1]
+    return np.lexsort([accepted["index"].to_numpy(), *scores, accepted["cell"].to_numpy()])
 
 
 def _refuse_an_empty_fill(gate: pd.DataFrame) -> None:
@@ -106,10 +194,11 @@ def _refuse_an_empty_fill(gate: pd.DataFrame) -> None:
             )
 
 
-def _covering(accepted: pd.DataFrame, wanted: pd.Series, features: Features) -> pd.DataFrame:
-    """The rows of `accepted` (of the manifest `synthetic`) that cover the features of their cell best.
+def _covering(accepted: pd.DataFrame, limits: np.ndarray, features: Features) -> np.ndarray:
+    """The positions of the rows of `accepted` that cover the features of their cell best.
 
-    wanted: number of images of each cell of each fill. Raises UserError if an image has no features.
+    accepted: columns image_id, index, cell and position. limits: number of images of each cell. Raises UserError if an
+    image has no features.
     """
     ordered = accepted.sort_values(["index", "image_id"])
     ids = ordered["image_id"].to_numpy(object)
@@ -119,27 +208,23 @@ def _covering(accepted: pd.DataFrame, wanted: pd.Series, features: Features) -> 
         problem = f"features.parquet: has no image {ids[rows < 0][0]}"
         raise UserError(problem, advice="delete it and run again")
     kept = [np.empty(0, np.int64)]
-    for cell, positions in ordered.groupby(_CELL_OF_FILL, observed=True).indices.items():
-        count = min(wanted.get(cell, 0), len(positions))
-        kept.append(positions[covering(features.matrix[rows[positions]], count)])
-    return ordered.iloc[np.concatenate(kept)]
+    for cell, positions in ordered.groupby("cell").indices.items():
+        chosen = covering(features.matrix[rows[positions]], min(limits[cell], len(positions)))
+        kept.append(ordered["position"].to_numpy()[positions[chosen]])
+    return np.concatenate(kept)
 
 
-def _report_shortfall(wanted: pd.Series, kept: pd.DataFrame, synthetic: pd.DataFrame, is_error: bool) -> None:
+def _report_shortfall(wanted: pd.Series, has: pd.Series, rejected: Mapping[tuple, _Rejected], is_error: bool) -> None:
     """Log the cells with fewer synthetic images than wanted, and why. is_error: raise UserError instead."""
-    has = kept.groupby(_CELL_OF_FILL).size().reindex(wanted.index, fill_value=0)
-    rejected = synthetic.loc[~synthetic["accepted"], [*_CELL_OF_FILL, "rejected_by", "reason"]]
-    rows_of = rejected.groupby(_CELL_OF_FILL).indices
     shortfalls = []
     for key in wanted.index[has < wanted]:
-        of_cell = rejected.iloc[rows_of.get(key, [])]
         fill, name, group = key
         cell = f"class {name!r}" + (f", group {group!r}" if group else "") + (f", fill {fill!r}" if fill else "")
-        reasons = f"{len(of_cell)}"
-        if len(of_cell):
-            check = of_cell["rejected_by"].mode()[0]
-            example = of_cell.loc[of_cell["rejected_by"] == check, "reason"].iloc[0]
-            reasons += f", most often by {check} (for example, one {example})"
+        of_cell = rejected.get(key, {})
+        reasons = f"{sum(count for count, _ in of_cell.values())}"
+        if of_cell:
+            check = min(of_cell, key=lambda name: (-of_cell[name][0], name))
+            reasons += f", most often by {check} (for example, one {of_cell[check][1]})"
         shortfalls.append((cell, has[key], wanted[key], reasons))
     if shortfalls and is_error:
         cell, count, number, reasons = shortfalls[0]

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest
+from synaug.commands.verify_manifests import content_fault
+from synaug.manifests import class_names, read_manifest, read_with_local_paths, write_manifest, write_sorted
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path, text_hash
@@ -82,6 +83,68 @@ def test_integers_that_were_rounded_to_floats_are_refused(tmp_path):
     with pytest.raises(ValueError, match="row holds floats too large to be exact integers; they were rounded"):
         write_manifest("real", rows.assign(row=2.0**60), tmp_path / "other.parquet")
     assert not (tmp_path / "other.parquet").exists()
+
+
+@pytest.fixture
+def row_groups_of_100(monkeypatch):
+    monkeypatch.setattr("synaug.manifests.tables.ROW_GROUP", 100)
+
+
+@pytest.fixture
+def many_rows(tmp_path) -> pa.Table:
+    """250 rows of the manifest `real` in its order."""
+    write_manifest("real", real_rows(250), tmp_path / "sorted.parquet")
+    return pq.read_table(tmp_path / "sorted.parquet").replace_schema_metadata()
+
+
+@pytest.mark.parametrize("size", [1, 7, 99, 100, 101, 250])
+def test_batches_of_another_size_give_the_same_bytes(tmp_path, many_rows, row_groups_of_100, size):
+    write_manifest("real", real_rows(250), tmp_path / "whole.parquet")
+    batches = [many_rows.slice(start, size) for start in range(0, 250, size)]
+    write_sorted("real", batches, 250, tmp_path / "batches.parquet")
+    assert (tmp_path / "batches.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    groups = pq.read_metadata(tmp_path / "batches.parquet")
+    assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [100, 100, 50]
+
+
+def test_dictionaries_that_differ_between_batches_are_the_same_column(tmp_path, many_rows, row_groups_of_100):
+    write_sorted("real", [many_rows], 250, tmp_path / "one.parquet")
+    names = many_rows.column("label_name").to_pylist()
+    batches = [
+        many_rows.slice(start, 50).set_column(
+            many_rows.schema.get_field_index("label_name"), "label_name", pa.array(names[start : start + 50][::-1])
+            .dictionary_encode().take(pa.array(range(49, -1, -1))),
+        )
+        for start in range(0, 250, 50)
+    ]  # fmt: skip
+    write_sorted("real", batches, 250, tmp_path / "two.parquet")
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("swapped", [(0, 1), (99, 100), (120, 240)])  # also two rows of different row groups
+def test_batches_that_are_not_in_order_are_refused(tmp_path, many_rows, row_groups_of_100, swapped):
+    path, order = tmp_path / "real.parquet", np.arange(250)
+    path.write_text("old")
+    order[list(swapped)] = order[list(swapped)][::-1]
+    unsorted = many_rows.take(order)
+    with pytest.raises(ValueError, match="manifest 'real': the rows are not sorted by split, label, image_id"):
+        write_sorted("real", [unsorted.slice(0, 99), unsorted.slice(99)], 250, path)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("announced", [0, 249, 251])
+def test_rows_that_are_missing_are_noticed(tmp_path, many_rows, row_groups_of_100, announced):
+    with pytest.raises(ValueError, match=f"{announced} rows were announced, but there are 250"):
+        write_sorted("real", [many_rows], announced, tmp_path / "real.parquet")
+    assert not (tmp_path / "real.parquet").exists()
+
+
+def test_another_program_that_writes_the_rows_again_keeps_the_digest(tmp_path, many_rows):
+    write_sorted("real", [many_rows], 250, tmp_path / "real.parquet")
+    rows = pq.read_table(tmp_path / "real.parquet")
+    pq.write_table(rows.slice(1), tmp_path / "changed.parquet")
+    assert content_fault(tmp_path / "real.parquet") is None
+    assert content_fault(tmp_path / "changed.parquet") == "does not hold what was written to it"
 
 
 def test_an_interrupted_write_leaves_only_the_old_file(tmp_path):

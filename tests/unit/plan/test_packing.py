@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synaug.plan.shards import shards_of_images
+from synaug.plan.shards import runs_of_shards
 
 CLASSES = 1000
 
@@ -13,6 +13,11 @@ def real() -> np.ndarray:
     """Real images per class: a power law from 1,280 to 5 images as in ImageNet-LT, the classes in random order."""
     tail = (1 - np.arange(CLASSES) / (CLASSES - 1)) ** 10.5
     return np.random.default_rng(0).permutation(5 + np.round(1275 * tail).astype(int))
+
+
+def shards_of_images(counts: np.ndarray, phases: np.ndarray, per_shard: int) -> np.ndarray:
+    """The number of the shard of each image."""
+    return np.repeat(*runs_of_shards(counts, phases, per_shard))
 
 
 def contents(real: np.ndarray, target: int, per_shard: int) -> set[bytes]:

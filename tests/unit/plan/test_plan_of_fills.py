@@ -5,7 +5,7 @@ import pytest
 
 from synaug.manifests import read_manifest, write_manifest
 from synaug.plan.rows import plan_from_settings
-from synaug.plan.shards import fills_of_shards, planned_shards
+from synaug.plan.shards import fills_of_shards, planned_shards, rows_of_shard
 from synaug.runtime.errors import UserError
 
 COUNTS = {"a": 50, "b": 20, "c": 47}
@@ -48,6 +48,18 @@ def test_a_shard_has_images_of_one_fill(plan_of, tmp_path):
     fills = fills_of_shards(str(path), path.stat().st_mtime_ns)
     written = read_manifest("plan", path)
     assert (written["shard"].map(fills) == written["fill"]).all() and set(fills.values()) == {"plain", "strong"}
+
+
+def test_the_rows_of_a_shard_are_those_that_the_plan_gives_it(plan_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("synaug.manifests.tables.ROW_GROUP", 16)  # a shard then has rows in several row groups
+    path = tmp_path / "plan.parquet"
+    write_manifest("plan", plan_of({"plain": {}, "strong": {"guidance": 4.0}}), path)
+    plan = read_manifest("plan", path)
+    for shard, rows in plan.groupby("shard"):
+        pd.testing.assert_frame_equal(rows_of_shard(path, shard), rows.reset_index(drop=True))
+    ids = rows_of_shard(path, plan["shard"].iloc[-1], ["image_id"])
+    assert ids["image_id"].tolist() == plan.loc[plan["shard"] == plan["shard"].iloc[-1], "image_id"].tolist()
+    assert rows_of_shard(path, "f" * 16).empty
 
 
 def test_the_pilot_has_the_first_images_of_every_class_and_fill(plan_of, tmp_path):

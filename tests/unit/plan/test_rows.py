@@ -1,5 +1,9 @@
 """The plan: seeds, ids and shards of images, and which of them stay the same when something changes."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -269,3 +273,41 @@ def test_seeds_are_whole_numbers_although_a_class_lacks_nothing(make, tmp_path):
     written = read_manifest("plan", tmp_path / "plan.parquet")
     for name, rows in written.groupby("label_name"):
         assert rows["seed"].tolist() == image_seeds(0, name, rows["index"])
+
+
+def test_a_plan_is_the_same_in_batches_of_any_size(cells, monkeypatch):
+    settings = {
+        "balance": Balance(), "prompts": Prompts(templates=["a {label}", "one {label}"]), "seed": 0, "image_size": 28,
+        "generation": Generation(model="m", steps=[10, 20], images_per_shard=20), "color": "grey", "version": "v",
+    }  # fmt: skip
+    whole = plan_generation(cells(COUNTS), **settings)
+    monkeypatch.setattr("synaug.plan.rows._BATCH", 7)
+    pd.testing.assert_frame_equal(plan_generation(cells(COUNTS), **settings), whole)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells the peak memory")
+def test_a_plan_needs_little_memory_for_its_rows(cells, tmp_path):
+    """60,000 more images take less than 25 MB more. As Python strings they take 75 MB."""
+    program = """
+import re, sys
+from synaug.manifests import tables
+from synaug.plan import rows
+from plan.plan_generation import main
+settings = {"seed": 0, "image_size": 28, "color": "grey", "balance": {}, "prompts": {"truncate": True},
+            "generation": {"model": "hub/model", "revision": "0" * 40}}
+rows._BATCH = tables.ROW_GROUP = 10_000
+peaks = []
+for name in sys.argv[1:]:
+    main(name, None, settings, f"{name}.plan")
+    # Not ru_maxrss, which begins with that of the process that started this one.
+    peaks.append(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+print(*peaks)
+"""
+    for name, count in (("small", 20_000), ("large", 80_000)):
+        write_manifest("imbalance", cells({"a": count, "b": 1}), tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "small", tmp_path / "large"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    small, large = map(int, done.stdout.split())
+    assert large - small < 25 * 1024

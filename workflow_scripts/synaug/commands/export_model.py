@@ -16,7 +16,7 @@ from synaug.commands.cards import render_card
 from synaug.commands.predict import find_weights, load_network
 from synaug.commands.terminal import progress
 from synaug.images.codec import CHANNELS
-from synaug.manifests import read_manifest
+from synaug.manifests import count_rows, read_manifest
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import new_folder
 
@@ -235,8 +235,8 @@ def _figures(summary: pd.DataFrame, metrics: pd.DataFrame) -> list[tuple]:
 def _generators(experiment: Path) -> list[tuple[str, str, str]]:
     """Model, version and licence of the planned synthetic images."""
     columns = ["model", "model_version", "licence"]
-    plan = read_manifest("plan", experiment / "plan.parquet", columns).drop_duplicates().sort_values(columns)
-    return list(plan.itertuples(index=False, name=None))
+    plan = count_rows("plan", experiment / "plan.parquet", columns).sort_values(columns)
+    return list(plan[columns].itertuples(index=False, name=None))
 
 
 def export_model(

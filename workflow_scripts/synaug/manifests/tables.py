@@ -3,9 +3,11 @@
 No other code writes them. The rows are sorted by SORT_KEYS, so the same rows give the same bytes. Writing is atomic.
 """
 
+import base64
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,8 @@ SORT_KEYS["study_differences"] = ["variant", *SORT_KEYS["differences"]]
 # What reading a damaged file raises; ValueError: text that is not UTF-8.
 _DAMAGED = (pa.ArrowException, OSError, ValueError)
 
+# Rows in a row group. Only shards have others.
+ROW_GROUP = 131072
 # A row group of shards has at most so many images and bytes: a reader of one image loads its row group.
 GROUP_ROWS = 1000
 GROUP_BYTES = 1 << 25
@@ -72,13 +76,78 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
         one_by_one = lambda order: (images.slice(row, 1) for row in order.tolist())  # noqa: E731
         write_shard(table.drop_columns(_STREAMED), one_by_one, path, images.nbytes)
         return
-    table = table.take(_sort_order(table, SORT_KEYS[kind])).combine_chunks().cast(SCHEMAS[kind])
-    content = ContentDigest()
-    content.update(table)
-    # Not only in the footer, but also in Arrow's schema: a program that changes rows and writes them keeps it.
-    table = table.replace_schema_metadata(_metadata(kind) | {CONTENT_KEY: content.hexdigest()})
-    with atomic_path(path, table.nbytes) as temporary, _writer(table.schema, temporary) as writer:
-        writer.write_table(table, row_group_size=131072)
+    order, table = _sort_order(table, SORT_KEYS[kind]), table.combine_chunks()
+    groups = (table.take(order[start : start + ROW_GROUP]) for start in range(0, table.num_rows, ROW_GROUP))
+    _write_row_groups(kind, groups, path, table.nbytes)
+
+
+def write_sorted(kind: str, batches: Iterable[pa.Table | pa.RecordBatch], rows: int, path: str | os.PathLike) -> None:
+    """As `write_manifest`, for `rows` rows in `batches` that are in the order of the manifest: one row group in memory.
+
+    The bytes of the file do not depend on how many rows a batch has. Raises ValueError also for rows in another order,
+    and for another number of them; the file at `path` is then unchanged.
+    """
+    groups = _in_order(kind, _cut(_complete(kind, _as_table(batch), SCHEMAS[kind]) for batch in batches))
+    first = next(groups, None)
+    size = first.nbytes * rows // first.num_rows if first else 0
+    written = 0
+
+    def counted() -> Iterator[pa.Table]:
+        nonlocal written
+        for group in chain([first] if first else [], groups):
+            written += group.num_rows
+            yield group
+        if written != rows:
+            raise ValueError(f"{path}: {rows} rows were announced, but there are {written}")
+
+    _write_row_groups(kind, counted(), path, size)
+
+
+def _write_row_groups(kind: str, groups: Iterable[pa.Table], path: str | os.PathLike, size: int) -> None:
+    """Write `groups`, of all columns of manifest `kind` as plain strings, each as a row group. size: bytes, about."""
+    schema, content = SCHEMAS[kind], ContentDigest()
+    content.update(schema.empty_table())
+    with atomic_path(path, size) as temporary, _writer(schema, temporary) as writer:
+        for group in groups:
+            # Encoded here, because a dictionary holds its values in order of appearance.
+            row_group = group.combine_chunks().cast(schema)
+            writer.write_table(row_group, row_group_size=ROW_GROUP)
+            content.update(row_group)
+        metadata = _metadata(kind) | {CONTENT_KEY: content.hexdigest()}
+        # Not only in the footer, but also in Arrow's schema: a program that changes rows and writes them keeps it. The
+        # digest is known only now, so the schema that was written at the beginning is replaced.
+        schema_with_digest = base64.b64encode(schema.with_metadata(metadata).serialize()).decode()
+        writer.add_key_value_metadata(metadata | {"ARROW:schema": schema_with_digest})
+
+
+def _as_table(batch: pa.Table | pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+
+
+def _cut(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of `tables`, cut into row groups."""
+    pending, count = [], 0
+    for table in tables:
+        while count + table.num_rows >= ROW_GROUP:
+            part = table.slice(0, ROW_GROUP - count)
+            yield pa.concat_tables([*pending, part]).combine_chunks()
+            pending, count, table = [], 0, table.slice(part.num_rows)
+        pending, count = [*pending, table], count + table.num_rows
+    if count:
+        yield pa.concat_tables(pending).combine_chunks()
+
+
+def _in_order(kind: str, groups: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same `groups`. Raises ValueError at a row that must not follow the row before."""
+    keys = SORT_KEYS[kind]
+    last = None  # row of the group before
+    for group in groups:
+        rows = group.select(keys)
+        joined = pa.concat_tables([last, rows]).combine_chunks() if last else rows
+        if not np.array_equal(_sort_order(joined, keys), np.arange(joined.num_rows)):
+            raise ValueError(f"manifest {kind!r}: the rows are not sorted by {', '.join(keys)}")
+        last = rows.slice(rows.num_rows - 1)
+        yield group
 
 
 def write_shard(
@@ -143,14 +212,14 @@ def _complete(kind: str, rows: pd.DataFrame | pa.Table, schema: pa.Schema) -> pa
         raise ValueError(f"manifest {kind!r} has no column {', '.join(sorted(extra))}")
     columns = []
     for field in schema:
+        plain_type = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if field.name in rows.column_names:
-            plain_type = pa.string() if pa.types.is_dictionary(field.type) else field.type
             _check_integers(kind, field, rows.column(field.name))
             column = rows.column(field.name).cast(plain_type) if rows.num_rows else pa.chunked_array([], plain_type)
         elif b"default" in field.metadata:
-            column = pa.chunked_array([_default_values(field, rows.num_rows)])
+            column = pa.chunked_array([_default_values(field, rows.num_rows).cast(plain_type)])
         else:
-            column = pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
+            column = pa.chunked_array([pa.nulls(rows.num_rows, plain_type)])
         if column.null_count and not field.nullable:
             raise ValueError(f"manifest {kind!r}: {column.null_count} rows have no {field.name}")
         columns.append(column)
@@ -202,9 +271,9 @@ def read_manifest(
     """
     table = read_table(kind, path, columns, filters)
     try:
-        return table.to_pandas(strings_to_categorical=False).pipe(_plain_strings)
+        return to_frame(table)
     except _DAMAGED as error:  # a flipped bit that no check of Parquet finds, such as text that is not UTF-8
-        raise UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again") from None
+        raise _damaged(Path(path), error) from None
 
 
 def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, filters=None) -> pa.Table:
@@ -216,11 +285,72 @@ def read_table(kind: str, path: str | os.PathLike, columns: Sequence[str] | None
     stored, defaults = stored_columns(kind, path, wanted)
     try:
         table = pq.read_table(path, columns=stored, filters=filters, partitioning=None)
-        for name in defaults:
-            field = SCHEMAS[kind].field(name)
-            table = table.append_column(field, _default_values(field, table.num_rows))
     except _DAMAGED as error:
-        raise UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again") from None
+        raise _damaged(path, error) from None
+    return _declared(kind, path, table, wanted, defaults)
+
+
+def stream_table(
+    kind: str, path: str | os.PathLike, columns: Sequence[str] | None = None, only: tuple[str, str] | None = None
+) -> Iterator[pa.Table]:
+    """As `read_table`, row group by row group; a file without rows is one table.
+
+    only: a column of strings and a value: only rows with it. Of a row group without such a row only this column is
+    read.
+    """
+    path, wanted = Path(path), list(columns or SCHEMAS[kind].names)
+    stored, defaults = stored_columns(kind, path, wanted)
+    try:
+        with pq.ParquetFile(path) as file:
+            if not file.num_row_groups:
+                yield _declared(kind, path, file.read(stored), wanted, defaults)
+            for number in range(file.num_row_groups):
+                rows = None
+                if only:
+                    values = file.read_row_group(number, [only[0]], use_threads=False).column(0).cast(pa.string())
+                    rows = np.flatnonzero(pc.equal(values, only[1]).to_numpy())
+                    if not len(rows):
+                        continue
+                table = file.read_row_group(number, stored, use_threads=False)
+                yield _declared(kind, path, table if rows is None else table.take(rows), wanted, defaults)
+    except _DAMAGED as error:
+        raise _damaged(path, error) from None
+
+
+def row_count(kind: str, path: str | os.PathLike) -> int:
+    """The number of rows of manifest `kind` at `path`. Raises UserError as `read_table`."""
+    stored_columns(kind, path, SCHEMAS[kind].names)
+    try:
+        return pq.read_metadata(path).num_rows
+    except _DAMAGED as error:
+        raise _damaged(Path(path), error) from None
+
+
+def count_rows(kind: str, path: str | os.PathLike, columns: Sequence[str]) -> pd.DataFrame:
+    """The different rows that the columns `columns` of manifest `kind` have, in order of appearance.
+
+    A further column `rows` says how many rows of the file each of them stands for.
+    """
+    counts: dict[tuple, int] = {}
+    for table in stream_table(kind, path, columns):
+        plain = pa.table({name: _plain(table.column(name)) for name in columns})
+        of_group = plain.group_by(list(columns), use_threads=False).aggregate([([], "count_all")])
+        *values, numbers = (of_group.column(name).to_pylist() for name in [*columns, "count_all"])
+        for row, number in zip(zip(*values, strict=True), numbers, strict=True):
+            counts[row] = counts.get(row, 0) + number
+    rows = pd.DataFrame(list(counts), columns=list(columns))
+    return rows.assign(rows=list(counts.values()))
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: is damaged ({short_text(error)})", advice="delete it and run again")
+
+
+def _declared(kind: str, path: Path, table: pa.Table, wanted: list[str], defaults: dict[str, str]) -> pa.Table:
+    """The columns `wanted` of `table`, which was read from `path`, with `defaults` for those that the file lacks."""
+    for name in defaults:
+        field = SCHEMAS[kind].field(name)
+        table = table.append_column(field, _default_values(field, table.num_rows))
     table = table.select(wanted)
     for name in wanted:
         fault = _fault(SCHEMAS[kind].field(name), table.column(name))
@@ -304,18 +434,21 @@ def class_names(real: pd.DataFrame) -> list[str]:
     return real[real["usable"]].drop_duplicates("label").sort_values("label")["label_name"].tolist()
 
 
-def _plain_strings(frame: pd.DataFrame) -> pd.DataFrame:
-    """Dictionary columns as plain strings: pandas groups and merges categoricals differently."""
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """`table` as a data frame. Dictionaries become plain strings: pandas groups and merges categoricals differently."""
+    frame = table.to_pandas(strings_to_categorical=False)
     categorical = [name for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
     return frame.astype(dict.fromkeys(categorical, "str"))
 
 
 def _sort_order(table: pa.Table, keys: list[str]) -> pa.Array:
-    plain = {}
-    for key in keys:
-        column = table.column(key)
-        plain[key] = column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+    plain = {key: _plain(table.column(key)) for key in keys}
     return pc.sort_indices(pa.table(plain), sort_keys=[(key, "ascending") for key in keys])
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`column` without a dictionary."""
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
 def _parquet_columns(schema: pa.Schema) -> list[str]:

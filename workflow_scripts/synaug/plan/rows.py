@@ -3,22 +3,28 @@
 The plan is a pure function of data and config. The seed of an image comes from (base seed, class, group, index), so a
 cell that grows keeps the images it has. The id of an image is the hash of everything that decides its pixels, so an
 image that exists in any experiment is not made again.
+
+A plan has up to a hundred million rows. Only the ids and seeds of the images are in memory together, since the name of
+a shard is the hash of its ids. The other columns are made when the rows are written, batch by batch.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from synaug.config import Balance, Generation, Prompts
-from synaug.manifests import read_manifest, with_group
+from synaug.manifests import read_manifest, to_frame, with_group
+from synaug.manifests.schemas import REPEATED, SCHEMAS
 from synaug.plan.checkpoints import adapters_json, is_local, model_version
 from synaug.plan.model_family import check_generation
 from synaug.plan.prompt_length import check_lengths, read_text_encoders
 from synaug.plan.prompts import cell_prompts
-from synaug.plan.shards import shard_name, shards_of_images
+from synaug.plan.shards import runs_of_shards, shard_name
 from synaug.plan.targets import planned_counts, shares_of_fill
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import text_hash
@@ -26,8 +32,101 @@ from synaug.runtime.files import text_hash
 # Raise it when a change to the sampling or encoding code changes pixels: it is part of every image_id.
 SAMPLER_VERSION = 3
 
+_ID_BYTES = 12  # an id is these bytes as hexadecimal digits
+_BATCH = 65536  # rows that are made at a time
 
-def plan_generation(
+
+@dataclass(frozen=True)
+class _Cell:
+    """A class, or a class within a group, and what differs between its images: `prompts`, and what they start from.
+
+    sources: ids of its real images for image-to-image, sorted. begin, end: positions of its images in its fill.
+    """
+
+    label: int
+    label_name: str
+    group: str
+    prompts: list[str]
+    sources: list[str] | None
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class PlannedFill:
+    """The images of a fill, N in all: cell by cell, ordered by label and group.
+
+    steps_and_guidance: the pairs that the images of a cell take turns with. same_for_all: the columns that have one
+    value. ids: uint8, N x 12. seeds: int64, N. source_positions: int32, N, positions in the `sources` of a cell; None:
+    not image-to-image. shard_names: of the shards. run_shards, run_ends: of the runs of images in one shard, position
+    in `shard_names` and end of the run.
+    """
+
+    cells: list[_Cell]
+    steps_and_guidance: list[tuple[int, float]]
+    same_for_all: dict
+    ids: np.ndarray
+    seeds: np.ndarray
+    source_positions: np.ndarray | None
+    shard_names: list[str]
+    run_shards: np.ndarray
+    run_ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def prompts(self) -> list[str]:
+        """The prompts that are used, each once."""
+        pairs = len(self.steps_and_guidance)
+        return list(
+            dict.fromkeys(text for cell in self.cells for text in cell.prompts[: -(-(cell.end - cell.begin) // pairs)])
+        )
+
+    def batches(self, cell: _Cell) -> Iterator[pa.RecordBatch]:
+        """The rows of the manifest `plan` of a cell."""
+        for begin in range(cell.begin, cell.end, _BATCH):
+            yield self._batch(cell, begin, min(begin + _BATCH, cell.end))
+
+    def _batch(self, cell: _Cell, begin: int, end: int) -> pa.RecordBatch:
+        """The rows of the images at the positions `begin` to `end` - 1, which are of `cell`."""
+        index = np.arange(begin - cell.begin, end - cell.begin, dtype=np.int32)
+        pairs = len(self.steps_and_guidance)
+        steps, guidance = (np.array(values)[index % pairs] for values in zip(*self.steps_and_guidance, strict=True))
+        runs = np.arange(np.searchsorted(self.run_ends, begin, "right"), np.searchsorted(self.run_ends, end) + 1)
+        images_of_runs = np.diff(self.run_ends[runs].clip(max=end), prepend=begin)
+        sources = pa.nulls(len(index), pa.string())
+        if self.source_positions is not None:
+            sources = pa.array(cell.sources, pa.string()).take(pa.array(self.source_positions[begin:end]))
+        digits = pa.py_buffer(self.ids[begin:end].tobytes().hex().encode())
+        offsets = np.arange(len(index) + 1, dtype=np.int32) * (2 * _ID_BYTES)
+        columns = {
+            "image_id": pa.StringArray.from_buffers(len(index), pa.py_buffer(offsets), digits),
+            "index": index,
+            "prompt": _repeated(cell.prompts, index // pairs % len(cell.prompts)),
+            "seed": self.seeds[begin:end],
+            "steps": steps,
+            "guidance": guidance,
+            "source_image": sources,
+            "shard": _repeated([self.shard_names[i] for i in self.run_shards[runs]],
+                               np.repeat(np.arange(len(runs)), images_of_runs)),
+        }  # fmt: skip
+        values = self.same_for_all | {"label": cell.label, "label_name": cell.label_name, "group": cell.group}
+        for name, value in values.items():
+            field = SCHEMAS["plan"].field(name)
+            if field.type == REPEATED:
+                columns[name] = _repeated([value], np.zeros(len(index)))
+            else:
+                columns[name] = pa.repeat(pa.scalar(value, field.type), len(index))
+        arrays = [pa.array(columns[field.name]).cast(field.type) for field in SCHEMAS["plan"]]
+        return pa.RecordBatch.from_arrays(arrays, schema=SCHEMAS["plan"])
+
+
+def _repeated(values: list[str], positions: np.ndarray) -> pa.DictionaryArray:
+    """The strings at `positions` in `values`."""
+    return pa.DictionaryArray.from_arrays(positions.astype(np.int32), pa.array(values, pa.string()))
+
+
+def plan_fill(
     imbalance: pd.DataFrame,
     *,
     balance: Balance,
@@ -42,18 +141,19 @@ def plan_generation(
     group_columns: Sequence[str] = (),
     shares: Mapping[str, float] | None = None,
     pilot: int | None = None,
-) -> pd.DataFrame:
-    """Rows of the manifest `plan` for one fill.
+    fill: str = "",
+) -> PlannedFill:
+    """The planned images of one fill.
 
     imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the stored images.
     version, adapters: from `model_version` and `adapters_json`. sources: for image-to-image, the real images to start
     from (columns image_id, label_name, group). group_columns: of the data set. shares: of the gate, see
-    `wanted_counts`. pilot: at most this many images of each cell, the first ones.
+    `wanted_counts`. pilot: at most this many images of each cell, the first ones. fill: its name.
     Raises UserError if a cell that needs sources has none.
     """
-    cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values(["label", "group"])
-    counts = planned_counts(cells, balance, shares).clip(upper=pilot)
-    prompts_of_cells = cell_prompts(prompts, cells, group_columns)
+    rows = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values(["label", "group"])
+    counts = planned_counts(rows, balance, shares).clip(upper=pilot).to_numpy()
+    prompts_of_cells = cell_prompts(prompts, rows, group_columns)
     same_for_all = {
         "pipeline": generation.pipeline,
         "model": generation.model,
@@ -77,61 +177,98 @@ def plan_generation(
     if generation.variant:  # the version is that of all files; the variant decides which of them are read
         decides_all_pixels["variant"] = generation.variant
     common_hash = text_hash(decides_all_pixels)
-    pairs = generation.steps_and_guidance
+    ends = np.cumsum(counts).tolist()
+    sources_of_cells = None if sources is None else _ids_of_cells(sources)
+    cells = [
+        _Cell(
+            label=int(row.label),
+            label_name=row.label_name,
+            group=row.group,
+            prompts=prompts_of_cells[position],
+            sources=None if sources_of_cells is None else sources_of_cells.get((row.label_name, row.group), []),
+            begin=ends[position] - int(counts[position]),
+            end=ends[position],
+        )
+        for position, row in enumerate(rows.itertuples())
+    ]
+    pairs, total = generation.steps_and_guidance, int(counts.sum())
+    ids, seeds = np.empty((total, _ID_BYTES), np.uint8), np.empty(total, np.int64)
+    source_positions = None if sources is None else np.empty(total, np.int32)
+    for cell in cells:
+        for begin in range(cell.begin, cell.end, _BATCH):
+            indices = range(begin - cell.begin, min(begin + _BATCH, cell.end) - cell.begin)
+            seeds_of_batch = image_seeds(seed, cell.label_name, indices, cell.group)
+            batch = slice(begin, begin + len(indices))
+            seeds[batch] = seeds_of_batch
+            source_ids: list[str | None] = [None] * len(indices)
+            if source_positions is not None:
+                source_positions[batch] = draw_sources(seeds[batch], cell)
+                source_ids = [cell.sources[i] for i in source_positions[batch]]
+            hashes = []
+            for i, number, source in zip(indices, seeds_of_batch, source_ids, strict=True):
+                # Steps and guidance vary fastest, so that every prompt is used with each pair of them.
+                prompt = cell.prompts[i // len(pairs) % len(cell.prompts)]
+                hashes.append(text_hash(common_hash, prompt, number, *pairs[i % len(pairs)], source))
+            digits = "".join(text[: 2 * _ID_BYTES] for text in hashes)
+            ids[batch] = np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, _ID_BYTES)
     # What a cell lacks falls by `factor` with each real image: cells that grow together keep this phase.
     factor = balance.amount * balance.oversample
-    phases = (cells["count"].to_numpy() * factor).round(6).astype(int)
-    numbers = shards_of_images(counts.to_numpy(), phases, generation.images_per_shard)
-    # Lists over all cells: building and joining one data frame per cell would take longer than the hashes.
-    columns: dict[str, list] = {
-        name: [] for name in ("index", "prompt", "seed", "steps", "guidance", "source_image", "image_id")
-    }
-    for position, (cell, count) in enumerate(zip(cells.itertuples(), counts, strict=True)):
-        texts = prompts_of_cells[position]
-        # Steps and guidance vary fastest, so that every prompt is used with each pair of them.
-        image_prompts = [texts[i // len(pairs) % len(texts)] for i in range(count)]
-        steps = [pairs[i % len(pairs)][0] for i in range(count)]
-        guidance = [pairs[i % len(pairs)][1] for i in range(count)]
-        seeds = image_seeds(seed, cell.label_name, range(count), cell.group)
-        source_ids = [None] * count
-        if sources is not None and count:
-            source_ids = draw_sources(pd.Series(seeds), sources, cell.label_name, cell.group)
-        decides_pixels = [image_prompts, seeds, steps, guidance, source_ids]
-        ids = [text_hash(common_hash, *values)[:24] for values in zip(*decides_pixels, strict=True)]
-        for name, values in zip(columns, [range(count), *decides_pixels, ids], strict=True):
-            columns[name] += values
-    ids_of_shard = pd.Series(columns["image_id"], dtype="object").groupby(numbers).agg(list)
-    columns["shard"] = ids_of_shard.map(shard_name).reindex(numbers).tolist()
-    plan = cells[["label", "label_name", "group"]].iloc[np.repeat(np.arange(len(cells)), counts)]
-    plan = plan.reset_index(drop=True).assign(**columns)
-    return plan.astype({"label": "int64", "shard": "str"}).assign(
-        **same_for_all,
-        original_size=generation.original_size or 0,
-        variant=generation.variant or "",
-        licence=generation.licence,
-        truncate=prompts.truncate,
+    phases = (rows["count"].to_numpy() * factor).round(6).astype(int)
+    run_shards, run_lengths = runs_of_shards(counts, phases, generation.images_per_shard)
+    run_ends = np.cumsum(run_lengths)
+    return PlannedFill(
+        cells=cells,
+        steps_and_guidance=pairs,
+        same_for_all=same_for_all
+        | {
+            "original_size": generation.original_size or 0,
+            "variant": generation.variant or "",
+            "licence": generation.licence,
+            "truncate": prompts.truncate,
+            "fill": fill,
+        },
+        ids=ids,
+        seeds=seeds,
+        source_positions=source_positions,
+        shard_names=_shard_names(ids, run_shards, run_ends),
+        run_shards=run_shards,
+        run_ends=run_ends,
     )
 
 
-def plan_from_settings(
+def _shard_names(ids: np.ndarray, run_shards: np.ndarray, run_ends: np.ndarray) -> list[str]:
+    """The names of the shards. ids, run_shards, run_ends: of a `PlannedFill`."""
+    runs_of_shard: dict[int, list[bytes]] = {}
+    begin = 0
+    for shard, end in zip(run_shards.tolist(), run_ends.tolist(), strict=True):
+        runs_of_shard.setdefault(shard, []).append((begin, end))
+        begin = end
+    names = []
+    for shard in range(len(runs_of_shard)):
+        digits = "".join(ids[begin:end].tobytes().hex() for begin, end in runs_of_shard[shard])
+        names.append(shard_name([digits[i : i + 2 * _ID_BYTES] for i in range(0, len(digits), 2 * _ID_BYTES)]))
+    return names
+
+
+def plan_fills(
     imbalance: pd.DataFrame,
     settings: dict,
     sources: pd.DataFrame | None,
     gate: pd.DataFrame | None = None,
     pilot: int | None = None,
-) -> pd.DataFrame:
-    """`plan_generation` of all fills, with the `settings` of the rule of that name (see rules/plan.smk): plain dicts.
+) -> list[PlannedFill]:
+    """`plan_fill` of all fills, with the `settings` of rule plan_generation (see rules/plan.smk): plain dicts.
 
-    gate: the manifest of this name. pilot: see `plan_generation`.
+    gate: the manifest of this name. pilot: see `plan_fill`.
     Raises UserError also if the settings do not suit the model, see `check_generation`, if its text encoder would cut a
     prompt, or if fills share images.
     """
     prompts = Prompts.model_validate(settings["prompts"])
-    plans = []
+    fills = {}
     for name, values in (settings.get("fills") or {"": settings["generation"]}).items():
         generation = Generation.model_validate(values)
         check_generation(generation, prompts.negative)
-        plan = plan_generation(
+        fills[name] = plan_fill(
             imbalance,
             balance=Balance.model_validate(settings["balance"]),
             prompts=prompts,
@@ -145,17 +282,58 @@ def plan_from_settings(
             group_columns=settings.get("group_columns", ()),
             shares=shares_of_fill(gate, name),
             pilot=pilot,
+            fill=name,
         )
         if generation.pipeline != "class-conditional" and not prompts.truncate:
-            texts = [*plan["prompt"].unique(), prompts.negative]
+            texts = [*fills[name].prompts(), prompts.negative]
             check_lengths(texts, read_text_encoders(generation), generation.model)
-        plans.append(plan.assign(fill=name))
-    plan = pd.concat(plans, ignore_index=True)
-    shared = plan[plan["image_id"].duplicated(keep=False)].drop_duplicates("fill")["fill"].tolist()
+    if len(fills) > 1:
+        _check_images_differ(fills)
+    return list(fills.values())
+
+
+def _check_images_differ(fills: Mapping[str, PlannedFill]) -> None:
+    """Raise UserError if two fills have the same images."""
+    # Only parts of the ids are sorted, which few images share by chance. Those few are then compared as a whole.
+    parts = {name: fill.ids[:, :8].copy().view(np.uint64).ravel() for name, fill in fills.items()}
+    in_order = np.sort(np.concatenate(list(parts.values())))
+    repeated = in_order[1:][in_order[1:] == in_order[:-1]][:1000]
+    images = {name: {row.tobytes() for row in fill.ids[np.isin(parts[name], repeated)]} for name, fill in fills.items()}
+    shared = [
+        name for name, own in images.items() if any(own & others for other, others in images.items() if other != name)
+    ]
     if shared:
         # Their settings differ, but not what they stand for, as with two copies of one model.
         raise UserError(f"fills: {' and '.join(shared)} make the same images; leave one out")
-    return plan
+
+
+def plan_batches(fills: Sequence[PlannedFill]) -> Iterator[pa.RecordBatch]:
+    """The rows of the manifest `plan` of all `fills`, of the same cells, in the order of the manifest."""
+    in_order = sorted(fills, key=lambda fill: fill.same_for_all["fill"])
+    for cells in zip(*(fill.cells for fill in in_order), strict=True):
+        for fill, cell in zip(in_order, cells, strict=True):
+            yield from fill.batches(cell)
+
+
+def plan_frame(fills: Sequence[PlannedFill]) -> pd.DataFrame:
+    """The rows of the manifest `plan` of all `fills` together, for plans that fit into memory."""
+    return to_frame(pa.Table.from_batches(plan_batches(fills), SCHEMAS["plan"]))
+
+
+def plan_generation(imbalance: pd.DataFrame, **settings) -> pd.DataFrame:
+    """Rows of the manifest `plan` for one fill. settings: as `plan_fill`."""
+    return plan_frame([plan_fill(imbalance, **settings)])
+
+
+def plan_from_settings(
+    imbalance: pd.DataFrame,
+    settings: dict,
+    sources: pd.DataFrame | None,
+    gate: pd.DataFrame | None = None,
+    pilot: int | None = None,
+) -> pd.DataFrame:
+    """`plan_frame` of `plan_fills`."""
+    return plan_frame(plan_fills(imbalance, settings, sources, gate, pilot))
 
 
 def read_sources(real: str, train_split: str) -> pd.DataFrame:
@@ -164,28 +342,33 @@ def read_sources(real: str, train_split: str) -> pd.DataFrame:
     return rows[(rows["split"] == train_split) & rows["usable"]]
 
 
-def draw_sources(seeds: pd.Series, sources: pd.DataFrame, label_name: str, group: str = "") -> list[str]:
-    """For each of `seeds` (one per image of a cell), the image_id of the real image in that cell to start from.
+def _ids_of_cells(sources: pd.DataFrame) -> dict:
+    """(label_name, group) -> the sorted ids of its real images."""
+    return {cell: sorted(ids) for cell, ids in with_group(sources).groupby(["label_name", "group"])["image_id"]}
+
+
+def draw_sources(seeds: np.ndarray, cell: _Cell) -> np.ndarray:
+    """For each of `seeds` (one per image of `cell`), the position in its sources of the real image to start from.
 
     Every pair of seed and real image has a hash, and the lowest hash wins (rendezvous hashing): if a real image is
-    removed, only the synthetic images that started from it change.
+    removed, only the synthetic images that started from it change. Raises UserError if there is none.
     """
-    sources = with_group(sources)
-    ids = sorted(sources.loc[(sources["label_name"] == label_name) & (sources["group"] == group), "image_id"])
-    if not ids:
-        where = f" in group {group!r}" if group else ""
+    if not cell.sources:
+        where = f" in group {cell.group!r}" if cell.group else ""
         raise UserError(
-            f"class {label_name!r}{where}: has no real training image to start from; use pipeline: text-to-image for it"
+            f"class {cell.label_name!r}{where}: has no real training image to start from; use pipeline: text-to-image "
+            "for it"
         )
-    keys = np.array([int(hashlib.sha256(image_id.encode()).hexdigest()[:16], 16) for image_id in ids], np.uint64)
+    digests = [hashlib.sha256(image_id.encode()).digest() for image_id in cell.sources]
+    keys = np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
     drawn = []
     # In chunks of about 4 million pairs, to bound the memory.
-    for chunk in np.array_split(seeds.to_numpy(np.uint64), max(1, len(seeds) * len(ids) // 4_000_000)):
+    for chunk in np.array_split(seeds.astype(np.uint64), max(1, len(seeds) * len(keys) // 4_000_000)):
         mixed = chunk[:, None] ^ keys[None, :]
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # the mixer of splitmix64
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-        drawn += (mixed ^ (mixed >> np.uint64(31))).argmin(axis=1).tolist()
-    return [ids[i] for i in drawn]
+        drawn.append((mixed ^ (mixed >> np.uint64(31))).argmin(axis=1))
+    return np.concatenate(drawn)
 
 
 def image_seeds(base: int, label_name: str, indices: Iterable[int], group: str = "") -> list[int]:

@@ -1,12 +1,16 @@
 """Shards: their names, how planned images are packed into them, and the files that hold finished images."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
-from synaug.manifests import read_table
+from synaug.manifests import count_rows, stream_table, to_frame
+from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.files import text_hash
 
 # Files of an experiment with synthetic images that are no shards, as patterns: with fills, each has its own preview.
@@ -36,24 +40,27 @@ def fills_of_shards(plan: str, changed_ns: int) -> dict[str, str]:
 
     changed_ns: its modification time, for the cache.
     """
-    shards = read_table("plan", plan, ["shard", "fill"]).to_pandas().drop_duplicates()
+    shards = count_rows("plan", plan, ["shard", "fill"])
     return dict(sorted(zip(shards["shard"], shards["fill"], strict=True)))
 
 
 def planned_shards(experiment: Path) -> set[str]:
     """Names of the shards in the plans of `experiment`, the pilot's too. Raises UserError for an unreadable plan."""
     plans = [experiment / f"{name}.parquet" for name in ("plan", "pilot")]
-    return {
-        shard
-        for plan in plans
-        if plan.exists()
-        for shard in read_table("plan", plan, ["shard"]).column("shard").unique().to_pylist()
-    }
+    return {shard for plan in plans if plan.exists() for shard in count_rows("plan", plan, ["shard"])["shard"]}
 
 
-def shards_of_images(counts: np.ndarray, phases: np.ndarray, per_shard: int) -> np.ndarray:
-    """The number of the shard that holds each image: int, image by image, cell by cell.
+def rows_of_shard(plan: str | os.PathLike, shard: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of the manifest at `plan` that `shard` holds: all columns, or `columns`."""
+    wanted = columns or SCHEMAS["plan"].names
+    parts = list(stream_table("plan", plan, wanted, only=("shard", shard)))
+    return to_frame(pa.concat_tables(parts) if parts else SCHEMAS["plan"].empty_table().select(wanted))
 
+
+def runs_of_shards(counts: np.ndarray, phases: np.ndarray, per_shard: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which shard holds each image, as runs of images that follow each other: shard and number of images, int.
+
+    The runs are in the order of the images, cell by cell. Shards are numbered from 0.
     counts: images of each cell. phases: of each cell, a number that falls by as much as its count rises if all cells
     grow together (a cell's real images). per_shard: the largest size of a shard.
 
@@ -83,15 +90,29 @@ def shards_of_images(counts: np.ndarray, phases: np.ndarray, per_shard: int) -> 
     start[order] = np.cumsum(in_order) - in_order
     start = start.reshape(images.shape) - (np.cumsum(of_group) - of_group)[groups]
     shards = -(-of_group // per_shard)
-    last_two = np.maximum(0, shards - 2) * per_shard
-    middle = last_two + -(-(of_group - last_two) // 2)
-    # From here on per image, in the order of the plan: all blocks of the first cell, then of the second.
+    last = np.maximum(0, shards - 1)  # the last shard of a group, and where it begins
+    before_last = np.maximum(0, shards - 2) * per_shard
+    begin_of_last = np.where(shards > 1, before_last + -(-(of_group - before_last) // 2), 0)
+    # From here on per block, in the order of the plan: all blocks of the first cell, then of the second.
     images, groups, start = (array.T.ravel() for array in (images, groups, start))
-    group = np.repeat(groups, images)
-    place = np.arange(len(group)) + np.repeat(start - (np.cumsum(images) - images), images)
-    number = np.where(place < last_two[group], place // per_shard, np.maximum(0, shards[group] - 2))
-    number += (place >= middle[group]) & (shards[group] > 1)
-    return number + (np.cumsum(shards) - shards)[group]
+    images, groups, start = (array[images > 0] for array in (images, groups, start))
+    end = start + images
+
+    def shard_at(place: np.ndarray) -> np.ndarray:
+        return np.where(place >= begin_of_last[groups], last[groups], place // per_shard)
+
+    # A block is a run for each shard that it lies in.
+    first, runs = shard_at(start), shard_at(end - 1) - shard_at(start) + 1
+    block = np.repeat(np.arange(len(images)), runs)
+    groups, start, end = groups[block], start[block], end[block]
+    shard = first[block] + np.arange(len(block)) - np.repeat(np.cumsum(runs) - runs, runs)
+
+    def begin_of(number: np.ndarray) -> np.ndarray:
+        return np.where(number == last[groups], begin_of_last[groups], number * per_shard)
+
+    end = np.where(shard == last[groups], end, np.minimum(end, begin_of(shard + 1)))
+    length = end - np.maximum(start, begin_of(shard))
+    return shard + (np.cumsum(shards) - shards)[groups], length
 
 
 def _shared_by_position(rests: np.ndarray, per_shard: int) -> np.ndarray:

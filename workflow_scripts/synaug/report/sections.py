@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 import synaug
 from synaug.config import Config
 from synaug.imbalance import empty_cells, imbalance_measures
-from synaug.manifests import read_manifest, read_with_local_paths
+from synaug.manifests import count_rows, read_manifest, read_with_local_paths
 from synaug.plan.licences import licence_warnings
 from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
 from synaug.report.comparison import compared_networks
@@ -36,7 +36,7 @@ class ReportData:
     fill: str
     qualities: pd.DataFrame  # the manifest `quality`, of all fills
     gate: pd.DataFrame | None
-    pilot: pd.DataFrame | None  # rows of the manifest `plan`
+    pilot: pd.DataFrame | None  # as `plan`, of the plan of the pilot
 
     real: pd.DataFrame
     test: pd.DataFrame
@@ -94,8 +94,8 @@ def read_report_data(
         real=real,
         test=real[(real["split"] == split) & real["usable"]],
         imbalance=imbalance,
-        plan=read_manifest("plan", manifests.plan, ["shard", "fill", "model", "adapters"]),
-        pilot=read_manifest("plan", manifests.pilot, ["shard"]) if manifests.get("pilot") else None,
+        plan=count_rows("plan", manifests.plan, ["shard", "fill", "model", "adapters"]),
+        pilot=count_rows("plan", manifests.pilot, ["shard"]) if manifests.get("pilot") else None,
         synthetic=synthetic,
         balanced=balanced,
         quality=qualities[qualities["fill"] == fill],
@@ -160,7 +160,7 @@ def data_context(data: ReportData) -> dict:
             "real": int(data.classes["real"].sum()),
             "synthetic": int(data.classes["synthetic"].sum()),
             "rejected": int((~data.synthetic["accepted"]).sum()),
-            "planned": int((data.plan["fill"] == data.fill).sum()),
+            "planned": int(data.plan.loc[data.plan["fill"] == data.fill, "rows"].sum()),
             "test": len(data.test),
         },
         "imbalance_before": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),

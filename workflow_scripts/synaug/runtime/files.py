@@ -43,6 +43,21 @@ def atomic_path(path: str | os.PathLike, size: int | None = None) -> Generator[P
         raise
 
 
+@contextmanager
+def temporary_folder(path: Path) -> Generator[Path]:
+    """Yield an empty folder with a hidden name like that of `path` beside it, which is deleted afterwards.
+
+    Those that killed processes left are deleted first.
+    """
+    folder = _temporary_path(path)
+    delete_leftovers(path)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def cache_folder() -> Path:
     """The folder of this project in the cache of the user. It may be deleted at any time, and need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "synaug"

@@ -1,0 +1,67 @@
+"""The rule screen_synthetic: the verdicts of a table that is read, judged and sorted in parts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from screening import screen_synthetic
+from synaug.config import Screening
+from synaug.manifests import read_manifest, sorting, write_manifest
+from synaug.runtime.errors import UserError
+from synaug.screening.filters import apply_filters
+
+SCREENING = {
+    "text_image": {"model": "none", "revision": "none", "min_score": 0.2},
+    "duplicates": {"max_hash_distance": 4},
+    "leakage": {"max_hash_distance": 4},
+}
+
+
+@pytest.fixture
+def scores(tmp_path, monkeypatch):
+    """Path of the manifest `scores` of 600 images in row groups of 64, of which some fail each check."""
+    monkeypatch.setattr("synaug.manifests.tables.ROW_GROUP", 64)
+    rng, count = np.random.default_rng(0), 600
+    rows = pd.DataFrame({"image_id": [f"{i:024x}" for i in rng.permutation(count)], "label": np.arange(count) // 200})
+    index = np.arange(count) % 100
+    rows = rows.assign(
+        label_name="class " + rows["label"].astype(str), group=np.where(np.arange(count) % 200 < 100, "a", "b"),
+        index=index, path="p", row=index, column="image", width=8, height=8, sha256="s",
+        contrast=rng.uniform(0, 60, count), text_image_score=rng.uniform(0.15, 1, count),
+        hash_nearest_test="t", nearest_test_distance=rng.integers(0, 60, count),
+        fault=np.where(rng.random(count) < 0.1, "is empty", None),
+    )  # fmt: skip
+    # The nearest earlier image may be many row groups before.
+    earlier = [None if i % 200 == 0 else int(rng.integers(i // 200 * 200, i)) for i in range(count)]
+    ids = [None if one is None else rows["image_id"][one] for one in earlier]
+    rows = rows.assign(hash_nearest_earlier=ids, nearest_earlier_distance=rng.integers(0, 40, count))
+    write_manifest("scores", rows, tmp_path / "scores.parquet")
+    return tmp_path / "scores.parquet"
+
+
+def test_a_table_in_parts_has_the_verdicts_of_the_whole(scores, tmp_path):
+    screen_synthetic.main(scores, SCREENING, tmp_path / "parts.parquet")
+    whole = apply_filters(read_manifest("scores", scores), Screening.model_validate(SCREENING))
+    assert whole["rejected_by"].value_counts().reindex(["file", "text_image", "leakage_test", "duplicates"]).min() > 10
+    write_manifest("synthetic", whole, tmp_path / "whole.parquet")
+    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_a_disk_that_is_full_while_rows_are_sorted_is_one_line_and_leaves_the_old_table(scores, tmp_path, monkeypatch):
+    """As if the disk had no space: duckdb has little memory and may not spill."""
+    path = tmp_path / "synthetic.parquet"
+    path.write_text("old")
+    monkeypatch.setattr(sorting, "_LIMITS", {"memory_limit": "1MB", "max_temp_directory_size": "0MB"})
+    with pytest.raises(UserError, match=r"synthetic\.parquet: cannot be written, there is no space to sort its rows"):
+        screen_synthetic.main(scores, SCREENING, path)
+    assert path.read_text() == "old"
+    assert {file.name for file in tmp_path.iterdir()} == {"scores.parquet", "synthetic.parquet"}
+
+
+def test_damaged_scores_are_a_user_error_and_leave_nothing(scores, tmp_path):
+    data = bytearray(scores.read_bytes())
+    data[2000:2400] = bytes(400)
+    scores.write_bytes(data)
+    with pytest.raises(UserError, match=r"scores\.parquet: is damaged .*; delete it and run again"):
+        screen_synthetic.main(scores, {}, tmp_path / "synthetic.parquet")
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]

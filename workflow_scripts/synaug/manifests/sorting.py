@@ -1,0 +1,63 @@
+"""Sorting rows that may not fit into memory: duckdb sorts them, and spills to a folder beside the table."""
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from synaug.manifests.schemas import SCHEMAS
+from synaug.manifests.tables import ROW_GROUP, SORT_KEYS
+from synaug.runtime.disk import space_for
+from synaug.runtime.errors import UserError
+from synaug.runtime.files import temporary_folder
+
+# Of duckdb. What it returns, and what makes the rows, comes on top of the memory.
+_LIMITS = {"memory_limit": "2GB", "threads": 2}
+# duckdb says that it is out of memory if it cannot spill, because the disk is full.
+_FULL = re.compile(r"Out of Memory|No space left|File too large|Disk quota", re.IGNORECASE)
+
+
+def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of `batches`, of all columns of the manifest `kind`, in the order of this manifest.
+
+    path: where the manifest will be written. Beside it is a temporary folder for rows that do not fit into memory.
+    Raises UserError if the disk is full, and what `batches` raises.
+    """
+    import duckdb  # takes a while, which jobs without it need not wait for
+
+    schema = pa.schema(
+        [
+            pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
+            for field in SCHEMAS[kind]
+        ]
+    )
+    failures = []
+
+    def plain() -> Iterator[pa.RecordBatch]:
+        try:
+            for table in batches:
+                yield from table.select(schema.names).cast(schema).to_batches()
+        except Exception as error:  # duckdb would raise one of its own, with the text of this one
+            failures.append(error)
+            raise
+
+    rows = pa.RecordBatchReader.from_batches(schema, plain())
+    keys = ", ".join(f'"{key}"' for key in SORT_KEYS[kind])
+    with space_for(path), temporary_folder(path.with_name(f"{path.name}.spill")) as folder:
+        config = _LIMITS | {"temp_directory": str(folder), "preserve_insertion_order": "false"}
+        with duckdb.connect(config=config) as connection:
+            connection.register("rows", rows)
+            try:
+                yield from connection.sql(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(ROW_GROUP)
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                if failures:
+                    raise failures[0] from None
+                if not _FULL.search(str(error)):
+                    raise
+                free = shutil.disk_usage(path.parent).free / 1e6
+                raise UserError(
+                    f"{path}: cannot be written, there is no space to sort its rows: {free:,.1f} MB are free",
+                    advice="make room and run the workflow again, what is finished is kept",
+                ) from error
