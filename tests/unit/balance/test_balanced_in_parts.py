@@ -69,7 +69,7 @@ def test_a_table_in_parts_has_the_rows_of_the_whole(paths, tmp_path, caplog, set
 
 
 def test_an_experiment_without_synthetic_images_has_its_real_ones(paths, tmp_path):
-    real, synthetic, _ = paths
+    _, synthetic, _ = paths
     write_manifest("synthetic", pd.DataFrame(), synthetic)
     rule.main(*paths, "train", Balance().model_dump(), tmp_path / "balanced.parquet", fill_may_be_empty=True)
     assert set(read_manifest("balanced", tmp_path / "balanced.parquet")["source"]) == {"real"}
