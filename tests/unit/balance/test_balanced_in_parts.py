@@ -66,3 +66,10 @@ def test_a_table_in_parts_has_the_rows_of_the_whole(paths, tmp_path, caplog, set
     assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     rows = read_manifest("balanced", tmp_path / "parts.parquet")
     assert rows["source"].value_counts()["real"] == 79  # 84 training images less those that are not usable
+
+
+def test_an_experiment_without_synthetic_images_has_its_real_ones(paths, tmp_path):
+    _, synthetic, _ = paths
+    write_manifest("synthetic", pd.DataFrame(), synthetic)
+    rule.main(*paths, "train", Balance().model_dump(), tmp_path / "balanced.parquet", fill_may_be_empty=True)
+    assert set(read_manifest("balanced", tmp_path / "balanced.parquet")["source"]) == {"real"}

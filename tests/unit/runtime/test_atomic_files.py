@@ -13,13 +13,17 @@ from safetensors.numpy import save_file
 
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path, new_folder
+from synaug.runtime.files import atomic_path, new_folder, temporary_folder
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from synaug.runtime.files import atomic_path, new_folder
+from synaug.runtime.files import atomic_path, new_folder, temporary_folder
 path = Path(sys.argv[2])
+if sys.argv[1] == "spill":
+    with temporary_folder(path) as folder:
+        (folder / "part").write_text("half")
+        os._exit(9)
 if sys.argv[1] == "file":
     with atomic_path(path) as temporary:
         temporary.write_text("half")
@@ -47,6 +51,14 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
     with atomic_path(tmp_path / "a.parquet") as temporary:
         temporary.write_text("a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
+
+
+def test_a_temporary_folder_goes_in_the_end_or_with_the_next_one(tmp_path):
+    kill("spill", tmp_path / "a.parquet.spill")
+    (leftover,) = tmp_path.iterdir()
+    with temporary_folder(tmp_path / "a.parquet.spill") as folder:
+        assert not leftover.exists() and list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_file_that_another_process_writes_stays(tmp_path):

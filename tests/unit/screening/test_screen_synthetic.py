@@ -65,3 +65,10 @@ def test_damaged_scores_are_a_user_error_and_leave_nothing(scores, tmp_path):
     with pytest.raises(UserError, match=r"scores\.parquet: is damaged .*; delete it and run again"):
         screen_synthetic.main(scores, {}, tmp_path / "synthetic.parquet")
     assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+@pytest.mark.parametrize("screening", [{}, SCREENING, {"classifier": {"must_agree": True}}])
+def test_a_table_without_images_has_no_verdicts(tmp_path, screening):
+    write_manifest("scores", pd.DataFrame(), tmp_path / "scores.parquet")
+    screen_synthetic.main(tmp_path / "scores.parquet", screening, tmp_path / "synthetic.parquet")
+    assert read_manifest("synthetic", tmp_path / "synthetic.parquet").empty
