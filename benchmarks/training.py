@@ -41,7 +41,7 @@ from synaug.manifests import write_manifest
 from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.training.data import LargeImages, TrainingSet, load_training_set, open_training_set
-from synaug.training.loop import MOMENTUM
+from synaug.training.optimizer import MOMENTUM
 from synaug.training.stage1 import train_stage1
 
 CLASSES = [f"{label:03}" for label in range(10)]
