@@ -55,7 +55,7 @@ def _sample_missing(rows, batch_size, work, threads, *_):
 
 def call(folder: Path, *arguments: str, **environment: str) -> tuple[dict, str]:
     """Run `python *arguments` in the copy; its seconds, peak memory (of it or a process it started) and text."""
-    variables = os.environ | {"PYTHONPATH": str(folder / "workflow_scripts"), "HF_HUB_OFFLINE": "1"} | environment
+    variables = os.environ | {"PYTHONPATH": str(folder / "workflow_scripts"), "HF_HUB_OFFLINE": "0"} | environment
     start = time.perf_counter()
     with open(folder / "said", "w") as said:
         command = [sys.executable, *arguments]
