@@ -96,6 +96,8 @@ def check_downloads(config: Config, rules: Collection[str], config_file: str) ->
     if _PLAN.intersection(rules) and _WAIT.intersection(rules):
         rules = {*rules, *_FOLLOW}
     needed = each_once(download for download in downloads_of(config) if download.rules.intersection(rules))
+    if not needed:
+        return
     try:
         from huggingface_hub import is_offline_mode
         from huggingface_hub.errors import CachedRepoTreeNotFoundError

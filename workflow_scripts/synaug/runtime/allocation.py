@@ -11,9 +11,9 @@ def keep_freed_memory() -> None:
     """Let the process keep the memory that it frees, for its next allocations.
 
     glibc returns every freed block of some megabytes to the kernel, which clears it when it is allocated again. A
-    network on a CPU does this several times a step. Without it, a network of the default config is trained in 11 % less
-    time, and the process needs 20 % more memory (docs/decisions.md); the numbers it computes are the same. Other C
-    libraries are left as they are.
+    network on a CPU does this several times a step. With this function, a network of the default config is trained in
+    11 % less time, and the process needs 20 % more memory (docs/decisions.md); the numbers it computes are the same.
+    Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
