@@ -36,7 +36,7 @@ def main(
     """
     settings = Config.model_validate(config)
     data = read_report_data(manifests, networks, compared, settings)
-    drawn = draw_figures(data, settings)
+    drawn = {name: plots.svg(figure) for name, figure in draw_figures(data, settings).items()}
     shown = gallery.gallery(
         gallery.shown_classes(data.classes),
         data.balanced,
@@ -51,11 +51,11 @@ def main(
         "config": settings.model_dump(),
         "config_text": json.dumps(config, indent=2, ensure_ascii=False),
         "gallery": shown,
-        "figures": {name: page.svg_figure(figure, name) for name, figure in drawn.items()},
+        "figures": {name: page.svg_figure(text, name) for name, text in drawn.items()},
     }
     context["contents"] = page.contents(context)
     texts = {out: page.render("page.html.j2", context)}
-    texts |= {path: plots.svg(drawn[name], transparent=False) for name, path in figures.items()}
+    texts |= {path: plots.svg_file(drawn[name]) for name, path in figures.items()}
     for path, text in texts.items():
         with atomic_path(path, len(text)) as temporary:
             temporary.write_text(text)
@@ -65,7 +65,7 @@ def main(
             (row["label_name"], *(gallery.thumbnail_pixels(row[source], side) for source in ("real", "synthetic")))
             for row in shown[:: max(1, len(shown) // 10)][:10]
         ]
-        plots.overview_figure(data.classes, samples).savefig(temporary, format="png")
+        plots.overview_figure(data.classes, samples).savefig(temporary, format="png", facecolor="white")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def main(
         with atomic_path(path, len(text)) as temporary:
             temporary.write_text(text)
     with atomic_path(out.picture) as temporary:
-        study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150)
+        study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150, facecolor="white")
 
 
 if __name__ == "__main__":

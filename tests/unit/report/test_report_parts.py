@@ -23,7 +23,7 @@ from synaug.report.confusion import (
 )
 from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes, thumbnails
 from synaug.report.page import duration
-from synaug.report.plots import fill_figure, inline_svg
+from synaug.report.plots import fill_figure, inline_svg, svg
 from synaug.report.result_plots import accuracy_figure
 from synaug.report.sections import shown_fill
 from synaug.report.tables import choice_table, chosen_headline, quality_table
@@ -255,7 +255,7 @@ def test_quality_has_intervals_and_the_number_of_compared_images():
 
 def test_inline_figures_use_the_text_colour_and_unique_ids():
     classes = pd.DataFrame({"label_name": ["<a>", "b"], "real": [2, 1], "synthetic": [0, 1]})
-    text = inline_svg(fill_figure(classes), "fill")
+    text = inline_svg(svg(fill_figure(classes)), "fill")
     assert "currentColor" in text and "#000000" not in text and "&lt;a&gt;" in text
     assert 'id="fill-' in text and 'id="figure_1"' not in text
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jinja2
 from jinja2.utils import markupsafe
-from matplotlib.figure import Figure
 
 from synaug.report.plots import inline_svg
 from synaug.report.tables import column_title, percent
@@ -48,9 +47,9 @@ def contents(context: Mapping[str, Any]) -> dict[str, str]:
     return {key: title for key, title in SECTIONS.items() if key not in needs or context[needs[key]]}
 
 
-def svg_figure(figure: Figure, name: str) -> markupsafe.Markup:
-    """A figure for the template; matplotlib has escaped its text. name: unique on the page."""
-    return markupsafe.Markup(inline_svg(figure, name))
+def svg_figure(text: str, name: str) -> markupsafe.Markup:
+    """The result of `plots.svg` for the template; matplotlib has escaped its text. name: unique on the page."""
+    return markupsafe.Markup(inline_svg(text, name))
 
 
 def duration(seconds: float) -> str:

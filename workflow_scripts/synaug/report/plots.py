@@ -6,6 +6,7 @@ import re
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Text stays text, so it can be searched, and a $ in the name of a class starts no formula. The same figure gives the
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 matplotlib.rcParams.update(
     {"svg.fonttype": "none", "svg.hashsalt": "synaug", "font.family": "sans-serif", "axes.spines.top": False}
     | {"text.parse_math": False, "axes.spines.right": False, "figure.constrained_layout.use": True, "font.size": 9}
+    # The page or `svg_file` gives the background.
+    | {"figure.facecolor": "none", "axes.facecolor": "none"}
 )
 # Colours of Okabe and Ito (2008), which are distinguishable with colour blindness.
 REAL, SYNTHETIC = "#0072B2", "#E69F00"
@@ -107,16 +110,23 @@ def overview_figure(classes: pd.DataFrame, samples: list[tuple[str, np.ndarray, 
     return figure
 
 
-def svg(figure: Figure, transparent: bool = True) -> str:
-    """The figure as an <svg> element, without the XML prologue, so that it can be part of a page."""
+def svg(figure: Figure) -> str:
+    """The figure as an <svg> element with a transparent background, without the XML prologue."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None}, transparent=transparent)
+    # `savefig` would draw the figure twice, the first time only for its layout, which `print_svg` computes too.
+    FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def inline_svg(figure: Figure, name: str) -> str:
-    """The figure for a page: black becomes the page's text colour, and `name` makes its ids unique on the page."""
-    text = re.sub(r"<metadata>.*?</metadata>", "", svg(figure), flags=re.DOTALL)
+def svg_file(text: str) -> str:
+    """The text of an SVG file with a white background from the result of `svg`."""
+    end = text.index(">") + 1
+    return text[:end] + '\n <rect width="100%" height="100%" fill="#ffffff"/>' + text[end:]
+
+
+def inline_svg(text: str, name: str) -> str:
+    """The result of `svg` for a page: black becomes the page's text colour, and `name` makes ids unique on the page."""
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     for color in (BLACK, DARK):
         text = text.replace(color, "currentColor")
     referenced = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))

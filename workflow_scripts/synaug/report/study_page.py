@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from synaug.evaluation.selection import CRITERIA
 from synaug.report.page import render, svg_figure
-from synaug.report.plots import DARK, SERIES
+from synaug.report.plots import DARK, SERIES, svg
 from synaug.report.tables import (
     BALANCED,
     CALIBRATION,
@@ -134,7 +134,7 @@ def study_page(
     context = {
         "title": name,
         "explanation": explanation(summary),
-        "figure_svg": svg_figure(study_figure(summary, variants, selection), "study"),
+        "figure_svg": svg_figure(svg(study_figure(summary, variants, selection)), "study"),
         "variants": [
             (variant, [(member, f"../{name}-{member}/report.html") for member in members[variant]], tables[variant])
             for variant in tables
