@@ -36,8 +36,8 @@ IMPORTED = [
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img",
 ]  # fmt: skip
 
-# Settings of glibc for the server. A fork copies its page tables, and Snakemake's benchmarks read those of each job. With
-# large pages a fork takes a third of the time, and the workflow of `finished` 10 % less.
+# Settings of glibc for the server. A fork copies its page tables, and Snakemake's benchmarks read those of each job.
+# With large pages a fork takes a third of the time, and the workflow of `finished` 10 % less.
 LARGE_PAGES = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "PYTHONMALLOC": "malloc",

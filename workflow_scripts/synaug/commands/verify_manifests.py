@@ -48,9 +48,11 @@ def check_manifest(path: Path) -> list[str]:
     keys_of_rows = pa.table(plain)
     findings = []
     for unique in (keys, ["image_id"] if "image_id" in table.column_names else keys):
-        rows = table.select(unique).to_pandas().astype(str)
-        if (repeated := rows.duplicated()).any():
-            findings = [f"{path}: has {', '.join(rows[repeated].iloc[0])} in more than one row; {_AGAIN}"]
+        rows = pa.table({name: _decoded(table.column(name)) for name in unique})
+        if rows.group_by(unique).aggregate([]).num_rows < rows.num_rows:
+            texts = rows.to_pandas().astype(str)
+            first = texts[texts.duplicated()].iloc[0]
+            findings = [f"{path}: has {', '.join(first)} in more than one row; {_AGAIN}"]
     order = [(name, "ascending") for name in SORT_KEYS[kind]]
     if not keys_of_rows.sort_by(order).select(SORT_KEYS[kind]).equals(keys_of_rows.select(SORT_KEYS[kind])):
         findings.append(f"{path}: its rows are not in the order in which they were written; {_AGAIN}")
@@ -208,12 +210,11 @@ def _names_differ(rows: pd.DataFrame) -> bool:
 
 def _train_split(real: pd.DataFrame, imbalance: pd.DataFrame) -> str | None:
     """The split that `imbalance` counts; None: it counts none of them."""
-    cells = imbalance[imbalance["kind"] == "cell"].astype({"label": "int64"})
-    wanted = cells.set_index(_CELL)["count"]
-    wanted = wanted[wanted > 0].sort_index().astype("int64")
-    for split, rows in real[real["usable"]].groupby("split"):
-        counts = rows.astype({"label": "int64"}).groupby(_CELL).size().sort_index()
-        if counts.index.tolist() == wanted.index.tolist() and counts.tolist() == wanted.tolist():
+    cells = imbalance[(imbalance["kind"] == "cell") & (imbalance["count"] > 0)]
+    wanted = cells.set_index(_CELL)["count"].to_dict()
+    counts = real[real["usable"]].groupby(["split", *_CELL]).size()
+    for split, of_split in counts.groupby("split"):
+        if of_split.droplevel("split").to_dict() == wanted:
             return split
     return None
 
