@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
+import yaml
+
 GATED, REFUSED = "people/gated", "people/refused"
 PARQUET = "refs/convert/parquet"
 # Tokens of the user `people`. Every other one is not accepted.
@@ -26,11 +28,12 @@ class Hub:
 
     A data set may have a Parquet copy in <root>/<PARQUET>/datasets/<owner>/<name>.
     url: for HF_ENDPOINT. downloads: <repository>/<file> of every download so far. created: what was asked for each new
-    repository. Files of GATED can be read by nobody. REFUSED stands for a repository for which a token is not accepted.
+    repository. moved: repositories whose branch main has got another commit. Files of GATED can be read by nobody.
+    REFUSED stands for a repository for which a token is not accepted.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.downloads, self.created = root, [], []
+        self.root, self.downloads, self.created, self.moved = root, [], [], set()
 
         class Handler(BaseHTTPRequestHandler):
             do_GET = do_HEAD = lambda handler: self.answer(handler)
@@ -56,9 +59,7 @@ class Hub:
                 return self.send_json(handler, {"error": "Invalid username or password."}, 401)
             return self.send_json(handler, {"type": "user", "name": "people"})
         of_files = re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
-        of_api = re.fullmatch(
-            r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+|refs/.+?/parquet))?", path
-        )
+        of_api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?", path)
         if not (of_files or of_api):
             return self.send(handler, 404, b"", {})
         if of_files:
@@ -66,7 +67,7 @@ class Hub:
         else:
             place, revision = self.place(of_api[1], of_api[2]), of_api[4] or "main"
         repository, revision = place.removeprefix("datasets/"), unquote(revision)
-        folder, oid = self.root / place, commit(repository)
+        folder, oid = self.root / place, commit(repository + ("moved" if repository in self.moved else ""))
         if revision in (PARQUET, commit(repository + PARQUET)):
             folder, oid = self.root / PARQUET / place, commit(repository + PARQUET)
         headers = {"X-Repo-Commit": oid}
@@ -80,7 +81,7 @@ class Hub:
         if of_api:
             names = self.files(folder)
             if of_api[3] == "tree":
-                return self.send_json(handler, [self.entry(name, size) for name, size in names.items()])
+                return self.send_json(handler, self.tree(folder, unquote(of_api[5] or ""), handler.path))
             answer = {"id": repository, "sha": oid, "private": False, "tags": []}
             answer["siblings"] = [{"rfilename": name} for name in names]
             return self.send_json(handler, answer)
@@ -102,6 +103,10 @@ class Hub:
             names = self.files(self.root / self.place(of_paths[1], of_paths[2]))
             wanted = json.loads(content)["paths"]
             return self.send_json(handler, [self.entry(name, names[name]) for name in wanted if name in names])
+        if path == "/api/validate-yaml":  # of a card
+            about = yaml.safe_load(json.loads(content)["content"].split("---")[1])
+            errors = [] if about.get("license") else [{"message": "the licence is missing"}]
+            return self.send_json(handler, {"errors": errors, "warnings": []}, 400 if errors else 200)
         if self.token(handler) != WRITER:
             return self.send_json(handler, {"error": "You don't have the rights to do this"}, 403)
         if path == "/api/repos/create":
@@ -140,6 +145,15 @@ class Hub:
         """Name of each file of a repository -> bytes."""
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+    def tree(self, folder: Path, below: str, query: str) -> list[dict]:
+        """The files and folders in the folder `below`; with `recursive=true` in `query`, at any depth."""
+        paths = (folder / below).rglob("*") if "recursive=true" in query.lower() else (folder / below).glob("*")
+        return [
+            self.entry(str(path.relative_to(folder)), path.stat().st_size)
+            | ({"type": "directory"} if path.is_dir() else {})
+            for path in sorted(paths)
+        ]
 
     @staticmethod
     def entry(name: str, size: int) -> dict:

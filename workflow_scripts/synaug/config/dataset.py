@@ -43,7 +43,8 @@ class Dataset(Block):
     ] = Field(
         description="table: Parquet, CSV or JSON lines with one row per image; folder: <path>/<split>/<class>/<image>; "
         "webdataset: tar files; huggingface: a data set on disk, or of the hub; torchvision: a data set class of "
-        "torchvision; image_list: text files that list images and classes; the others: the files that the authors publish."
+        "torchvision; image_list: text files that list images and classes; the others: the files that the authors "
+        "publish."
     )
     path: str = Field(
         description="The table (or a folder of *.parquet tables), the folder of images, or the folder of the published "
