@@ -108,6 +108,7 @@ def test_the_parquet_copy_of_the_hub_is_a_revision(hub, cache, tmp_path):
     ("dataset", "words"),
     [
         (block("people/nothing"), ["people/nothing at main: the hub has no such data set", "correct the name"]),
+        (block("people/a..b"), ["people/a..b at main: the hub has no such data set"]),
         (block(ANIMALS, "v9"), [f"{ANIMALS} at v9: the hub has no such revision"]),
         (block(GATED), [f"{GATED} at main: is gated", f"/datasets/{GATED}, and log in"]),
         (block(PHOTOS), [f"{PHOTOS} at main has no Parquet or Arrow files", "refs/convert/parquet"]),
@@ -121,11 +122,12 @@ def test_what_cannot_be_fetched_or_read_is_one_line(hub, cache, dataset, words):
     assert all(word in done.stderr for word in words), done.stderr
 
 
-def test_before_any_job_one_line_says_that_it_must_be_fetched(cache):
+@pytest.mark.parametrize("path", [ANIMALS, "people/a..b"])
+def test_before_any_job_one_line_says_that_it_must_be_fetched(cache, path):
     with pytest.raises(UserError) as error:
-        on_this_machine(Dataset(**block(ANIMALS)), "mine.yaml")
+        on_this_machine(Dataset(**block(path)), "mine.yaml")
     assert str(error.value) == (
-        f"dataset.path: {ANIMALS} at main is not on this machine, and jobs do not download it; "
+        f"dataset.path: {path} at main is not on this machine, and jobs do not download it; "
         "run `synaug fetch mine.yaml` where there is a network"
     )
 

@@ -11,7 +11,7 @@ from synaug.config.dataset import HUB_ID
 from synaug.datasets.index import input_files
 from synaug.runtime.errors import UserError
 
-_READ = ("*.parquet", "*.arrow", "*.json")  # by `datasets.huggingface`
+_READ = ("*.parquet", "*.arrow", "*state.json", "*dataset_dict.json")  # by `datasets.huggingface`
 
 
 def download(dataset: Dataset, local_files_only: bool) -> Path:
@@ -62,7 +62,7 @@ def on_this_machine(dataset: Dataset, config_file: str) -> tuple[Dataset, str]:
         ) from None
     try:
         folder, commit = _cached(dataset, True)
-    except (OSError, CachedRepoTreeNotFoundError):
+    except (OSError, ValueError, CachedRepoTreeNotFoundError):  # ValueError: no id; `synaug fetch` says so
         raise UserError(
             f"dataset.path: {dataset.path} at {dataset.revision} is not on this machine, and jobs do not download it",
             advice=f"run `synaug fetch {config_file}` where there is a network",
