@@ -1,7 +1,7 @@
 """What all rules share: the validated config, and functions that name inputs. It holds no rule and no logic of its own.
 
 Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, because Snakemake
-does not notice a changed model object), DATA_FILES, BASE_FILES (of the model that is adapted), FILES_OF_FILL (of model and
+does not notice a changed model object), DATASET, DATA_FILES, BASE_FILES (of the model that is adapted), FILES_OF_FILL (of model and
 adapters, by fill), MODEL_FILES (of all fills), PROMPT_FILES, GATE, PILOT, PILOT_PLAN, and the functions below.
 """
 
@@ -20,6 +20,7 @@ sys.path.insert(0, str(SCRIPTS.absolute()))
 from synaug.balance import manifests_hash
 from synaug.config import check_config_file, load_config
 from synaug.datasets import fingerprint
+from synaug.datasets.hub import on_this_machine
 from synaug.downloads import check_downloads
 from synaug.evaluation.choice import chosen_candidate
 from synaug.evaluation.halving import kept_candidates
@@ -97,7 +98,10 @@ try:  # a mistake in the config is reported before any job starts, in one line
             CONFIG.adaptation.output,
             protected=[CONFIG.dataset.path, CONFIG.generation.model, f"results/{CONFIG.experiment}"],
         )
-    DATA_FILES = data_files(CONFIG.dataset)
+    CONFIG_FILE = os.path.relpath(workflow.configfiles[0]) if workflow.configfiles else "CONFIG"
+    # The block `dataset` with a local path, and where that came from if it is a data set of the hub.
+    DATASET, ORIGIN = on_this_machine(CONFIG.dataset, CONFIG_FILE)
+    DATA_FILES = data_files(DATASET)
     BASE_FILES = files_of_model(CONFIG.generation) if CONFIG.adaptation else []
     FILES_OF_FILL = {}
     for name, generation in CONFIG.generation_of_fills.items():
@@ -147,10 +151,9 @@ def check_downloads_of_jobs():
     if workflow.touch:  # no job runs
         return
     rules = {job.rule.name for job in workflow.dag.needrun_jobs()}
-    config_file = os.path.relpath(workflow.configfiles[0]) if workflow.configfiles else "CONFIG"
     variants = {f"{name}_": settings for name, settings in CONFIGS.items()} if STUDY else {"": CONFIG}
     for prefix, settings in variants.items():
-        check_downloads(settings, {rule.removeprefix(prefix) for rule in rules if rule.startswith(prefix)}, config_file)
+        check_downloads(settings, {rule.removeprefix(prefix) for rule in rules if rule.startswith(prefix)}, CONFIG_FILE)
 
 
 wildcard_constraints:

@@ -27,7 +27,8 @@ if CONVERTED:
             # torchvision downloads data sets, and reads its own.
             "../envs/torch.yaml" if CONFIG.dataset.download or CONFIG.dataset.name else "../envs/data.yaml"
         params:
-            dataset=CONFIG.dataset.model_dump(),
+            dataset=DATASET.model_dump(),
+            origin=ORIGIN,
             # Of the files of torchvision, which only torchvision knows.
             listing=lambda wildcards: fingerprint(CONFIG.dataset),
             code=code("dataset/convert_dataset.py"),

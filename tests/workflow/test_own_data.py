@@ -2,7 +2,9 @@
 
 import io
 import os
+import shutil
 import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -12,6 +14,7 @@ import yaml
 from PIL import Image
 from workdir import ROOT, Workdir
 
+from hub_server import Hub, commit
 from synaug.manifests import read_manifest
 
 
@@ -105,6 +108,38 @@ def test_tars_become_a_table_and_are_read_again_when_they_change(work: Workdir):
     write("train", 1, images[1:2])
     assert work.run(target).jobs == ["convert_dataset", "index_dataset"]
     assert len(read_manifest("real", work.path / target)) == len(images) + 1
+
+
+def test_a_data_set_of_the_hub_is_fetched_and_read_again_when_its_branch_moves(work: Workdir, monkeypatch):
+    hub = Hub(work.path / "hub")
+    place = work.path / "hub/datasets/people/animals/data"
+    place.mkdir(parents=True)
+    for split in ("train", "test"):
+        shutil.copy(work.path / "data" / f"{split}.parquet", place / f"{split}-00000-of-00001.parquet")
+
+    def fetch() -> str:
+        command = [sys.executable, "-m", "synaug.cli", "fetch", "test.yaml"]
+        environment = hub.environment(work.path / "home")
+        done = subprocess.run(command, cwd=work.path, env=environment, capture_output=True, text=True)
+        return done.stdout
+
+    monkeypatch.setenv("HF_HOME", str(work.path / "home"))
+    work = Workdir(work.path, work.checkout)  # a new Python, which reads the variable
+    work.change(dataset={"source": "huggingface", "path": "people/animals", "revision": "main"})
+    target = "results/test/real.parquet"
+    done = work.run(target)
+    assert done.status != 0 and done.text.count("synaug: error: ") == 1 and done.jobs == []
+    assert "people/animals at main is not on this machine" in done.text and "run `synaug fetch test.yaml`" in done.text
+    assert "dataset.path: people/animals at main: " in fetch()
+    done = work.run(target)
+    assert done.status == 0, done.text
+    assert done.jobs == ["convert_dataset", "index_dataset"]
+    metadata = pq.read_schema(work.path / "results/test/dataset.parquet").metadata
+    assert metadata[b"synaug.origin"].decode() == f"people/animals at {commit('people/animals')}"
+    assert work.run("-n", target).jobs == []
+    hub.moved.add("people/animals")
+    fetch()
+    assert work.run("-n", target).jobs == ["convert_dataset", "index_dataset"]
 
 
 def test_an_image_that_a_csv_lists_is_indexed_again_when_it_is_replaced(work: Workdir):

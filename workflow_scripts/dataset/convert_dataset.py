@@ -11,13 +11,13 @@ from synaug.runtime.logs import job_log
 from synaug.runtime.paths import local_path, results_root
 
 
-def main(dataset: dict, images: str) -> None:
-    """Convert `dataset` (block of the config) to the table `images`."""
+def main(dataset: dict, images: str, origin: str = "") -> None:
+    """Convert `dataset` (block of the config) to the table `images`. origin: see `write_table`."""
     block = Dataset.model_validate(dataset | {"path": local_path(dataset["path"], results_root(images))})
     if block.source in PACKED:
         size = sum(Path(file).stat().st_size for file in input_files(block))
         with atomic_path(images, size) as temporary:
-            count = write_table(block, temporary)
+            count = write_table(block, temporary, origin)
     else:
         table = convert(block)
         count = table.num_rows
@@ -29,4 +29,4 @@ def main(dataset: dict, images: str) -> None:
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(snakemake.params.dataset, snakemake.output.images)
+        main(snakemake.params.dataset, snakemake.output.images, snakemake.params.origin)

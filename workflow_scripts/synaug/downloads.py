@@ -74,6 +74,9 @@ def downloads_of(config: Config) -> list[Download]:
         if stage1.pretrained is True:
             found.append(Download(key, stage1.backbone, None, rules, partial(_weights, stage1.backbone)))
     dataset = config.dataset
+    if dataset.revision:
+        get = partial(_hub_data_set, dataset)
+        found.append(Download("dataset.path", dataset.path, dataset.revision, {"convert_dataset"}, get))
     if dataset.download:
         get = partial(_data_set, dataset)
         found.append(Download("dataset.download", dataset.name or dataset.source, None, {"convert_dataset"}, get))
@@ -212,3 +215,9 @@ def _data_set(dataset: Dataset, local_files_only: bool) -> Path:
             raise FileNotFoundError(error.problem) from error
         raise
     return Path(dataset.path)
+
+
+def _hub_data_set(dataset: Dataset, local_files_only: bool) -> Path:
+    from synaug.datasets import hub
+
+    return hub.download(dataset, local_files_only)

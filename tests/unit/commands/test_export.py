@@ -4,12 +4,16 @@ import csv
 import hashlib
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from hub_server import READER, WRITER
 from synaug.commands import export_layouts
 from synaug.commands.export import extension_of
 from synaug.commands.export_layouts import folder_names
@@ -112,6 +116,102 @@ def test_hugging_face(synaug, experiment, tmp_path, monkeypatch):
     assert read[0]["image"].size == (28, 28)
 
 
+def test_it_is_uploaded_and_loaded_from_the_hub(synaug, experiment, tmp_path, empty_hub):
+    pytest.importorskip("datasets")
+    home, images = experiment
+    status, out, err = synaug("export", home, "--hub", "balanced")
+    assert (status, err) == (0, ""), err
+    assert out.splitlines()[-1] == f"{empty_hub.url}/datasets/people/balanced"
+    asked = {"name": "balanced", "organization": "people", "visibility": "private", "type": "dataset"}
+    assert empty_hub.created == [asked]
+    code = "import datasets, sys; read = datasets.load_dataset('people/balanced', split='train')\n"
+    code += "read.cast_column('image', datasets.Image(decode=False)).to_parquet(sys.argv[1])\n"
+    code += "print(read.features['label'].names)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "loaded.parquet")],
+        env=empty_hub.environment(tmp_path / "home", HF_TOKEN=WRITER),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{CLASSES}\n"
+    loaded = pq.read_table(tmp_path / "loaded.parquet").to_pylist()
+    check_exported(images, {row["image_id"]: (row["image"]["bytes"], row) for row in loaded})
+
+
+def test_the_card_says_where_the_images_come_from(synaug, experiment, tmp_path):
+    from huggingface_hub import DatasetCard
+
+    home, _ = experiment
+    table = pq.read_table(tmp_path / "data/t.parquet")
+    origin = {"synaug.origin": "people/animals at 0123abc"}
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | origin), tmp_path / "data/t.parquet")
+    images = pd.DataFrame({"image_id": list("abcdef"), "index": range(6), "accepted": [True] * 4 + [False] * 2})
+    images = images.assign(label=0, label_name="a", sha256="h", path="x.parquet", row=0, column="image")
+    images = images.assign(rejected_by=[None] * 4 + ["contrast"] * 2, reason=[None] * 4 + ["is blank"] * 2)
+    write_manifest("synthetic", images, home / "synthetic.parquet")
+    assert synaug("export", home, tmp_path / "out", "--format", "hf")[0] == 0
+    text = (tmp_path / "out/README.md").read_text()
+    assert "from the data set `people/animals at 0123abc` of the Hugging Face hub" in text
+    assert "2 generated images were rejected" in text
+    assert "- 4 images: `text-to-image` with `m`, version `v`, 5 steps, guidance 2.0.\n" in text
+    assert "- 4 synthetic images: `m`, version `v`, licence: MIT." in text
+    about = DatasetCard(text).data.to_dict()
+    assert about["license"] == "other" and about["size_categories"] == ["n<1K"]
+    assert about["task_categories"] == ["image-classification"]
+    assert about["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
+
+
+def test_what_cannot_be_uploaded_is_one_line_before_anything_is_written(
+    synaug, experiment, tmp_path, empty_hub, monkeypatch
+):
+    home, _ = experiment
+    (empty_hub.root / "datasets/people/there").mkdir(parents=True)
+
+    def error(*arguments) -> str:
+        status, out, err = synaug("export", home, *arguments)
+        assert (status, out) == (2, "") and err.startswith("synaug: error: ") and err.count("\n") == 1
+        assert empty_hub.created == [] and not (tmp_path / "new").exists()
+        return err
+
+    there = error("--hub", "people/there", tmp_path / "new")
+    assert "the dataset people/there exists already on the hub; give another name" in there
+    assert "'a b' is no name of a repository" in error("--hub", "a b")
+    assert "no folder given" in error()
+    assert "--public: has no effect without --hub" in error(tmp_path / "new", "--public")
+    assert "--format: csv is not uploaded" in error("--hub", "new", "--format", "csv")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert "the hub refuses your token (401" in error("--hub", "new")
+    monkeypatch.delenv("HF_TOKEN")
+    assert "--hub: there is no token; log in with `hf auth login`, or set HF_TOKEN" in error("--hub", "new")
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert "--hub: there is no connection" in error("--hub", "new")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE=1 forbids to upload; set HF_HUB_OFFLINE=0" in error("--hub", "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "public", "words"),
+    [
+        ("balanced", READER, [], "your token may not write to people/balanced (403: You don't have the rights"),
+        ("others/balanced", WRITER, ["--public"], "your token may not write to others/balanced (403: "),
+    ],
+)
+def test_after_a_failed_upload_the_folder_stays(
+    synaug, experiment, tmp_path, empty_hub, monkeypatch, name, token, public, words
+):
+    home, _ = experiment
+    monkeypatch.setenv("HF_TOKEN", token)
+    status, _, err = synaug("export", home, tmp_path / "new", "--hub", name, *public)
+    assert status == 2 and err.count("\n") == 1
+    assert err.startswith(f"synaug: error: {tmp_path}/new: is complete, but not on the hub: {words}")
+    repository = name if "/" in name else f"people/{name}"
+    private = "--no-private" if public else "--private"
+    assert err.endswith(f", then run `hf upload {repository} {tmp_path}/new . --type dataset {private}`\n")
+    assert len(list((tmp_path / "new/data").iterdir())) == 1 and (tmp_path / "new/README.md").is_file()
+
+
 def test_web_dataset(synaug, experiment, tmp_path, monkeypatch):
     webdataset = pytest.importorskip("webdataset")
     monkeypatch.setattr(export_layouts, "PER_FILE", 4)
@@ -182,7 +282,6 @@ def test_folder_names_of_classes_are_safe_and_unique():
 def test_large_tables_are_not_read_whole(tmp_path, monkeypatch):
     """Row groups without a wanted row are skipped, and of the others few images are in memory at once."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from synaug.images.store import stream_images
 

@@ -150,3 +150,74 @@ def test_the_folder_of_an_experiment_with_a_choice_stands_for_its_final_network(
     assert (about["recipe"], about["stage"], about["seed"]) == ("synaug", "finetune", 1)
     card = (tmp_path / "out/README.md").read_text()
     assert "and on the validation images" in card and "76.5" in card
+
+
+def save_another_seed(home, *network):
+    """A network of `home` with figures of its own: its folder, and itself."""
+    metrics = pd.read_parquet(home / "metrics.parquet")
+    metrics = pd.concat([metrics, metrics[metrics["seed"] == 2].assign(seed=3)])
+    write_manifest("metrics", metrics, home / "metrics.parquet")
+    return home / "finetune/synaug/3", save_network(home / "finetune/synaug/3", *network)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "channels"), [("timm/test_vit", 1), ("timm/test_vit.r160_in1k", 3), ("timm/test_resnet", 3)]
+)
+def test_a_network_of_timm_is_loaded_by_timm(synaug, trained, tmp_path, pngs, backbone, channels):
+    import timm
+    from PIL import Image
+
+    home, _ = trained
+    model, network = save_another_seed(home, backbone, channels, "linear", 32)
+    status, out, err = synaug("export-model", model, tmp_path / "out", "--no-onnx")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1].endswith("out: README.md, config.json, model.json, model.safetensors")
+    loaded = timm.create_model(f"local-dir:{tmp_path}/out", pretrained=True).eval()
+    assert loaded.pretrained_cfg["label_names"] == CLASSES and loaded.num_classes == 2
+    about = json.loads((tmp_path / "out/config.json").read_text())["pretrained_cfg"]
+    assert not {"tag", "license", "origin_url"}.intersection(about)  # of other weights
+    (tmp_path / "a.png").write_bytes(pngs[0])
+    image = Image.open(tmp_path / "a.png").convert("L" if channels == 1 else "RGB").resize((32, 32))
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(loaded))
+    pixels = torch.from_numpy(np.array(image)).reshape(1, 32, 32, channels).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(transform(image)[None]), network(pixels), rtol=0, atol=1e-4)
+    # synaug reads the same file.
+    before = synaug("predict", tmp_path / "a.png", "--model", model)
+    assert before[0] == 0 and synaug("predict", tmp_path / "a.png", "--model", tmp_path / "out") == before
+    card = (tmp_path / "out/README.md").read_text()
+    assert "library_name: timm" in card and 'timm.create_model("local-dir:.", pretrained=True)' in card
+
+
+def test_the_card_of_a_network_that_timm_lacks_says_so(synaug, trained, tmp_path):
+    home, _ = trained
+    save_network(home / "train/real/0", "timm/test_resnet", 3, "cosine", 32)
+    reasons = {"finetune/synaug/2": "is not one of theirs", "train/real/0": "has a last layer that timm lacks"}
+    for name, reason in reasons.items():
+        assert synaug("export-model", home / name, tmp_path / name, "--no-onnx")[0] == 0
+        card = (tmp_path / name / "README.md").read_text()
+        assert "library_name: synaug" in card and reason in card and not (tmp_path / name / "config.json").exists()
+
+
+def test_it_is_uploaded_and_timm_loads_it_from_the_hub(synaug, trained, tmp_path, empty_hub, monkeypatch):
+    model, network = save_another_seed(trained[0], "timm/test_vit", 3, "linear", 32)
+    monkeypatch.chdir(tmp_path)
+    status, out, err = synaug("export-model", model, "--no-onnx", "--hub", "classifier")
+    assert (status, err) == (0, ""), err
+    assert out.splitlines()[-1] == f"{empty_hub.url}/people/classifier"
+    asked = {"name": "classifier", "organization": "people", "visibility": "private", "type": "model"}
+    assert empty_hub.created == [asked]
+    names = ["README.md", "config.json", "model.json", "model.safetensors"]
+    assert sorted(empty_hub.files(empty_hub.root / "people/classifier")) == names
+    assert '"hf-hub:people/classifier", pretrained=True' in (tmp_path / "classifier/README.md").read_text()
+    images = torch.zeros(1, 3, 32, 32)
+    code = "import timm, torch; model = timm.create_model('hf-hub:people/classifier', pretrained=True).eval()\n"
+    code += "print(model(torch.zeros(1, 3, 32, 32))[0].tolist())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=empty_hub.environment(tmp_path / "home"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    # timm takes images that are normalised already.
+    with torch.inference_mode():
+        expected = network(images * network.std + network.mean)[0]
+    torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected, rtol=0, atol=1e-4)

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +11,9 @@ import pytest
 import timm
 import torch
 import yaml
-from hub import GATED, REFUSED, Hub, commit
 from safetensors.torch import load_file, save_file
 
+from hub_server import GATED, REFUSED, Hub, commit
 from synaug.commands.fetch import fetch_one
 from synaug.config import Adapter
 from synaug.downloads import Download
@@ -79,13 +78,11 @@ def hub(tiny_checkpoint, tmp_path_factory):
 
 
 def fetch(hub: Hub, home: Path, config: dict) -> subprocess.CompletedProcess:
-    """Call `synaug fetch` in a process of its own: the libraries read these variables when they are imported."""
+    """Call `synaug fetch` in a process of its own."""
     (home / "mine.yaml").write_text(yaml.safe_dump(config))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "synaug.cli", "fetch", str(home / "mine.yaml")]
     hub.downloads.clear()
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, env=hub.environment(home), capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

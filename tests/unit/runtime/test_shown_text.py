@@ -20,10 +20,10 @@ NAMES = ["<script>alert(1)</script>", "a\n\n# Title", "[link](http://x)", "a|b",
 
 
 def test_a_card_shows_names_as_they_are():
-    generators = [("m`\n<b>", "v", "<img src=x>", 3)]
+    generator = {"model": "m`\n<b>", "model_version": "v", "licence": "<img src=x>", "count": 3, "pipeline": "p"}
     text = render_card(
         "data_card.md.j2", classes=[(name, 1, 2) for name in NAMES], total=[7, 14], groups=False, layout="hf",
-        generators=generators, experiment="e", version="0",
+        generators=[generator], experiment="e", version="0", origins=[], rejected=0, size_category="n<1K", place="p",
     )  # fmt: skip
     assert "<script>" not in text and "<img" not in text and "\n# Title" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and line[2].isdigit()]

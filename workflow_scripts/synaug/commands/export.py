@@ -10,20 +10,30 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
+import pyarrow.parquet as pq
 import typer
 from PIL import Image
 
 from synaug import __version__
 from synaug.commands.cards import render_card
 from synaug.commands.export_layouts import FIELDS, PROVENANCE, ImageFiles, ParquetFiles, TarFiles
+from synaug.commands.hub_upload import check_new_repository, folder_of_export, upload
 from synaug.commands.terminal import number_of, progress
+from synaug.datasets.conversion import ORIGIN
 from synaug.images.codec import FORMATS
 from synaug.images.store import stream_images
-from synaug.manifests import read_manifest, with_group
+from synaug.manifests import count_rows, read_manifest, with_group
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import new_folder
-from synaug.runtime.paths import results_root
+from synaug.runtime.paths import local_path, results_root
 
+# Fields of synthetic images that the card names together with the number of images.
+_HOW = ("model", "model_version", "licence", "pipeline", "adapters", "scheduler", "steps", "guidance")
+# Images below this number -> the category of the hub.
+_SIZES = {
+    10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M", 10**8: "10M<n<100M",
+    10**9: "100M<n<1B",
+}  # fmt: skip
 _EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif"}  # the extension of other formats is their name
 
 
@@ -52,10 +62,12 @@ def export_images(
     layout: Layout,
     out: Path,
     on_image: Callable[[int], None] = lambda count: None,
+    repository: str | None = None,
 ) -> Path:
     """Write `rows` (of the manifest `balanced` of `experiment`) to the new folder `out`, with a data card.
 
-    Image files are copied unchanged. on_image: called with 1 after each. Returns `out`.
+    Image files are copied unchanged. on_image: called with 1 after each. repository: on the hub, for the card.
+    Returns `out`.
     Raises UserError if `out` exists and is not empty, or if an image is missing or does not have its recorded hash;
     then `out` is not created.
     """
@@ -63,7 +75,7 @@ def export_images(
     classes = [str(names.get(label, f"class {label}")) for label in range(rows["label"].max() + 1)]
     columns = [name for name in FIELDS if name in rows]
     records = rows[columns].astype(object).where(rows[columns].notna(), None)
-    generators: Counter[tuple] = Counter()  # (model, version, licence) -> images
+    generators: Counter[tuple] = Counter()  # values of _HOW -> images
     with new_folder(out) as folder:
         with _open_layout(layout, folder, classes, len(rows)) as writer:
             root = results_root(os.path.abspath(experiment / "balanced.parquet"))
@@ -71,13 +83,12 @@ def export_images(
                 fields = dict.fromkeys(FIELDS) | records.iloc[position].to_dict()
                 if fields["source"] == "synthetic":
                     fields |= provenance
-                    generators[fields["model"], fields["model_version"], fields["licence"]] += 1
+                    generators[tuple(fields[name] for name in _HOW)] += 1
                 _check_hash(data, fields, rows["path"].iloc[position])
                 writer.add(fields["image_id"], data, extension_of(data), fields)
                 on_image(1)
-        (folder / "README.md").write_text(
-            data_card(rows, classes, generators, layout, experiment.name), encoding="utf-8"
-        )
+        card = data_card(rows, classes, generators, layout, experiment, repository)
+        (folder / "README.md").write_text(card, encoding="utf-8")
     return out
 
 
@@ -98,8 +109,15 @@ def extension_of(data: bytes) -> str:
     return _EXTENSIONS.get(format_, format_.lower())
 
 
-def data_card(rows: pd.DataFrame, classes: list[str], generators: Counter, layout: Layout, experiment: str) -> str:
-    """The README of an exported set. generators: images per (model, version, licence)."""
+def data_card(
+    rows: pd.DataFrame,
+    classes: list[str],
+    generators: Counter,
+    layout: Layout,
+    experiment: Path,
+    repository: str | None = None,
+) -> str:
+    """The README of an exported set. generators: images per _HOW. repository: where it is on the hub."""
     counts = rows.groupby(["label", "source"]).size().unstack(fill_value=0)
     counts = counts.reindex(index=range(len(classes)), columns=["real", "synthetic"], fill_value=0)
     return render_card(
@@ -107,11 +125,32 @@ def data_card(rows: pd.DataFrame, classes: list[str], generators: Counter, layou
         classes=[(name, *counts.loc[label].tolist()) for label, name in enumerate(classes)],
         total=counts.sum().tolist(),
         groups=(rows["group"] != "").any(),
-        generators=[(*key, count) for key, count in sorted(generators.items(), key=str)],
+        generators=[dict(zip(_HOW, key, strict=True)) | {"count": count} for key, count in generators.most_common()],
+        origins=_origins(rows, experiment),
+        rejected=_rejected(experiment),
+        size_category=next(category for limit, category in _SIZES.items() if len(rows) < limit),
         layout=layout,
-        experiment=experiment,
+        experiment=experiment.name,
+        place=repository or "path/of/this/folder",
         version=__version__,
     )
+
+
+def _origins(rows: pd.DataFrame, experiment: Path) -> list[str]:
+    """What the data set of the real images is called elsewhere, if the tables that they were converted to know it."""
+    root = results_root(os.path.abspath(experiment / "balanced.parquet"))
+    tables = [path for path in rows.loc[rows["source"] == "real", "path"].unique() if path.endswith(".parquet")]
+    known = [(pq.read_schema(local_path(path, root)).metadata or {}).get(ORIGIN.encode()) for path in tables]
+    return sorted({origin.decode() for origin in known if origin})
+
+
+def _rejected(experiment: Path) -> int:
+    """The number of synthetic images that the screening has rejected."""
+    path = experiment / "synthetic.parquet"
+    images = (
+        count_rows("synthetic", path, ["accepted"]) if path.exists() else pd.DataFrame({"accepted": [], "rows": []})
+    )
+    return int(images.loc[~images["accepted"].astype(bool), "rows"].sum())
 
 
 def _check_hash(data: bytes, fields: dict, path: str) -> None:
@@ -124,25 +163,44 @@ def _check_hash(data: bytes, fields: dict, path: str) -> None:
 
 def export(
     experiment: Annotated[Path, typer.Argument(help="Folder of an experiment in results/.")],
-    out: Annotated[Path, typer.Argument(help="Folder to create.")],
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder to create.", show_default="with --hub: the name there")
+    ] = None,
     layout: Annotated[
-        Layout,
+        Layout | None,
         typer.Option(
             "--format",
             help="Folders of classes, a Hugging Face data set (Parquet), WebDataset tars, or image files and a CSV.",
+            show_default="imagefolder, with --hub hf",
         ),
-    ] = Layout.imagefolder,
+    ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(metavar="[OWNER/]NAME", help="Also upload it to the Hugging Face hub, as a new data set."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --hub: everybody may read it.")] = False,
 ) -> None:
     """Write the balanced training set for other tools.
 
     The set holds the real and synthetic training images of an experiment. Every image comes with its source, licence,
     model, prompt and seed, and a README.md describes the set. Image files are copied unchanged.
 
+    With --hub the folder is also uploaded, to a new private data set. That needs a token (`hf auth login`). Before
+    --public, make sure that the licences of the images allow it. `synaug export-model --hub` uploads a network.
+
     \b
     Example:
       synaug export results/mine balanced_mine --format hf
+      synaug export results/mine --hub balanced_mine
     """
+    out = folder_of_export(out, hub, public)
+    layout = layout or (Layout.hf if hub else Layout.imagefolder)
+    if hub and layout is not Layout.hf:
+        raise UserError(f"--format: {layout} is not uploaded to the hub", advice="leave it out: the hub shows Parquet")
     rows = read_balanced(experiment)
+    repository = check_new_repository(hub, "dataset") if hub else None
     with progress("exporting", len(rows)) as advance:
-        export_images(rows, experiment, layout, out, advance)
+        export_images(rows, experiment, layout, out, advance, repository)
     print(f"{out}: {number_of(len(rows), 'image')} as {layout}; see {out / 'README.md'}")
+    if repository:
+        print(upload(out, repository, "dataset", public))

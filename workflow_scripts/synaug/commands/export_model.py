@@ -13,6 +13,7 @@ import typer
 
 from synaug import __version__
 from synaug.commands.cards import render_card
+from synaug.commands.hub_upload import check_new_repository, folder_of_export, upload
 from synaug.commands.predict import find_weights, load_network
 from synaug.commands.terminal import progress
 from synaug.images.codec import CHANNELS
@@ -75,16 +76,23 @@ def find_network(folder: Path) -> TrainedNetwork:
     )
 
 
-def export_network(trained: TrainedNetwork, out: Path, onnx: bool) -> list[str]:
+def export_network(trained: TrainedNetwork, out: Path, onnx: bool, repository: str | None = None) -> list[str]:
     """Write model.safetensors, model.json, README.md and, if `onnx`, model.onnx to the new folder `out`.
 
-    Returns the names of the files. Raises UserError if `out` exists and is not empty, if the experiment is not
-    finished, or if the extra `onnx` is not installed.
+    A network that timm can build has the names of timm in model.safetensors, and a config.json for timm beside it.
+    repository: on the hub, for the card. Returns the names of the files. Raises UserError if `out` exists and is not
+    empty, if the experiment is not finished, or if the extra `onnx` is not installed.
     """
+    from synaug.commands.timm_files import timm_network, write_timm
+
     network = load_network(trained.weights).cpu().eval()
-    card = model_card(trained, network, onnx)
+    of_timm = timm_network(network)
+    card = model_card(trained, network, onnx, timm=of_timm is not None, repository=repository)
     with new_folder(out) as folder:
-        shutil.copyfile(trained.weights, folder / "model.safetensors")
+        if of_timm is None:
+            shutil.copyfile(trained.weights, folder / "model.safetensors")
+        else:
+            write_timm(of_timm, network, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")
         description = json.dumps(describe(trained, network, onnx), indent=2, ensure_ascii=False)
         (folder / "model.json").write_text(description + "\n", encoding="utf-8")
@@ -172,8 +180,10 @@ def write_onnx(network: "Classifier", path: Path) -> None:
         )
 
 
-def model_card(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> str:
-    """The README.md: training data, figures, use, intended use and limits of the network."""
+def model_card(
+    trained: TrainedNetwork, network: "Classifier", onnx: bool, timm: bool = False, repository: str | None = None
+) -> str:
+    """The README.md: training data, figures, use, intended use and limits of the network. timm: whether it loads it."""
     summary = _rows_of_recipe(trained, "summary")
     metrics = _rows_of_recipe(trained, "metrics").query("seed == @trained.seed")
     total = summary[["real_images", "synthetic_images"]].iloc[0].tolist()
@@ -201,6 +211,8 @@ def model_card(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> st
         seeds=int(summary["seeds"].iloc[0]),
         generators=_generators(trained.experiment) if total[1] else [],
         onnx=onnx,
+        timm=timm,
+        place=f"hf-hub:{repository}" if repository else "local-dir:.",
         version=__version__,
     )
 
@@ -241,21 +253,36 @@ def _generators(experiment: Path) -> list[tuple[str, str, str]]:
 
 def export_model(
     model: Annotated[Path, typer.Argument(help="results/<experiment>/<stage>/<recipe>/<seed>.")],
-    out: Annotated[Path, typer.Argument(help="Folder to create.")],
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder to create.", show_default="with --hub: the name there")
+    ] = None,
     onnx: Annotated[bool, typer.Option(help="Also write model.onnx; needs the extra `onnx`.")] = True,
+    hub: Annotated[
+        str | None, typer.Option(metavar="[OWNER/]NAME", help="Also upload it to the Hugging Face hub, as a new model.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --hub: everybody may read it.")] = False,
 ) -> None:
     """Write a trained network for use elsewhere.
 
-    The folder holds the weights, a description of them, the network as ONNX, and a model card with its figures.
+    The folder holds the weights, a description of them, the network as ONNX, and a model card with its figures. timm
+    loads the networks that are timm's.
 
     model.onnx takes pixel values as they are (uint8, 0 to 255) and returns probabilities. Its output is compared with
     the network's when it is written.
 
+    With --hub the folder is also uploaded, to a new private model. That needs a token (`hf auth login`). results/mine
+    stands for the network of the chosen recipe. `synaug export --hub` uploads the training set.
+
     \b
     Example:
       synaug export-model results/mine/finetune/synaug/0 my_classifier
+      synaug export-model results/mine --hub my_classifier
     """
+    out = folder_of_export(out, hub, public)
     trained = find_network(model)
+    repository = check_new_repository(hub, "model") if hub else None
     with progress("exporting", None):
-        names = export_network(trained, out, onnx)
+        names = export_network(trained, out, onnx, repository)
     print(f"{out}: {', '.join(names)}")
+    if repository:
+        print(upload(out, repository, "model", public))

@@ -67,12 +67,13 @@ def _explained(error: Exception, download: Download, named: str) -> UserError:
     from huggingface_hub import constants, errors, get_token
 
     chain, where = list(_causes(error)), f"{download.key}: {named}"
+    kind, pages = ("data set", "datasets/") if download.key == "dataset.path" else ("model", "")
 
     def found(*types: type) -> Any:
         return next((one for one in chain if isinstance(one, types)), None)
 
     if gated := found(errors.GatedRepoError):
-        page = f"{constants.ENDPOINT}/{gated.repo_id or download.name}"
+        page = f"{constants.ENDPOINT}/{pages}{gated.repo_id or download.name}"
         login = "with the account of your token" if get_token() else "and log in with `hf auth login`, or set HF_TOKEN"
         return UserError(
             f"{where}: is gated, and you have no access", advice=f"accept its conditions on {page}, {login}"
@@ -81,11 +82,11 @@ def _explained(error: Exception, download: Download, named: str) -> UserError:
         return UserError(f"{where}: the hub has no such revision", advice="give a commit, tag or branch of its page")
     if found(errors.RepositoryNotFoundError, errors.HFValidationError):
         return UserError(
-            f"{where}: the hub has no such model, or it is private",
+            f"{where}: the hub has no such {kind}, or it is private",
             advice="correct the name, or log in with `hf auth login` or HF_TOKEN as somebody who may read it",
         )
     if missing := found(errors.RemoteEntryNotFoundError):
-        return UserError(f"{where}: has no file that is needed ({short_text(missing)})", advice="give another model")
+        return UserError(f"{where}: has no file that is needed ({short_text(missing)})", advice=f"give another {kind}")
     if refused := found(errors.HfHubHTTPError):
         status = refused.response.status_code
         answer = f"{status}: {' '.join((refused.server_message or 'no reason').split())[:200]}"
@@ -138,9 +139,9 @@ def fetch(
 ) -> None:
     """Download what a config names, for jobs without a network.
 
-    That is every model and adapter of the Hugging Face hub, at its revision, the pretrained weights of timm and
-    torchvision, and with dataset.download the data set. Only the files that jobs read are downloaded, into the caches
-    in which jobs look for them (HF_HOME, TORCH_HOME). What is there already is not downloaded again.
+    That is every model, adapter and data set of the Hugging Face hub, at its revision, the pretrained weights of timm
+    and torchvision, and with dataset.download the data set. Only the files that jobs read are downloaded, into the
+    caches in which jobs look for them (HF_HOME, TORCH_HOME). What is there already is not downloaded again.
 
     Afterwards jobs find all of it with HF_HUB_OFFLINE=1, which profiles/slurm sets. If one thing cannot be downloaded,
     the others still are, and the exit status is 2. With HF_HUB_OFFLINE=1 this command only checks what is there.

@@ -87,10 +87,11 @@ def find_weights(model: Path | None) -> Path:
 
 def load_network(weights: Path) -> "Classifier":
     """The network of the file `weights`, on the first device. Raises UserError if the file holds no network."""
+    from synaug.commands.timm_files import load_from_timm
     from synaug.networks.classifier import load_classifier
 
     try:
-        network = load_classifier(weights)
+        network = load_from_timm(weights) or load_classifier(weights)
     except UserError as error:
         # Not with its advice to delete the file and run again: this file may be a copy.
         raise UserError(error.problem, advice="name a model.safetensors that the workflow wrote") from None

@@ -1,5 +1,6 @@
 """Config block `dataset`."""
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +15,10 @@ _SOURCES = {
     "download": ("cifar10", "cifar100", "fashion_mnist", "torchvision"),
     "follow_links": ("folder", "table", "image_list", "utkface", "waterbirds", "celeba"),
     "group_columns": ("table", "webdataset", "huggingface", "utkface", "waterbirds", "celeba"),
+    "revision": ("huggingface",),
 }
+# A data set of the Hugging Face hub, <owner>/<name>, or a folder in it.
+HUB_ID = r"\w[\w.-]*/\w[\w.-]*(/\w[\w.-]*)*"
 # Their authors define a training and a test split only.
 _WITHOUT_VALIDATION = ("cifar10", "cifar100", "fashion_mnist", "utkface")
 _PLACEHOLDERS = ("label", "modifier", "group")  # of prompts; a group column is a placeholder too
@@ -38,12 +42,18 @@ class Dataset(Block):
         "celeba",
     ] = Field(
         description="table: Parquet, CSV or JSON lines with one row per image; folder: <path>/<split>/<class>/<image>; "
-        "webdataset: tar files; huggingface: a data set on disk; torchvision: a data set class of torchvision; "
-        "image_list: text files that list images and classes; the others: the files that the authors publish."
+        "webdataset: tar files; huggingface: a data set on disk, or of the hub; torchvision: a data set class of "
+        "torchvision; image_list: text files that list images and classes; the others: the files that the authors "
+        "publish."
     )
     path: str = Field(
         description="The table (or a folder of *.parquet tables), the folder of images, or the folder of the published "
-        "files."
+        "files. huggingface with a revision: a data set of the hub, <owner>/<name>, or <owner>/<name>/<folder>."
+    )
+    revision: str | None = Field(
+        None,
+        description="huggingface only: commit, tag or branch of a data set of the hub, which `synaug fetch` downloads; "
+        "null: `path` is a local folder.",
     )
     image_size: int = Field(ge=8, le=1024, description="Side of the square images that networks see, in pixels.")
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images. grey: 1; rgb: 3.")
@@ -166,6 +176,11 @@ class Dataset(Block):
         for key, sources in _SOURCES.items():
             if getattr(self, key) and self.source not in sources:
                 raise ValueError(f"{key} is for source: {', '.join(sources)}; leave it out")
+        if self.revision and not re.fullmatch(HUB_ID, self.path):
+            raise ValueError(
+                f"path: {self.path!r} is no data set of the hub, which revision is for; give <owner>/<name>, or leave "
+                "revision out"
+            )
         if self.validation_split and self.source in _WITHOUT_VALIDATION:
             raise ValueError(f"validation_split is not for source: {', '.join(_WITHOUT_VALIDATION)}; leave it out")
         return self

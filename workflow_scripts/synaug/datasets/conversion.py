@@ -12,23 +12,25 @@ from synaug.images.tables import in_batches
 from synaug.manifests.schemas import IMAGE
 from synaug.runtime.errors import UserError
 
+ORIGIN = "synaug.origin"  # key of the metadata of the table
 # Source -> module with its functions `files` and `find`.
 PACKED = {"webdataset": webdataset, "huggingface": huggingface, "torchvision": torchvision_set}
 
 
-def write_table(dataset: Dataset, path: str | os.PathLike) -> int:
+def write_table(dataset: Dataset, path: str | os.PathLike, origin: str = "") -> int:
     """Write all images of the splits that are used to the table `path`. Returns their number.
 
-    Columns: image (the encoded image, unchanged), label_name, split and the group columns. Raises UserError if there is
-    no image, or if the source cannot be read.
+    Columns: image (the encoded image, unchanged), label_name, split and the group columns. origin: what the data set is
+    called elsewhere; the table keeps it in its metadata. Raises UserError if there is no image, or if the source cannot
+    be read.
     """
     count, writer = 0, None
     try:
         for table in _batches(dataset):
-            # PNG and JPEG do not compress further.
-            writer = writer or pq.ParquetWriter(
-                path, table.schema, use_dictionary=["label_name", "split"], compression="NONE"
-            )
+            if writer is None:
+                schema = table.schema.with_metadata({ORIGIN: origin}) if origin else table.schema
+                # PNG and JPEG do not compress further.
+                writer = pq.ParquetWriter(path, schema, use_dictionary=["label_name", "split"], compression="NONE")
             writer.write_table(table)
             count += table.num_rows
     finally:
