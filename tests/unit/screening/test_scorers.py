@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPProcessor, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
 
 from synaug.generator.architecture import build_tokenizer
@@ -93,3 +94,12 @@ def test_a_given_classifier_must_fit_the_experiment(screening_classifier, pixels
     _, dark, _, _ = ClassifierScorer(path, 12, 1, ["bright", "dark"], "cpu").score(pixels(), ["dark"] * 3)
     _, bright, _, _ = ClassifierScorer(path, 12, 1, ["dark", "bright"], "cpu").score(pixels(), ["bright"] * 3)
     np.testing.assert_allclose(dark + bright, 1, rtol=1e-5)
+
+
+def test_an_exported_network_of_timm_is_no_screening_classifier(tmp_path):
+    """Its weights have the names of timm. The user named the file, so the advice is not only to delete it."""
+    save_file({"conv.weight": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        UserError, match=r"is not a classifier of synaug .* otherwise name a model\.safetensors of results/"
+    ):
+        ClassifierScorer(str(tmp_path / "model.safetensors"), 12, 1, ["dark"], "cpu")

@@ -27,7 +27,11 @@ class ClassifierScorer:
 
         Raises UserError if the file is not a classifier, lacks a class, or takes images of another size or colour.
         """
-        self.model = load_classifier(path).to(device).eval()
+        try:
+            self.model = load_classifier(path).to(device).eval()
+        except UserError as error:  # the user may have named this file, for example an exported network
+            advice = "delete it and run again if this workflow made it; otherwise name a model.safetensors of results/"
+            raise UserError(error.problem, advice=advice) from None
         config = self.model.config
         for key, value in {"size": size, "channels": channels}.items():
             if config[key] != value:
