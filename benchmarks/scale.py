@@ -9,7 +9,7 @@ bytes in a shard), and so are the scores of the screening, of which a tenth fail
     index      real images in files, cold (their contents are in no cache) -> manifest `real`, by lists and by folders
     imbalance  `real` -> `imbalance`
     plan       `imbalance` -> `plan`; and again after the smallest, or the largest, class got one more image
-    manifest   `scores` -> `synthetic` -> `balanced`, and `balanced` of a screening that rejects nothing
+    manifest   `scores` -> `synthetic` -> `balanced` -> `quality`, and `balanced` of a screening that rejects nothing
     workflow   `snakemake -n` with all shards there, of a finished experiment and of one without anything behind the
                shards; reading the rules alone; and --jobs shards made by jobs of the real rule, one after the other,
                in which a wait of --job-seconds stands in for model and sampling. What such a job costs beyond the
@@ -55,7 +55,7 @@ MEASURED = {
     "index": "index index_folder",
     "imbalance": "imbalance",
     "plan": "plan | replan_smallest replan_largest",
-    "manifest": "screen balance_short | screen_none balance",
+    "manifest": "screen balance_short | quality screen_none balance",
     "workflow": "dry_run",
 }
 AT_MOST = "at most"

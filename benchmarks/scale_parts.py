@@ -5,7 +5,7 @@
 
 The data set is ImageNet-LT's in shape: 1,000 classes of 1,280 to 5 training images, 115,846 in all, and 50,000 test
 images; another size has all counts multiplied. `rows` of a part are those of the manifest that it is about: `real` for
-index and imbalance, `plan` for plan and replan, `scores` for screen, `balanced` for balance.
+index and imbalance, `plan` for plan and replan, `scores` for screen, `balanced` for balance, `synthetic` for quality.
 """
 
 import json
@@ -24,7 +24,7 @@ from balance import build_balanced_manifest
 from dataset import index_dataset
 from imbalance import measure_imbalance
 from plan import plan_generation
-from screening import screen_synthetic
+from screening import measure_quality, screen_synthetic
 from synaug.config import Config, Dataset
 from synaug.datasets import fingerprint
 from synaug.images.codec import encode_image
@@ -257,6 +257,15 @@ def balance(folder: Path, name: str) -> dict:
     return {"rows": pq.read_metadata(folder / "balanced.parquet").num_rows, **figures}
 
 
+def quality(folder: Path) -> dict:
+    """Rule measure_quality without features, of the manifest `synthetic` called `short` and what was kept of it."""
+    paths = [folder / f"{name}.parquet" for name in ("short", "balanced", "imbalance")]
+    settings = Config.model_validate(config(folder)).balance.model_dump()
+    with Timed() as figures:
+        measure_quality.main(*paths, None, settings, folder / "quality.parquet")
+    return {"rows": pq.read_metadata(paths[0]).num_rows, **figures}
+
+
 def prepare(part: str, rows: int, folder: Path) -> None:
     """Make what `part` reads at about `rows` rows, in `folder`."""
     factor = rows / (TABLE if part in ("index", "imbalance") else WANTED)
@@ -280,6 +289,7 @@ PARTS = {
     "replan_largest": lambda folder: plan(folder, 0),
     "screen": lambda folder: screen(folder, SCREENING, "short"),
     "balance_short": lambda folder: balance(folder, "short"),
+    "quality": quality,  # directly after `balance_short`
     # Nothing is rejected, and every class gets all that it lacks.
     "screen_none": lambda folder: screen(folder, {"min_contrast": 0}, "synthetic"),
     "balance": lambda folder: balance(folder, "synthetic"),

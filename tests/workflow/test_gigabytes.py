@@ -26,12 +26,13 @@ from synaug.images.contact_sheet import draw_sheet_of
 from synaug.images.packing import PixelCache, pack_images
 from synaug.images.store import read_encoded
 from synaug.imbalance import measure_imbalance
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import read_manifest, read_table, write_manifest
 from synaug.manifests.schemas import IMAGE
 from synaug.plan.rows import plan_generation
 from synaug.report.gallery import thumbnails
-from synaug.screening.comparison import compare_images, read_scored_images
+from synaug.screening.comparison import compare_images, read_real_images
 from synaug.screening.filters import apply_filters
+from synaug.screening.planned import Planned
 from synaug.screening.scoring import ImageForm, score_real, score_shard
 
 pytestmark = pytest.mark.slow
@@ -177,10 +178,13 @@ def shard(home, plan) -> Path:
 @pytest.fixture(scope="module")
 def synthetic(home, plan, real, shard) -> pd.DataFrame:
     """The screened images."""
-    write_manifest("shard_scores", score_shard(plan, str(shard), FORM), home / "shard_scores.parquet")
+    scored = home / "scores" / shard.name
+    scored.parent.mkdir()
+    write_manifest("shard_scores", score_shard(plan, str(shard), FORM), scored)
     write_manifest("real_scores", score_real(real, FORM), home / "real_scores.parquet")
-    scored = [read_scored_images(name, [home / f"{name}.parquet"]) for name in ("shard_scores", "real_scores")]
-    scores, _ = compare_images(plan, "results/big/shards", *scored, "train", duplicates=True, leakage=True)
+    planned, images = Planned(read_table("plan", home / "plan.parquet")), read_real_images(home / "real_scores.parquet")
+    compared = {"duplicates": True, "leakage": True}
+    [scores], _ = compare_images(planned, [scored], "results/big/shards", images, "train", **compared)
     write_manifest("scores", scores, home / "scores.parquet")
     # All are kept: images of noise are near-duplicates of each other.
     rows = apply_filters(read_manifest("scores", home / "scores.parquet"), Screening())

@@ -20,6 +20,7 @@ def main(
     fill_may_be_empty: bool = False,
     gate: str | None = None,
     features: str | None = None,
+    threads: int = 1,
 ) -> None:
     """Join the manifests `real` and `synthetic` into `balanced`; `imbalance` and `gate` say how many are wanted.
 
@@ -35,7 +36,7 @@ def main(
     )
     splits = count_rows("real", real, ["split", "usable"])
     train = splits.loc[(splits["split"] == train_split) & splits["usable"], "rows"].sum()
-    rows = sorted_rows("balanced", balanced_rows(real, synthetic, train_split, is_kept), Path(balanced))
+    rows = sorted_rows("balanced", balanced_rows(real, synthetic, train_split, is_kept), Path(balanced), threads)
     write_sorted("balanced", rows, int(train + is_kept.sum()), balanced)
 
 
@@ -51,4 +52,5 @@ if __name__ == "__main__":
             snakemake.params.fill_may_be_empty,
             snakemake.input.get("gate"),
             snakemake.input.get("features"),
+            snakemake.threads,
         )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from synaug.generation.existing import stored_ids
 from synaug.manifests import read_manifest
-from synaug.plan.estimate import cost_text
+from synaug.plan.estimate import cost_text, read_plan
 from synaug.plan.rows import plan_from_settings, read_sources
 from synaug.runtime.logs import job_log
 
@@ -27,7 +27,7 @@ def main(
     """
     cells = read_manifest("imbalance", imbalance)
     if plan:
-        rows = read_manifest("plan", plan)
+        rows = read_plan(plan)
     else:
         rows = plan_from_settings(cells, settings, read_sources(real, settings["train_split"]) if real else None)
     results = Path(imbalance).parents[1]

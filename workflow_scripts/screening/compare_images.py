@@ -3,11 +3,13 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import read_table, write_manifest, write_sorted
 from synaug.manifests.schemas import SCHEMAS
+from synaug.manifests.sorting import sorted_rows
 from synaug.runtime.logs import job_log
 from synaug.runtime.paths import logical_path, results_root
-from synaug.screening.comparison import compare_images, read_scored_images
+from synaug.screening.comparison import compare_images, read_real_images
+from synaug.screening.planned import Planned
 
 PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "fill", "index", "shard"]
 
@@ -15,16 +17,16 @@ PLAN_COLUMNS = ["image_id", "label", "label_name", "group", "fill", "index", "sh
 def main(plan: str, scored: list[str], real: str | None, settings: dict, threads: int, out) -> None:
     """Join the scores of all shards of `plan` into `out.scores`, with neighbours; with features also `out.features`.
 
-    scored: files of the manifest `shard_scores`. real: the manifest `real_scores`, only with features or leakage.
-    settings: see rules/screening.smk.
+    scored: files of the manifest `shard_scores`, scores/<shard>.parquet. real: the manifest `real_scores`, only with
+    features or leakage. settings: see rules/screening.smk.
     """
-    rows = read_manifest("plan", plan, PLAN_COLUMNS)
+    planned = Planned(read_table("plan", plan, PLAN_COLUMNS))
     shards = str(Path(logical_path(plan, results_root(plan))).with_name("shards"))
-    synthetic = read_scored_images("shard_scores", scored)
-    real_images = read_scored_images("real_scores", [real]) if real else None
+    real_images = read_real_images(real) if real else None
     with _device(threads) if out.get("features") else nullcontext("cpu") as device:
-        scores, features = compare_images(rows, shards, synthetic, real_images, **settings, device=device)
-    write_manifest("scores", scores, out.scores)
+        scores, features = compare_images(planned, scored, shards, real_images, **settings, device=device)
+    rows = sorted_rows("scores", scores, Path(out.scores), threads)
+    write_sorted("scores", rows, len(planned), out.scores)
     if out.get("features"):
         write_manifest("features", SCHEMAS["features"].empty_table() if features is None else features, out.features)
 

@@ -1,7 +1,7 @@
 """Measure how good the synthetic images are that were kept, per class and over all."""
 
 from synaug.config import Balance
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import read_manifest, stream_table, to_frame, write_manifest
 from synaug.runtime.logs import job_log
 from synaug.screening.features import read_features
 from synaug.screening.quality import measure_quality
@@ -18,8 +18,8 @@ def main(
 ) -> None:
     """Compare what the manifest `balanced` holds of `synthetic` with its real images, into the manifest `quality`."""
     rows = measure_quality(
-        read_manifest("synthetic", synthetic),
-        read_manifest("balanced", balanced),
+        lambda columns: map(to_frame, stream_table("synthetic", synthetic, columns)),
+        lambda columns: map(to_frame, stream_table("balanced", balanced, columns)),
         read_manifest("imbalance", imbalance),
         Balance.model_validate(balance),
         read_features(features) if features else None,

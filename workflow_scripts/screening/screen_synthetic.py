@@ -12,10 +12,10 @@ from synaug.runtime.logs import job_log
 from synaug.screening.filters import verdicts
 
 
-def main(scores: str, screening: dict, synthetic: str) -> None:
+def main(scores: str, screening: dict, synthetic: str, threads: int = 1) -> None:
     """Hold the manifest `scores` against the thresholds of `screening`, into the manifest `synthetic`."""
     count = row_count("scores", scores)
-    rows = sorted_rows("synthetic", screened(scores, Screening.model_validate(screening)), Path(synthetic))
+    rows = sorted_rows("synthetic", screened(scores, Screening.model_validate(screening)), Path(synthetic), threads)
     write_sorted("synthetic", rows, count, synthetic)
 
 
@@ -32,4 +32,4 @@ def screened(scores: str, screening: Screening) -> Iterator[pa.Table]:
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        main(snakemake.input.scores, snakemake.params.screening, snakemake.output.synthetic)
+        main(snakemake.input.scores, snakemake.params.screening, snakemake.output.synthetic, snakemake.threads)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from synaug.config import Balance, Fill
 from synaug.manifests import read_manifest, read_with_local_paths, stream_table, with_fill, with_group
@@ -29,6 +30,9 @@ _DECIDES = {
 _COLUMNS = ["image_id", "label", *_CELL, "source", "fill", "index", "weight", "sha256", "path", "row", "column"]
 _OF_BOTH = ["image_id", "label", *_CELL, "sha256", "path", "row", "column"]
 
+# What of an image is part of the hash of a recipe's images, or decides whether the recipe uses it.
+_HASHED = ["image_id", "sha256", "label", *_CELL]
+_HASHED_AT_ONCE = 1 << 16  # rows
 
 # Rows of the manifest `synthetic` in parts, one after the other: a function of the columns that are needed.
 Parts = Callable[[list[str]], Iterable[pd.DataFrame]]
@@ -275,8 +279,13 @@ def images_digest(rows: pd.DataFrame) -> str:
     The order of the rows and the location of the images do not count: an image may move to another shard.
     """
     columns = [name for name in ("split", "sha256", "label", *_CELL, "source", "weight") if name in rows]
-    ordered = rows[columns].sort_values(columns)
-    return hashlib.sha256(pd.util.hash_pandas_object(ordered, index=False).to_numpy().tobytes()).hexdigest()
+    rows, digest = rows[columns], hashlib.sha256()
+    # Sorted by Arrow and hashed in parts: pandas makes Python objects of all texts for both.
+    order = pc.sort_indices(pa.Table.from_pandas(rows, preserve_index=False), [(name, "ascending") for name in columns])
+    for start in range(0, len(rows), _HASHED_AT_ONCE):
+        part = rows.take(order[start : start + _HASHED_AT_ONCE].to_numpy())
+        digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 @lru_cache
@@ -288,8 +297,11 @@ def manifests_hash(
     results: folder of the manifest `real`, and of `balanced` if the recipe has synthetic images. data, fill: see
     `rows_of_recipe`. changed_ns: modification times of the manifests, so that the cache notices a change.
     """
-    real = read_manifest("real", Path(results, "real.parquet"))
+    real = read_manifest("real", Path(results, "real.parquet"), ["split", "usable", *_HASHED])
     evaluated = real[real["split"].isin(held_out) & real["usable"]]
     balanced = Path(results, "balanced.parquet")
-    rows = read_manifest("balanced", balanced) if data == "balanced" else real_training_rows(real, train_split)
+    if data == "balanced":
+        rows = read_manifest("balanced", balanced, [*_HASHED, "source", "fill", "index", "weight"])
+    else:
+        rows = real_training_rows(real, train_split)
     return [images_digest(rows_of_recipe(rows, data, fill)), images_digest(evaluated)]

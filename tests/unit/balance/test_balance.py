@@ -5,7 +5,15 @@ import logging
 import pandas as pd
 import pytest
 
-from synaug.balance import best_first, build_balanced_manifest, images_digest, real_training_rows, rows_of_recipe
+from synaug import balance
+from synaug.balance import (
+    best_first,
+    build_balanced_manifest,
+    images_digest,
+    manifests_hash,
+    real_training_rows,
+    rows_of_recipe,
+)
 from synaug.config import Balance, Fill
 from synaug.manifests import read_manifest, write_manifest
 from synaug.manifests.schemas import SCHEMAS
@@ -135,7 +143,7 @@ def test_balanced_data_need_no_synthetic_image(real, cells, tmp_path):
     assert read_manifest("balanced", tmp_path / "balanced.parquet")["image_id"].tolist() == ["r3", "r1", "r2"]
 
 
-def test_the_digest_depends_on_the_images_and_not_on_their_location(real, cells, tmp_path):
+def test_the_digest_depends_on_the_images_and_not_on_their_location(real, cells, tmp_path, monkeypatch):
     even = cells({"a": 2, "b": 2, "c": 2})
     rows = build_balanced_manifest(real, synthetic(tmp_path, 0, 0), even, "train", Balance())
     digest = images_digest(rows)
@@ -146,6 +154,19 @@ def test_the_digest_depends_on_the_images_and_not_on_their_location(real, cells,
         changed[column] = [value, *rows[column].tolist()[1:]]
         assert images_digest(changed) != digest, column
     assert images_digest(rows[:-1]) != digest
+    monkeypatch.setattr(balance, "_HASHED_AT_ONCE", 2)
+    assert images_digest(rows) == digest
+
+
+@pytest.mark.parametrize(("data", "fill"), [("balanced", None), ("balanced", Fill(share=0.5)), ("subsampled", None)])
+def test_the_hash_of_a_recipe_is_that_of_its_images_from_the_whole_tables(real, imbalance, tmp_path, data, fill):
+    rows = synthetic(tmp_path)
+    table = build_balanced_manifest(real, rows, imbalance, "train", Balance())
+    write_manifest("real", real.assign(group="", width=8, height=8), tmp_path / "real.parquet")
+    write_manifest("balanced", table, tmp_path / "balanced.parquet")
+    whole = read_manifest("balanced", tmp_path / "balanced.parquet")
+    expected = images_digest(rows_of_recipe(whole, data, fill))
+    assert manifests_hash(str(tmp_path), data, fill, "train", ("test",), (0,))[0] == expected
 
 
 def test_all_columns_of_the_schema_are_present(real, imbalance, tmp_path):

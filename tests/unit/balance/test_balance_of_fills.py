@@ -114,7 +114,8 @@ def test_a_fill_of_which_every_image_is_rejected_is_an_error_unless_a_recipe_is_
 
 def test_the_quality_of_every_fill_is_measured(balanced, cells):
     gate = gate_of(plain_b=0.0, plain_c=1.0, strong_b=0.5, strong_c=1.0)
-    table = measure_quality(synthetic(), balanced(gate=gate), cells(COUNTS), Balance(), gate=gate)
+    tables = [lambda columns: [synthetic()], lambda columns: [balanced(gate=gate)]]
+    table = measure_quality(*tables, cells(COUNTS), Balance(), gate=gate)
     values = table.set_index(["fill", "label_name", "metric"])["value"]
     assert values["plain", "b", "planned"] == 4 and values["plain", "b", "wanted"] == 0
     assert values["plain", "", "kept"] == 2 and values["strong", "", "kept"] == 4

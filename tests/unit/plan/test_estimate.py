@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from plan.estimate_cost import main
@@ -116,6 +117,20 @@ def test_images_of_the_pilot_that_exist_are_not_counted_as_made_by_it(make, cell
     store(plan[plan["label_name"] == "b"].head(7), "batch", place=f"work/{'1' * 16}")
     main(str(folder / "plan.parquet"), str(folder / "imbalance.parquet"), **arguments)
     assert "The pilot makes 10 of these images." in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("compile", [False, "auto"])
+def test_the_estimate_of_a_plan_in_many_row_groups_is_that_of_the_whole(
+    make, cells, store, tmp_path, capfd, monkeypatch, compile
+):
+    monkeypatch.setattr("synaug.manifests.tables.ROW_GROUP", 7)
+    fills = [make(steps=steps).assign(fill=fill) for fill, steps in (("one", 20), ("two", 30))]
+    plan, folder = pd.concat(fills, ignore_index=True), tmp_path / "e"
+    store(fills[0].head(20), seconds=10.0)
+    write_manifest("imbalance", cells(COUNTS), folder / "imbalance.parquet")
+    write_manifest("plan", plan, folder / "plan.parquet")
+    main(str(folder / "plan.parquet"), str(folder / "imbalance.parquet"), None, {}, None, compile)
+    assert capfd.readouterr().out.strip("\n") == cost_text(plan, of_cells(cells), tmp_path, compile)
 
 
 def test_balanced_data_have_nothing_to_make(make, cells, tmp_path):

@@ -87,6 +87,13 @@ def test_every_element_is_closed_and_every_id_is_unique_and_defined(page, with_g
         assert set(links + labels + urls) <= set(ids)
 
 
+def test_the_page_of_tables_in_many_row_groups_is_the_same(experiment, text, monkeypatch):
+    monkeypatch.setattr("synaug.manifests.tables.ROW_GROUP", 7)
+    for name in ("synthetic", "balanced"):
+        write_manifest(name, read_manifest(name, experiment.paths[name]), experiment.paths[name])
+    assert experiment.write_report().read_text() == text
+
+
 def test_the_page_is_self_contained(page, text):
     loaded = [element[1] for element in page.elements if element[0] in ("img", "link", "script")]
     sources = [attributes.get("src") or attributes.get("href") for attributes in loaded]

@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synaug.manifests import write_manifest
+from screening import measure_gate as script
+from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.errors import UserError
-from synaug.screening.gate import measure_gate
+from synaug.screening import gate as module
+
+
+def measure_gate(synthetic: pd.DataFrame, real: pd.DataFrame, validation_split: str) -> pd.DataFrame:
+    """`measure_gate` of a whole table."""
+    return module.measure_gate([synthetic], real, validation_split)
 
 
 def images(counts: dict[str, tuple[int, int]], fill: str = "") -> pd.DataFrame:
@@ -85,3 +92,27 @@ def test_only_validation_images_count_and_some_must_be_recognised():
 def test_no_planned_images_need_no_gate(tmp_path):
     nothing = images({"a": (1, 1)}).head(0)
     write_manifest("gate", measure_gate(nothing, images({"a": (1, 1)}), "val"), tmp_path / "gate.parquet")
+
+
+def test_the_gate_of_many_shards_is_that_of_all_images_together(tmp_path):
+    """Shards hold images of several classes, and their scores are in another order than the plan."""
+    rows = pd.concat([images({"a": (9, 10), "b": (7, 20)}, fill) for fill in ("one", "two")], ignore_index=True)
+    rng = np.random.default_rng(0)
+    rows = rows.assign(image_id=[f"{i:024x}" for i in rng.permutation(len(rows))], shard=rng.choice(list("xyz"), 60))
+    rows = rows.assign(group="", index=range(60), sha256="h")
+    numbers = dict.fromkeys(("seed", "steps", "size", "stored_size", "guidance", "sampler_version"), 1)
+    texts = {name: "x" for name in SCHEMAS["plan"].names if name not in {*rows, *numbers, "source_image", "strength"}}
+    plan = rows.assign(**numbers, **texts | {"original_size": 1, "truncate": False})
+    columns = [name for name in SCHEMAS["plan"].names if name in plan]
+    write_manifest("plan", plan[columns], tmp_path / "plan.parquet")
+    scores = [name for name in SCHEMAS["shard_scores"].names if name in rows]
+    for shard, of_shard in rows.groupby("shard"):
+        write_manifest("shard_scores", of_shard[scores], tmp_path / f"{shard}.parquet")
+    real = images({"a": (90, 100), "b": (80, 100)}).assign(image_id=[f"r{i}" for i in range(200)])
+    real_scores = [name for name in SCHEMAS["real_scores"].names if name in real]
+    write_manifest("real_scores", real[real_scores], tmp_path / "real.parquet")
+    files = [str(tmp_path / f"{name}.parquet") for name in "zxy"]
+    script.main(str(tmp_path / "plan.parquet"), files, str(tmp_path / "real.parquet"), "val", tmp_path / "gate.parquet")
+    write_manifest("gate", measure_gate(rows, real, "val"), tmp_path / "whole.parquet")
+    assert (tmp_path / "gate.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert read_manifest("gate", tmp_path / "gate.parquet")["images_synthetic"].tolist() == [10, 20, 10, 20]

@@ -6,12 +6,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from screening import measure_quality as script
 from synaug.balance import build_balanced_manifest
 from synaug.config import Balance
 from synaug.manifests import read_manifest, write_manifest
 from synaug.screening import quality
 from synaug.screening.features import read_features
 from synaug.screening.metrics import METRICS
+
+
+def measure_quality(synthetic: pd.DataFrame, balanced: pd.DataFrame, *others) -> pd.DataFrame:
+    """`quality.measure_quality` of whole tables."""
+    return quality.measure_quality(lambda columns: [synthetic], lambda columns: [balanced], *others)
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def measured(cells, tmp_path):
         table["features"] = list(rng.normal(size=(22, 2)).astype(np.float32))
         write_manifest("features", pa.Table.from_pandas(table, preserve_index=False), tmp_path / "features.parquet")
         features = read_features(tmp_path / "features.parquet") if with_features else None
-        result = quality.measure_quality(rows, balanced, imbalance, balance, features)
+        result = measure_quality(rows, balanced, imbalance, balance, features)
         write_manifest("quality", result, tmp_path / "quality.parquet")
         return read_manifest("quality", tmp_path / "quality.parquet")
 
@@ -92,14 +98,14 @@ def test_the_same_images_of_a_class_are_near_whatever_the_shares_of_the_classes(
     features = quality.Features(positions, matrix, "classifier x")
     imbalance = cells({f"class {i}": int(size) for i, size in enumerate(sizes)})
     planned = both[both["source"] == "synthetic"].assign(classifier_prediction=None, classifier_confidence=np.nan)
-    table = quality.measure_quality(planned, both, imbalance, Balance(), features)
+    table = measure_quality(planned, both, imbalance, Balance(), features)
     pooled = table[table["label_name"] == ""].set_index("metric")
     real, synthetic = (matrix[both["source"] == source] for source in ("real", "synthetic"))
     assert METRICS["fd"](real, synthetic) > 50  # with all images, the classes are compared
     assert pooled["value"]["fd"] < 3 and pooled["value"]["coverage"] > 0.9
     assert pooled["images_real"]["fd"] == pooled["images_synthetic"]["fd"] == np.minimum(sizes, sizes[::-1]).sum()
     assert pooled["low"]["fd"] < pooled["value"]["fd"] < pooled["high"]["fd"]
-    shuffled = quality.measure_quality(planned, both.sample(frac=1, random_state=1), imbalance, Balance(), features)
+    shuffled = measure_quality(planned, both.sample(frac=1, random_state=1), imbalance, Balance(), features)
     pd.testing.assert_frame_equal(table, shuffled)
 
 
@@ -116,7 +122,7 @@ def test_images_of_the_groups_are_matched_too():
         {"kind": "cell", "label": 0, "label_name": "a", "group": ["red", "blue"], "count": [40, 10]}
     )
     features = quality.Features(positions, matrix, "classifier x")
-    table = quality.measure_quality(planned, both, imbalance, Balance(), features).set_index(["label_name", "metric"])
+    table = measure_quality(planned, both, imbalance, Balance(), features).set_index(["label_name", "metric"])
     assert table["images_real"]["a", "fd"] == 20
     assert table["value"]["a", "fd"] < 10 < METRICS["fd"](matrix[:50], matrix[50:])
 
@@ -129,7 +135,7 @@ def test_a_comparison_with_one_possible_draw_has_no_interval():
     matrix = np.random.default_rng(0).normal(size=(8, 2))
     planned = both[4:].assign(classifier_prediction=None, classifier_confidence=np.nan)
     imbalance = pd.DataFrame({"kind": ["cell"], "label": 0, "label_name": "a", "count": 4})
-    table = quality.measure_quality(planned, both, imbalance, Balance(), quality.Features(positions, matrix, "x"))
+    table = measure_quality(planned, both, imbalance, Balance(), quality.Features(positions, matrix, "x"))
     row = table[(table["label_name"] == "a") & (table["metric"] == "kid")].iloc[0]
     assert row["value"] == pytest.approx(METRICS["kid"](matrix[:4], matrix[4:]))
     assert pd.isna(row["low"]) and pd.isna(row["high"])
@@ -141,12 +147,10 @@ def test_agreement_is_the_share_of_generated_images_that_are_read_as_their_class
     )
     rows = rows.assign(classifier_prediction=["b", "a", "b", None], classifier_confidence=[0.9, 0.2, 0.4, np.nan])
     balanced = rows[["image_id", "label", "label_name"]].assign(source="synthetic", group="")
-    table = quality.measure_quality(rows, balanced, cells({"a": 5, "b": 1}), Balance())
+    table = measure_quality(rows, balanced, cells({"a": 5, "b": 1}), Balance())
     agreement = table[table["metric"] == "agreement"].set_index("label_name")["value"]
     assert agreement["b"] == agreement[""] == 0.5 and np.isnan(agreement["a"])
-    without = quality.measure_quality(
-        rows.assign(classifier_prediction=None), balanced, cells({"a": 5, "b": 1}), Balance()
-    )
+    without = measure_quality(rows.assign(classifier_prediction=None), balanced, cells({"a": 5, "b": 1}), Balance())
     assert "agreement" not in set(without["metric"])
 
 
@@ -164,3 +168,44 @@ def test_many_images_are_compared_by_a_fixed_sample(measured, monkeypatch):
     pd.testing.assert_frame_equal(first, second)
     rows = first[first["metric"].isin(METRICS)]
     assert rows["images_real"].max() == rows["images_synthetic"].max() == 3
+
+
+@pytest.mark.parametrize("with_features", [False, True])
+def test_tables_in_parts_have_the_quality_of_the_whole(cells, tmp_path, monkeypatch, with_features):
+    """Two fills of three classes, and images that are in the balanced manifest twice; row groups of 7 rows."""
+    rng, paths = np.random.default_rng(0), {name: tmp_path / f"{name}.parquet" for name in ("synthetic", "balanced")}
+    images = pd.DataFrame({"label": rng.integers(0, 3, 200), "source": rng.choice(["real", "synthetic"], 200)})
+    images = images.assign(
+        image_id=[f"{i:024x}" for i in range(200)], label_name="class " + images["label"].astype(str)
+    )
+    images = images.assign(fill=np.where(images["source"] == "real", "", rng.choice(["one", "two"], 200)), sha256="h")
+    images = images.assign(weight=1.0, row=0, path="p", column="image", index=range(200))
+    generated = images[images["source"] == "synthetic"].drop(columns="source")
+    rejected = rng.random(len(generated)) < 0.3
+    generated = generated.assign(
+        accepted=~rejected, rejected_by=np.where(rejected, "contrast", None), width=8, height=8
+    )
+    named = np.where(rng.random(len(generated)) < 0.7, generated["label_name"].to_numpy(object), "class 0")
+    generated = generated.assign(classifier_prediction=named, classifier_confidence=0.5, height=8)
+    kept = images[~images["image_id"].isin(generated.loc[rejected, "image_id"])]
+    matrix = rng.normal(size=(len(images), 2)).astype(np.float32)
+    features = images[["image_id", "label", "label_name", "source"]].assign(features=list(matrix), extractor="x")
+    monkeypatch.setattr("synaug.manifests.tables.ROW_GROUP", 7)
+    write_manifest("synthetic", generated, paths["synthetic"])
+    write_manifest("balanced", pd.concat([kept, kept.head(50)]), paths["balanced"])
+    write_manifest("features", pa.Table.from_pandas(features, preserve_index=False), tmp_path / "features.parquet")
+    imbalance, balance = cells({f"class {i}": 80 - 20 * i for i in range(3)}), Balance()
+    write_manifest("imbalance", imbalance, tmp_path / "imbalance.parquet")
+    featured = str(tmp_path / "features.parquet") if with_features else None
+    measured = tmp_path / "quality.parquet"
+    script.main(*paths.values(), tmp_path / "imbalance.parquet", featured, balance.model_dump(), measured)
+    frames = (read_manifest(name, path) for name, path in paths.items())
+    whole = measure_quality(*frames, imbalance, balance, read_features(featured) if featured else None)
+    write_manifest("quality", whole, tmp_path / "whole.parquet")
+    assert measured.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    values = read_manifest("quality", measured).set_index(["fill", "label_name", "metric"])
+    of_fill = kept[kept["fill"] == "one"]
+    assert values.loc[("one", "", "kept"), "value"] == len(of_fill)
+    assert values.loc[("one", "class 2", "kept"), "images_real"] == ((kept["label"] == 2) & (kept["fill"] == "")).sum()
+    agreeing = (named == generated["label_name"])[generated["fill"] == "two"]
+    assert values.loc[("two", "", "agreement"), "value"] == agreeing.mean()

@@ -1,5 +1,7 @@
 """The rule screen_synthetic: the verdicts of a table that is read, judged and sorted in parts."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,14 +50,23 @@ def test_a_table_in_parts_has_the_verdicts_of_the_whole(scores, tmp_path):
 
 
 def test_a_disk_that_is_full_while_rows_are_sorted_is_one_line_and_leaves_the_old_table(scores, tmp_path, monkeypatch):
-    """As if the disk had no space: duckdb has little memory and may not spill."""
+    """As if the disk had almost no space: duckdb has little memory and may not spill."""
     path = tmp_path / "synthetic.parquet"
     path.write_text("old")
     monkeypatch.setattr(sorting, "_LIMITS", {"memory_limit": "1MB", "max_temp_directory_size": "0MB"})
+    monkeypatch.setattr(sorting, "shutil", SimpleNamespace(disk_usage=lambda folder: SimpleNamespace(free=1000)))
     with pytest.raises(UserError, match=r"synthetic\.parquet: cannot be written, there is no space to sort its rows"):
         screen_synthetic.main(scores, SCREENING, path)
     assert path.read_text() == "old"
     assert {file.name for file in tmp_path.iterdir()} == {"scores.parquet", "synthetic.parquet"}
+
+
+def test_too_little_memory_to_sort_is_not_called_a_full_disk(scores, tmp_path, monkeypatch):
+    monkeypatch.setattr(sorting, "_LIMITS", {"memory_limit": "1MB"})
+    problem = r"synthetic\.parquet: cannot be written, the memory does not suffice to sort its rows: 1MB for threads: 2"
+    with pytest.raises(UserError, match=problem + ".*; end other programs or give the job fewer threads"):
+        screen_synthetic.main(scores, SCREENING, tmp_path / "synthetic.parquet", 2)
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]
 
 
 def test_damaged_scores_are_a_user_error_and_leave_nothing(scores, tmp_path):

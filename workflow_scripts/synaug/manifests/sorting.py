@@ -14,16 +14,16 @@ from synaug.runtime.errors import UserError
 from synaug.runtime.files import temporary_folder
 
 # Of duckdb. What it returns, and what makes the rows, comes on top of the memory.
-_LIMITS = {"memory_limit": "2GB", "threads": 2}
-# duckdb says that it is out of memory if it cannot spill, because the disk is full.
-_FULL = re.compile(r"Out of Memory|No space left|File too large|Disk quota", re.IGNORECASE)
+_LIMITS = {"memory_limit": "2GB"}
+# What duckdb says if it cannot spill, because the disk is full.
+_FULL = re.compile(r"failed to offload|No space left|File too large|Disk quota", re.IGNORECASE)
 
 
-def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path) -> Iterator[pa.RecordBatch]:
+def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path, threads: int = 1) -> Iterator[pa.RecordBatch]:
     """The rows of `batches`, of all columns of the manifest `kind`, in the order of this manifest.
 
     path: where the manifest will be written. Beside it is a temporary folder for rows that do not fit into memory.
-    Raises UserError if the disk is full, and what `batches` raises.
+    threads: of duckdb. Raises UserError if the disk is full or the memory does not suffice, and what `batches` raises.
     """
     import duckdb  # takes a while, which jobs without it need not wait for
 
@@ -34,10 +34,13 @@ def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path) -> Iterator[
         ]
     )
     failures = []
+    taken = 0  # bytes
 
     def plain() -> Iterator[pa.RecordBatch]:
+        nonlocal taken
         try:
             for table in batches:
+                taken += table.nbytes
                 yield from table.select(schema.names).cast(schema).to_batches()
         except Exception as error:  # duckdb would raise one of its own, with the text of this one
             failures.append(error)
@@ -46,7 +49,7 @@ def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path) -> Iterator[
     rows = pa.RecordBatchReader.from_batches(schema, plain())
     keys = ", ".join(f'"{key}"' for key in SORT_KEYS[kind])
     with space_for(path), temporary_folder(path.with_name(f"{path.name}.spill")) as folder:
-        config = _LIMITS | {"temp_directory": str(folder), "preserve_insertion_order": "false"}
+        config = _LIMITS | {"threads": threads, "temp_directory": str(folder), "preserve_insertion_order": "false"}
         with duckdb.connect(config=config) as connection:
             connection.register("rows", rows)
             try:
@@ -54,10 +57,19 @@ def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path) -> Iterator[
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 if failures:
                     raise failures[0] from None
-                if not _FULL.search(str(error)):
-                    raise
-                free = shutil.disk_usage(path.parent).free / 1e6
-                raise UserError(
-                    f"{path}: cannot be written, there is no space to sort its rows: {free:,.1f} MB are free",
-                    advice="make room and run the workflow again, what is finished is kept",
-                ) from error
+                free = shutil.disk_usage(path.parent).free
+                no_memory = isinstance(error, duckdb.OutOfMemoryException)
+                # With very little space duckdb does not even try to spill, and is out of memory at once.
+                if _FULL.search(str(error)) or (no_memory and free < taken):
+                    raise UserError(
+                        f"{path}: cannot be written, there is no space to sort its rows: {free / 1e6:,.1f} MB are free",
+                        advice="make room and run the workflow again, what is finished is kept",
+                    ) from error
+                if no_memory:
+                    raise UserError(
+                        f"{path}: cannot be written, the memory does not suffice to sort its rows: "
+                        f"{_LIMITS['memory_limit']} for threads: {threads}",
+                        advice="end other programs or give the job fewer threads, and run the workflow again, what is "
+                        "finished is kept",
+                    ) from error
+                raise

@@ -5,6 +5,7 @@ The time comes from measurements of images that were made with the same settings
 
 import json
 import logging
+import os
 import textwrap
 from dataclasses import dataclass
 from math import ceil
@@ -16,7 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from synaug.generation.existing import stored_ids
-from synaug.manifests import with_fill, with_group
+from synaug.manifests import read_table, to_frame, with_fill, with_group
 from synaug.plan.compiling import SPEED_UP, compile_cost, steps_done
 from synaug.plan.licences import licence_warnings
 from synaug.plan.model_family import Family, read_family
@@ -40,6 +41,9 @@ _SPEED_COLUMNS = [
 ]
 # The columns that decide how many bytes an image has.
 _SIZE_COLUMNS = ["stored_size", "color", "format"]
+# Columns of the plan that the estimate needs, as well as those that tell images and cells apart.
+_REPEATED = [*dict.fromkeys(["shard", "prompt", "model", *_SPEED_COLUMNS, *_SIZE_COLUMNS])]
+_OF_IMAGES = ["image_id", "label", "label_name", "group", "fill", "index"]
 # An upper bound for the bytes of a row without its pixels: hash, id, seed, provenance. About 300 were measured.
 _ROW_OVERHEAD = 1000
 
@@ -69,6 +73,15 @@ class Size:
 
     per_image: float
     images: int
+
+
+def read_plan(path: str | os.PathLike) -> pd.DataFrame:
+    """The columns of the manifest `plan` at `path` that the estimate needs.
+
+    Texts that repeat are categories: written out, those of millions of images would not fit into memory.
+    """
+    table = read_table("plan", path, [*_OF_IMAGES, *_REPEATED])
+    return to_frame(table.select(_OF_IMAGES)).join(table.select(_REPEATED).to_pandas())
 
 
 def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:

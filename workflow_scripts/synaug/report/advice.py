@@ -22,19 +22,19 @@ DOMAIN_PROBE = ("domain_probe", "all", "domains")
 def weak_classes(
     classes: pd.DataFrame,
     quality: pd.DataFrame,
-    synthetic: pd.DataFrame,
+    confidence: pd.Series,
     confusion: np.ndarray,
     few_below: int,
 ) -> tuple[list[dict], int]:
     """The weak classes, the weakest first, and how many there are. A dict: name, accuracy, real, reasons (sentences).
 
-    classes: class table with accuracies, of which `after` counts. quality, synthetic: manifests. confusion: of the
-    main recipe, numbers of images by label, all seeds together. few_below: config key imbalance.few_below.
+    classes: class table with accuracies, of which `after` counts. quality: manifest. confidence: label -> median
+    confidence of the screening classifier for the synthetic images. confusion: of the main recipe, numbers of images by
+    label, all seeds together. few_below: config key imbalance.few_below.
     """
     accuracy = classes["after"]
     weak = classes[accuracy < accuracy.mean() - WEAK_BELOW].sort_values("after", kind="stable")
     quality_by_class = quality.pivot(index="label_name", columns="metric", values="value")
-    confidence = synthetic.groupby("label")["classifier_confidence"].median()
     name_of = classes.set_index("label")["label_name"]
     listed = []
     for row in weak.head(MOST_CLASSES).itertuples():

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from PIL import Image, ImageOps
 from synaug.images.codec import open_image
 from synaug.images.store import read_encoded
 from synaug.manifests import read_manifest
+from synaug.runtime.paths import local_path, results_root
+from synaug.screening.filters import Parts
 
 # Images per class; fewer if the page has no room for so many.
 REAL, SYNTHETIC, REJECTED = 8, 12, 4
@@ -25,6 +28,8 @@ SCORES = {  # column of the manifest `synthetic` -> its name on the page and in 
     "safety_score": "unsafe",
     "contrast": "contrast",
 }
+BALANCED_COLUMNS = ["image_id", "label", "source", "path", "row", "column"]
+DETAIL_COLUMNS = ["image_id", "group", "path", "row", "column", *SCORES, "accepted", "rejected_by", "reason"]
 
 
 def shown_classes(classes: pd.DataFrame) -> pd.DataFrame:
@@ -40,33 +45,47 @@ def images_per_class(classes: int) -> tuple[int, int, int]:
     return real, synthetic, rejected
 
 
-def gallery(
-    classes: pd.DataFrame, balanced: pd.DataFrame, synthetic: pd.DataFrame, plan: str, size: int, color: str
-) -> list[dict]:
+def gallery(classes: pd.DataFrame, balanced: Parts, synthetic: Parts, plan: str, size: int, color: str) -> list[dict]:
     """One dict per row of `classes` (class table): label, label_name, shot, counts, and a list of images per kind.
 
     Kinds: real, synthetic, rejected. An image has `src` (a data URI; empty if the file is not an image). A synthetic
     image also has image_id, prompt, seed, group and scores (name -> text), and, if it is rejected, rejected_by and
     reason. Real and synthetic images are training images, chosen by id, which is a hash; rejected images are chosen so
-    that their reasons differ as far as possible. balanced, synthetic: manifests. plan: path of that manifest, of which
-    only the rows of chosen images are read. size: side of the images of the data set, pixels.
+    that their reasons differ as far as possible. balanced, synthetic: manifests, read in parts. plan: path of that
+    manifest, of which only the rows of chosen images are read. size: side of the images of the data set, pixels.
     """
     real_count, synthetic_count, rejected_count = images_per_class(len(classes))
-    training = balanced[balanced["label"].isin(classes["label"])].drop_duplicates(["source", "image_id", "label"])
-    real = _first_by_id(training[training["source"] == "real"], real_count)
-    kept = _first_by_id(training[training["source"] == "synthetic"], synthetic_count)
-    rejected = synthetic[~synthetic["accepted"] & synthetic["label"].isin(classes["label"])].sort_values("image_id")
+    training = _first_by_id(
+        (rows[rows["label"].isin(classes["label"])] for rows in balanced(BALANCED_COLUMNS)),
+        ["source", "label"],
+        max(real_count, synthetic_count),
+    )
+    real, kept = (
+        training[training["source"] == source].groupby("label").head(count).reset_index(drop=True)
+        for source, count in (("real", real_count), ("synthetic", synthetic_count))
+    )
+    rejected = _first_by_id(
+        (
+            rows[~rows["accepted"] & rows["label"].isin(classes["label"])]
+            for rows in synthetic(["image_id", "label", "accepted", "rejected_by"])
+        ),
+        ["label", "rejected_by"],
+        rejected_count,
+    )
     # In turn one image of each reason, so that the first images of a class have different reasons.
     turn = rejected.groupby(["label", "rejected_by"]).cumcount()
     rejected = rejected.assign(turn=turn).sort_values(["turn", "rejected_by", "image_id"])
-    rejected = rejected.groupby("label").head(rejected_count)[["image_id", "label"]]
+    rejected = rejected.groupby("label").head(rejected_count)
+    details = _details({*kept["image_id"], *rejected["image_id"]}, synthetic, plan)
     chosen = {
         "real": real,
-        "synthetic": _with_details(kept, synthetic, plan),
-        "rejected": _with_details(rejected, synthetic, plan),
+        "synthetic": kept[["image_id", "label"]].merge(details, on="image_id", how="left"),
+        "rejected": rejected[["image_id", "label"]].merge(details, on="image_id", how="left"),
     }
+    root = results_root(plan)
     for rows in chosen.values():
-        rows["src"] = thumbnails(rows, min(size, SIDE), color)
+        local_paths = {logical: local_path(logical, root) for logical in rows["path"].dropna().unique()}
+        rows["src"] = thumbnails(rows.assign(path=rows["path"].map(local_paths)), min(size, SIDE), color)
     by_class = {kind: dict(list(rows.groupby("label"))) for kind, rows in chosen.items()}
     return [
         {"label": row.label, "label_name": row.label_name, "shot": row.shot}
@@ -74,11 +93,6 @@ def gallery(
         | {kind: _image_dicts(by_class[kind].get(row.label)) for kind in by_class}
         for row in classes.itertuples()
     ]
-
-
-def score_names(synthetic: pd.DataFrame) -> list[str]:
-    """Names of the scores that at least one image has. synthetic: manifest."""
-    return [name for column, name in SCORES.items() if synthetic[column].notna().any()]
 
 
 def thumbnails(rows: pd.DataFrame, size: int, color: str) -> list[str]:
@@ -104,20 +118,23 @@ def thumbnail_pixels(images: list[dict], size: int) -> np.ndarray:
     return np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
 
 
-def _first_by_id(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    return rows.sort_values("image_id").groupby("label").head(count).reset_index(drop=True)
+def _first_by_id(parts: Iterable[pd.DataFrame], by: list[str], count: int) -> pd.DataFrame:
+    """Of each group of `by` the `count` different images with the smallest ids, in the order of the ids."""
+    first: list[pd.DataFrame] = []
+    for rows in parts:
+        images = pd.concat([*first, rows]).drop_duplicates([*by, "image_id"])
+        first = [images.sort_values("image_id").groupby(by).head(count)]
+    return first[0]
 
 
-def _with_details(chosen: pd.DataFrame, synthetic: pd.DataFrame, plan: str) -> pd.DataFrame:
-    """The columns image_id and label of `chosen`, with those of `synthetic`, and prompt and seed from the plan."""
-    ids = chosen["image_id"].unique().tolist()
-    is_chosen = pc.field("image_id").isin(pa.array(ids, pa.string()))
+def _details(ids: set[str], synthetic: Parts, plan: str) -> pd.DataFrame:
+    """What the page says of the images with `ids`: columns of the manifest `synthetic`, prompt and seed of the plan."""
+    is_chosen = pc.field("image_id").isin(pa.array(sorted(ids), pa.string()))
     planned = read_manifest("plan", plan, ["image_id", "prompt", "seed"], filters=is_chosen)
-    planned = planned.drop_duplicates("image_id")
-    details = synthetic[synthetic["image_id"].isin(ids)].drop(columns=["label", "label_name"], errors="ignore")
-    rows = chosen[["image_id", "label"]].merge(details.drop_duplicates("image_id"), on="image_id", how="left")
     # Seeds as text: a missing seed would turn all seeds into floats, which cannot represent them exactly.
-    return rows.merge(planned.astype({"seed": str}), on="image_id", how="left")
+    planned = planned.drop_duplicates("image_id").astype({"seed": str})
+    rows = pd.concat([rows[rows["image_id"].isin(ids)] for rows in synthetic(DETAIL_COLUMNS)])
+    return rows.drop_duplicates("image_id").merge(planned, on="image_id", how="left")
 
 
 def _image_dicts(rows: pd.DataFrame | None) -> list[dict]:

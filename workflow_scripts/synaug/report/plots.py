@@ -53,11 +53,12 @@ def fill_figure(classes: pd.DataFrame) -> Figure:
 def cell_figure(imbalance: pd.DataFrame, balanced: pd.DataFrame, order: list[str]) -> Figure:
     """Training images per class and group, real only and with the synthetic ones.
 
-    imbalance, balanced: manifests of these names. order: class names, in plotting order.
+    imbalance: manifest of this name. balanced: counts of rows (column rows) of the manifest of this name. order: class
+    names, in plotting order.
     """
     cells = imbalance[imbalance["kind"] == "cell"]
     before = cells.pivot(index="label_name", columns="group", values="count").loc[order]
-    after = balanced.groupby(["label_name", "group"]).size().unstack(fill_value=0)
+    after = balanced.groupby(["label_name", "group"])["rows"].sum().unstack(fill_value=0)
     after = after.reindex(index=before.index, columns=before.columns, fill_value=0)
     figure = Figure(figsize=(7, 1.2 + 0.24 * len(before)))
     panels = figure.subplots(1, 2, sharey=True)

@@ -1,6 +1,6 @@
 """From the manifests to the contents of the page, section by section."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 import synaug
 from synaug.config import Config
 from synaug.imbalance import empty_cells, imbalance_measures
-from synaug.manifests import count_rows, read_manifest, read_with_local_paths
+from synaug.manifests import count_rows, read_manifest, stream_table, to_frame
 from synaug.plan.licences import licence_warnings
 from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
 from synaug.report.comparison import compared_networks
+from synaug.runtime.paths import local_path, results_root
+from synaug.screening.filters import Parts
 
-SYNTHETIC_COLUMNS = ["image_id", "label", "label_name", "group", "path", "row", "column", *gallery.SCORES]
-SYNTHETIC_COLUMNS += ["accepted", "rejected_by", "reason", "fill"]
-BALANCED_COLUMNS = ["image_id", "label", "label_name", "group", "source", "fill", "path", "row", "column"]
+_FILL_COLUMNS = {"synthetic": ["fill"], "balanced": ["fill", "source"]}
 
 NetworkId = tuple[str, str, int]  # stage, recipe, seed
 
@@ -30,7 +30,11 @@ class ReportData:
     names: series of the compared networks, the baseline first. classes: the class table with their accuracies.
     prediction_counts: series -> counts over their predictions. main_differences: rows of `differences` for the main
     recipe minus the baseline. histories: series -> manifests `history`, one per seed. networks: all networks.
-    fill: the fill that the page shows, see `shown_fill`; synthetic, balanced and quality have no rows of other fills.
+    fill: the fill that the page shows, see `shown_fill`; what is about synthetic, balanced and quality has no rows of
+    other fills. synthetic, balanced: these manifests, read row group by row group, since they may have millions of
+    rows. generated, trained_on: how many rows they have (column rows) of each label, accepted, rejected_by and path,
+    and of each cell and source. image_files: local paths of the files with the synthetic images. score_names: of scores
+    that at least one synthetic image has. confidence: label -> median confidence of the screening classifier.
     """
 
     fill: str
@@ -42,8 +46,13 @@ class ReportData:
     test: pd.DataFrame
     imbalance: pd.DataFrame
     plan: pd.DataFrame
-    synthetic: pd.DataFrame
-    balanced: pd.DataFrame
+    synthetic: Parts
+    balanced: Parts
+    generated: pd.DataFrame
+    trained_on: pd.DataFrame
+    image_files: list[str]
+    score_names: list[str]
+    confidence: pd.Series
     quality: pd.DataFrame
     selection: pd.DataFrame | None
     chosen: pd.DataFrame | None
@@ -68,19 +77,22 @@ def read_report_data(
     """
     real = read_manifest("real", manifests.real, ["split", "label", "usable", "reason"])
     imbalance = read_manifest("imbalance", manifests.imbalance)
-    synthetic = read_with_local_paths("synthetic", manifests.synthetic, SYNTHETIC_COLUMNS)
-    balanced = read_with_local_paths("balanced", manifests.balanced, BALANCED_COLUMNS)
     qualities = read_manifest("quality", manifests.quality)
     chosen = read_manifest("chosen", manifests.chosen) if manifests.get("chosen") else None
     pairs = compared_networks(settings, chosen)
     fill = shown_fill(settings, pairs[-1][0])
-    synthetic = synthetic[synthetic["fill"] == fill].reset_index(drop=True)
-    balanced = balanced[(balanced["source"] == "real") | (balanced["fill"] == fill)].reset_index(drop=True)
+    synthetic = _in_parts("synthetic", manifests.synthetic, fill)
+    generated = count_rows("synthetic", manifests.synthetic, ["label", "accepted", "rejected_by", "path", "fill"])
+    generated = _of_fill("synthetic", generated, fill).astype({"accepted": bool})
+    trained_on = count_rows("balanced", manifests.balanced, ["label", "label_name", "group", "source", "fill"])
+    trained_on = _of_fill("balanced", trained_on, fill)
+    score_names, confidence = _scores(synthetic)
+    root = results_root(manifests.synthetic)
     recipes = list(settings.recipes)
     summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
     names = [tables.series_name(*pair) for pair in pairs]
-    classes = tables.class_table(imbalance, balanced, synthetic)
+    classes = tables.class_table(imbalance, trained_on, generated)
     files: dict[str, list[str]] = {name: [] for name in names}
     for path, (stage, recipe, _) in zip(manifests.predictions, compared, strict=True):
         if (recipe, stage) in pairs:
@@ -97,7 +109,12 @@ def read_report_data(
         plan=count_rows("plan", manifests.plan, ["shard", "fill", "model", "adapters"]),
         pilot=count_rows("plan", manifests.pilot, ["shard"]) if manifests.get("pilot") else None,
         synthetic=synthetic,
-        balanced=balanced,
+        balanced=_in_parts("balanced", manifests.balanced, fill),
+        generated=generated,
+        trained_on=trained_on,
+        image_files=sorted(local_path(path, root) for path in generated["path"].dropna().unique()),
+        score_names=score_names,
+        confidence=confidence,
         quality=qualities[qualities["fill"] == fill],
         selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
         chosen=chosen,
@@ -113,6 +130,33 @@ def read_report_data(
         histories=read_histories(manifests.histories, networks),
         networks=networks,
     )
+
+
+def _in_parts(kind: str, path: str, fill: str) -> Parts:
+    """The manifest `kind`, synthetic or balanced, without the rows of other fills than `fill`."""
+
+    def parts(columns: list[str]) -> Iterator[pd.DataFrame]:
+        needed = [*columns, *(name for name in _FILL_COLUMNS[kind] if name not in columns)]
+        for table in stream_table(kind, path, needed):
+            yield _of_fill(kind, to_frame(table), fill)[columns]
+
+    return parts
+
+
+def _of_fill(kind: str, rows: pd.DataFrame, fill: str) -> pd.DataFrame:
+    """`rows`, of the manifest `kind`, without those of other fills than `fill`."""
+    shown = rows["fill"] == fill
+    return rows[shown | (rows["source"] == "real") if kind == "balanced" else shown]
+
+
+def _scores(synthetic: Parts) -> tuple[list[str], pd.Series]:
+    """Names of the scores that at least one image has, and label -> median confidence of the classifier."""
+    present, confidences = set(), []
+    for rows in synthetic(["label", *gallery.SCORES]):
+        present |= {column for column in gallery.SCORES if rows[column].notna().any()}
+        confidences.append(rows[["label", "classifier_confidence"]])
+    names = [name for column, name in gallery.SCORES.items() if column in present]
+    return names, pd.concat(confidences).groupby("label")["classifier_confidence"].median()
 
 
 def shown_fill(settings: Config, main_recipe: str) -> str:
@@ -147,28 +191,29 @@ def draw_figures(data: ReportData, settings: Config) -> dict[str, Figure]:
     if settings.dataset.group_columns:
         groups = tables.subset_rows(data.summary, "group:")
         figures["groups"] = result_plots.accuracy_figure(groups, sorted(groups["label_name"].unique()))
-        figures["cells"] = plots.cell_figure(data.imbalance, data.balanced, order)
+        figures["cells"] = plots.cell_figure(data.imbalance, data.trained_on, order)
     return figures
 
 
 def data_context(data: ReportData) -> dict:
     """Values of the template about the images, real and synthetic."""
     unusable = data.real.loc[~data.real["usable"], "reason"]
+    rejected = data.generated.groupby("rejected_by", sort=False)["rows"].sum()
     return {
         "classes": tables.class_dicts(data.classes, data.main_differences),
         "counts": {
             "real": int(data.classes["real"].sum()),
             "synthetic": int(data.classes["synthetic"].sum()),
-            "rejected": int((~data.synthetic["accepted"]).sum()),
+            "rejected": int(data.generated.loc[~data.generated["accepted"], "rows"].sum()),
             "planned": int(data.plan.loc[data.plan["fill"] == data.fill, "rows"].sum()),
             "test": len(data.test),
         },
         "imbalance_before": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
-        "imbalance_after": imbalance_measures(tables.cell_sizes(data.imbalance, data.balanced)),
+        "imbalance_after": imbalance_measures(tables.cell_sizes(data.imbalance, data.trained_on)),
         "group_count": int((data.imbalance["kind"] == "group").sum()),
         "empty_cells": empty_cells(data.imbalance[data.imbalance["kind"] == "cell"]),
-        "score_names": gallery.score_names(data.synthetic),
-        "rejected": list(data.synthetic["rejected_by"].value_counts().items()),
+        "score_names": data.score_names,
+        "rejected": list(rejected.sort_values(ascending=False, kind="stable").items()),
         "licence_warnings": licence_warnings(data.plan),
         "unusable": list(unusable.value_counts().items()),
         "quality": tables.quality_table(data.quality, data.classes["label_name"].tolist()),
@@ -182,13 +227,13 @@ def data_context(data: ReportData) -> dict:
 
 def results_context(data: ReportData, settings: Config) -> dict:
     """Values of the template about the networks, and the advice."""
-    cells = tables.cell_table(data.imbalance, data.balanced, data.summary, data.names)
+    cells = tables.cell_table(data.imbalance, data.trained_on, data.summary, data.names)
     counts = data.prediction_counts
     names_by_label = data.classes.sort_values("label")["label_name"].tolist()
     choice = tables.choice_table(data.chosen, data.summary, data.final)
     few = data.classes.loc[data.classes["shot"] == "few", "label"]
     weak_classes, weak_count = advice.weak_classes(
-        data.classes, data.quality, data.synthetic, counts[data.names[-1]].confusion, settings.imbalance.few_below
+        data.classes, data.quality, data.confidence, counts[data.names[-1]].confusion, settings.imbalance.few_below
     )
     return {
         "compared": data.names,
@@ -224,8 +269,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
 def run_context(data: ReportData, results: Path) -> dict:
     """Values of the template about software and costs. results: folder of the experiment, with costs/, benchmarks/."""
     shards = {*data.plan["shard"], *([] if data.pilot is None else data.pilot["shard"])}
-    shard_files = sorted(data.synthetic["path"].dropna().unique())
-    libraries, devices = run_info.libraries_and_devices(shard_files)
+    libraries, devices = run_info.libraries_and_devices(data.image_files)
     return {
         "version": synaug.__version__,
         "commit": run_info.git_commit(),

@@ -31,11 +31,12 @@ MOST_CELLS = 1000  # rows of the table of cells
 def class_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
     """label, label_name, shot, and numbers of images: real, synthetic (training), rejected; the largest class first.
 
-    imbalance, balanced, synthetic: manifests of these names.
+    imbalance: manifest of this name. balanced, synthetic: counts of rows (column rows) of these manifests, see
+    `ReportData`.
     """
     table = class_rows(imbalance)[["label", "label_name", "shot"]].astype({"label": int})
-    counts = {source: rows["label"].value_counts() for source, rows in balanced.groupby("source")}
-    counts["rejected"] = synthetic.loc[~synthetic["accepted"], "label"].value_counts()
+    counts = {source: of.groupby("label")["rows"].sum() for source, of in balanced.groupby("source")}
+    counts["rejected"] = synthetic[~synthetic["accepted"]].groupby("label")["rows"].sum()
     for name in ("real", "synthetic", "rejected"):
         table[name] = table["label"].map(counts.get(name, pd.Series(dtype=int))).fillna(0).astype(int)
     return table.sort_values(["real", "label"], ascending=[False, True], ignore_index=True)
@@ -125,9 +126,12 @@ def chosen_headline(summary: pd.DataFrame, choice: dict, baseline: str) -> list[
 
 
 def cell_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, summary: pd.DataFrame, names: list[str]) -> list[dict]:
-    """A dict per cell, the smallest first: label_name, group, real, synthetic, accuracies of `names` (or None)."""
+    """A dict per cell, the smallest first: label_name, group, real, synthetic, accuracies of `names` (or None).
+
+    balanced: counts of rows.
+    """
     cells = imbalance[imbalance["kind"] == "cell"].sort_values(["count", "label", "group"], kind="stable")
-    synthetic = balanced[balanced["source"] == "synthetic"].groupby(["label_name", "group"]).size()
+    synthetic = balanced[balanced["source"] == "synthetic"].groupby(["label_name", "group"])["rows"].sum()
     means = subset_rows(summary, "cell:").set_index(["label_name", "series"])["mean"].to_dict()
     return [
         {
@@ -142,9 +146,9 @@ def cell_table(imbalance: pd.DataFrame, balanced: pd.DataFrame, summary: pd.Data
 
 
 def cell_sizes(imbalance: pd.DataFrame, balanced: pd.DataFrame) -> np.ndarray:
-    """Training images, real and synthetic, of every cell: int. imbalance, balanced: manifests of these names."""
+    """Training images, real and synthetic, of every cell: int. imbalance: manifest. balanced: counts of rows."""
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).astype({"label": int, "group": str})
-    sizes = with_group(balanced).astype({"label": int, "group": str}).groupby(["label", "group"]).size()
+    sizes = balanced.astype({"label": int, "group": str}).groupby(["label", "group"])["rows"].sum()
     return sizes.reindex(pd.MultiIndex.from_frame(cells[["label", "group"]]), fill_value=0).to_numpy()
 
 

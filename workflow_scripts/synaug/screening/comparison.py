@@ -5,207 +5,217 @@ The scores and features come from the rules score_shard and score_real. No image
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from synaug.images.perceptual_hash import FURTHEST, nearest_earlier_hashes, nearest_hashes
-from synaug.manifests import read_table, with_fill, with_group
+from synaug.manifests import read_table, to_frame
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.errors import UserError
+from synaug.screening.planned import Planned
 
 log = logging.getLogger(__name__)
 _COMPARED_BY = ["perceptual_hash", "features", "extractor"]
+_OF_PLAN = ["image_id", "label", "label_name", "group", "fill", "index"]
 
 
 @dataclass
 class ScoredImages:
-    """Images, and what they are compared by.
+    """What images are compared by.
 
-    rows: of the manifest `shard_scores` or `real_scores`, without perceptual_hash, features and extractor. readable:
-    bool, N; other images have neither hash nor features. hashes: uint64, N. features: float32, M x D, of the readable
-    images; None: no network made any. feature_rows: int64, N, the row of each readable image in `features`.
+    readable: bool, N; other images have neither hash nor features. hashes: uint64, N. features: float32, M x D, of the
+    readable images; None: no network made any. feature_rows: int64, N, the row of each readable image in `features`.
     extractor: the network that made the features, and its version; empty: none.
     """
 
-    rows: pd.DataFrame
     readable: np.ndarray
     hashes: np.ndarray
     features: np.ndarray | None
     feature_rows: np.ndarray
     extractor: str
 
-    def take(self, positions: np.ndarray) -> "ScoredImages":
-        """The images at `positions`, in this order. The features are not copied."""
-        return ScoredImages(
-            self.rows.iloc[positions].reset_index(drop=True),
-            self.readable[positions],
-            self.hashes[positions],
-            self.features,
-            self.feature_rows[positions],
-            self.extractor,
-        )
-
     def features_of(self, positions: np.ndarray) -> np.ndarray:
         """The features of the readable images at `positions`: float32, n x D."""
         return self.features[self.feature_rows[positions]]
 
 
-def read_scored_images(kind: str, paths: Iterable[str]) -> ScoredImages:
-    """Read files of the manifest `kind`, shard_scores or real_scores, one after the other.
+def read_planned_images(planned: Planned, scored: Iterable[str]) -> ScoredImages:
+    """The images of the plan, in its order. scored: files of the manifest `shard_scores`, scores/<shard>.parquet.
 
-    Raises UserError if their features come from more than one network.
+    Raises UserError if a planned image has no scores, or if the features come from more than one network.
     """
-    readable, hashes, features, extractors = [np.empty(0, bool)], [np.empty(0, np.uint64)], [], {}
-    rows = [SCHEMAS[kind].empty_table().drop_columns(_COMPARED_BY)]
-    for path in paths:
-        table = read_table(kind, path)
+    return _scored_images(len(planned), planned.in_files(scored, ["image_id", *_COMPARED_BY]))
+
+
+def read_real_images(path: str) -> tuple[pd.DataFrame, ScoredImages]:
+    """The rows of the manifest `real_scores` at `path`, and what these images are compared by."""
+    table = read_table("real_scores", path)
+    rows = to_frame(table.drop_columns(_COMPARED_BY))
+    return rows, _scored_images(len(rows), [(path, table, np.arange(len(rows)))])
+
+
+def _scored_images(count: int, parts: Iterable[tuple[str, pa.Table, np.ndarray]]) -> ScoredImages:
+    """Images by what files say of them. parts: path, rows of the file, and the positions of these images."""
+    readable, hashes = np.zeros(count, bool), np.zeros(count, np.uint64)
+    feature_rows, with_features = np.zeros(count, np.int64), 0
+    features, extractors = [], {}
+    for path, table, positions in parts:
         column = table.column("perceptual_hash")
-        readable.append(column.is_valid().to_numpy())
-        hashes.append(column.fill_null(0).to_numpy())
-        parts = [part for part in table.column("features").chunks if len(part) > part.null_count]
-        features += [part.flatten().to_numpy().reshape(len(part) - part.null_count, -1) for part in parts]
+        is_readable = column.is_valid().to_numpy()
+        readable[positions] = is_readable
+        hashes[positions] = column.fill_null(0).to_numpy()
+        feature_rows[positions] = with_features + np.cumsum(is_readable) - 1
+        with_features += int(is_readable.sum())
+        chunks = [part for part in table.column("features").chunks if len(part) > part.null_count]
+        features += [part.flatten().to_numpy().reshape(len(part) - part.null_count, -1) for part in chunks]
         extractors |= {name: path for name in table.column("extractor").unique().to_pylist() if name}
-        rows.append(table.drop_columns(_COMPARED_BY))
-    if len(extractors) > 1:
-        problem = f"{list(extractors.values())[-1]}: has features of another network than the other files"
-        raise UserError(problem, advice="delete it and run again")
-    is_readable = np.concatenate(readable)
-    return ScoredImages(
-        _plain(pa.concat_tables(rows)),
-        is_readable,
-        np.concatenate(hashes),
-        np.concatenate(features) if features else None,
-        np.cumsum(is_readable) - 1,
-        next(iter(extractors), ""),
-    )
+        if len(extractors) > 1:
+            problem = f"{path}: has features of another network than the other files"
+            raise UserError(problem, advice="delete it and run again")
+    matrix = np.concatenate(features) if features else None
+    return ScoredImages(readable, hashes, matrix, feature_rows, next(iter(extractors), ""))
 
 
-def _plain(table: pa.Table) -> pd.DataFrame:
-    """`table` as a data frame, with plain strings instead of dictionaries."""
-    fields = [
-        pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields)).to_pandas()
+class Neighbours:
+    """The nearest images of N images. As arrays of N numbers: texts of millions of images would not fit into memory.
+
+    by_hash: position of the neighbour (-1: none). distance: differing bits, FURTHEST without a neighbour. by_features:
+    position of the neighbour, and similarity: of it, NaN without one; both empty without features.
+    """
+
+    def __init__(self, count: int, with_features: bool) -> None:
+        self.by_hash, self.distance = np.full(count, -1, np.int32), np.full(count, FURTHEST, np.int8)
+        self.by_features = np.full(count if with_features else 0, -1, np.int32)
+        self.similarity = np.full(len(self.by_features), np.nan, np.float32)
+
+    def columns(self, name: str, positions: np.ndarray, ids: pa.ChunkedArray) -> dict[str, pa.Array]:
+        """Those of the manifest `scores` about the nearest `name` image, of the images at `positions`.
+
+        ids: of the images that the neighbours are among.
+        """
+        distance = self.distance[positions]
+        columns = {
+            f"hash_nearest_{name}": _taken(ids, self.by_hash[positions]),
+            f"nearest_{name}_distance": pa.array(distance.astype(np.int32), mask=distance == FURTHEST),
+        }
+        if len(self.by_features):
+            columns[f"nearest_{name}"] = _taken(ids, self.by_features[positions])
+            columns[f"nearest_{name}_similarity"] = pa.array(self.similarity[positions], from_pandas=True)
+        return columns
+
+
+def _taken(ids: pa.ChunkedArray, positions: np.ndarray) -> pa.ChunkedArray:
+    """`ids` at `positions`; null at -1."""
+    return ids.take(pa.array(positions, mask=positions < 0))
 
 
 def compare_images(
-    plan: pd.DataFrame,
+    planned: Planned,
+    scored: Sequence[str],
     shards: str,
-    synthetic: ScoredImages,
-    real: ScoredImages | None,
+    real: tuple[pd.DataFrame, ScoredImages] | None,
     train_split: str,
     *,
     duplicates: bool,
     leakage: bool,
     device: str = "cpu",
-) -> tuple[pd.DataFrame, pa.Table | None]:
-    """Rows of the manifests `scores` (one per planned image) and `features` (None without features).
+) -> tuple[Iterator[pa.Table], pa.Table | None]:
+    """Rows of the manifests `scores` (one per planned image; in tables, shard by shard) and `features` (None without).
 
-    plan: columns image_id, label, label_name, group, fill, index and shard of the manifest `plan`. shards: logical path
-    of the folder of the shards. real: of the training split and of the held-out splits, needed for features and
-    `leakage` only. duplicates: whether the nearest earlier images of the same class and fill are searched. leakage:
-    whether the nearest training and held-out images are. Validation images count as test images: they decide results
-    too. `features` has one row per readable synthetic image, and per training image.
-    Raises UserError if a planned image has no scores, or if synthetic and real features come from different networks.
+    scored: files of the manifest `shard_scores` of all shards, scores/<shard>.parquet. They are read twice: first only
+    what images are compared by. shards: logical path of the folder of the shards. real: of the training split and of
+    the held-out splits, from `read_real_images`, needed for features and `leakage` only. duplicates: whether the
+    nearest earlier images of the same class and fill are searched. leakage: whether the nearest training and held-out
+    images are. Validation images count as test images: they decide results too. `features` has one row per readable
+    synthetic image, and per training image.
+    Raises UserError as `read_planned_images`, and if synthetic and real features come from different networks.
     """
-    plan = with_fill(with_group(plan)).sort_values(["label", "group", "fill", "index"], ignore_index=True)
-    positions = pd.Index(synthetic.rows["image_id"]).get_indexer(plan["image_id"])
-    if (positions < 0).any():
-        missing = plan[positions < 0].iloc[0]
-        problem = f"scores/{missing['shard']}.parquet: has no image {missing['image_id']}"
-        raise UserError(problem, advice="delete it and run again")
-    synthetic = synthetic.take(positions)
-    if real and synthetic.features is not None and real.extractor != synthetic.extractor:
+    synthetic = read_planned_images(planned, scored)
+    if real and synthetic.features is not None and real[1].extractor != synthetic.extractor:
         problem = "real_scores.parquet: has features of another network than scores/*.parquet"
         raise UserError(problem, advice="delete both and run again")
-    in_shard = synthetic.rows["row"].notna()
-    table = plan[["image_id", "label", "label_name", "group", "fill", "index"]].join(
-        synthetic.rows.drop(columns="image_id")
-    )
-    table = table.assign(
-        path=(f"{shards}/" + plan["shard"].astype(object) + ".parquet").where(in_shard, None),
-        column=np.where(in_shard, "image", None),
-    )
     start = time.monotonic()
+    # Name in the columns -> the neighbours, and the ids of the images that they are among.
+    found: dict[str, tuple[Neighbours, pa.ChunkedArray]] = {}
     if duplicates:
-        neighbours = [
-            _nearest_earlier(synthetic, of_class.to_numpy()[synthetic.readable[of_class]], device)
-            for of_class in plan.groupby(["label", "fill"]).groups.values()
-        ]
-        table = table.join(pd.concat(neighbours)) if neighbours else table
+        found["earlier"] = _nearest_earlier(planned, synthetic, device), planned.rows.column("image_id")
     if leakage:
-        is_train = (real.rows["split"] == train_split).to_numpy()
+        rows, images = real
+        is_train = (rows["split"] == train_split).to_numpy()
         for name, compared in (("train", is_train), ("test", ~is_train)):
-            table = table.join(_nearest_real(name, synthetic, real, np.flatnonzero(compared), device))
-    log.info("neighbours of %d images found, %.0f s", len(plan), time.monotonic() - start)
+            ids = pa.chunked_array([pa.array(rows.loc[compared, "image_id"], pa.string())])
+            found[name] = _nearest_real(synthetic, images, np.flatnonzero(compared), device), ids
+    log.info("neighbours of %d images found, %.0f s", len(planned), time.monotonic() - start)
+    scores = _scores(planned, scored, shards, found)
     if synthetic.features is None:
-        return table, None
-    train = np.flatnonzero(real.rows["split"] == train_split)
+        return scores, None
     kept, columns = np.flatnonzero(synthetic.readable), ["image_id", "label", "label_name", "group"]
-    rows = [plan.loc[kept, columns].assign(source="synthetic"), real.rows.loc[train, columns].assign(source="real")]
-    matrix = np.concatenate([synthetic.features_of(kept), real.features_of(train)])
-    return table, _features_table(pd.concat(rows), matrix, synthetic.extractor)
+    kept_rows = to_frame(planned.rows.select(columns).take(pa.array(kept))).assign(source="synthetic")
+    train = np.flatnonzero(real[0]["split"] == train_split)
+    rows = pd.concat([kept_rows, real[0].loc[train, columns].assign(source="real")])
+    matrix = np.concatenate([synthetic.features_of(kept), real[1].features_of(train)])
+    return scores, _features_table(rows, matrix, synthetic.extractor)
 
 
-def _nearest_earlier(images: ScoredImages, positions: np.ndarray, device: str) -> pd.DataFrame:
-    """The nearest earlier image of each of the images at `positions`: the readable ones of a class, in plan order."""
-    by_hash = nearest_earlier_hashes(images.hashes[positions])
-    by_features = None
-    if images.features is not None:
-        from synaug.screening.neighbours import nearest_earlier_features, normalise
+def _scores(
+    planned: Planned, scored: Sequence[str], shards: str, found: dict[str, tuple[Neighbours, pa.ChunkedArray]]
+) -> Iterator[pa.Table]:
+    """The rows of the manifest `scores`, in tables, shard by shard."""
+    schema = SCHEMAS["scores"]
+    kept = [name for name in SCHEMAS["shard_scores"].names if name not in _COMPARED_BY]
+    for path, table, positions in planned.in_files(scored, kept):
+        at, in_shard = pa.array(positions), table.column("row").is_valid().to_numpy()
+        columns = {name: planned.rows.column(name).take(at) for name in _OF_PLAN}
+        for name in kept[1:]:
+            column = table.column(name)
+            is_float = pa.types.is_floating(column.type)  # not a number is no score
+            columns[name] = pa.array(column.to_numpy(), from_pandas=True) if is_float else column
+        for name, value in (("path", f"{shards}/{Path(path).name}"), ("column", "image")):
+            columns[name] = pa.array(np.where(in_shard, value, None), pa.string())
+        for name, (neighbours, ids) in found.items():
+            columns |= neighbours.columns(name, positions, ids)
+        arrays = [columns.get(field.name, pa.nulls(len(positions), field.type)) for field in schema]
+        yield pa.Table.from_arrays(arrays, names=schema.names)
 
-        by_features = nearest_earlier_features(normalise(images.features_of(positions), device))
-    ids = images.rows["image_id"].to_numpy(object)[positions]
-    return _neighbour_columns("earlier", positions, ids, by_hash, by_features)
+
+def _nearest_earlier(planned: Planned, images: ScoredImages, device: str) -> Neighbours:
+    """The nearest earlier image of each of `images`: among the readable ones of its class and fill, in plan order."""
+    found = Neighbours(len(planned), images.features is not None)
+    for of_class in planned.classes():
+        positions = of_class[images.readable[of_class]]
+        nearest, found.distance[positions] = nearest_earlier_hashes(images.hashes[positions])
+        found.by_hash[positions] = _at(positions, nearest)
+        if images.features is not None:
+            from synaug.screening.neighbours import nearest_earlier_features, normalise
+
+            features = normalise(images.features_of(positions), device)
+            nearest, found.similarity[positions] = nearest_earlier_features(features)
+            found.by_features[positions] = _at(positions, nearest)
+    return found
 
 
-def _nearest_real(
-    name: str, images: ScoredImages, real: ScoredImages, real_positions: np.ndarray, device: str
-) -> pd.DataFrame:
-    """The nearest real image of each readable one of `images`, among those at `real_positions`."""
-    positions = np.flatnonzero(images.readable)
-    by_hash = nearest_hashes(images.hashes[positions], real.hashes[real_positions])
-    by_features = None
+def _at(positions: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """`positions` at the places `nearest`; -1 where that is -1."""
+    return np.append(positions, -1)[nearest]
+
+
+def _nearest_real(images: ScoredImages, real: ScoredImages, real_positions: np.ndarray, device: str) -> Neighbours:
+    """The nearest real image of each readable one of `images`, as a place in `real_positions`."""
+    found, positions = Neighbours(len(images.readable), images.features is not None), np.flatnonzero(images.readable)
+    nearest = nearest_hashes(images.hashes[positions], real.hashes[real_positions])
+    found.by_hash[positions], found.distance[positions] = nearest
     if images.features is not None:
         from synaug.screening.neighbours import nearest_features, normalise
 
         features = normalise(images.features_of(positions), device)
-        by_features = nearest_features(features, normalise(real.features_of(real_positions), device))
-    ids = real.rows["image_id"].to_numpy(object)[real_positions]
-    return _neighbour_columns(name, positions, ids, by_hash, by_features)
-
-
-def _neighbour_columns(
-    name: str,
-    positions: np.ndarray,
-    other_ids: np.ndarray,
-    by_hash: tuple[np.ndarray, np.ndarray],
-    by_features: tuple[np.ndarray, np.ndarray] | None,
-) -> pd.DataFrame:
-    """The columns of the manifest `scores` about the nearest `name` image, for the images at `positions`.
-
-    other_ids: ids of the images that were compared. by_hash: for each image the position of its neighbour among them
-    (-1: none) and the distance. by_features: the same with the similarity; None without a feature space.
-    """
-
-    def ids_at(nearest: np.ndarray) -> list[str | None]:
-        return [other_ids[i] if i >= 0 else None for i in nearest]
-
-    nearest, distance = by_hash
-    columns = {
-        f"hash_nearest_{name}": pd.Series(ids_at(nearest), positions, object),
-        f"nearest_{name}_distance": pd.Series(np.where(distance < FURTHEST, distance, np.nan), positions, float),
-    }
-    if by_features is not None:
-        nearest, similarity = by_features
-        columns[f"nearest_{name}"] = pd.Series(ids_at(nearest), positions, object)
-        columns[f"nearest_{name}_similarity"] = pd.Series(similarity, positions)
-    return pd.DataFrame(columns)
+        nearest = nearest_features(features, normalise(real.features_of(real_positions), device))
+        found.by_features[positions], found.similarity[positions] = nearest
+    return found
 
 
 def _features_table(rows: pd.DataFrame, matrix: np.ndarray, extractor: str) -> pa.Table:

@@ -5,6 +5,7 @@ class (recall). Real images are not recognised always either, so their recall is
 """
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from synaug.runtime.errors import UserError
 from synaug.screening.filters import read_as_its_class
 
 log = logging.getLogger(__name__)
+_CLASS_OF_FILL = ["fill", "label", "label_name"]
 
 # The ratio of a class counts as much as the pooled ratio if it has this many images.
 PSEUDO_COUNT = 10
@@ -20,11 +22,12 @@ PSEUDO_COUNT = 10
 LOWEST_RATIO = 0.5
 
 
-def measure_gate(synthetic: pd.DataFrame, real: pd.DataFrame, validation_split: str) -> pd.DataFrame:
+def measure_gate(synthetic: Iterable[pd.DataFrame], real: pd.DataFrame, validation_split: str) -> pd.DataFrame:
     """Rows of the manifest `gate`: one for each fill and class with synthetic images.
 
     synthetic: columns label, label_name, fill, classifier_prediction and classifier_confidence of all images, or of
-    those of the pilot. real: the manifest `real_scores`; only images of `validation_split` count.
+    those of the pilot, in parts, which are not held in memory together. real: the manifest `real_scores`; only images
+    of `validation_split` count.
 
     Of a class with n images (validation or synthetic ones, whichever are fewer), agreement a and recall r:
     ratio = (n min(1, a / r) + m P) / (n + m), where m = PSEUDO_COUNT, and P = min(1, mean a / mean r) over the classes
@@ -38,9 +41,12 @@ def measure_gate(synthetic: pd.DataFrame, real: pd.DataFrame, validation_split: 
             f"screening.classifier.gate: the screening classifier recognises no image of split {validation_split!r}",
             advice="raise screening.classifier.steps, or set gate to false",
         )
-    agreement = read_as_its_class(synthetic).groupby([synthetic[name] for name in ("fill", "label", "label_name")])
-    rows = agreement.agg(["mean", "size"]).reset_index()
-    rows = rows.rename(columns={"mean": "agreement", "size": "images_synthetic"})
+    counted = [pd.DataFrame({name: [] for name in [*_CLASS_OF_FILL, "agreeing", "images_synthetic"]})]
+    for part in synthetic:
+        of_class = read_as_its_class(part).groupby([part[name] for name in _CLASS_OF_FILL])
+        counted.append(of_class.agg(agreeing="sum", images_synthetic="size").reset_index())
+    rows = pd.concat(counted[1:] or counted).groupby(_CLASS_OF_FILL).sum().reset_index()
+    rows["agreement"] = rows.pop("agreeing") / rows["images_synthetic"]
     rows["recall"] = rows["label_name"].map(recognised["mean"]).astype(float)
     rows["images_validation"] = rows["label_name"].map(recognised["size"]).fillna(0).astype(int)
     means = rows[rows["recall"].notna()].groupby("fill")[["agreement", "recall"]].mean()

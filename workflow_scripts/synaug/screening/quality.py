@@ -3,7 +3,7 @@
 They describe the images. Nothing is chosen or trained by them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from synaug.config import Balance
 from synaug.manifests import with_fill, with_group
 from synaug.plan.targets import wanted_of_fills
 from synaug.screening.features import Features
-from synaug.screening.filters import FILTERS, read_as_its_class
+from synaug.screening.filters import FILTERS, Parts, read_as_its_class
 from synaug.screening.metrics import METRICS
 
 # Images of each set that are compared. More would take hours and change the third digit.
@@ -20,11 +20,12 @@ MAX_IMAGES = 10_000
 # How often the images to compare are drawn.
 DRAWS = 10
 _CELL = ["label_name", "group"]
+_GENERATED_COLUMNS = ["fill", "label_name", "accepted", "rejected_by", "classifier_prediction", "classifier_confidence"]
 
 
 def measure_quality(
-    synthetic: pd.DataFrame,
-    balanced: pd.DataFrame,
+    synthetic: Parts,
+    balanced: Parts,
     imbalance: pd.DataFrame,
     balance: Balance,
     features: Features | None = None,
@@ -32,53 +33,93 @@ def measure_quality(
 ) -> pd.DataFrame:
     """Rows of the manifest `quality`: counts, `agreement`, and, with `features`, the metrics of `METRICS`.
 
-    synthetic, balanced, imbalance, gate: the manifests of these names. A label_name of "" stands for all classes
-    together. agreement: share of the generated images that `read_as_its_class`, if there is a screening classifier.
+    synthetic, balanced: rows of the manifests of these names, in their order. They are only counted, and not held in
+    memory together; with `features`, the ids and cells of `balanced` are. imbalance, gate: the manifests of these
+    names. A label_name of "" stands for all classes together. agreement: share of the generated images that
+    `read_as_its_class`, if there is a screening classifier.
     """
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values("label")
-    synthetic, balanced = with_fill(synthetic), with_fill(with_group(balanced))
-    balanced = balanced.drop_duplicates(["source", "image_id", "label_name"])
-    fills = sorted(synthetic["fill"].unique()) or [""]
+    generated = pd.concat([_generated(rows) for rows in synthetic(_GENERATED_COLUMNS)])
+    generated = generated.groupby(["fill", "label_name"]).sum()
+    fills = sorted(generated.index.unique("fill")) or [""]
     wanted = wanted_of_fills(cells, fills, balance, gate).groupby(["fill", "label_name"], sort=False).sum()
+    used, compared = [], []
+    for rows in _without_repeats(balanced([*_CELL, "source", "image_id", "fill"])):
+        used.append(rows.groupby(["source", "fill", "label_name"]).size())
+        if features is not None:
+            compared.append(rows)
+    images = pd.concat(compared, ignore_index=True) if compared else None
+    trained_on = pd.concat(used).groupby(["source", "fill", "label_name"]).sum().reset_index(name="images")
     rows = []
     for fill in fills:
-        in_fill = (balanced["source"] == "real") | (balanced["fill"] == fill)
-        of_fill = _quality_of_fill(synthetic[synthetic["fill"] == fill], balanced[in_fill], wanted[fill], features)
-        rows += [row | {"fill": fill} for row in of_fill]
+        of_fill = generated[generated.index.get_level_values("fill") == fill].droplevel("fill")
+        rows += [row | {"fill": fill} for row in _counts(of_fill, _in_fill(trained_on, fill), wanted[fill])]
+        if images is not None and features is not None:
+            metrics = _compare(_in_fill(images, fill), list(wanted[fill].index), features)
+            rows += [row | {"fill": fill} for row in metrics]
     return pd.DataFrame(rows)
 
 
-def _quality_of_fill(
-    synthetic: pd.DataFrame, balanced: pd.DataFrame, wanted: pd.Series, features: Features | None
-) -> list[dict]:
-    """Rows of the manifest `quality` without the fill. wanted: class name -> images, in the order of the classes."""
-    classified = synthetic["classifier_prediction"].notna().any()
-    agrees = read_as_its_class(synthetic).to_numpy()
-    # Once for all classes: comparing all rows with each of a thousand class names would take minutes.
-    synthetic_rows, balanced_rows = (
-        table.groupby("label_name", observed=True).indices for table in (synthetic, balanced)
-    )
-    rows = []
+def _generated(synthetic: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of generated images, index fill and label_name. synthetic: rows of the manifest of this name.
+
+    planned, accepted, rejected_<filter>; agreeing: read as their class; classified: with a predicted class.
+    """
+    synthetic = with_fill(synthetic)
+    counted = {
+        "planned": True,
+        "accepted": synthetic["accepted"],
+        **{f"rejected_{name}": synthetic["rejected_by"] == name for name in FILTERS},
+        "agreeing": read_as_its_class(synthetic),
+        "classified": synthetic["classifier_prediction"].notna(),
+    }
+    rows = pd.DataFrame(counted, synthetic.index).astype(int)
+    return rows.groupby([synthetic["fill"], synthetic["label_name"]]).sum()
+
+
+def _without_repeats(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Rows of the manifest `balanced`, each image of a class once: the first of equal ones, which follow each other."""
+    last = None  # row of the part before
+    for rows in parts:
+        rows = with_fill(with_group(rows))
+        images = pd.concat([last, rows[["label_name", "source", "image_id"]]])
+        repeats = (images == images.shift()).all(axis=1).to_numpy()
+        last = images.tail(1)
+        yield rows[~repeats[len(images) - len(rows) :]]
+
+
+def _in_fill(balanced: pd.DataFrame, fill: str) -> pd.DataFrame:
+    """The rows of `balanced` with real images, and those of `fill`."""
+    return balanced[(balanced["source"] == "real") | (balanced["fill"] == fill)]
+
+
+def _counts(generated: pd.DataFrame, trained_on: pd.DataFrame, wanted: pd.Series) -> Iterator[dict]:
+    """Rows of the manifest `quality` with the counts of a fill, for all classes ("") and for each class.
+
+    generated: of `_generated`, index label_name. trained_on: source, label_name and images, a number. wanted: class
+    name -> images, in the order of the classes.
+    """
+    classified = generated["classified"].any()
+    used = trained_on.groupby(["source", "label_name"])["images"].sum()
     for name in ["", *wanted.index]:
-        of_class = synthetic_rows.get(name, np.empty(0, int)) if name else np.arange(len(synthetic))
-        planned = synthetic.iloc[of_class]
-        trained_on = balanced.iloc[balanced_rows.get(name, [])] if name else balanced
-        real, kept = ((trained_on["source"] == source).sum() for source in ("real", "synthetic"))
+        of_class = generated.sum() if name == "" else generated.reindex([name], fill_value=0).iloc[0]
+        real, kept = (
+            used.get((source, name), 0) if name else used[used.index.get_level_values("source") == source].sum()
+            for source in ("real", "synthetic")
+        )
+        planned = of_class["planned"]
         values = {
             "wanted": wanted[name] if name else wanted.sum(),
-            "planned": len(planned),
-            "accepted": planned["accepted"].sum(),
+            "planned": planned,
+            "accepted": of_class["accepted"],
             "kept": kept,
-            **{f"rejected_{filter_name}": (planned["rejected_by"] == filter_name).sum() for filter_name in FILTERS},
+            **{f"rejected_{filter_name}": of_class[f"rejected_{filter_name}"] for filter_name in FILTERS},
         }
         values["shortfall"] = values["wanted"] - kept
         if classified:
-            values["agreement"] = agrees[of_class].mean() if len(planned) else np.nan
+            values["agreement"] = of_class["agreeing"] / planned if planned else np.nan
         common = {"label_name": name, "images_real": real, "images_synthetic": kept}
-        rows += [common | {"metric": metric, "value": float(value)} for metric, value in values.items()]
-    if features is not None:
-        rows += _compare(balanced, list(wanted.index), features)
-    return rows
+        yield from (common | {"metric": metric, "value": float(value)} for metric, value in values.items())
 
 
 def _compare(balanced: pd.DataFrame, names: list[str], features: Features) -> Iterator[dict]:
