@@ -13,14 +13,15 @@ import pytest
 
 from synaug.config import Balance, Generation, Prompts, Screening
 from synaug.images.codec import encode_image
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import read_manifest, with_fill, with_group, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import plan_generation
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
-from synaug.screening.comparison import compare_images, read_scored_images
+from synaug.screening.comparison import compare_images, read_real_images
 from synaug.screening.features import read_features
 from synaug.screening.filters import apply_filters
+from synaug.screening.planned import Planned
 from synaug.screening.scorers import load_scorers
 from synaug.screening.scoring import ImageForm, score_real, score_shard
 
@@ -83,16 +84,18 @@ def compared(plan, paths, real, screening, form, folder, scorers=None):
     real_images = None
     if real is not None:
         write_manifest("real_scores", score_real(real, form, scorers), folder / "real_scores.parquet")
-        real_images = read_scored_images("real_scores", [folder / "real_scores.parquet"])
-    return compare_images(
-        plan,
+        real_images = read_real_images(str(folder / "real_scores.parquet"))
+    tables, features = compare_images(
+        Planned(pa.Table.from_pandas(with_fill(with_group(plan)), preserve_index=False)),
+        sorted(map(str, (folder / "scores").glob("*.parquet"))),
         str(folder.parents[1]),  # the fixtures' shards
-        read_scored_images("shard_scores", sorted((folder / "scores").glob("*.parquet"))),
         real_images,
         "train",
         duplicates=screening.duplicates is not None,
         leakage=screening.leakage is not None,
     )
+    rows = pa.concat_tables([*tables] or [SCHEMAS["scores"].empty_table()], promote_options="permissive").to_pandas()
+    return rows.set_index("image_id").loc[plan["image_id"]].reset_index(), features
 
 
 def screened(plan, paths, tmp_path, real=None, **settings) -> pd.DataFrame:
