@@ -1,8 +1,9 @@
 """What all rules share: the validated config, and functions that name inputs. It holds no rule and no logic of its own.
 
 Inputs: the parsed config. Outputs: CONFIG (a pydantic model; rules pass parts of it on as plain dicts, because Snakemake
-does not notice a changed model object), DATASET, DATA_FILES, BASE_FILES (of the model that is adapted), FILES_OF_FILL (of model and
-adapters, by fill), MODEL_FILES (of all fills), PROMPT_FILES, GATE, PILOT, PILOT_PLAN, and the functions below.
+does not notice a changed model object), DATASET (the block `dataset` with a local path), ORIGIN (of the data set, if it is
+one of the hub), DATA_FILES, BASE_FILES (of the model that is adapted), FILES_OF_FILL (of model and adapters, by fill),
+MODEL_FILES (of all fills), PROMPT_FILES, GATE, PILOT, PILOT_PLAN, and the functions below.
 """
 
 import os

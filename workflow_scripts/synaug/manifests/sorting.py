@@ -67,9 +67,9 @@ def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path, threads: int
                     ) from error
                 if no_memory:
                     raise UserError(
-                        f"{path}: cannot be written, the memory does not suffice to sort its rows: "
-                        f"{_LIMITS['memory_limit']} for threads: {threads}",
-                        advice="end other programs or give the job fewer threads, and run the workflow again, what is "
-                        "finished is kept",
+                        f"{path}: cannot be written, sorting its rows needs more than the {_LIMITS['memory_limit']} of "
+                        f"memory that duckdb may use (threads: {threads})",
+                        advice="give the job one thread (--set-threads) on a machine with this much free memory, and "
+                        "run the workflow again, what is finished is kept",
                     ) from error
                 raise
