@@ -20,6 +20,7 @@ COMMANDS = {
     "fetch": "Download what a config names, for jobs without a network.",
     "run": "Start the workflow in the current folder.",
     "watch": "Show the progress of a run and what failed.",
+    "track": "Show training curves and results in MLflow.",
     "show": "Show the columns, counts and some rows of a manifest.",
     "diff": "Show the differences between two manifests.",
     "export": "Write the balanced training set for other tools.",

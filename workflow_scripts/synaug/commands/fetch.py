@@ -10,15 +10,15 @@ from urllib.error import URLError
 import typer
 import yaml
 
-from synaug.config import check_config_file, load_config
+from synaug.config import Config, check_config_file, load_config
 from synaug.downloads import Download, downloads_of, each_once
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import ERROR_PREFIX, UserError, short_text
 from synaug.study import variant_configs
 
 
-def downloads_of_file(path: Path) -> list[Download]:
-    """The downloads of the config at `path`, and of all variants if it is a study, each once.
+def configs_of_file(path: Path) -> list[Config]:
+    """The config at `path`; if it is a study, those of its variants instead.
 
     Raises UserError for a config that the workflow would refuse.
     """
@@ -33,8 +33,15 @@ def downloads_of_file(path: Path) -> list[Download]:
         raise UserError(f"{path}: should be a block of keys", advice="name the config of an experiment")
     whole = load_config(config, str(path))
     variants = {f"{path}: study.{name}": one for name, one in variant_configs(config).items()} if whole.study else {}
-    configs = [load_config(one, where) for where, one in variants.items()] or [whole]
-    return each_once(download for one in configs for download in downloads_of(one))
+    return [load_config(one, where) for where, one in variants.items()] or [whole]
+
+
+def downloads_of_file(path: Path) -> list[Download]:
+    """The downloads of the config at `path`, and of all variants if it is a study, each once.
+
+    Raises UserError for a config that the workflow would refuse.
+    """
+    return each_once(download for config in configs_of_file(path) for download in downloads_of(config))
 
 
 def fetch_one(download: Download) -> str:

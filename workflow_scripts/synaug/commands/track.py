@@ -1,0 +1,480 @@
+"""`synaug track`: the training curves and the results of an experiment in MLflow, also while networks train.
+
+No job knows of it. It reads the files that jobs write anyway, so no result depends on it and no job waits for it. What
+was logged is known from MLflow itself, so that a second call adds only what is new.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Collection, Generator, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from snakemake_logger_plugin_synaug.run import error_line
+from synaug.commands.fetch import configs_of_file
+from synaug.commands.watch import SILENT_S, Events, newest_run
+from synaug.config import Config
+from synaug.manifests import read_manifest
+from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.files import text_hash
+
+WARNING_PREFIX = "synaug: warning: "
+POLL_S = 10.0  # a log gets a line every 50 steps
+SUMMARY = "summary"  # name of the run with the results of all networks
+# Tags of runs in MLflow: the network, the hash of its settings, the hash of its history (or of the summary) once all of
+# that is logged, and the hash of its metrics.
+NETWORK, SETTINGS, LOGGED, METRICS = "synaug.network", "synaug.settings", "synaug.logged", "synaug.metrics"
+# MLflow refuses larger batches.
+_BATCH = 1000
+# Lines of a training log: `14:01:30 step 50/600, loss 1.0057, learning rate 0.0833, 25 s left`.
+_LOSS = re.compile(r"(\d\d:\d\d:\d\d) step (\d+)/\d+, loss (\S+), learning rate .*")
+# MLflow's client waits minutes for a server that is down, and reports its use to its makers. Both can be set otherwise.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that the config asks for, trained or not.
+
+    name: its folder in the results, <stage>/<recipe>/<seed> or final/<seed>. settings: of its recipe, flat, as text.
+    """
+
+    name: str
+    recipe: str
+    stage: str
+    seed: int
+    settings: dict[str, str]
+    folder: Path
+    log: Path
+
+    @property
+    def history(self) -> Path:
+        """Its training history, which is there once it is trained."""
+        return self.folder / "history.parquet"
+
+    @property
+    def settings_hash(self) -> str:
+        """Hash of the settings."""
+        return text_hash(self.settings)
+
+
+@dataclass
+class LoggedRun:
+    """A run in MLflow. points: the metrics and steps that it has; None: MLflow was not asked yet."""
+
+    id: str
+    status: str
+    tags: dict[str, str]
+    metrics: Collection[str] = ()
+    has_parameters: bool = False
+    points: set[tuple[str, int]] | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a metric. milliseconds: since the epoch."""
+
+    metric: str
+    value: float
+    step: int
+    milliseconds: int
+
+
+class MLflow:
+    """The client of MLflow. What it raises becomes a UserError."""
+
+    def __init__(self, uri: str | None) -> None:
+        """uri: of a server or a local store; None: as MLflow does it, by MLFLOW_TRACKING_URI or in the current folder.
+
+        Raises UserError if MLflow is not installed.
+        """
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            mlflow = import_module("mlflow")
+        except ImportError:
+            raise UserError("MLflow is not installed", advice="pip install 'synaug[mlflow]'") from None
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        self.entities = import_module("mlflow.entities")
+        self.uri = uri or mlflow.get_tracking_uri()
+        self.client = self.call(mlflow.MlflowClient, tracking_uri=self.uri)
+
+    def __getattr__(self, method: str) -> Any:
+        """The method of the client."""
+        return lambda *args, **arguments: self.call(getattr(self.client, method), *args, **arguments)
+
+    def call(self, function: Any, *args: Any, **arguments: Any) -> Any:
+        """`function` of MLflow. Raises UserError whatever it raises: those of its libraries are of many types."""
+        try:
+            return function(*args, **arguments)
+        except Exception as error:
+            raise UserError(
+                f"MLflow at {self.uri}: {short_text(error)}",
+                advice="give the --uri of a server that runs, or call synaug track again when it does: what it has "
+                "is not logged twice",
+            ) from error
+
+
+def networks_of(config: Config) -> Iterator[Network]:
+    """All networks of an experiment; the final ones once their recipe is chosen."""
+    results, logs = Path("results", config.experiment), Path("logs", config.experiment)
+
+    def network(name: str, log: str, stage: str, recipe: str, seed: int) -> Network:
+        keys = {"data", "fill", "stage1", *(["stage2"] if stage == "finetune" else [])}
+        settings = _flat(config.recipes[recipe].model_dump(include=keys) | {"recipe": recipe, "stage": stage})
+        settings |= {"seed": str(seed), "final": str(name.startswith("final/")).lower()}
+        return Network(name, recipe, stage, seed, settings, results / name, logs / log)
+
+    for recipe, way in config.recipes.items():
+        stages = [("train", not way.stage1_of), ("finetune", way.stage2 is not None)]
+        for stage in [stage for stage, trained in stages if trained]:
+            for seed in config.seeds:
+                yield network(f"{stage}/{recipe}/{seed}", f"{stage}/{recipe}-{seed}.log", stage, recipe, seed)
+    choice = results / "chosen.parquet"
+    if config.evaluation.choose_by and choice.is_file():
+        candidates = read_manifest("chosen", choice)
+        [chosen] = candidates[candidates["chosen"]].itertuples()
+        if chosen.recipe in config.recipes:
+            for seed in config.seeds:
+                yield network(f"final/{seed}", f"final/{seed}.log", str(chosen.stage), str(chosen.recipe), seed)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values by their keys with dots; those that are null are left out."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def losses_of_log(log: Path) -> list[Point]:
+    """The losses that a training has written to its log so far; of one with two stages, those of the first.
+
+    A line has a time of day. Its date follows from the date of the file, that is of the last line.
+    """
+    try:
+        text, ended = log.read_text(errors="replace"), datetime.fromtimestamp(log.stat().st_mtime)
+    except OSError:
+        return []
+    lines = [match.groups() for match in map(_LOSS.fullmatch, text.splitlines()) if match]
+    steps = [int(step) for _, step, _ in lines]
+    first_stage = next((i for i in range(1, len(steps)) if steps[i] <= steps[i - 1]), len(steps))
+    points, moment = [], ended + timedelta(seconds=1)  # a line shows whole seconds
+    for clock, step, loss in reversed(lines):
+        earlier = datetime.combine(moment.date(), datetime.strptime(clock, "%H:%M:%S").time())
+        moment = earlier if earlier <= moment else earlier - timedelta(days=1)
+        points.append(Point("loss", float(loss), int(step), int(moment.timestamp() * 1000)))
+    return points[::-1][:first_stage]
+
+
+def points_of_history(network: Network) -> list[Point]:
+    """The training history of a network. Its times are those of the log, as far as it has them."""
+    milliseconds = {point.step: point.milliseconds for point in losses_of_log(network.log)}
+    first = min(milliseconds.values(), default=_milliseconds(network.history))
+    history = read_manifest("history", network.history)
+    return [
+        Point(metric, float(row[metric]), int(row["step"]), milliseconds.get(int(row["step"]), first))
+        for row in history.to_dict("records")
+        for metric in ("loss", "learning_rate", "epoch")
+    ]
+
+
+def results_of_network(network: Network) -> list[Point]:
+    """The metrics of a network on the test images, without those of single classes and groups.
+
+    There are none if they are older than the network: then it was trained again, and is not evaluated yet.
+    """
+    metrics = network.folder.parents[2] / "metrics.parquet"
+    predictions = network.folder / "predictions.parquet"
+    if not (metrics.is_file() and predictions.is_file() and _milliseconds(metrics) >= _milliseconds(predictions)):
+        return []
+    rows = read_manifest("metrics", metrics)
+    mine = rows[(rows["recipe"] == network.recipe) & (rows["stage"] == network.stage) & (rows["seed"] == network.seed)]
+    return [
+        Point(f"{row.metric}/{row.subset}", float(row.value), 0, _milliseconds(metrics))
+        for row in mine.itertuples()
+        if ":" not in row.subset
+    ]
+
+
+def _milliseconds(file: Path) -> int:
+    """When `file` was changed."""
+    return int(file.stat().st_mtime * 1000)
+
+
+def _file_hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+@dataclass
+class Tracker:
+    """Logs one experiment of the workflow to the experiment of this name in MLflow, one run per network."""
+
+    config: Config
+    mlflow: MLflow
+    experiment_id: str = ""
+    runs: dict[str, list[LoggedRun]] | None = None  # by the name of the network, newest first; None: to be asked for
+
+    def forget(self) -> None:
+        """Ask MLflow again what it has. After a failed call it is not known whether that arrived."""
+        self.runs = None
+
+    def log_new(self, training: Collection[Path]) -> Iterator[str]:
+        """Log what MLflow does not have yet. Yields a line for each network that has begun or is finished.
+
+        training: the logs of the jobs that are running. Raises UserError if MLflow does not take it.
+        """
+        if self.runs is None:
+            self.runs = self._runs_in_mlflow()
+        for network in networks_of(self.config):
+            run = None
+            if network.history.is_file():
+                run = yield from self._log_finished(network)
+            elif network.log in training:
+                run = yield from self._log_training(network)
+            for other in self.runs[network.name]:
+                if other is not run and other.status == "RUNNING":  # interrupted, or with other settings
+                    failed = error_line([network.log])
+                    self._end(other, "FAILED" if failed else "KILLED", int(time.time() * 1000))
+        yield from self._log_summary()
+
+    def _runs_in_mlflow(self) -> dict[str, list[LoggedRun]]:
+        name = self.config.experiment
+        experiment = self.mlflow.get_experiment_by_name(name)
+        self.experiment_id = experiment.experiment_id if experiment else self.mlflow.create_experiment(name)
+        found, token = defaultdict(list), None
+        while True:
+            page = self.mlflow.search_runs(
+                [self.experiment_id], order_by=["attributes.start_time DESC"], page_token=token
+            )
+            for run in page:
+                tags, data = run.data.tags, run.data
+                logged = LoggedRun(run.info.run_id, run.info.status, tags, list(data.metrics), bool(data.params))
+                found[tags.get(NETWORK, "")].append(logged)
+            token = page.token
+            if not token:
+                return found
+
+    def _run(self, network: Network, logged: str, started: int) -> LoggedRun:
+        """The run of `network` whose history has the hash `logged`, or one that goes on, or a new one.
+
+        A network that is trained again, with other settings or images, gets a new run.
+        """
+        candidates = self.runs[network.name]
+        same = [run for run in candidates if logged and run.tags.get(LOGGED) == logged]
+        with_settings = [run for run in candidates if run.tags.get(SETTINGS) == network.settings_hash]
+        incomplete = [run for run in with_settings if not run.tags.get(LOGGED)]
+        run = next(iter(same + incomplete), None) or self._new_run(
+            network.name, {SETTINGS: network.settings_hash}, started
+        )
+        if not run.has_parameters:
+            values = [self.mlflow.entities.Param(key, value) for key, value in network.settings.items()]
+            self.mlflow.log_batch(run.id, params=values)
+            run.has_parameters = True
+        return run
+
+    def _new_run(self, name: str, tags: dict[str, str], started: int) -> LoggedRun:
+        tags = {NETWORK: name, **tags}
+        created = self.mlflow.create_run(self.experiment_id, start_time=started, tags=tags, run_name=name)
+        run = LoggedRun(created.info.run_id, "RUNNING", tags, points=set())
+        self.runs[name].insert(0, run)
+        return run
+
+    def _log_training(self, network: Network) -> Generator[str, None, LoggedRun | None]:
+        """Returns the run of a network that is being trained, once there is something to log."""
+        points = losses_of_log(network.log)
+        if not points:
+            return None
+        known = len(self.runs[network.name])
+        run = self._run(network, "", points[0].milliseconds)
+        if run.status != "RUNNING":  # it was interrupted
+            self.mlflow.update_run(run.id, status="RUNNING")
+            run.status = "RUNNING"
+        self._log_points(run, points)
+        if len(self.runs[network.name]) > known:
+            yield f"{network.name}: training"
+        return run
+
+    def _log_finished(self, network: Network) -> Generator[str, None, LoggedRun]:
+        """Returns the run of a trained network."""
+        logged = _file_hash(network.history)
+        points = [] if self._has_logged(network.name, logged) else points_of_history(network)
+        run = self._run(network, logged, min((point.milliseconds for point in points), default=0))
+        if points:
+            self._log_points(run, points)
+            self._end(run, "FINISHED", _milliseconds(network.history), logged)
+            yield f"{network.name}: trained"
+        results = results_of_network(network)
+        results_hash = text_hash([[point.metric, point.value] for point in results])
+        if results and run.tags.get(METRICS) != results_hash:
+            self._send(run, results)
+            self._tag(run, METRICS, results_hash)
+            yield f"{network.name}: evaluated"
+        return run
+
+    def _has_logged(self, name: str, logged: str) -> bool:
+        return any(run.tags.get(LOGGED) == logged for run in self.runs[name])
+
+    def _log_summary(self) -> Iterator[str]:
+        """The means over seeds, and the report, once both are there."""
+        results = Path("results", self.config.experiment)
+        summary, report = results / "summary.parquet", results / "report.html"
+        if not (summary.is_file() and report.is_file() and _milliseconds(report) >= _milliseconds(summary)):
+            return
+        logged, now = _file_hash(summary), _milliseconds(summary)
+        if self._has_logged(SUMMARY, logged):
+            return
+        incomplete = [run for run in self.runs[SUMMARY] if not run.tags.get(LOGGED)]
+        run = next(iter(incomplete), None) or self._new_run(SUMMARY, {}, now)
+        rows = read_manifest("summary", summary)
+        points = [
+            Point(f"{row.metric}/{row.subset}/{row.stage}/{row.recipe}", float(row.mean), 0, now)
+            for row in rows.itertuples()
+            if ":" not in row.subset
+        ]
+        self._send(run, points)
+        for file in (summary, results / "metrics.parquet", report):
+            self.mlflow.log_artifact(run.id, str(file))
+        self._end(run, "FINISHED", now, logged)
+        yield f"{SUMMARY}: {report}"
+
+    def _log_points(self, run: LoggedRun, points: list[Point]) -> None:
+        """Log those of `points` whose step the metric in MLflow does not have."""
+        if run.points is None:
+            run.points = {
+                (metric, point.step)
+                for metric in {point.metric for point in points}.intersection(run.metrics)
+                for point in self.mlflow.get_metric_history(run.id, metric)
+            }
+        new = [point for point in points if (point.metric, point.step) not in run.points]
+        self._send(run, new)
+        run.points.update((point.metric, point.step) for point in new)
+
+    def _send(self, run: LoggedRun, points: list[Point]) -> None:
+        metric_of = self.mlflow.entities.Metric
+        for start in range(0, len(points), _BATCH):
+            batch = points[start : start + _BATCH]
+            metrics = [metric_of(point.metric, point.value, point.milliseconds, point.step) for point in batch]
+            self.mlflow.log_batch(run.id, metrics=metrics)
+
+    def _end(self, run: LoggedRun, status: str, milliseconds: int, logged: str = "") -> None:
+        """logged: hash of what the run has as a whole; empty: it is interrupted, and may go on."""
+        self.mlflow.set_terminated(run.id, status, milliseconds)
+        run.status = status
+        if logged:  # last: without it, all of this is done again
+            self._tag(run, LOGGED, logged)
+
+    def _tag(self, run: LoggedRun, name: str, value: str) -> None:
+        self.mlflow.set_tag(run.id, name, value)
+        run.tags[name] = value
+
+
+def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
+    """Log what is there; with `follow`, until the run ends that is going in this folder.
+
+    Returns whether there was anything new. Raises UserError if MLflow does not take it; in the middle of a run, that is a
+    warning instead, once.
+    """
+    events = _newest_run_of([tracker.config for tracker in trackers])
+    logged, failing, first = False, False, True
+    while True:
+        going = events is not None and _is_going(events)
+        again = going and follow
+        training = _logs_of_running_jobs(events) if going else set()
+        try:
+            for tracker in trackers:
+                for line in tracker.log_new(training):
+                    print(f"{tracker.config.experiment}: {line}", flush=True)
+                    logged = True
+            failing = False
+        except UserError as error:
+            if first or not again:
+                raise
+            if not failing:
+                print(f"{WARNING_PREFIX}{error.problem}; trying again until the run ends", file=sys.stderr, flush=True)
+            failing = True
+            for tracker in trackers:
+                tracker.forget()
+        if not again:
+            if follow and first:
+                print("no run is going in this folder: logged what is there")
+            return logged
+        first = False
+        time.sleep(POLL_S)
+
+
+def _newest_run_of(configs: list[Config]) -> Events | None:
+    """The newest run of one of the experiments; None if there is no record of any."""
+    found = []
+    for config in configs:
+        try:
+            found.append(newest_run(Path("results", config.experiment)))
+        except UserError:
+            continue
+    return max(found, key=lambda events: events.file.name, default=None)
+
+
+def _is_going(events: Events) -> bool:
+    """Read what is new in `events`, and say whether that run is still going."""
+    for _ in events.read():
+        pass
+    return not events.run.ended and events.silent_s() <= SILENT_S
+
+
+def _logs_of_running_jobs(events: Events) -> set[Path]:
+    return {Path(log) for job in events.run.running() if events.run.has_begun(job) for log in job.logs}
+
+
+def track(
+    config: Annotated[
+        Path | None, typer.Argument(help="The config of the experiment.", show_default="config.yaml")
+    ] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(help="Of MLflow: http://... or sqlite:///...  [default: MLFLOW_TRACKING_URI, or ./mlflow.db]"),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until the run ends that is going in this folder.")
+    ] = False,
+) -> None:
+    """Show training curves and results in MLflow.
+
+    Every network gets a run in the MLflow experiment with the name of the experiment: its settings, its loss while it
+    trains, and its learning rate, epochs and test metrics afterwards. The run `summary` has the means over seeds and
+    report.html. What MLflow has already is not logged twice. A network that was trained again gets a new run.
+
+    Start it in the folder of the workflow, in a second terminal. If MLflow stops answering, --follow warns once and
+    goes on when it is back. The workflow never waits for it. It needs an extra: pip install 'synaug[mlflow]'.
+
+    \b
+    Example:
+      synaug track mine.yaml --uri http://localhost:5000 --follow
+    """
+    configs = configs_of_file(config or Path("config.yaml"))
+    mlflow = MLflow(uri)
+    try:
+        logged = log_until_end([Tracker(one, mlflow) for one in configs], follow)
+    except KeyboardInterrupt:  # the run goes on, and the next call logs the rest
+        return
+    names = ", ".join(one.experiment for one in configs)
+    print(f"{'logged' if logged else 'nothing new'}: {names}, at {mlflow.uri}")
