@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.error import URLError
@@ -13,7 +12,7 @@ import yaml
 from synaug.config import Config, check_config_file, load_config
 from synaug.downloads import Download, downloads_of, each_once
 from synaug.runtime.disk import space_for
-from synaug.runtime.errors import ERROR_PREFIX, UserError, short_text
+from synaug.runtime.errors import ERROR_PREFIX, UserError, causes, short_text
 from synaug.study import variant_configs
 
 
@@ -73,7 +72,7 @@ def _explained(error: Exception, download: Download, named: str) -> UserError:
     """What a user can do about an `error` of a download. named: the thing, with its revision."""
     from huggingface_hub import constants, errors, get_token
 
-    chain, where = list(_causes(error)), f"{download.key}: {named}"
+    chain, where = list(causes(error)), f"{download.key}: {named}"
     kind, pages = ("data set", "datasets/") if download.key == "dataset.path" else ("model", "")
 
     def found(*types: type) -> Any:
@@ -119,13 +118,6 @@ def _explained(error: Exception, download: Download, named: str) -> UserError:
             f"{where}: there is no connection ({short_text(chain[-1])})", advice="check the network and the proxy"
         )
     return UserError(f"{where}: cannot be fetched ({short_text(error)})", advice="see its page, or give another one")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """`error`, its cause, the cause of that, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _disk_fault(error: BaseException, place: Path) -> UserError | None:

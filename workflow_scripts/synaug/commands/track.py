@@ -12,7 +12,7 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -26,7 +26,7 @@ from synaug.commands.fetch import configs_of_file
 from synaug.commands.watch import SILENT_S, Events, newest_run
 from synaug.config import Config
 from synaug.manifests import read_manifest
-from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.errors import UserError, causes, short_text
 from synaug.runtime.files import text_hash
 
 WARNING_PREFIX = "synaug: warning: "
@@ -39,12 +39,14 @@ NETWORK, SETTINGS, LOGGED, METRICS = "synaug.network", "synaug.settings", "synau
 _BATCH = 1000
 # Lines of a training log: `14:01:30 step 50/600, loss 1.0057, learning rate 0.0833, 25 s left`.
 _LOSS = re.compile(r"(\d\d:\d\d:\d\d) step (\d+)/\d+, loss (\S+), learning rate .*")
-# MLflow's client waits minutes for a server that is down, and reports its use to its makers. Both can be set otherwise.
+# MLflow's client waits minutes for a server that is down, reports its use to its makers, and prints a lot. Values that
+# the user has set are kept.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -113,19 +115,21 @@ class MLflow:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         self.entities = import_module("mlflow.entities")
         self.uri = uri or mlflow.get_tracking_uri()
-        self.client = self.call(mlflow.MlflowClient, tracking_uri=self.uri)
+        self.client = self.call(lambda: mlflow.MlflowClient(tracking_uri=self.uri))
 
     def __getattr__(self, method: str) -> Any:
         """The method of the client."""
-        return lambda *args, **arguments: self.call(getattr(self.client, method), *args, **arguments)
+        return lambda *args, **arguments: self.call(lambda: getattr(self.client, method)(*args, **arguments))
 
-    def call(self, function: Any, *args: Any, **arguments: Any) -> Any:
-        """`function` of MLflow. Raises UserError whatever it raises: those of its libraries are of many types."""
+    def call(self, function: Callable[[], Any]) -> Any:
+        """What `function` returns, which uses MLflow. Raises UserError whatever it raises: there are many types."""
         try:
-            return function(*args, **arguments)
+            return function()
         except Exception as error:
+            of_system = [cause for cause in causes(error) if isinstance(cause, OSError)]  # such as a refused connection
+            reason = short_text([error, *of_system][-1])
             raise UserError(
-                f"MLflow at {self.uri}: {short_text(error)}",
+                f"MLflow at {self.uri}: {reason}",
                 advice="give the --uri of a server that runs, or call synaug track again when it does: what it has "
                 "is not logged twice",
             ) from error
@@ -186,14 +190,13 @@ def losses_of_log(log: Path) -> list[Point]:
     return points[::-1][:first_stage]
 
 
-def points_of_history(network: Network) -> list[Point]:
-    """The training history of a network. Its times are those of the log, as far as it has them."""
+def points_of_history(history: list[dict[str, float]], network: Network) -> list[Point]:
+    """The points of the rows of a training history. Their times are those of the log, as far as it has them."""
     milliseconds = {point.step: point.milliseconds for point in losses_of_log(network.log)}
     first = min(milliseconds.values(), default=_milliseconds(network.history))
-    history = read_manifest("history", network.history)
     return [
-        Point(metric, float(row[metric]), int(row["step"]), milliseconds.get(int(row["step"]), first))
-        for row in history.to_dict("records")
+        Point(metric, row[metric], int(row["step"]), milliseconds.get(int(row["step"]), first))
+        for row in history
         for metric in ("loss", "learning_rate", "epoch")
     ]
 
@@ -284,9 +287,8 @@ class Tracker:
         same = [run for run in candidates if logged and run.tags.get(LOGGED) == logged]
         with_settings = [run for run in candidates if run.tags.get(SETTINGS) == network.settings_hash]
         incomplete = [run for run in with_settings if not run.tags.get(LOGGED)]
-        run = next(iter(same + incomplete), None) or self._new_run(
-            network.name, {SETTINGS: network.settings_hash}, started
-        )
+        tags = {SETTINGS: network.settings_hash}
+        run = next(iter(same + incomplete), None) or self._new_run(network.name, tags, started)
         if not run.has_parameters:
             values = [self.mlflow.entities.Param(key, value) for key, value in network.settings.items()]
             self.mlflow.log_batch(run.id, params=values)
@@ -317,12 +319,14 @@ class Tracker:
 
     def _log_finished(self, network: Network) -> Generator[str, None, LoggedRun]:
         """Returns the run of a trained network."""
-        logged = _file_hash(network.history)
-        points = [] if self._has_logged(network.name, logged) else points_of_history(network)
-        run = self._run(network, logged, min((point.milliseconds for point in points), default=0))
-        if points:
+        history = read_manifest("history", network.history).to_dict("records")
+        logged = text_hash(history)
+        ended, is_new = _milliseconds(network.history), not self._has_logged(network.name, logged)
+        points = points_of_history(history, network) if is_new else []
+        run = self._run(network, logged, min((point.milliseconds for point in points), default=ended))
+        if is_new:
             self._log_points(run, points)
-            self._end(run, "FINISHED", _milliseconds(network.history), logged)
+            self._end(run, "FINISHED", ended, logged)
             yield f"{network.name}: trained"
         results = results_of_network(network)
         results_hash = text_hash([[point.metric, point.value] for point in results])
@@ -392,8 +396,8 @@ class Tracker:
 def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
     """Log what is there; with `follow`, until the run ends that is going in this folder.
 
-    Returns whether there was anything new. Raises UserError if MLflow does not take it; in the middle of a run, that is a
-    warning instead, once.
+    Returns whether there was anything new. Raises UserError if MLflow does not take it; in the middle of a run that is
+    a warning instead, once.
     """
     events = _newest_run_of([tracker.config for tracker in trackers])
     logged, failing, first = False, False, True

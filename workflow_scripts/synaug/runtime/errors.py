@@ -1,7 +1,7 @@
 """Errors that a user can correct: one line that says what is wrong, where, and what to do about it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 
 # `onerror` of the Snakefile looks for this prefix in the logs of failed jobs.
@@ -29,6 +29,13 @@ def one_line(error: BaseException) -> str:
 def short_text(error: BaseException) -> str:
     """The message of a library's error on one line, cut to 200 characters, to be quoted in a UserError."""
     return " ".join(str(error).split())[:200]
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error`, its cause, the cause of that, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def exits_in_one_line(function: Callable) -> Callable:
