@@ -74,9 +74,9 @@ class Hub:
         if repository == REFUSED:
             message = {"X-Error-Message": "Invalid credentials in Authorization header"}
             return self.send(handler, 401, b"", message)
-        if not folder.is_dir():
+        if not (self.root / place).is_dir() and not folder.is_dir():
             return self.send(handler, 401, b"", {"X-Error-Code": "RepoNotFound"})
-        if revision not in ("main", PARQUET, oid):
+        if revision not in ("main", PARQUET, oid) or not folder.is_dir():
             return self.send(handler, 404, b"", {"X-Error-Code": "RevisionNotFound"})
         if of_api:
             names = self.files(folder)

@@ -131,6 +131,16 @@ def _disk_fault(error: BaseException, place: Path) -> UserError | None:
         return None
 
 
+def quieten_hub() -> None:
+    """No warnings of the library: what it warns of becomes a UserError, or is harmless. Progress only on a terminal."""
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+
 def fetch(
     config: Annotated[
         Path | None, typer.Argument(help="The config of the experiment.", show_default="config.yaml")
@@ -153,13 +163,7 @@ def fetch(
     if not downloads:
         print("nothing to fetch: everything that the config names is in local files")
         return
-    from huggingface_hub.utils import disable_progress_bars, logging
-
-    # What it warns of is an error below, or harmless.
-    logging.set_verbosity_error()
-    warnings.simplefilter("ignore")
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    quieten_hub()
     failed = False
     for download in downloads:
         try:

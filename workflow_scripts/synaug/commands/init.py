@@ -1,10 +1,11 @@
-"""`synaug init`: from a folder of images, or a table, to a config for them."""
+"""`synaug init`: from a folder of images, a table, or a data set of the hub, to a config for them."""
 
 import csv
 import io
 import json
 import re
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +13,19 @@ import pandas as pd
 import typer
 import yaml
 
+from synaug.commands.fetch import fetch_one, quieten_hub
 from synaug.commands.init_budget import CPU_BUDGET, GPU_BUDGET, check_budget
 from synaug.commands.init_estimate import Settings
 from synaug.commands.init_settings import PUBLIC_MODEL, PUBLIC_REVISION, choose_settings, training_counts
-from synaug.config import EMBEDDED_BACKBONE, load_config
+from synaug.config import EMBEDDED_BACKBONE, Dataset, load_config
+from synaug.config.dataset import HUB_ID
 from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
+from synaug.datasets.folder import TABLES
+from synaug.datasets.hub import PARQUET_COPY, cached
+from synaug.datasets.hub import download as download_data_set
 from synaug.datasets.look_alikes import look_alikes
+from synaug.downloads import Download
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path
 from synaug.runtime.machine import this_machine
@@ -39,6 +46,7 @@ def write_config(
 ) -> str:
     """Inspect the images at `path` and write `<name>.yaml` and `<name>_names.csv` to the current folder.
 
+    path: a folder, a table, or, if there is neither, the id of a data set of the Hugging Face hub, which is downloaded.
     name: name of the experiment; None: the name of the folder. image, label, split, groups: columns of a table; None:
     columns with a usual name. budget_minutes: for the run, by the estimate; None: 20, or 180 with a GPU of 8 GB or
     more. Returns a description of the data and of the next step, to be printed. Raises UserError if the data cannot be
@@ -46,12 +54,16 @@ def write_config(
     """
     if budget_minutes is not None:
         check_budget(budget_minutes)
-    name = name or _experiment_name(path)
+    is_id = re.fullmatch(HUB_ID, str(path)) is not None and path.suffix.lower() not in (*TABLES, ".tar")
+    of_hub = is_id and not path.exists()
+    # Without the owner: people/animals/small becomes animals_small.
+    name = name or _experiment_name(Path("_".join(path.parts[1:])) if of_hub else path)
     config, names = Path(f"{name}.yaml"), Path(f"{name}_names.csv")
     for file in (config, names):
         if file.exists() and not force:
             raise UserError(f"{file}: exists already", advice="give --force to replace it, or another --name")
-    detected = detect(path, image, label, split, groups or [])
+    detect_at = detect_on_hub if of_hub else detect
+    detected = detect_at(path, image, label, split, groups or [])
     settings = choose_settings(detected, this_machine(), budget_minutes)
     text = config_text(name, detected, str(names), settings)
     load_config(yaml.safe_load(text), str(config))
@@ -66,6 +78,54 @@ def write_config(
         f"You can edit both.\nNext:\n\n    {_start(config)}\n\n"
         f"{time_text(settings)}\n{_alternative(settings)}\nThe report will be results/{name}/report.html."
     )
+
+
+def detect_on_hub(
+    path: Path, image: str | None, label: str | None, split: str | None, groups: list[str]
+) -> DetectedDataset:
+    """Download the data set with the id `path`, as it is now, and detect what it holds, as `detect` does.
+
+    If its own files are no Parquet or Arrow files, the copy in this form that the hub keeps is taken. Raises UserError
+    if it cannot be downloaded or used.
+    """
+    quieten_hub()
+    notes = []
+    # Splits are not known yet: with a test split that is made, any will do.
+    named = Dataset(source="huggingface", path=str(path), revision="main", image_size=32, make_splits={"test": 0.2})
+    try:
+        print(_fetched(named), flush=True)
+    except UserError as error:
+        if PARQUET_COPY not in error.advice:  # perhaps it is no id, but the name of a folder
+            problem = error.problem.removeprefix("dataset.path: ")
+            raise UserError(f"there is no folder {path}, and {problem}", advice=error.advice) from None
+        named = named.model_copy(update={"revision": PARQUET_COPY})
+        try:
+            print(_fetched(named), flush=True)
+        except UserError as of_copy:
+            if "no such revision" not in of_copy.problem:
+                raise
+            advice = "save it in one of these forms, or as folders <class>/<image>"
+            raise UserError(f"{error.problem}, and the hub has no Parquet copy of it", advice=advice) from None
+        notes.append("its own files are no Parquet or Arrow files: the Parquet copy of the hub is used")
+    folder, commit = cached(named, True)
+    try:
+        detected = detect(folder, image, label, split, groups, "huggingface")
+    except UserError as error:  # users know the data set by its id
+        problem, advice = (text.replace(str(folder), str(path)) for text in (error.problem, error.advice))
+        raise UserError(problem, advice=advice) from None
+    detected.dataset |= {"path": str(path)}
+    block = list(detected.dataset.items())
+    place = list(detected.dataset).index("path") + 1
+    detected.dataset = dict([*block[:place], ("revision", commit), *block[place:]])
+    detected.notes = notes + [note.replace(str(folder), str(path)) for note in detected.notes]
+    detected.rows["path"] = detected.rows["path"].astype(str).str.replace(str(folder), str(path), regex=False)
+    return detected
+
+
+def _fetched(dataset: Dataset) -> str:
+    """Download it. Returns the line that says where it is."""
+    download = Download("dataset.path", dataset.path, dataset.revision, set(), partial(download_data_set, dataset))
+    return fetch_one(download)
 
 
 def _start(config: Path | str) -> str:
@@ -451,7 +511,12 @@ adaptation:
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images (<class>/<image>), or a table.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Folder of images (<class>/<image>), a table, or OWNER/NAME of the Hugging Face hub."
+        ),
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the experiment.  [default: that of the folder]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     image: Annotated[str | None, typer.Option(help="Column of a table with the images or their paths.")] = None,
@@ -469,11 +534,13 @@ def init(
     """Inspect your images and write a config for them.
 
     Prints classes, counts, sizes, broken files and duplicates, then the decisions and the estimated minutes, and writes
-    the config to the current folder.
+    the config to the current folder. A data set of the Hugging Face hub is downloaded first, and the config names its
+    newest commit.
 
     \b
     Example:
       synaug init photos --name flowers
+      synaug init OWNER/NAME
       synaug init photos --budget-minutes 60
     """
     print(write_config(path, name, force, image, label, split, group, budget_minutes))

@@ -75,14 +75,22 @@ class DetectedDataset:
     notes: list[str] = field(default_factory=list)  # decisions, one line each
 
 
-def detect(path: Path, image: str | None, label: str | None, split: str | None, groups: list[str]) -> DetectedDataset:
+def detect(
+    path: Path,
+    image: str | None,
+    label: str | None,
+    split: str | None,
+    groups: list[str],
+    source: str | None = None,
+) -> DetectedDataset:
     """Detect classes, splits, sizes, colours and faults of the images at `path`, a folder or a table.
 
-    image, label, split, groups: names of columns of a table; None: detected by their usual names.
+    image, label, split, groups: names of columns of a table; None: detected by their usual names. source: that of the
+    config, if it is known.
     Raises UserError, with what to do, if the workflow cannot use the data.
     """
     notes: list[str] = []
-    source = _source(path)
+    source = source or _source(path)
     if source == "folder" and (image or label or split or groups):
         raise UserError(f"{path}: is a folder of images, which has no columns; leave --image, --label, ... out")
     if source == "folder":
@@ -162,12 +170,14 @@ def _packed_block(
     columns = {"label_column": label} if label else {}
     if source == "huggingface":
         schema = huggingface.schema(packed_files[0])
-        image = image or next(iter(_embedded_images(schema)), "image")
+        image = image or next(iter(_embedded_images(schema)), None)
         label = label or _usual([name for name in schema.names if name != image], LABEL_COLUMNS)
-        if label is None:
-            raise UserError(
-                f"{path}: which column holds the class? Name it with --label (its columns: {', '.join(schema.names)})"
-            )
+        for option, name, content in (("image", image, "the images"), ("label", label, "the class")):
+            if name is None:
+                raise UserError(
+                    f"{path}: which column holds {content}? Name it with --{option} (its columns: "
+                    f"{', '.join(schema.names)})"
+                )
         notes.append(f"columns: {image} is the image, {label} is the label")
         columns = {"image_column": image, "label_column": label}
     columns = {key: name for key, name in columns.items() if name != key.removesuffix("_column")}

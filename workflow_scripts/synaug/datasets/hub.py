@@ -11,6 +11,7 @@ from synaug.config.dataset import HUB_ID
 from synaug.datasets.index import input_files
 from synaug.runtime.errors import UserError
 
+PARQUET_COPY = "refs/convert/parquet"  # revision at which the hub keeps a Parquet copy of most data sets
 _READ = ("*.parquet", "*.arrow", "*state.json", "*dataset_dict.json")  # by `datasets.huggingface`
 
 
@@ -20,12 +21,12 @@ def download(dataset: Dataset, local_files_only: bool) -> Path:
     local_files_only: forbids that. Raises the exceptions of huggingface_hub, and UserError if these files are no data
     set that can be read.
     """
-    folder, _ = _cached(dataset, local_files_only)
+    folder, _ = cached(dataset, local_files_only)
     named = f"{dataset.path} at {dataset.revision}"
     if not any(file for pattern in _READ[:2] for file in folder.rglob(pattern)):
         raise UserError(
             f"dataset.path: {named} has no Parquet or Arrow files",
-            advice="set dataset.revision: refs/convert/parquet, where the hub keeps a Parquet copy of most data sets, "
+            advice=f"set dataset.revision: {PARQUET_COPY}, where the hub keeps a Parquet copy of most data sets, "
             "or convert it on disk",
         )
     try:
@@ -61,7 +62,7 @@ def on_this_machine(dataset: Dataset, config_file: str) -> tuple[Dataset, str]:
             advice="pip install huggingface_hub",
         ) from None
     try:
-        folder, commit = _cached(dataset, True)
+        folder, commit = cached(dataset, True)
     except (OSError, ValueError, CachedRepoTreeNotFoundError):  # ValueError: no id; `synaug fetch` says so
         raise UserError(
             f"dataset.path: {dataset.path} at {dataset.revision} is not on this machine, and jobs do not download it",
@@ -70,8 +71,11 @@ def on_this_machine(dataset: Dataset, config_file: str) -> tuple[Dataset, str]:
     return _at(dataset, folder), f"{dataset.path} at {commit}"
 
 
-def _cached(dataset: Dataset, local_files_only: bool) -> tuple[Path, str]:
-    """The folder in the cache, and the commit that the revision stands for."""
+def cached(dataset: Dataset, local_files_only: bool) -> tuple[Path, str]:
+    """The folder of `dataset` in the cache, and the commit that its revision stands for.
+
+    What is missing is downloaded; local_files_only: forbids that. Raises the exceptions of huggingface_hub.
+    """
     from huggingface_hub import snapshot_download
 
     owner, name, *below = dataset.path.split("/")
