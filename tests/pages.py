@@ -13,6 +13,8 @@ NOT_RUN = {
     r"^python (resources|benchmarks)/": "minutes, or files that are not in the repository",
     r"--workflow-profile": "needs a cluster: tests/cluster runs it on a SLURM of its own",
     r"^(HF_HUB_OFFLINE=\d )?synaug fetch ": "needs a network: tests/unit/commands/test_fetch.py has a hub of its own",
+    r"^synaug init OWNER/NAME": "needs a network: tests/unit/commands/test_init_hub.py has a hub of its own",
+    r"^synaug track ": "needs the extra mlflow: tests/unit/commands/test_track.py",
     r"^synaug export(-model)? .*--hub ": "needs a network: the tests of the commands have a hub of their own",
     r"--sdm conda": "needs conda, and a network",
     r"^snakemake --cores .*--configfile images\.yaml$": "tests/workflow/test_own_data.py does, with fewer steps",
