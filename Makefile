@@ -61,7 +61,7 @@ test-cluster: setup
 # They lie in a folder of their own and are first in sys.path here only.
 test-mlflow: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .venv/mlflow 'mlflow-skinny>=3' alembic 'sqlalchemy>=2'
-	PYTHONPATH=.venv/mlflow $(BIN)/pytest tests/unit/commands/test_track.py
+	PYTHONPATH=$(CURDIR)/.venv/mlflow $(BIN)/pytest tests/unit/commands/test_track.py
 
 clean:
 	rm -rf .venv results logs .snakemake

@@ -54,8 +54,9 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch) -> Server:
+def server(tmp_path, monkeypatch, capsys) -> Server:
     """The real MLflow with a local store, if it is installed."""
+    monkeypatch.chdir(tmp_path)  # the real one makes a folder for artifacts
     mlflow = import_module("mlflow") if find_spec("mlflow") else mlflow_stand_in.install(monkeypatch)
     real = mlflow.MlflowClient
     server = Server(f"sqlite:///{tmp_path}/mlflow.db", real)
@@ -70,6 +71,7 @@ def server(tmp_path, monkeypatch) -> Server:
             return getattr(self.client, name)
 
     monkeypatch.setattr(mlflow, "MlflowClient", Client)
+    capsys.readouterr()  # the real one says that it makes a database
     return server
 
 
