@@ -328,11 +328,15 @@ def plan_generation(imbalance: pd.DataFrame, **settings) -> pd.DataFrame:
 def plan_from_settings(
     imbalance: pd.DataFrame,
     settings: dict,
-    sources: pd.DataFrame | None,
+    sources: pd.DataFrame | None = None,
     gate: pd.DataFrame | None = None,
     pilot: int | None = None,
 ) -> pd.DataFrame:
-    """`plan_frame` of `plan_fills`."""
+    """Rows of the manifest `plan`: one for each synthetic image that the cells of `imbalance` lack.
+
+    imbalance: the manifest of this name. settings: from `Config.plan_settings`. sources: for image-to-image, the real
+    images to start from, see `read_sources`. gate, pilot: see `plan_fills`. Raises UserError as `plan_fills`.
+    """
     return plan_frame(plan_fills(imbalance, settings, sources, gate, pilot))
 
 
