@@ -39,10 +39,11 @@ lint: setup
 	$(BIN)/ty check --python .venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
-# Warnings are errors: broken links, pages without a place in the sidebar, names that the library does not have. Sphinx lies
-# beside the environment, not in it, and runs with its Python, because it imports the library to read the docstrings.
+# Warnings are errors: broken links, pages without a place in the sidebar, names that the library does not have. All pages
+# are read each time: of a page that did not change since the last time, Sphinx would not warn again. It lies beside the
+# environment, not in it, and runs with its Python, because it imports the library to read the docstrings.
 docs: setup .venv-docs/installed
-	PYTHONPATH=.venv-docs $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
+	PYTHONPATH=.venv-docs $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
 	@echo "Now open build/site/index.html"
 
 .venv-docs/installed: docs/requirements.lock

@@ -16,6 +16,7 @@ NOT_RUN = {
     r"^synaug export(-model)? .*--hub ": "needs a network: the tests of the commands have a hub of their own",
     r"--sdm conda": "needs conda, and a network",
     r"^snakemake --cores .*--configfile images\.yaml$": "tests/workflow/test_own_data.py does, with fewer steps",
+    r"^python docs/examples/": "tests/unit/repository/test_without_snakemake.py does",
     r"^synaug watch [^-]*$": "stays until the run ends; with --once it is run",
     r"^(docker|apptainer) ": "needs a container runtime, or a network",
 }
