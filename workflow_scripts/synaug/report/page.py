@@ -1,5 +1,8 @@
 """The page: a template, filled with the sections."""
 
+import html
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,16 @@ def contents(context: Mapping[str, Any]) -> dict[str, str]:
     """id -> heading of the sections of this page. Some are there only if the context has them."""
     needs = {"choice": "choice", "groups": "group_columns", "selection": "selection"}
     return {key: title for key, title in SECTIONS.items() if key not in needs or context[needs[key]]}
+
+
+def config_on_page(page: Path) -> dict[str, Any] | None:
+    """The whole config as the report at `page` shows it; None: it shows none. The results hold it nowhere else."""
+    text = re.search(r'aria-label="The whole config">(.*?)</pre>', page.read_text(errors="replace"), re.DOTALL)
+    try:
+        config = json.loads(html.unescape(text[1])) if text else None
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) else None
 
 
 def svg_figure(text: str, name: str) -> markupsafe.Markup:
