@@ -20,6 +20,7 @@ from synaug.report.tables import (
     MAIN_KEYS,
     METRICS,
     MOST_CELLS,
+    Key,
     available_keys,
     cell_sizes,
     cell_table,
@@ -46,9 +47,9 @@ def compare_page(experiments: Sequence[Experiment], pairs: Sequence[Pair], notes
     main_rows, other_rows = [], []
     for pair, table in zip(pairs, tables, strict=True):
         main_keys = available_keys(table.reset_index(), MAIN_KEYS)
-        main_rows += [_result_row(pair, key, table.loc[key]) for key in main_keys]
+        main_rows += [_result_row(pair, column_title(key), table.loc[key]) for key in main_keys]
         others = [key for key in table.index if key not in main_keys and not OF_ONE_CLASS.match(key[1])]
-        other_rows += [_result_row(pair, key, table.loc[key]) for key in others]
+        other_rows += [_result_row(pair, metric_title(key), table.loc[key]) for key in others]
     cells = cell_rows(experiments, main) if a.config.dataset.group_columns and b.config.dataset.group_columns else []
     features = [", ".join(sorted(each.data.quality["features"].dropna().unique())) for each in experiments]
     names = _names(experiments)
@@ -187,11 +188,16 @@ def _difference_lines(row: pd.Series) -> list[str]:
     return [percent(row["difference"], "+"), *([", ".join(intervals)] if intervals else [])]
 
 
-def _result_row(pair: Pair, key: tuple, row: pd.Series) -> dict:
+def metric_title(key: Key) -> str:
+    """The metric, and what it is measured on: `calibration error, few`."""
     metric = METRICS.get(key[0], key[0].replace("_", " ")).removesuffix(", %")
+    return f"{metric}, {column_title(key)}"
+
+
+def _result_row(pair: Pair, metric: str, row: pd.Series) -> dict:
     return {
         "name": pair.name,
-        "metric": f"{metric}, {column_title(key)}",
+        "metric": metric,
         "values": [_lines(row, "_a"), _lines(row, "_b"), _difference_lines(row)],
         "seeds": "" if pd.isna(row["seeds"]) else f"{row['seeds']:.0f}",
     }

@@ -39,16 +39,17 @@
   }
 
   function addFilter(region, rows) {
-    const label = document.createElement("label"), field = document.createElement("input"), status = document.createElement("output");
-    label.className = "filter";
+    const [box, label, field, status] = ["div", "label", "input", "output"].map((tag) => document.createElement(tag));
+    box.className = "filter";
     field.type = "search";
-    label.append(region.getAttribute("aria-label").replace("Table:", "Filter"), field, status);
+    label.append(region.getAttribute("aria-label").replace("Table:", "Filter"), field);
+    box.append(label, status);
     field.addEventListener("input", () => {
       const words = field.value.toLowerCase().trim().split(/\s+/);
       for (const row of rows) row.classList.toggle("out", !words.every((word) => row.textContent.toLowerCase().includes(word)));
       status.textContent = words[0] && `${rows.filter((row) => !row.classList.contains("out")).length} of ${rows.length} rows`;
     });
-    region.before(label);
+    region.before(box);
   }
 
   // Not in the gallery: its search pairs the rows of a table with the images.
