@@ -73,5 +73,5 @@ def duration(seconds: float) -> str:
 
 
 def breaks(name: str) -> markupsafe.Markup:
-    """A name that may wrap after its underscores and dots."""
-    return markupsafe.Markup(re.sub(r"([_.])", r"\1<wbr>", str(markupsafe.escape(name))))
+    """A name that may wrap after its underscores, and after dots before a letter: those of a config key."""
+    return markupsafe.Markup(re.sub(r"(_|\.(?=[a-z]))", r"\1<wbr>", str(markupsafe.escape(name))))
