@@ -47,7 +47,7 @@ def test_faults_are_counted_and_the_dropped_ones_too(experiment):
 def test_the_worst_are_shown_with_what_is_said_of_them(experiment):
     items = texts(experiment.section)
     first = "it&#39;s &#34;wide&#34;"
-    assert f"{first} boot 0.012" in items and f"{first} 5.3" in items
+    assert f"{first} → boot 0.012" in items and f"{first} 5.3" in items
     assert f"train: {first} train: {first}" in items and f"train: {first} test: {first}" in items
     assert experiment.section.count('<img src="data:image/webp') == 6
     assert len([item for item in items if "pictures.parquet, row" in item]) == 6

@@ -112,9 +112,8 @@ def write_sorted(kind: str, batches: Iterable[pa.Table | pa.RecordBatch], rows: 
 def _schema_with(kind: str, names: list[str]) -> pa.Schema:
     """The schema of manifest `kind`, without its OPTIONAL columns if none of them is among `names`."""
     schema, optional = SCHEMAS[kind], OPTIONAL.get(kind, [])
-    return (
-        schema if set(optional) & set(names) else pa.schema([field for field in schema if field.name not in optional])
-    )
+    left_out = [] if set(optional) & set(names) else optional
+    return pa.schema([field for field in schema if field.name not in left_out])
 
 
 def _write_row_groups(
