@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
-.PHONY: setup demo test test-fast test-slow test-cluster lint bench-quick clean
+.PHONY: setup demo test test-fast test-slow test-cluster lint docs bench-quick clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup | demo | test | test-fast | lint     (then: . .venv/bin/activate && snakemake --cores all)"
+	@echo "make docs                                       (the documentation as a site, build/site/index.html)"
 	@echo "make test-slow                                  (gigabytes of images in one file: 10 minutes, 10 GB of disk)"
 	@echo "make test-cluster                               (a SLURM on this machine, and the workflow through it)"
 
@@ -38,6 +39,18 @@ lint: setup
 	$(BIN)/ty check --python .venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
+# Warnings are errors: broken links, pages without a place in the sidebar, names that the library does not have. All pages
+# are read each time: of a page that did not change since the last time, Sphinx would not warn again. It lies beside the
+# environment, not in it, and runs with its Python, because it imports the library to read the docstrings.
+docs: setup .venv-docs/installed
+	PYTHONPATH=.venv-docs $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
+	@echo "Now open build/site/index.html"
+
+.venv-docs/installed: docs/requirements.lock
+	rm -rf .venv-docs
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .venv-docs -r docs/requirements.lock
+	touch $@
+
 test-fast: setup
 	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
@@ -57,4 +70,4 @@ test-cluster: setup
 	$(BIN)/pytest tests/cluster
 
 clean:
-	rm -rf .venv results logs .snakemake
+	rm -rf .venv .venv-docs build/site build/doctrees results logs .snakemake

@@ -15,21 +15,7 @@ and <results>/preview.png, a contact sheet.
 PIPELINES = {name: generation.pipeline for name, generation in CONFIG.generation_of_fills.items()}
 SOURCES = {"real": "<results>/real.parquet"} if "image-to-image" in PIPELINES.values() else {}
 
-PLAN_SETTINGS = {
-    "seed": CONFIG.seed,
-    "image_size": CONFIG.dataset.image_size,
-    "color": CONFIG.dataset.color,
-    "train_split": CONFIG.dataset.train_split,
-    "group_columns": CONFIG.dataset.group_columns,
-    "balance": CONFIG.balance.model_dump(exclude={"shortfall", "keep"}),
-    "prompts": CONFIG.prompts.model_dump(),
-    "generation": CONFIG.generation.model_dump(exclude={"attention", "batch_size", "compile", "note"}),
-}
-if CONFIG.fills:
-    PLAN_SETTINGS["fills"] = {
-        name: generation.model_dump(exclude={"attention", "batch_size", "compile", "note"})
-        for name, generation in CONFIG.fills.items()
-    }
+PLAN_SETTINGS = CONFIG.plan_settings()
 
 
 if PILOT:

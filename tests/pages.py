@@ -16,11 +16,12 @@ NOT_RUN = {
     r"^synaug export(-model)? .*--hub ": "needs a network: the tests of the commands have a hub of their own",
     r"--sdm conda": "needs conda, and a network",
     r"^snakemake --cores .*--configfile images\.yaml$": "tests/workflow/test_own_data.py does, with fewer steps",
+    r"^python docs/examples/": "tests/unit/repository/test_without_snakemake.py does",
     r"^synaug watch [^-]*$": "stays until the run ends; with --once it is run",
     r"^(docker|apptainer) ": "needs a container runtime, or a network",
 }
 
-FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```([\w{}-]*) ?[^`\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^    (?:make|snakemake|synaug|python|pip|docker|apptainer|\. ).*\n(?:    .*\n)*", re.MULTILINE)
 
 
@@ -53,7 +54,7 @@ class Block:
 def pages(root: Path) -> list[Path]:
     """The pages that people write. The pages in docs/reference/ are generated, except steps.md."""
     written = [path for path in sorted(root.glob("docs/**/*.md")) if path.parent.name != "reference"]
-    written += [root / "docs/reference/steps.md", root / "benchmarks/README.md"]
+    written += [root / name for name in ("docs/reference/steps.md", "benchmarks/README.md", "experiments/README.md")]
     return [root / "README.md", root / "CONTRIBUTING.md", root / "CHANGELOG.md", *written]
 
 

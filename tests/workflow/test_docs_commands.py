@@ -37,7 +37,7 @@ def call(work: Workdir, command: str | list[str], programs: Path | None = None) 
 def as_here(text: str, work: Workdir) -> str:
     """`text` with the names that this checkout has."""
     text = re.sub(r"\bmine\.yaml", "test.yaml", text)
-    text = re.sub(r"results/(mine|images|fashion_mnist_lt)\b", "results/test", text)
+    text = re.sub(r"results/(mine-v2|mine|images|fashion_mnist_lt)\b", "results/test", text)
     # The small experiment chooses no recipe, and so has no final network.
     text = text.replace("export-model results/test ", "export-model results/test/finetune/synaug/0 ")
     if "IMAGE_ID" in text:

@@ -3,10 +3,9 @@
 import pandas as pd
 
 from synaug.evaluation.bootstrap import resample
-from synaug.evaluation.classification import score, with_intervals
+from synaug.evaluation.classification import with_intervals
 from synaug.evaluation.differences import compare
-from synaug.evaluation.group_assignment import assign_groups
-from synaug.imbalance import class_rows
+from synaug.evaluation.scorer import read_scorer, read_test
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
 from synaug.runtime.logs import job_log
@@ -32,33 +31,21 @@ def main(
     are added. baselines: recipes to compare with. stage1: recipe -> the recipe whose stage-1 networks it uses.
     Raises UserError if the predictions are not for the same test images.
     """
-    cells = read_manifest("imbalance", imbalance)
-    classes = class_rows(cells)
-    shots = dict(zip(classes["label"].astype(int), classes["shot"], strict=True))
-    images = read_test(predictions[0], test_split)[["image_id", "label"]]
-    assignments = assign_groups(images, read_manifest("real", real), cells, group_columns) if group_columns else []
-    counts = resample(assignments[-1].cell if assignments else images["label"].to_numpy())
+    scorer = read_scorer(predictions[0], test_split, imbalance, real, group_columns)
+    counts = resample(scorer.strata)
     tables, scores_of = [], {}
     for path, (stage, recipe, seed) in zip(predictions, networks, strict=True):
         rows = read_test(path, test_split)
-        if not rows[["image_id", "label"]].equals(images):
+        if not scorer.fits(rows):
             raise UserError(
                 f"{path}: its test images differ from those of {predictions[0]}; delete both files and run again"
             )
-        scores = pd.concat(
-            [score(rows, shots, counts), *(assignment.score(rows, counts) for assignment in assignments)]
-        )
+        scores = scorer.score(rows, counts)
         scores_of.setdefault((recipe, stage), {})[seed] = scores
         tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=seed))
     tables += [read_manifest("metrics", path) for path in probes]
     write_manifest("metrics", pd.concat(tables, ignore_index=True), metrics)
     write_manifest("differences", compare(scores_of, baselines, stage1), differences)
-
-
-def read_test(predictions: str, test_split: str) -> pd.DataFrame:
-    """The rows of the manifest `predictions` for the test split."""
-    rows = read_manifest("predictions", predictions)
-    return rows[rows["split"] == test_split].reset_index(drop=True)
 
 
 def run(snakemake) -> None:

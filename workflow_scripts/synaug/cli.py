@@ -22,6 +22,7 @@ COMMANDS = {
     "watch": "Show the progress of a run and what failed.",
     "show": "Show the columns, counts and some rows of a manifest.",
     "diff": "Show the differences between two manifests.",
+    "compare": "Show two finished experiments side by side on one page.",
     "export": "Write the balanced training set for other tools.",
     "export-model": "Write a trained network for use elsewhere.",
     "predict": "Classify images with a trained network.",

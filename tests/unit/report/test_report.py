@@ -8,7 +8,9 @@ import pytest
 
 from browser import Browser, find_chromium
 from small_experiment import CLASSES, Experiment, decoded
+from synaug.config import Config
 from synaug.manifests import read_manifest, write_manifest
+from synaug.report.page import config_on_page
 
 VOID = {"meta", "link", "img", "input", "br", "wbr", "path", "use", "rect", "image"}
 
@@ -141,6 +143,11 @@ def test_every_class_has_real_synthetic_and_rejected_images_that_open(page, text
     assert "is not taken for its class (confidence" in text and "is blank (contrast" in text
     assert "no image" in text and "is damaged" in text  # the damaged image is shown as such
     assert "real: is empty (0 bytes)" in text
+
+
+def test_the_config_can_be_read_from_the_page(experiment):
+    """`synaug compare` does: the results hold it nowhere else."""
+    assert Config.model_validate(config_on_page(experiment.page)) == experiment.config
 
 
 def test_run_details(page):

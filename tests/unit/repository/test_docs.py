@@ -62,6 +62,11 @@ def test_what_commands_name_that_no_test_runs_is_there(command):
             load_config(yaml.safe_load((ROOT / path).read_text()))
 
 
+def test_every_ready_made_config_is_listed():
+    listed = re.findall(r"^\| \[(.*?)\]", (ROOT / "experiments/README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "experiments").glob("*.yaml"))
+
+
 def test_the_loader_of_the_page_loads(tmp_path, pngs, monkeypatch):
     """docs/how-to/extend.md shows a module for a data set: it does what it says."""
     text = next(block.text for block in blocks(ROOT, "python") if "named_files.py" in block.text)

@@ -123,6 +123,23 @@ class Config(Block):
         """Name of each fill -> its settings. Without `fills` there is one, whose name is empty."""
         return self.fills or {"": self.generation}
 
+    def plan_settings(self) -> dict[str, Any]:
+        """The settings that the rows of the manifest `plan` depend on, as plain values, for `plan_from_settings`."""
+        same_images = {"attention", "batch_size", "compile", "note"}  # with any value of these keys
+        settings = {
+            "seed": self.seed,
+            "image_size": self.dataset.image_size,
+            "color": self.dataset.color,
+            "train_split": self.dataset.train_split,
+            "group_columns": self.dataset.group_columns,
+            "balance": self.balance.model_dump(exclude={"shortfall", "keep"}),
+            "prompts": self.prompts.model_dump(),
+            "generation": self.generation.model_dump(exclude=same_images),
+        }
+        if self.fills:
+            settings["fills"] = {name: fill.model_dump(exclude=same_images) for name, fill in self.fills.items()}
+        return settings
+
     @model_validator(mode="after")
     def _fills_differ(self):
         for name, fill in self.fills.items():

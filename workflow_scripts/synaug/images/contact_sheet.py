@@ -62,12 +62,12 @@ def cell_name(label_name: str, group: str) -> str:
 
 
 def draw_sheet(rows: list[SheetRow]) -> Image.Image:
-    """Draw `rows`, each with up to IMAGES_PER_CLASS images.
+    """Draw `rows` with all their images.
 
     Many rows are drawn smaller and in several columns, so that the sheet is about twice as high as wide.
     """
     side = 128 if len(rows) <= 60 else 96
-    block_width = _NAME_WIDTH + IMAGES_PER_CLASS * (side + _GAP) + 2 * _GAP
+    block_width = _NAME_WIDTH + max(len(row.images) for row in rows) * (side + _GAP) + 2 * _GAP
     block_height = side + _CAPTION_LINES * _LINE + 2 * _GAP
     columns = max(1, round(math.sqrt(len(rows) * block_height / block_width / 2)))
     per_column = math.ceil(len(rows) / columns)
@@ -85,7 +85,7 @@ def _draw_row(sheet: Image.Image, left: int, top: int, side: int, row: SheetRow)
     draw.text((left, top + 18 * len(name) + 4), row.note, _FAINT, _font(11))
     font = _font(10)
     letters = max(8, int(side / font.getlength("prompt text") * len("prompt text")))  # that fit below an image
-    for number, (data, text) in enumerate(row.images[:IMAGES_PER_CLASS]):
+    for number, (data, text) in enumerate(row.images):
         x = left + _NAME_WIDTH + number * (side + _GAP)
         picture = Image.open(io.BytesIO(data)).convert("RGB")
         if max(picture.size) > side:
@@ -105,11 +105,11 @@ def _font(size: int, weight: str = ""):
     return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans{weight}.ttf", size)
 
 
-def draw_sheet_of(manifest: Path, out: Path) -> tuple[int, int]:
+def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CLASS) -> tuple[int, int]:
     """Draw some images of every class, group and source (or split) in `manifest` to the PNG `out`, a row for each.
 
-    Returns the number of rows drawn and the number of possible rows: of too many rows, an even selection is drawn.
-    Raises UserError if the manifest has no images.
+    images_per_row: the most that are drawn of each. Returns the number of rows drawn and the number of possible rows:
+    of too many rows, an even selection is drawn. Raises UserError if the manifest has no images.
     """
     names = pq.read_schema(manifest).names
     embedded = "image" in names
@@ -130,7 +130,7 @@ def draw_sheet_of(manifest: Path, out: Path) -> tuple[int, int]:
         raise UserError(f"{manifest}: has no row with an image", advice="name another manifest")
     drawn = counts.iloc[sorted({i * (len(counts) - 1) // (_MAX_ROWS - 1) for i in range(_MAX_ROWS)})]
     # The first ones by id, which is a hash: a random choice that is the same each time.
-    chosen = rows.sort_values("image_id").groupby(_ROW).head(IMAGES_PER_CLASS)
+    chosen = rows.sort_values("image_id").groupby(_ROW).head(images_per_row)
     chosen = chosen[pd.MultiIndex.from_frame(chosen[_ROW]).isin(drawn.index)].reset_index(drop=True)
     root = results_root(os.path.abspath(manifest))  # the command may be called in any folder
     images = {position: image for position, image, _ in stream_images(chosen, root)}

@@ -328,11 +328,18 @@ def plan_generation(imbalance: pd.DataFrame, **settings) -> pd.DataFrame:
 def plan_from_settings(
     imbalance: pd.DataFrame,
     settings: dict,
-    sources: pd.DataFrame | None,
+    sources: pd.DataFrame | None = None,
     gate: pd.DataFrame | None = None,
     pilot: int | None = None,
 ) -> pd.DataFrame:
-    """`plan_frame` of `plan_fills`."""
+    """Rows of the manifest `plan`: one for each synthetic image that the cells of `imbalance` lack.
+
+    imbalance: the manifest of this name. settings: from `Config.plan_settings`. sources: for image-to-image, the real
+    images to start from, see `read_sources`. gate: the manifest of this name, which says how many images a class may
+    get. pilot: at most this many images of each cell, the first ones.
+    Raises UserError if the settings do not suit the model, if its text encoder would cut a prompt, if fills share
+    images, or if a cell that needs sources has none.
+    """
     return plan_frame(plan_fills(imbalance, settings, sources, gate, pilot))
 
 

@@ -1,5 +1,8 @@
 """The page: a template, filled with the sections."""
 
+import html
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,16 @@ def contents(context: Mapping[str, Any]) -> dict[str, str]:
     return {key: title for key, title in SECTIONS.items() if key not in needs or context[needs[key]]}
 
 
+def config_on_page(page: Path) -> dict[str, Any] | None:
+    """The whole config as the report at `page` shows it; None: it shows none. The results hold it nowhere else."""
+    text = re.search(r'aria-label="The whole config">(.*?)</pre>', page.read_text(errors="replace"), re.DOTALL)
+    try:
+        config = json.loads(html.unescape(text[1])) if text else None
+    except ValueError:
+        return None
+    return config if isinstance(config, dict) else None
+
+
 def svg_figure(text: str, name: str) -> markupsafe.Markup:
     """The result of `plots.svg` for the template; matplotlib has escaped its text. name: unique on the page."""
     return markupsafe.Markup(inline_svg(text, name))
@@ -61,5 +74,5 @@ def duration(seconds: float) -> str:
 
 
 def breaks(name: str) -> markupsafe.Markup:
-    """A name that may wrap after its underscores."""
-    return markupsafe.escape(name).replace("_", markupsafe.Markup("_<wbr>"))
+    """A name that may wrap after its underscores, and after dots before a letter: those of a config key."""
+    return markupsafe.Markup(re.sub(r"(_|\.(?=[a-z]))", r"\1<wbr>", str(markupsafe.escape(name))))

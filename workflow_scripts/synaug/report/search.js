@@ -67,14 +67,6 @@
     form.scrollIntoView({ behavior: "instant" });
   }
 
-  // A reader cannot unfold anything on paper, so the tables of the sections are printed. The long ones of the gallery are not.
-  let unfolded = [];
-  window.addEventListener("beforeprint", () => {
-    unfolded = [...document.querySelectorAll("section > details:not([open])")];
-    for (const details of unfolded) details.open = true;
-  });
-  window.addEventListener("afterprint", () => { for (const details of unfolded) details.open = false; });
-
   let timer = 0;
   field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(search, 120); });
   form.addEventListener("submit", (event) => { event.preventDefault(); search(); });

@@ -33,8 +33,8 @@ class ReportData:
     fill: the fill that the page shows, see `shown_fill`; what is about synthetic, balanced and quality has no rows of
     other fills. synthetic, balanced: these manifests, read row group by row group, since they may have millions of
     rows. generated, trained_on: how many rows they have (column rows) of each label, accepted, rejected_by and path,
-    and of each cell and source. image_files: local paths of the files with the synthetic images. score_names: of scores
-    that at least one synthetic image has. confidence: label -> median confidence of the screening classifier.
+    and of each cell and source. score_names: of scores that at least one synthetic image has. confidence: label ->
+    median confidence of the screening classifier.
     """
 
     fill: str
@@ -50,7 +50,6 @@ class ReportData:
     balanced: Parts
     generated: pd.DataFrame
     trained_on: pd.DataFrame
-    image_files: list[str]
     score_names: list[str]
     confidence: pd.Series
     quality: pd.DataFrame
@@ -87,7 +86,6 @@ def read_report_data(
     trained_on = count_rows("balanced", manifests.balanced, ["label", "label_name", "group", "source", "fill"])
     trained_on = _of_fill("balanced", trained_on, fill)
     score_names, confidence = _scores(synthetic)
-    root = results_root(manifests.synthetic)
     recipes = list(settings.recipes)
     summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
@@ -112,7 +110,6 @@ def read_report_data(
         balanced=_in_parts("balanced", manifests.balanced, fill),
         generated=generated,
         trained_on=trained_on,
-        image_files=sorted(local_path(path, root) for path in generated["path"].dropna().unique()),
         score_names=score_names,
         confidence=confidence,
         quality=qualities[qualities["fill"] == fill],
@@ -269,7 +266,9 @@ def results_context(data: ReportData, settings: Config) -> dict:
 def run_context(data: ReportData, results: Path) -> dict:
     """Values of the template about software and costs. results: folder of the experiment, with costs/, benchmarks/."""
     shards = {*data.plan["shard"], *([] if data.pilot is None else data.pilot["shard"])}
-    libraries, devices = run_info.libraries_and_devices(data.image_files)
+    root = results_root(results / "report.html")
+    files = sorted(local_path(path, root) for path in data.generated["path"].dropna().unique())
+    libraries, devices = run_info.libraries_and_devices(files)
     return {
         "version": synaug.__version__,
         "commit": run_info.git_commit(),

@@ -4,6 +4,7 @@ Snakemake counts GPUs but does not tell a job which one to use (snakemake issue 
 file locks. The kernel holds a lock for as long as the process lives, so a killed job releases its device.
 
 Of each device there are three kinds of lock files:
+
 - <device>.lock: a job that has the device alone holds it exclusively; jobs that share the device hold it shared.
 - <device>-slot<number>.lock: each job that shares the device holds one slot. There are as many as jobs may share it.
 - <device>-reserved.lock: held by a job that waits until it has the device alone. No other job starts to share it then.

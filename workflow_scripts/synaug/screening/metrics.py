@@ -15,7 +15,7 @@ _BLOCK = 1 << 22  # distances in memory at a time: 32 MB
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float | None:
     """Frechet distance of the normal distributions that fit both sets; 0 is best, unit: that of squared features.
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), Heusel et al. 2017 (arXiv 1706.08500), equation 6; covariances with
+    `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`, Heusel et al. 2017 (arXiv 1706.08500), equation 6; covariances with
     N - 1. It decreases with the number of images, so compare only sets of equal sizes. None unless both sets have more
     images than the features have dimensions; otherwise the covariances do not have full rank.
     """

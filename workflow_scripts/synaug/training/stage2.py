@@ -53,7 +53,7 @@ def finetune_stage2(
 
 @torch.no_grad()
 def tau_normalise(head: nn.Linear, tau: float) -> None:
-    """Tau-normalisation (Kang et al. 2020): w_j / |w_j|^tau, and no bias."""
+    """Tau-normalisation (Kang et al. 2020): `w_j / |w_j|^tau`, and no bias."""
     head.weight.div_(head.weight.norm(dim=1, keepdim=True) ** tau)
     head.bias.zero_()
 
