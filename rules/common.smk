@@ -30,6 +30,7 @@ from synaug.generator.output_folder import (
     ADAPTER_SAMPLES,
     ADAPTER_WEIGHTS,
     check_adapter_folder,
+    check_no_storage,
     check_output_folder,
     check_start_folder,
 )
@@ -59,7 +60,7 @@ include: "storage.smk"
 def files_of_model(generation):
     """The files of the model of a fill, as inputs."""
     if CONFIG.generator and CONFIG.generator.output == generation.model:  # rule train_generator makes it
-        return [made_here(f"{generation.model}/model_index.json", "generation.model", "train_generator")]
+        return [f"{generation.model}/model_index.json"]
     return on_machine(model_files(generation.model, generation.revision))
 
 
@@ -68,7 +69,7 @@ def files_of_adapters(generation):
     files = []
     for adapter in generation.adapters:
         if CONFIG.adaptation and adapter.model == CONFIG.adaptation.output:  # rule adapt_generator makes it
-            files += [made_here(f"{adapter.model}/{ADAPTER_WEIGHTS}", "generation.adapters", "adapt_generator")]
+            files.append(f"{adapter.model}/{ADAPTER_WEIGHTS}")
         else:
             files += on_machine(adapter_files(adapter))
     return files
@@ -80,6 +81,8 @@ try:  # a mistake in the config is reported before any job starts, in one line
     CONFIG = load_config(config)
     for manifest in Path(f"results/{CONFIG.experiment}").glob("*.parquet"):  # the functions below open some of them
         check_regular_file(manifest)
+    if IN_STORAGE:
+        check_no_storage(CONFIG.generator is not None, CONFIG.adaptation is not None)
     for block in (CONFIG.generator, CONFIG.adaptation):
         for key in ("images", "start", "output"):
             check_no_braces(getattr(block, key, None) or "")

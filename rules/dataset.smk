@@ -27,7 +27,7 @@ if CONVERTED:
             # torchvision downloads data sets, and reads its own.
             "../envs/torch.yaml" if CONFIG.dataset.download or CONFIG.dataset.name else "../envs/data.yaml"
         params:
-            dataset=DATASET.model_dump(),
+            dataset=DATASET.model_dump(exclude={"faults"}),
             origin=ORIGIN,
             # Of the files of torchvision, which only torchvision knows.
             listing=lambda wildcards: fingerprint(CONFIG.dataset),
@@ -47,7 +47,9 @@ checkpoint index_dataset:
     log:
         "<logs>/index_dataset.log",
     conda:
-        "../envs/data.yaml"
+        # A network and a classifier look for faults.
+        "../envs/torch.yaml" if IMAGES.faults.find else "../envs/data.yaml"
+    threads: 4 if IMAGES.faults.find else 1
     params:
         dataset=IMAGES.model_dump(),
         # Of the image files, which are too many to be inputs one by one.

@@ -3,6 +3,7 @@
 Everything that rules make is in the storage, and every job gets copies of its inputs. The code, and what the config names
 (data, models, prompts), is not: it comes with the checkout, which travels with every job, or it has the same path on every
 machine. Only a table of images may be in the storage too. Without a storage, these functions change nothing.
+What this workflow trains for other steps, a generator or an adapter, is not made with a storage (`check_no_storage`).
 
 Inputs: none. Outputs: functions for the other rules.
 """
@@ -26,20 +27,6 @@ def data_files(dataset):
     check_no_braces(dataset.path)
     stored = IN_STORAGE and dataset.path.endswith(".parquet") and not Path(dataset.path).exists()
     return [dataset.path] if stored else on_machine(input_files(dataset))
-
-
-def made_here(path, key, rule):
-    """`path`, which `rule` makes for the config's `key`, unless results are in a storage.
-
-    Only declared files go there, and the folder of a model has others.
-    """
-    if IN_STORAGE:
-        block = {"train_generator": "generator", "adapt_generator": "adaptation"}[rule]
-        raise UserError(
-            f"{key}: is trained by this workflow, and a storage cannot hold its folder; run `snakemake --cores all "
-            f"{rule}` without a storage first, then remove the block {block}"
-        )
-    return path
 
 
 def real_images(wildcards):

@@ -176,6 +176,7 @@ def test_work_of_a_killed_job_is_taken_up(work):
     assert work.sampled() == rows.num_rows - 3
     assert shard.read_bytes() == before
     assert not folder.exists()
+    assert work.run("-n").jobs == []  # the shard is newer than its scores, but its bytes are the same
 
 
 @pytest.mark.parametrize("changes", [{"images_per_shard": 100}, {"batch_size": 2, "compile": True}])

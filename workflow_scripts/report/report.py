@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synaug.config import Config
-from synaug.report import gallery, page, plots
+from synaug.report import faults, gallery, page, plots
 from synaug.report.sections import (
     NetworkId,
     data_context,
@@ -51,6 +51,7 @@ def main(
         "config": settings.model_dump(),
         "config_text": json.dumps(config, indent=2, ensure_ascii=False),
         "gallery": shown,
+        "faults": faults.faults_section(manifests.real, settings.dataset) if settings.dataset.faults.find else None,
         "figures": {name: page.svg_figure(text, name) for name, text in drawn.items()},
     }
     context["contents"] = page.contents(context)

@@ -484,6 +484,48 @@ def test_a_budget_that_is_no_time_is_refused(image_folder, budget):
     assert not Path("data.yaml").exists()
 
 
+@pytest.fixture
+def search(monkeypatch):
+    """The search for faults, without a network: what it finds in the images of the class `bag`."""
+
+    def find(rows: pd.DataFrame, dataset, threads: int) -> pd.DataFrame:
+        train = rows.index[(rows["label_name"] == "bag") & (rows["split"] == "train")]
+        rows = rows.assign(label_quality=0.5, suggested_label=None, outlier_score=0.0, duplicate_of=None, leak_of=None)
+        rows.loc[train[:2], "suggested_label"] = "hat"
+        rows.loc[train[:2], "label_quality"] = [0.02, 0.01]
+        rows.loc[train[2], "leak_of"] = rows.loc[rows["split"] == "test", "image_id"].iloc[0]
+        return rows
+
+    monkeypatch.setattr("synaug.datasets.fault_search.find_faults", find)
+    monkeypatch.setattr("synaug.commands.init.find_spec", lambda name: True)
+
+
+def test_the_worst_faults_are_named_and_the_config_looks_for_them(image_folder, search, monkeypatch, capsys):
+    image_folder({"bag": 20, "hat": 10})
+    assert "may be wrong" not in write_config(Path("data"), "few") and not written("few").dataset.faults.find
+    monkeypatch.setattr("synaug.commands.init.FEWEST_FOR_FAULTS", 10)
+    text = write_config(Path("data"), "enough")
+    assert re.search(
+        r"""  2 labels may be wrong; the most doubtful:
+    data/bag/\d+.png: is labelled 'bag', looks like 'hat'
+    data/bag/\d+.png: is labelled 'bag', looks like 'hat'
+  1 image nearly the same as one of a held-out split, .*, such as data/bag/\d+.png and data/""",
+        text,
+    )
+    assert written("enough").dataset.faults.model_dump() == {"find": True, "drop": []}
+    assert re.search(r"Looking for wrong labels and other faults: about \d+ s", capsys.readouterr().err)
+
+
+def test_a_search_that_takes_long_or_lacks_its_package_is_left_out_with_the_reason(image_folder, search, monkeypatch):
+    image_folder({"bag": 20, "hat": 10})
+    monkeypatch.setattr("synaug.commands.init.FEWEST_FOR_FAULTS", 10)
+    monkeypatch.setattr("synaug.commands.init.find_spec", lambda name: None)
+    assert "the package cleanlab is missing; pip install 'synaug[faults]'" in write_config(Path("data"), "without")
+    monkeypatch.setattr("synaug.commands.init.FAULT_SECONDS", 0)
+    assert "dataset.faults.find: true does it" in write_config(Path("data"), "long")
+    assert not written("without").dataset.faults.find and not written("long").dataset.faults.find
+
+
 def test_the_command(image_folder, capsys, monkeypatch):
     image_folder(CLASSES)
 

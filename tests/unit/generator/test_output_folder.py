@@ -11,6 +11,7 @@ from synaug.generator.output_folder import (
     ADAPTER_MARK,
     ADAPTER_WEIGHTS,
     check_adapter_folder,
+    check_no_storage,
     check_output_folder,
 )
 from synaug.runtime.errors import UserError
@@ -182,3 +183,19 @@ def test_what_a_killed_training_of_an_adapter_left_does_not_refuse_the_next_one(
     Path("adapter", ".other.tmp").write_bytes(b"")
     with pytest.raises(UserError, match=r"holds \.other\.tmp"):
         check_adapter_folder("adapter")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ((True, False), "generator: train_generator writes .* `snakemake .* train_generator` without a storage"),
+        ((False, True), "adaptation: adapt_generator writes .* then remove the block adaptation"),
+    ],
+)
+def test_what_is_trained_for_later_steps_is_refused_with_results_in_a_storage(blocks, expected):
+    with pytest.raises(UserError, match=f"^{expected}"):
+        check_no_storage(*blocks)
+
+
+def test_a_storage_is_no_problem_if_no_generator_and_no_adapter_is_trained():
+    check_no_storage(False, False)

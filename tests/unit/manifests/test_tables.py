@@ -54,6 +54,18 @@ def test_reading_gives_back_what_was_written(tmp_path):
     assert not isinstance(read["label_name"].dtype, pd.CategoricalDtype)
 
 
+def test_columns_of_faults_are_in_the_file_only_if_they_were_looked_for(tmp_path):
+    columns = ["label_quality", "suggested_label", "outlier_score", "duplicate_of", "leak_of"]
+    write_manifest("real", real_rows(), tmp_path / "a.parquet")
+    assert not set(columns) & set(pq.read_schema(tmp_path / "a.parquet").names)
+    assert read_manifest("real", tmp_path / "a.parquet")[columns].isna().all(axis=None)
+    rows = real_rows().assign(label_quality=0.25, suggested_label=None)
+    write_manifest("real", rows, tmp_path / "b.parquet")
+    assert set(columns) <= set(pq.read_schema(tmp_path / "b.parquet").names)
+    write_manifest("real", read_manifest("real", tmp_path / "b.parquet"), tmp_path / "c.parquet")
+    assert (tmp_path / "b.parquet").read_bytes() == (tmp_path / "c.parquet").read_bytes()
+
+
 def test_read_and_written_again_gives_the_same_bytes(tmp_path):
     write_manifest("real", real_rows(), tmp_path / "a.parquet")
     write_manifest("real", read_manifest("real", tmp_path / "a.parquet"), tmp_path / "b.parquet")

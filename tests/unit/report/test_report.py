@@ -96,6 +96,10 @@ def test_the_page_of_tables_in_many_row_groups_is_the_same(experiment, text, mon
     assert experiment.write_report().read_text() == text
 
 
+def test_what_was_not_looked_for_has_no_section(page):
+    assert not [element for element in page.elements if "faults" in (element[1].get("id"), element[1].get("class"))]
+
+
 def test_the_page_is_self_contained(page, text):
     loaded = [element[1] for element in page.elements if element[0] in ("img", "link", "script")]
     sources = [attributes.get("src") or attributes.get("href") for attributes in loaded]

@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import re
+import sys
 import textwrap
+from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +18,13 @@ import yaml
 
 from synaug.commands.fetch import fetch_one, quieten_hub
 from synaug.commands.init_budget import CPU_BUDGET, GPU_BUDGET, check_budget
-from synaug.commands.init_estimate import Settings
+from synaug.commands.init_estimate import Settings, fault_seconds
 from synaug.commands.init_settings import PUBLIC_MODEL, PUBLIC_REVISION, choose_settings, training_counts
 from synaug.config import EMBEDDED_BACKBONE, Dataset, load_config
 from synaug.config.dataset import HUB_ID
 from synaug.config.portfolio import portfolio
 from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
+from synaug.datasets.faults import faults_of
 from synaug.datasets.folder import TABLES
 from synaug.datasets.hub import PARQUET_COPY, cached
 from synaug.datasets.hub import download as download_data_set
@@ -28,10 +32,14 @@ from synaug.datasets.look_alikes import look_alikes
 from synaug.downloads import Download
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path
-from synaug.runtime.machine import this_machine
+from synaug.runtime.machine import Machine, this_machine
 from synaug.runtime.shown_text import csv_cell
 
 MAX_CLASSES_SHOWN = 12
+# Faults in the data are looked for if that takes at most so many seconds by the estimate, and if there are so many
+# training images, from which a classifier learns what the classes look like.
+FAULT_SECONDS, FEWEST_FOR_FAULTS = 120, 100
+WORST_LABELS = 5  # that are named
 
 
 def write_config(
@@ -62,9 +70,10 @@ def write_config(
     for file in (config, names):
         if file.exists() and not force:
             raise UserError(f"{file}: exists already", advice="give --force to replace it, or another --name")
+    machine = this_machine()
     detect_at = detect_on_hub if of_hub else detect
-    detected = detect_at(path, image, label, split, groups or [])
-    settings = choose_settings(detected, this_machine(), budget_minutes)
+    detected = detect_at(path, image, label, split, groups or [], lambda found: _search_faults(found, machine))
+    settings = choose_settings(detected, machine, budget_minutes)
     text = config_text(name, detected, str(names), settings)
     load_config(yaml.safe_load(text), str(config))
     words = names_text(detected.rows, detected.dataset.get("group_columns", []))
@@ -81,7 +90,12 @@ def write_config(
 
 
 def detect_on_hub(
-    path: Path, image: str | None, label: str | None, split: str | None, groups: list[str]
+    path: Path,
+    image: str | None,
+    label: str | None,
+    split: str | None,
+    groups: list[str],
+    examine: Callable[[DetectedDataset], None],
 ) -> DetectedDataset:
     """Download the data set with the id `path`, as it is now, and detect what it holds, as `detect` does.
 
@@ -109,7 +123,7 @@ def detect_on_hub(
         notes.append("its own files are no Parquet or Arrow files: the Parquet copy of the hub is used")
     folder, commit = cached(named, True)
     try:
-        detected = detect(folder, image, label, split, groups, "huggingface")
+        detected = detect(folder, image, label, split, groups, examine, "huggingface")
     except UserError as error:  # users know the data set by its id
         problem, advice = (text.replace(str(folder), str(path)) for text in (error.problem, error.advice))
         raise UserError(problem, advice=advice) from None
@@ -126,6 +140,33 @@ def _fetched(dataset: Dataset) -> str:
     """Download it. Returns the line that says where it is."""
     download = Download("dataset.path", dataset.path, dataset.revision, set(), partial(download_data_set, dataset))
     return fetch_one(download)
+
+
+def _search_faults(detected: DetectedDataset, machine: Machine) -> None:
+    """Add the columns of `find_faults` to the rows of `detected`, if that takes minutes and makes sense."""
+    rows, train = detected.rows, detected.dataset.get("train_split", "train")
+    usable = int(rows["usable"].sum())
+    seconds = fault_seconds(usable, machine.cores)
+    if (rows["usable"] & (rows["split"] == train)).sum() < FEWEST_FOR_FAULTS:
+        return
+    if seconds > FAULT_SECONDS:
+        why = f"because that takes about {seconds / 60:.0f} minutes; dataset.faults.find: true does it"
+        detected.notes.append(f"wrong labels and other faults were not looked for, {why}")
+        return
+    if find_spec("cleanlab") is None:
+        why = "because the package cleanlab is missing; pip install 'synaug[faults]', and call synaug init again"
+        detected.notes.append(f"wrong labels and other faults were not looked for, {why}")
+        return
+    from synaug.datasets.fault_search import find_faults  # torch takes seconds to import
+
+    print(f"Looking for wrong labels and other faults: about {seconds:.0f} s ...", file=sys.stderr, flush=True)
+    dataset = Dataset(**detected.dataset, image_size=32, color="grey" if detected.grey else "rgb")
+    try:
+        detected.rows = find_faults(rows, dataset, machine.cores)
+    except UserError as error:  # the config does not need it
+        detected.notes.append(f"wrong labels and other faults were not looked for: {error}")
+        return
+    detected.searched = True
 
 
 def _start(config: Path | str) -> str:
@@ -241,7 +282,8 @@ def describe(detected: DetectedDataset, settings: Settings) -> str:
             f"  {detected.few_bits} of them have 16 bits per sample and use at most 12, so that they are nearly black; "
             "save them with 8 bits"
         )
-    return "\n".join(lines + [f"  {line}" for line in _faults(rows, usable)])
+    lines += [f"  {line}" for line in _faults(rows, usable)]
+    return "\n".join(lines + ([f"  {line}" for line in _suggested_faults(rows)] if detected.searched else []))
 
 
 def _counts_lines(counts: pd.DataFrame) -> list[str]:
@@ -280,6 +322,37 @@ def _faults(rows: pd.DataFrame, usable: pd.DataFrame) -> list[str]:
             f"{len(alike)} classes look alike: {', '.join(map(ascii, alike))}; dataset.unify_names: true makes them one"
         )
     return lines
+
+
+def _suggested_faults(rows: pd.DataFrame) -> list[str]:
+    """Lines about the faults of `find_faults`, the worst of them by name."""
+    found, of_id = faults_of(rows), rows.set_index("image_id")
+    issues, outliers, duplicates, leaks = (
+        rows[found[kind]] for kind in ("label_issues", "outliers", "duplicates", "leaks")
+    )
+    lines = []
+    if len(issues):
+        lines.append(f"{_number_of(len(issues), 'label')} may be wrong; the most doubtful:")
+        for _, row in issues.sort_values("label_quality").head(WORST_LABELS).iterrows():
+            lines.append(f"  {_place(row)}: is labelled {row['label_name']!r}, looks like {row['suggested_label']!r}")
+    if len(outliers):
+        worst = outliers.sort_values("outlier_score").iloc[-1]
+        lines.append(f"{_number_of(len(outliers), 'image')} unlike all others, such as {_place(worst)}")
+    for images, column, what in (
+        (duplicates, "duplicate_of", "nearly the same as another one of the split"),
+        (leaks, "leak_of", "nearly the same as one of a held-out split, which makes results too good"),
+    ):
+        if len(images):
+            row = images.iloc[0]
+            pair = f"{_place(row)} and {_place(of_id.loc[row[column]])}"
+            lines.append(f"{_number_of(len(images), 'image')} {what}, such as {pair}")
+    lines = lines or ["no wrong labels, outliers or near-duplicates were found"]
+    return [*lines, "the report shows these faults; nothing is dropped for them unless dataset.faults.drop says so"]
+
+
+def _place(row: pd.Series) -> str:
+    """Where an image is: its file, or a table and the row in it."""
+    return row["path"] if pd.isna(row["row"]) else f"{row['path']}, row {row['row']}"
 
 
 def _number_of(number: int, noun: str) -> str:
@@ -323,6 +396,7 @@ def config_text(name: str, detected: DetectedDataset, names: str, settings: Sett
 experiment: {_yaml_value(name)}
 dataset:
 {_yaml_block(detected.dataset)}
+{_faults_text(settings)}\
   # Side of the square images for the classifier, pixels. Synthetic images are scaled to it.
   image_size: {settings.image_size}
   color: {color}
@@ -346,6 +420,17 @@ evaluation:
 # {seeds}
 # The intervals in the report are over the seeds.
 seeds: {list(range(settings.seeds))}
+"""
+
+
+def _faults_text(settings: Settings) -> str:
+    """The key `faults` of the block `dataset`, with a line break behind it, if they are looked for."""
+    if not settings.find_faults:
+        return ""
+    return """\
+  # Wrong labels, outliers, near-duplicates and leaks between the splits, in real.parquet and in the report. To leave
+  # training images with such a fault out, name it in `drop`: [label_issues, outliers, duplicates, leaks].
+  faults: {find: true, drop: []}
 """
 
 

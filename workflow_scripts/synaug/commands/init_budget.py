@@ -34,7 +34,7 @@ def fit_to_budget(settings: Settings, counts: pd.Series) -> Settings:
 
     counts: real training images per class, or per class and group.
     """
-    smaller = _give_up(settings, counts, _fewer_images, _fewer_recipes, _fewer_steps)
+    smaller = _give_up(settings, counts, _no_search, _fewer_images, _fewer_recipes, _fewer_steps)
     if smaller.total_minutes <= settings.budget:
         return smaller
     # Without a generator, its steps and images need not be fewer.
@@ -73,6 +73,11 @@ def fill_target(counts: pd.Series, limit: int) -> int:
 def missing(counts: pd.Series, target: int) -> int:
     """How many images the classes lack until each has `target`."""
     return int((target - counts).clip(lower=0).sum())
+
+
+def _no_search(settings: Settings, counts: pd.Series) -> Iterator[tuple[Settings, str]]:
+    if settings.find_faults:
+        yield replace(settings, find_faults=False), "the search for faults in the data"
 
 
 def _fewer_images(settings: Settings, counts: pd.Series) -> Iterator[tuple[Settings, str]]:

@@ -29,7 +29,8 @@ class Settings:
     trained. backbone: None: the small network from scratch. target: images of every class after filling. oversample:
     images generated per image wanted. fills: names; empty: there is one, without a name. recipes: names of the
     candidates, of the portfolio. halving: whether validation images decide which of them are trained with more than one
-    seed. usable_images: of all splits. synthetic_images: of one fill; 0: there is no generator.
+    seed. find_faults: whether faults in the data are looked for. usable_images: of all splits. synthetic_images: of one
+    fill; 0: there is no generator.
     budget: minutes. reasons: of the decisions, one sentence each. given_up: what was given up for the budget.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     fills: tuple[str, ...]
     recipes: tuple[str, ...]
     halving: bool
+    find_faults: bool
     usable_images: int
     training_images: int
     synthetic_images: int
@@ -81,6 +83,11 @@ def networks_trained(recipes: int, seeds: int, halving: bool) -> int:
         left = min(left, max(3, (left + 1) // 2)) if halving else left
         trained += left
     return trained + seeds
+
+
+def fault_seconds(images: int, cores: int) -> float:
+    """Estimate for the search for faults in so many images: for their features. It uses no GPU."""
+    return CPU_SECONDS["features"] * images / min(cores, 2)
 
 
 def feature_seconds(settings: Settings) -> tuple[float, float]:
@@ -117,6 +124,7 @@ def estimate_minutes(settings: Settings) -> dict[str, float]:
     # The final network waits for the others, so that two follow one another however many cores there are.
     networks = features + max(count * network / jobs_at_once, 2 * network)
     of_parts = {
+        "search for faults": settings.find_faults * fault_seconds(settings.usable_images, settings.cores),
         "adaptation": adaptation,
         "generator": generator / cores_of_a_job,
         "synthetic images": images / cores_of_a_job,

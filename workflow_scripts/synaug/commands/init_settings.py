@@ -107,6 +107,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine, budget: float |
         fills=fills,
         recipes=tuple(portfolio(fills)),
         halving="validation_split" in detected.dataset,
+        find_faults=detected.searched,
         usable_images=int(detected.rows["usable"].sum()),
         training_images=images,
         synthetic_images=missing(counts, target),

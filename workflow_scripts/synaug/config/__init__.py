@@ -6,7 +6,7 @@ Threads, GPUs and folders are not part of it; they are set on the command line a
 from synaug.config.adaptation import Adaptation
 from synaug.config.balance import Balance
 from synaug.config.base import Block
-from synaug.config.dataset import Dataset
+from synaug.config.dataset import Dataset, Faults
 from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, load_config
 from synaug.config.files import check_config_file
@@ -36,8 +36,8 @@ from synaug.config.training import (
 
 __all__ = [
     "EMBEDDED_BACKBONE", "JTT", "Adaptation", "Adapter", "Balance", "Block", "Config", "CutMix", "Dataset",
-    "Evaluation", "Fill", "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment", "Recipe",
-    "SafetyClassifier", "Screening",
+    "Evaluation", "Faults", "Fill", "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment",
+    "Recipe", "SafetyClassifier", "Screening",
     "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel",
     "check_config_file", "load_config",
 ]  # fmt: skip

@@ -24,6 +24,26 @@ _WITHOUT_VALIDATION = ("cifar10", "cifar100", "fashion_mnist", "utkface")
 _PLACEHOLDERS = ("label", "modifier", "group")  # of prompts; a group column is a placeholder too
 
 
+class Faults(Block):
+    """The search for faults in the real images: wrong labels, outliers, near-duplicates, leaks between splits."""
+
+    find: bool = Field(
+        False,
+        description="Look for them, by the features of a frozen network, and list them in real.parquet and the report.",
+    )
+    drop: list[Literal["label_issues", "outliers", "duplicates", "leaks"]] = Field(
+        [],
+        description="Kinds of faults for which images are not used. Test images are never dropped; validation images "
+        "only if they are also in the test split (leaks).",
+    )
+
+    @model_validator(mode="after")
+    def _dropped_faults_are_looked_for(self):
+        if not self.find:
+            self._refuse_without_effect(["drop"], "without find: true")
+        return self
+
+
 class Dataset(Block):
     """The real images, and the form in which they are used."""
 
@@ -125,6 +145,8 @@ class Dataset(Block):
     cut_seed: int = Field(
         0, ge=0, lt=2**32, description="With imbalance_factor: random seed of the choice of images that remain."
     )
+
+    faults: Faults = Field(Faults(), description="Faults in the real images.")
 
     @property
     def held_out(self) -> list[str]:

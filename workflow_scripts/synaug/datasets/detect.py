@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class DetectedDataset:
     few_bits: int = 0  # images that are nearly black, see `uses_few_bits`
     grey: bool = True  # whether all images are grey
     notes: list[str] = field(default_factory=list)  # decisions, one line each
+    searched: bool = False  # whether `rows` have the columns of `find_faults`
 
 
 def detect(
@@ -81,12 +83,14 @@ def detect(
     label: str | None,
     split: str | None,
     groups: list[str],
+    examine: Callable[[DetectedDataset], None] | None = None,
     source: str | None = None,
 ) -> DetectedDataset:
     """Detect classes, splits, sizes, colours and faults of the images at `path`, a folder or a table.
 
-    image, label, split, groups: names of columns of a table; None: detected by their usual names. source: that of the
-    config, if it is known.
+    image, label, split, groups: names of columns of a table; None: detected by their usual names. examine: is called
+    with the result while the images can be read where its rows say, those of tars too. source: that of the config, if
+    it is known.
     Raises UserError, with what to do, if the workflow cannot use the data.
     """
     notes: list[str] = []
@@ -103,8 +107,11 @@ def detect(
         rows = _index(block, notes, folder)
         detected = DetectedDataset(block, rows, notes=notes)
         _detect_colors(detected)
+        if examine:
+            examine(detected)
     if source in PACKED:
         detected.rows["path"] = str(path) + ", image " + detected.rows["row"].astype("str")
+        detected.rows["row"] = pd.NA
     return detected
 
 

@@ -39,7 +39,7 @@ def files(dataset: Dataset) -> list[Path]:
 def as_table(dataset: Dataset, images: str) -> Dataset:
     """The config block of `dataset` after its conversion to the table at `images`."""
     same = {"image_size", "color", "train_split", "test_split", "validation_split", "make_splits", "max_megapixels"}
-    settings = dataset.model_dump(include={*same, "group_columns", "unify_names"})
+    settings = dataset.model_dump(include={*same, "group_columns", "unify_names", "faults"})
     return Dataset(source="table", path=images, label_column="label_name", **settings)
 
 

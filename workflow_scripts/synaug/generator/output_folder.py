@@ -44,6 +44,23 @@ def check_adapter_folder(output: str | os.PathLike, protected: Iterable[str | os
     _check_folder("adaptation.output", "adapt_generator", output, protected, _unexpected_adapter_file)
 
 
+def check_no_storage(trains_generator: bool, trains_adapter: bool) -> None:
+    """Raise UserError if the workflow would train a generator or an adapter although its results go to a storage.
+
+    A storage gets the declared outputs of a rule, and a job gets copies of its declared inputs. The folder of a model
+    has other files, and the jobs open models and adapters at the path in the config.
+    """
+    for wanted, block, rule in (
+        (trains_generator, "generator", "train_generator"),
+        (trains_adapter, "adaptation", "adapt_generator"),
+    ):
+        if wanted:
+            raise UserError(
+                f"{block}: {rule} writes to a folder of this machine, which is not sent to a storage",
+                advice=f"run `snakemake --cores all {rule}` without a storage, then remove the block {block}",
+            )
+
+
 def check_start_folder(start: str | None) -> None:
     """Raise UserError unless `start` is the folder of a checkpoint, or None."""
     if start and not Path(start, "model_index.json").is_file():

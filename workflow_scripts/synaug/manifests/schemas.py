@@ -199,6 +199,52 @@ _OVER_SEEDS = [
     _field("high", pa.float64(), "upper end of the 95 % interval over seeds; null: one seed", nullable=True),
 ]
 
+# Null: dataset.faults.find is false, or the image could not be used before faults were looked for.
+_FAULTS_OF_REAL = [
+    _field(
+        "label_quality",
+        pa.float32(),
+        "probability of the image's class by a classifier that was not trained on the image, 0 to 1; 0: the label is "
+        "probably wrong; null: the classifier did not see the class",
+        nullable=True,
+        default="",
+    ),
+    _field(
+        "suggested_label",
+        REPEATED,
+        "most probable class of an image whose label is an issue: confident learning takes it for wrong, and "
+        "label_quality is below 0.05; null: no issue",
+        nullable=True,
+        default="",
+    ),
+    _field(
+        "outlier_score",
+        pa.float32(),
+        "modified z-score, within its class, of the mean cosine distance from the image to the 10 nearest training "
+        "images; above 3.5: an outlier",
+        nullable=True,
+        default="",
+    ),
+    _field(
+        "duplicate_of",
+        pa.string(),
+        "image_id of an image of the same split that this one is a near-duplicate of; null: none, or this one is the "
+        "original",
+        nullable=True,
+        default="",
+    ),
+    _field(
+        "leak_of",
+        pa.string(),
+        "image_id of a near-duplicate in the test split, or, of a training image, in the validation split; null: none",
+        nullable=True,
+        default="",
+    ),
+]
+# Columns that a file lacks if none of its rows has a value in any of them. Such a file has the same bytes as that of a
+# version without these columns.
+OPTIONAL = {"real": [field.name for field in _FAULTS_OF_REAL]}
+
 SCHEMAS: dict[str, pa.Schema] = {
     "real": pa.schema(
         [
@@ -211,6 +257,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _SHA256,
             _field("usable", pa.bool_(), "whether the image has a class, and can be read and decoded"),
             _field("reason", pa.string(), "why the image is not usable; null: it is usable", nullable=True),
+            *_FAULTS_OF_REAL,
         ]
     ),
     "imbalance": pa.schema(

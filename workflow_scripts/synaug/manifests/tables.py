@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synaug.manifests.content import CONTENT_KEY, ContentDigest
-from synaug.manifests.schemas import SCHEMA_VERSION, SCHEMAS
+from synaug.manifests.schemas import OPTIONAL, SCHEMA_VERSION, SCHEMAS
 from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import atomic_path, check_regular_file
 from synaug.runtime.paths import local_path, results_root
@@ -66,8 +66,9 @@ _STREAMED = ["image", "sha256"]
 def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.PathLike) -> None:
     """Write `rows` as manifest `kind` (a key of SCHEMAS) to `path`: sorted, byte-stable, atomic.
 
-    A column that `rows` lacks is filled with its default, or with null. Raises ValueError for a column that the schema
-    does not have, for a null in a column that is not nullable, and for integers that were rounded to floats.
+    A column that `rows` lacks is filled with its default, or with null; columns of OPTIONAL are left out. Raises
+    ValueError for a column that the schema does not have, for a null in a column that is not nullable, and for integers
+    that were rounded to floats.
     """
     table = _complete(kind, rows, SCHEMAS[kind])
     if kind == "shard":
@@ -76,9 +77,11 @@ def write_manifest(kind: str, rows: pd.DataFrame | pa.Table, path: str | os.Path
         one_by_one = lambda order: (images.slice(row, 1) for row in order.tolist())  # noqa: E731
         write_shard(table.drop_columns(_STREAMED), one_by_one, path, images.nbytes)
         return
+    schema = _schema_with(kind, [name for name in table.column_names if table.column(name).null_count < table.num_rows])
+    table = table.select(schema.names)
     order, table = _sort_order(table, SORT_KEYS[kind]), table.combine_chunks()
     groups = (table.take(order[start : start + ROW_GROUP]) for start in range(0, table.num_rows, ROW_GROUP))
-    _write_row_groups(kind, groups, path, table.nbytes)
+    _write_row_groups(kind, schema, groups, path, table.nbytes)
 
 
 def write_sorted(kind: str, batches: Iterable[pa.Table | pa.RecordBatch], rows: int, path: str | os.PathLike) -> None:
@@ -87,7 +90,10 @@ def write_sorted(kind: str, batches: Iterable[pa.Table | pa.RecordBatch], rows: 
     The bytes of the file do not depend on how many rows a batch has. Raises ValueError also for rows in another order,
     and for another number of them; the file at `path` is then unchanged.
     """
-    groups = _in_order(kind, _cut(_complete(kind, _as_table(batch), SCHEMAS[kind]) for batch in batches))
+    tables = map(_as_table, batches)
+    beginning = [table for table in [next(tables, None)] if table is not None]
+    schema = _schema_with(kind, beginning[0].column_names if beginning else [])
+    groups = _in_order(kind, _cut(_complete(kind, table, schema) for table in chain(beginning, tables)))
     first = next(groups, None)
     size = first.nbytes * rows // first.num_rows if first else 0
     written = 0
@@ -100,12 +106,21 @@ def write_sorted(kind: str, batches: Iterable[pa.Table | pa.RecordBatch], rows: 
         if written != rows:
             raise ValueError(f"{path}: {rows} rows were announced, but there are {written}")
 
-    _write_row_groups(kind, counted(), path, size)
+    _write_row_groups(kind, schema, counted(), path, size)
 
 
-def _write_row_groups(kind: str, groups: Iterable[pa.Table], path: str | os.PathLike, size: int) -> None:
-    """Write `groups`, of all columns of manifest `kind` as plain strings, each as a row group. size: bytes, about."""
-    schema, content = SCHEMAS[kind], ContentDigest()
+def _schema_with(kind: str, names: list[str]) -> pa.Schema:
+    """The schema of manifest `kind`, without its OPTIONAL columns if none of them is among `names`."""
+    schema, optional = SCHEMAS[kind], OPTIONAL.get(kind, [])
+    left_out = [] if set(optional) & set(names) else optional
+    return pa.schema([field for field in schema if field.name not in left_out])
+
+
+def _write_row_groups(
+    kind: str, schema: pa.Schema, groups: Iterable[pa.Table], path: str | os.PathLike, size: int
+) -> None:
+    """Write `groups`, of all columns of `schema` as plain strings, each as a row group. size: bytes, about."""
+    content = ContentDigest()
     content.update(schema.empty_table())
     with atomic_path(path, size) as temporary, _writer(schema, temporary) as writer:
         for group in groups:

@@ -22,6 +22,7 @@ SECTIONS = {  # id -> heading
     "groups": "Groups",
     "selection": "Chosen settings",
     "imbalance": "Imbalance",
+    "faults": "Faults in the data",
     "gallery": "Gallery",
     "quality": "Image quality",
     "training": "Training",
@@ -46,7 +47,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
 
 def contents(context: Mapping[str, Any]) -> dict[str, str]:
     """id -> heading of the sections of this page. Some are there only if the context has them."""
-    needs = {"choice": "choice", "groups": "group_columns", "selection": "selection"}
+    needs = {"choice": "choice", "groups": "group_columns", "selection": "selection", "faults": "faults"}
     return {key: title for key, title in SECTIONS.items() if key not in needs or context[needs[key]]}
 
 
