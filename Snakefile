@@ -70,7 +70,7 @@ if not CONFIG.study:
         localrule: True
 
 
-save_cache()
+save_cache_at_exit()
 
 
 onstart:

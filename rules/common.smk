@@ -42,7 +42,7 @@ from synaug.plan.prompts import caption_prompts, prompt_files
 from synaug.plan.schedulers import check_scheduler
 from synaug.plan.shards import fills_of_shards
 from synaug.report.comparison import compared_networks
-from synaug.runtime.code import code_hash, import_from, save_cache
+from synaug.runtime.code import code_hash, import_from, save_cache_at_exit
 from synaug.runtime.devices import WHOLE_DEVICE, jobs_per_device
 from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
 from synaug.runtime.files import check_no_braces, check_regular_file, text_hash
@@ -178,8 +178,11 @@ def gpu_share(jobs, devices=1):
 
 
 def code(script):
-    """Hash of the code that decides what `script` (<step>/<rule>.py) makes; a parameter of its rule."""
-    return code_hash(SCRIPTS / script)
+    """A parameter of a rule: the hash of the code that decides what `script` (<step>/<rule>.py) makes.
+
+    It is a function, so that a Snakemake that runs one job on another machine reads the code of that job only.
+    """
+    return lambda wildcards: code_hash(SCRIPTS / script)
 
 
 @exits_in_one_line  # a damaged plan

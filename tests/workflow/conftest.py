@@ -41,7 +41,7 @@ def make_model(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def quick_python(tmp_path_factory):
-    """A Python that has already imported the libraries. `finished` shows that the workflow runs with the usual one."""
+    """A Python that has already imported the libraries. test_own_data shows that the workflow runs with the usual one."""
     with one_worker_at_a_time(tmp_path_factory, "python") as shared:
         python, client = forking_python.python_of_server(shared)
     yield python
@@ -49,17 +49,17 @@ def quick_python(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Workdir:
+def finished(quick_python, tmp_path_factory) -> Workdir:
     """The whole workflow, run to its end, once for all workers of a test run. Do not change it: take `work`."""
     with one_worker_at_a_time(tmp_path_factory, "finished") as shared:
         work, first = Workdir(shared / "finished" / "checkout"), shared / "finished" / "first.pickle"
         if not first.exists():
-            first.write_bytes(pickle.dumps(run_once(work.path)))
+            first.write_bytes(pickle.dumps(run_once(work.path, quick_python)))
         work.first = pickle.loads(first.read_bytes())
     return work
 
 
-def run_once(path: Path) -> Run:
+def run_once(path: Path, python: str) -> Run:
     """Make a checkout with data, generator and config at `path`, and run it to its end."""
     path.mkdir(parents=True)
     for name in ("Snakefile", "rules", "workflow_scripts", "profiles", "envs", "config.yaml"):
@@ -84,7 +84,7 @@ def run_once(path: Path) -> Run:
         "seeds": [0],
     }
     (path / "test.yaml").write_text(yaml.safe_dump(config))
-    done = Workdir(path).run()
+    done = Workdir(path, python=python).run()
     assert done.status == 0, done.text
     return done
 

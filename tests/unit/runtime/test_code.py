@@ -21,7 +21,7 @@ def checkout(tmp_path, repository, monkeypatch):
 
 
 def forget():
-    for kept in (code._known, code._imported, code._templates, code._files, code._cache):
+    for kept in (code.code_hash, code._known, code._imported, code._templates, code._files, code._cache):
         kept.cache_clear()
 
 
@@ -94,6 +94,7 @@ def test_a_script_that_does_not_exist_is_an_error(checkout):
 def test_the_cache_is_only_quick(checkout, tmp_path):
     before = code.code_hash(checkout / "training/train.py")
     code.save_cache()  # no folder .snakemake/: left out
+    assert not code.CACHE.exists()
     (tmp_path / ".snakemake").mkdir()
     code.save_cache()
     forget()
@@ -103,6 +104,19 @@ def test_the_cache_is_only_quick(checkout, tmp_path):
     assert code.code_hash(checkout / "training/train.py") == before
     change(checkout / "synaug/training/losses.py", "EFFECTIVE_BETA = 0.9999", "EFFECTIVE_BETA = 0.99")
     assert code.code_hash(checkout / "training/train.py") != before
+
+
+def test_a_copy_of_the_checkout_parses_no_file_again(checkout, tmp_path, monkeypatch):
+    monkeypatch.setattr(code, "HERE", checkout / "synaug/runtime")
+    before = code.code_hash(checkout / "training/train.py")
+    (tmp_path / ".snakemake").mkdir()
+    code.save_cache()
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setattr(code, "HERE", tmp_path / "copy/workflow_scripts/synaug/runtime")
+    monkeypatch.setattr(code, "_examine", lambda path: pytest.fail(f"{path} is parsed again"))
+    forget()
+    assert code.code_hash(tmp_path / "copy/workflow_scripts/training/train.py") == before
 
 
 def test_jobs_import_the_library_of_the_checkout_first(monkeypatch, tmp_path):

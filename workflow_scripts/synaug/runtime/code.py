@@ -5,10 +5,10 @@ off: it goes by the date of the script file, which every checkout changes, and i
 """
 
 import ast
+import atexit
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -30,8 +30,11 @@ IGNORED = (
 
 # What is known of a file from an earlier run: only to be quick, it may be deleted at any time.
 CACHE = Path(".snakemake") / "synaug_code.json"
+HERE = Path(__file__).parent
+HERE = Path(__file__).parent
 
 
+@cache
 def code_hash(script: str | os.PathLike) -> str:
     """Hash (16 hexadecimal digits) of `script` and of every module of synaug and other script that it imports.
 
@@ -102,9 +105,10 @@ def _files(folder: Path, module: str) -> list[Path]:
 def _known(path: Path) -> dict:
     """`hash` of the content of `path`, and `modules`: all that it imports."""
     status = path.stat()
-    key, stamp = str(path), [status.st_mtime_ns, status.st_size]
+    # Relative: it stays true if the checkout is moved or copied.
+    key, stamp = os.path.relpath(path, HERE), [status.st_mtime_ns, status.st_size]
     cached = _cache().get(key)
-    if cached and cached["stamp"] == stamp and "modules" in cached:  # others are of an older version
+    if cached and cached["stamp"] == stamp:
         return cached
     known = {"stamp": stamp, **_examine(path)}
     _cache()[key] = known
@@ -121,28 +125,29 @@ def _examine(path: Path) -> dict:
             imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    text = "".join(_tokens(tree))
+    text = "".join(_tokens(tree, []))
     return {"hash": hashlib.sha256(text.encode()).hexdigest(), "modules": sorted(imports)}
 
 
-def _tokens(node: object) -> Iterator[str]:
+def _tokens(node: object, tokens: list[str]) -> list[str]:
     """The syntax tree as text, the same in every version of Python: without positions, docstrings and empty fields."""
     if isinstance(node, ast.AST):
-        yield type(node).__name__ + "("
+        tokens.append(type(node).__name__ + "(")
         for name, value in ast.iter_fields(node):
             if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
             if value is not None and value != []:
-                yield f"{name}="
-                yield from _tokens(value)
-        yield ")"
+                tokens.append(f"{name}=")
+                _tokens(value, tokens)
+        tokens.append(")")
     elif isinstance(node, list):
-        yield "["
+        tokens.append("[")
         for item in node:
-            yield from _tokens(item)
-        yield "]"
+            _tokens(item, tokens)
+        tokens.append("]")
     else:
-        yield f"{node!r},"
+        tokens.append(f"{node!r},")
+    return tokens
 
 
 @cache
@@ -153,11 +158,18 @@ def _cache() -> dict:
         return {}
 
 
-def save_cache() -> None:
-    """Keep what was found for the next run, in the folder .snakemake/. It is left out where that cannot be written."""
-    if CACHE.parent.is_dir():
-        with suppress(OSError, UserError), atomic_path(CACHE) as temporary:
-            temporary.write_text(json.dumps(_cache()))
+def save_cache_at_exit() -> None:
+    """When this process ends, it keeps what it found for the next run, in .snakemake/ below the present working directory."""
+    atexit.register(save_cache, CACHE.absolute())
+
+
+def save_cache(path: Path = CACHE) -> None:
+    """Write what is known of the files to `path`. It is left out where that cannot be written."""
+    text = json.dumps(_cache())
+    with suppress(OSError, UserError):
+        if path.parent.is_dir() and not (path.is_file() and path.read_text() == text):
+            with atomic_path(path) as temporary:
+                temporary.write_text(text)
 
 
 def import_from(scripts: Path) -> None:
