@@ -15,8 +15,8 @@ from synaug.runtime.errors import UserError
         ("resnet8", 3, "cosine", 28),
         ("resnet32", 1, "linear", 32),
         ("torchvision/resnet18", 3, "linear", 64),
-        ("timm/mobilenetv3_small_050", 3, "linear", 64),
-        ("timm/vit_tiny_patch16_224", 3, "linear", 64),
+        ("timm/test_efficientnet", 3, "linear", 64),
+        ("timm/test_vit", 3, "linear", 64),
     ],
 )
 def test_onnx_gives_the_probabilities_of_the_network(tmp_path, backbone, channels, head, size):
