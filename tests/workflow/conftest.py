@@ -41,7 +41,10 @@ def make_model(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def quick_python(tmp_path_factory):
-    """A Python that has already imported the libraries. test_own_data shows that the workflow runs with the usual one."""
+    """A Python that has already imported the libraries.
+
+    test_installed_package and test_docs_commands show that the workflow runs with the usual one.
+    """
     with one_worker_at_a_time(tmp_path_factory, "python") as shared:
         python, client = forking_python.python_of_server(shared)
     yield python

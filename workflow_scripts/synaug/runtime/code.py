@@ -159,7 +159,7 @@ def _cache() -> dict:
 
 
 def save_cache_at_exit() -> None:
-    """When this process ends, it keeps what it found for the next run, in .snakemake/ below the present working directory."""
+    """When this process ends, it keeps what it found for the next run, in .snakemake/ of the working directory."""
     atexit.register(save_cache, CACHE.absolute())
 
 
