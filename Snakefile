@@ -51,7 +51,10 @@ if not CONFIG.study:
     include: "rules/imbalance.smk"
     include: "rules/plan.smk"
     include: "rules/generator.smk"
-    include: "rules/generation.smk"
+
+    if not SHARDS_EXIST:  # see rules/common.smk
+
+        include: "rules/generation.smk"
     include: "rules/screening.smk"
     include: "rules/balance.smk"
     include: "rules/training.smk"

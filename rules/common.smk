@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 # Beside this file, wherever it is imported from; relative, so that a checkout that was moved has the same inputs.
@@ -48,6 +49,7 @@ from synaug.runtime.errors import ERROR_PREFIX, UserError, exits_in_one_line
 from synaug.runtime.files import check_no_braces, check_regular_file, text_hash
 from synaug.runtime.logs import last_errors
 from synaug.screening.checkpoints import screens_with_little_memory
+from synaug.submissions import numbers_of_submissions, order_of_shards
 from synaug.training.memory import needs_little_memory
 
 import_from(SCRIPTS.absolute())
@@ -134,6 +136,21 @@ if LOCAL and "gpu" in workflow.global_resources:
     workflow.register_resource("gpu_share", WHOLE_DEVICE * workflow.global_resources["gpu"].value)
 
 
+# Jobs that share a submission run one after the other, if a profile gives each of them a `turn`. So a submission asks for
+# what its largest job needs, for the sum of their run times.
+resource_scopes:
+    turn="local",
+
+
+if not LOCAL:
+    workflow.register_resource("turn", 1)
+
+
+# With `synaug run --parts`, the last of its calls of Snakemake takes the shards and their scores as they are: the calls
+# before have made them, and their jobs would make the graph too large.
+SHARDS_EXIST = bool(os.environ.get("SYNAUG_SHARDS_EXIST"))
+
+
 # The gate, and the number of images per class and fill that are made before it decides, if there is a pilot.
 GATE = {}
 PILOT, PILOT_PLAN = None, {}
@@ -177,6 +194,27 @@ def gpu_share(jobs, devices=1):
     return WHOLE_DEVICE // jobs if devices == 1 else WHOLE_DEVICE * devices
 
 
+def share_submissions(name, number):
+    """`group` of jobs that share submissions, if a profile says how many: its `group-components`, by `name`.
+
+    number: a function of wildcards and that number of jobs. It says which submission a job belongs to, or None for a
+    job that has one of its own. All jobs of a submission must appear, and change, at the same checkpoints.
+    Snakemake 9.27 alone (`--groups`) puts more jobs into a submission than it is told to, or the same job into two: it
+    merges the groups again, one with another, whenever a checkpoint has finished. Here each has its name from the start.
+    """
+
+    def group(wildcards):
+        jobs = workflow.group_settings.group_components.get(name)
+        submission = number(wildcards, jobs) if jobs else None
+        if submission is None:
+            return None
+        submission = f"{CONFIG.experiment}_{name}_{submission}"
+        workflow.parent_groupids[submission] = name  # so that Snakemake knows how many jobs it may merge
+        return submission
+
+    return group
+
+
 def code(script):
     """A parameter of a rule: the hash of the code that decides what `script` (<step>/<rule>.py) makes.
 
@@ -186,15 +224,30 @@ def code(script):
 
 
 @exits_in_one_line  # a damaged plan
-def shards_of_plan(planned=None):
-    """Shard -> its fill, of the plan that the checkpoint `planned` makes; Snakemake asks again once it is made."""
+def shards_of_plan(planned=None, read=fills_of_shards, **options):
+    """Shard -> its fill, of the plan that the checkpoint `planned` makes; Snakemake asks again once it is made.
+
+    read: what reads the plan, with `options`; another function gives something else for each shard.
+    """
     with (planned or checkpoints.plan_generation).get().output.plan.open("rb") as plan:
-        return fills_of_shards(plan.name, os.fstat(plan.fileno()).st_mtime_ns)
+        return read(plan.name, os.fstat(plan.fileno()).st_mtime_ns, **options)
 
 
 def is_of_pilot(shard):
     """Whether the pilot names `shard`. The whole plan has its images again, in shards that copy them."""
     return bool(PILOT) and shard in shards_of_plan(checkpoints.plan_pilot)
+
+
+def submissions_of_shards(folder):
+    """A function for `share_submissions`, of a rule that makes a file of each shard in this folder of the results."""
+
+    def number(wildcards, jobs):
+        pilot = is_of_pilot(wildcards.shard)
+        planned = checkpoints.plan_pilot if pilot else checkpoints.plan_generation
+        position = shards_of_plan(planned, order_of_shards, folder=folder)[wildcards.shard]
+        return f"{'pilot' if pilot else 'plan'}_{position // jobs}"
+
+    return number
 
 
 def plan_of_shard(wildcards):
@@ -418,3 +471,34 @@ def features_of(wildcards):
     """The features that a recipe trains on, if its backbone is frozen. Ancient: the images count (`images_of`)."""
     recipe = recipe_of(wildcards)
     return ancient(f"<results>/backbone_features/{FEATURES[recipe]}.parquet") if recipe in FEATURES else []
+
+
+@cache
+def submissions_of_networks(jobs):
+    """(stage, recipe, seed) of every small network -> its submission, if a submission holds this number of jobs."""
+    units = {}  # what the networks wait for -> stage 1 -> it and the networks that are fine-tuned from it
+    for stage, recipe, seed in sorted(NETWORKS, key=lambda network: network[0] == "finetune"):
+        owner = STAGE1[recipe]
+        if SHORT_MINUTES[recipe]:
+            candidate = ROUNDS and ("train", owner, seed) not in WITH_ALL_SEEDS
+            wait = f"{data_of(recipe)[0]}_seed{seed}" if candidate else data_of(recipe)[0]
+            units.setdefault(wait, {}).setdefault((owner, seed), []).append((stage, recipe, seed))
+    return {
+        network: f"{wait}_{number}"
+        for wait, same in units.items()
+        for network, number in numbers_of_submissions(same.values(), jobs).items()
+    }
+
+
+def share_submissions_of(stage):
+    """`group` of the rule of this stage. Networks with synthetic images wait for these, and share with their like."""
+
+    def number(wildcards, jobs):
+        return submissions_of_networks(jobs).get((stage, wildcards.recipe, int(wildcards.seed)))
+
+    return share_submissions("networks", number)
+
+
+def minutes_of_network(stage):
+    """The resource `runtime` of the rule of this stage."""
+    return lambda wildcards, attempt: attempt * (SHORT_MINUTES[wildcards.recipe] or LONG_MINUTES[stage])

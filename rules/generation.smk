@@ -26,6 +26,8 @@ rule generate_shard:
         "<logs>/generate_shard/{shard}.log",
     benchmark:
         "<benchmarks>/generate_shard/{shard}.jsonl"
+    group:
+        share_submissions("shards", submissions_of_shards("shards"))
     conda:
         "../envs/torch.yaml"
     threads: lambda wildcards: THREADS_OF_FILL[fill_of_shard(wildcards)]

@@ -11,6 +11,7 @@ its own: a new shard scores only itself, and a changed threshold scores and comp
 """
 
 from synaug.screening.checkpoints import classifier_file, local_model_files, screening_network
+from synaug.submissions import scoring_minutes
 
 try:
     SCREENING_FILES = on_machine(local_model_files(CONFIG.screening))
@@ -28,6 +29,7 @@ if CONFIG.screening.classifier:
 SCREENING_NETWORK = screening_network(CONFIG.training)
 # A job with a small network spends most of its time starting, so such jobs run side by side.
 SCORING_THREADS = 1 if screens_with_little_memory(CONFIG.screening, CONFIG.training, CONFIG.dataset.image_size) else 2
+SCORING_MINUTES = scoring_minutes(CONFIG.generation.images_per_shard)
 REAL_SCORES = {}
 if CONFIG.screening.feature_space or CONFIG.screening.leakage:
     REAL_SCORES["real"] = "<results>/real_scores.parquet"
@@ -66,36 +68,41 @@ rule fit_screener:
         "../workflow_scripts/screening/fit_screener.py"
 
 
-rule score_shard:
-    # The plan is `ancient`: the name of a shard is the hash of the ids of its images, and the ids decide everything that
-    # is read from it. The shard is not. If it is made again on another device, its bytes may differ.
-    input:
-        **SCREENING_CLASSIFIER,
-        plan=plan_of_shard,
-        shard="<results>/shards/{shard}.parquet",
-        models=SCREENING_FILES,
-    output:
-        scores="<results>/scores/{shard}.parquet",
-    log:
-        "<logs>/score_shard/{shard}.log",
-    benchmark:
-        "<benchmarks>/score_shard/{shard}.jsonl"
-    conda:
-        "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
-    threads: SCORING_THREADS
-    resources:
-        gpu=int(SCREENING_NETWORKS and whole_gpus(SCREENING_JOBS)),
-        gpu_share=int(SCREENING_NETWORKS and gpu_share(SCREENING_JOBS)),
-    params:
-        settings={
-            "screening": CONFIG.screening.scoring(),
-            "form": CONFIG.dataset.model_dump(include={"image_size", "color"}),
-        },
-        code=code("screening/score_shard.py"),
-    message:
-        "Score the images of shard {wildcards.shard}"
-    script:
-        "../workflow_scripts/screening/score_shard.py"
+if not SHARDS_EXIST:
+
+    rule score_shard:
+        # The plan is `ancient`: the name of a shard is the hash of the ids of its images, and the ids decide everything
+        # that is read from it. The shard is not. If it is made again on another device, its bytes may differ.
+        input:
+            **SCREENING_CLASSIFIER,
+            plan=plan_of_shard,
+            shard="<results>/shards/{shard}.parquet",
+            models=SCREENING_FILES,
+        output:
+            scores="<results>/scores/{shard}.parquet",
+        log:
+            "<logs>/score_shard/{shard}.log",
+        benchmark:
+            "<benchmarks>/score_shard/{shard}.jsonl"
+        group:
+            share_submissions("scores", submissions_of_shards("scores"))
+        conda:
+            "../envs/torch.yaml" if SCREENING_NETWORKS else "../envs/data.yaml"
+        threads: SCORING_THREADS
+        resources:
+            gpu=int(SCREENING_NETWORKS and whole_gpus(SCREENING_JOBS)),
+            gpu_share=int(SCREENING_NETWORKS and gpu_share(SCREENING_JOBS)),
+            runtime=lambda wildcards, attempt: attempt * SCORING_MINUTES,
+        params:
+            settings={
+                "screening": CONFIG.screening.scoring(),
+                "form": CONFIG.dataset.model_dump(include={"image_size", "color"}),
+            },
+            code=code("screening/score_shard.py"),
+        message:
+            "Score the images of shard {wildcards.shard}"
+        script:
+            "../workflow_scripts/screening/score_shard.py"
 
 
 rule score_real:

@@ -13,6 +13,7 @@ the same images trains nothing again.
 """
 
 from synaug.images.codec import LARGE
+from synaug.submissions import short_training_minutes
 
 STAGE1 = stage1_owners(CONFIG)
 LIBRARY_NETWORKS = {recipe.stage1.backbone for recipe in CONFIG.recipes.values() if "/" in recipe.stage1.backbone}
@@ -25,6 +26,14 @@ if LIBRARY_NETWORKS and workflow.is_main_process:  # the libraries take seconds 
             check_backbone(backbone)
     except UserError as error:
         sys.exit(f"{ERROR_PREFIX}{error}")
+
+# Recipe -> minutes that are enough for each of its networks on a cluster, if they are small.
+SHORT_MINUTES = {
+    name: short_training_minutes(CONFIG.recipes[owner].stage1, CONFIG.dataset.image_size)
+    for name, owner in STAGE1.items()
+}
+# The same for large networks, which have a submission of their own. A job that ran out of time resumes with twice as much.
+LONG_MINUTES = {"train": 480, "finetune": 120}
 
 if FEATURES:
 
@@ -118,6 +127,8 @@ rule train:
         "<benchmarks>/train/{recipe}-{seed}.jsonl"
     # Behind all other jobs that can start: they lead to more jobs, and networks without synthetic images can wait.
     priority: -1
+    group:
+        share_submissions_of("train")
     conda:
         "../envs/torch.yaml"
     # Networks on CPUs use one thread, because the result depends on the number; the other threads decode large images.
@@ -125,6 +136,7 @@ rule train:
     resources:
         gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
         gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
+        runtime=minutes_of_network("train"),
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
         images=lambda wildcards: images_of(*data_of(wildcards.recipe)),
@@ -154,12 +166,15 @@ rule finetune:
         "<benchmarks>/finetune/{recipe}-{seed}.jsonl"
     # Behind rule train: at the end, short jobs keep all cores busy longer than long ones.
     priority: -2
+    group:
+        share_submissions_of("finetune")
     conda:
         "../envs/torch.yaml"
     threads: 8 if PACKED else 1
     resources:
         gpu=whole_gpus(TRAINING_JOBS),
         gpu_share=gpu_share(TRAINING_JOBS),
+        runtime=minutes_of_network("finetune"),
     params:
         settings=lambda wildcards: SETTINGS["finetune"][wildcards.recipe],
         images=lambda wildcards: images_of("real"),

@@ -16,6 +16,7 @@ NOT_RUN = {
     r"^synaug init OWNER/NAME": "needs a network: tests/unit/commands/test_init_hub.py has a hub of its own",
     r"^synaug track ": "needs the extra mlflow: tests/unit/commands/test_track.py",
     r"^synaug export(-model)? .*--hub ": "needs a network: the tests of the commands have a hub of their own",
+    r"^synaug run .*--parts ": "tests/workflow/test_run_in_parts.py does",
     r"--sdm conda": "needs conda, and a network",
     r"^snakemake --cores .*--configfile images\.yaml$": "tests/workflow/test_own_data.py does, with fewer steps",
     r"^python docs/examples/": "tests/unit/repository/test_without_snakemake.py does",

@@ -5,6 +5,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -62,11 +63,16 @@ class Submitted:
         return found
 
     def jobs(self) -> list[dict[str, str]]:
-        """The jobs that SLURM had of this checkout, by number; `rule` and `shard` are those of Snakemake."""
+        """The jobs that SLURM had of this checkout, by number; `rule` and `shard` are those of Snakemake.
+
+        Jobs of Snakemake that share a submission have no `rule`, and the name of their group as `group`.
+        """
         columns = ("Comment", "Partition", "AllocTRES", "ReqMem", "TimelimitRaw", "Start", "End", "WorkDir")
         jobs = [job for job in self.slurm.accounts(*columns) if job["WorkDir"] == str(self.work.path)]
         for job in jobs:
             job["rule"], _, job["shard"] = job["Comment"].removeprefix("rule_").partition("_wildcards_")
+            shared = re.match(r"test_((?:networks|scores|shards)_\w+?_\d+)_", job["rule"])
+            job["group"], job["rule"] = (shared[1], "") if shared else ("", job["rule"])
         return sorted(jobs, key=lambda job: int(job["JobIDRaw"]))
 
     def kill(self) -> None:

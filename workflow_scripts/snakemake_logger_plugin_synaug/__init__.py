@@ -73,6 +73,11 @@ _REASONS = {
     "Rules with": "always run",
 }
 
+# What is said of a failed job whose log has no error; the second, of one of several jobs that share a submission to a
+# cluster: Snakemake reports all of them as failed if one is.
+_NO_REASON = "its log has no error message; was it killed, e.g. for lack of memory?"
+_NO_REASON_SHARED = "no error of its own; another job of its submission failed, or all were killed"
+
 
 class LogHandler(LogHandlerBase):
     """Shows a run and writes its events to a file."""
@@ -214,7 +219,7 @@ def as_event(record: logging.LogRecord) -> dict | None:
         event["error"] = (
             error_line(map(Path, event["log"]))
             or event["rule_msg"]  # of an executor: a cluster's state of the job
-            or "its log has no error message; was it killed, e.g. for lack of memory?"
+            or (_NO_REASON_SHARED if getattr(record, "indent", False) else _NO_REASON)
         )
     return event
 

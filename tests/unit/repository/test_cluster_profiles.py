@@ -41,6 +41,13 @@ def test_every_rule_that_always_wants_a_gpu_gets_one_where_the_plugin_does_not_s
         assert {rule for rule, one in resources.items() if key in one} == wanting, cluster
 
 
+def test_every_kind_of_submission_that_the_slurm_profile_names_exists(repository):
+    text = "".join(path.read_text() for path in (repository / "rules").glob("*.smk"))
+    profile = read(repository, "slurm")
+    assert set(profile["group-components"]) <= set(re.findall(r"share_submissions\(\"(\w+)\"", text))
+    assert profile["default-resources"]["turn"] == 1  # or the jobs of a submission ask for the GPUs of all of them
+
+
 def test_every_key_is_one_of_snakemake_or_of_the_plugin(profile):
     actions = get_argument_parser()._actions
     unknown = profile.keys() - {option.removeprefix("--") for action in actions for option in action.option_strings}

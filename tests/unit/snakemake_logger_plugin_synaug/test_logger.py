@@ -157,6 +157,8 @@ def test_a_job_that_died_without_a_word():
     assert "killed" in as_event(record("", LogEvent.JOB_ERROR, rule_msg=None, **aux))["error"]
     state = "SLURM-job '3' failed, SLURM status is: 'OUT_OF_MEMORY'."
     assert as_event(record("", LogEvent.JOB_ERROR, rule_msg=state, **aux))["error"] == state
+    shared = as_event(record("", LogEvent.JOB_ERROR, rule_msg=None, indent=True, **aux))
+    assert "another job of its submission failed" in shared["error"]
 
 
 def test_an_error_of_snakemake_itself_is_shown(handle):

@@ -1,15 +1,21 @@
 """`synaug run`: start the workflow from any folder, with or without a checkout of the project."""
 
 import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 import synaug
-from synaug.runtime.errors import UserError
+from synaug.config import check_config_file, load_config
+from synaug.plan.shards import fills_of_shards
+from synaug.runtime.errors import UserError, short_text
 
 # Options of Snakemake are passed on. -h stays that of this command.
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -26,6 +32,14 @@ def run(
     config: Annotated[
         Path | None, typer.Argument(help="The config of the experiment.", show_default="config.yaml")
     ] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Generate and score the shards in this number of parts, one after the other, then do the rest. i/N: "
+            "only part i.",
+        ),
+    ] = None,
 ) -> None:
     """Start the workflow in the current folder.
 
@@ -33,12 +47,17 @@ def run(
     The exit status is that of snakemake. In an empty folder, `synaug run` copies the demo into it and runs it: 1,236
     images and a small generator, 9 MB.
 
+    With --parts, snakemake is called for the plan, for each part, and for the rest, so that none of these calls has a
+    graph of all shards. The first call that fails ends the command. Start it again to go on: what is finished stays.
+    For another machine on the same folder, --parts i/N makes only the shards and scores of one part.
+
     \b
     Example:
       synaug run images.yaml
       synaug run images.yaml -n
       synaug run images.yaml --cores 8 plan
       synaug run images.yaml --workflow-profile profiles/slurm
+      synaug run images.yaml --parts 20
     """
     root = workflow_folder()
     options = context.args
@@ -50,8 +69,87 @@ def run(
         raise UserError(f"{config}: there is no such file", advice="write it with synaug init FOLDER")
     if config is None and not Path("config.yaml").exists():
         copy_demo(root)
-    command = [sys.executable, "-m", "snakemake", *arguments(root, config or Path("config.yaml"), options)]
-    os.execv(sys.executable, command)  # so that signals and the exit status are those of Snakemake
+    config = config or Path("config.yaml")
+    given = arguments(root, config, options)
+    if parts is None:
+        # So that signals and the exit status are those of Snakemake.
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *given])
+    else:
+        raise typer.Exit(run_in_parts(config, given, *part_and_count(parts)))
+
+
+def run_in_parts(config: Path, given: list[str], part: int, count: int) -> int:
+    """Call snakemake for the plan, for part number `part` of `count` or for all (0), and then for the rest.
+
+    given: arguments of each call. Returns the exit status of the first call that fails, or 0.
+    """
+    snakemake, before = [sys.executable, "-m", "snakemake"], files_before_shards(config)
+    results = Path(before[0]).parent
+    # Also what the parts share besides the plan: Snakemake locks it while it is made, and another part could not start.
+    status = status_of([*snakemake, *before, *given])
+    for number in [part] if part else range(1, count + 1):
+        if not status and (scores := scores_of_part(results, number, count)):
+            print(f"Part {number} of {count}: {len(scores)} shards", flush=True)
+            status = status_of([*snakemake, *scores, *given])
+    if not status and not part:
+        print("The rest", flush=True)
+        status = status_of([*snakemake, *given], os.environ | {"SYNAUG_SHARDS_EXIST": "1"})
+    return status
+
+
+def part_and_count(parts: str) -> tuple[int, int]:
+    """Number of the part, from 1 on, or 0 for all of them, and number of parts. parts: N or i/N."""
+    found = re.fullmatch(r"(?:(\d+)/)?(\d+)", parts)
+    part, count = (int(found[1] or 0), int(found[2])) if found else (0, 0)
+    if not count or part > count or (found and found[1] and not part):
+        raise UserError(f"--parts {parts}: should be a number of parts, or one of them as in 3/20")
+    return part, count
+
+
+def files_before_shards(config: Path) -> list[str]:
+    """What all shards and their scores need, of the experiment with this config: first the plan.
+
+    Raises UserError for a config that the workflow would refuse, and for a study.
+    """
+    check_config_file(config)
+    try:
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{config}: cannot be read as YAML ({short_text(error)})", advice="correct it") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{config}: should be a block of keys", advice="name the config of an experiment")
+    experiment = load_config(settings, str(config))
+    if experiment.study:
+        raise UserError(f"{config}: is a study, which has several plans", advice="leave --parts out")
+    classifier = experiment.screening.classifier
+    names = ["plan.parquet", *(["screener/model.safetensors"] if classifier and not classifier.model else [])]
+    return [f"results/{experiment.experiment}/{name}" for name in names]
+
+
+def scores_of_part(results: Path, part: int, count: int) -> list[str]:
+    """Paths of the scores of the shards of a part, from 1 to `count`; all parts together have those of the plan.
+
+    Raises UserError if there is no plan.
+    """
+    plan = results / "plan.parquet"
+    if not plan.exists():
+        raise UserError(f"{plan}: there is no plan yet", advice="leave -n out, or --parts")
+    shards = list(fills_of_shards(str(plan), plan.stat().st_mtime_ns))
+    chosen = shards[len(shards) * (part - 1) // count : len(shards) * part // count]
+    return [str(results / "scores" / f"{shard}.parquet") for shard in chosen]
+
+
+def status_of(command: list[str], environment: dict[str, str] | None = None) -> int:
+    """Run a command to its end; its exit status. Signals that would end this process end the command."""
+    running = subprocess.Popen(command, env=environment)
+    # Ctrl-C reaches the command by itself.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    terminated = signal.signal(signal.SIGTERM, lambda *_: running.terminate())
+    try:
+        return running.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, terminated)
 
 
 def workflow_folder() -> Path:
