@@ -5,6 +5,8 @@ import os
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Several tests run at a time. Threads that wait for others must not keep a core busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pathlib import Path
