@@ -25,7 +25,7 @@ from workdir import Workdir  # noqa: E402
 _spec = importlib.util.spec_from_file_location("workflow_conftest", WORKFLOW / "conftest.py")
 _conftest = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_conftest)
-finished = _conftest.finished
+finished, quick_python = _conftest.finished, _conftest.quick_python
 
 TIMEOUT_S = 1800  # for a whole workflow, on a machine that may be busy
 
