@@ -41,8 +41,8 @@ lint: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
 # Warnings are errors: broken links, pages without a place in the sidebar, names that the library does not have. All pages
-# are read each time: of a page that did not change since the last time, Sphinx would not warn again. It lies beside the
-# environment, not in it, and runs with its Python, because it imports the library to read the docstrings.
+# are read each time, because Sphinx does not repeat its warnings of unchanged pages. Sphinx has a folder of its own, so
+# that the environment stays as it is, but runs with the Python there: it imports the library to read the docstrings.
 docs: setup .venv-docs/installed
 	PYTHONPATH=.venv-docs $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
 	@echo "Now open build/site/index.html"

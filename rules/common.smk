@@ -199,8 +199,8 @@ def share_submissions(name, number):
 
     number: a function of wildcards and that number of jobs. It says which submission a job belongs to, or None for a
     job that has one of its own. All jobs of a submission must appear, and change, at the same checkpoints.
-    Snakemake 9.27 alone (`--groups`) puts more jobs into a submission than it is told to, or the same job into two: it
-    merges the groups again, one with another, whenever a checkpoint has finished. Here each has its name from the start.
+    `--groups` of Snakemake 9.27 is not used: whenever a checkpoint has finished, it merges groups that it has merged
+    before, so that a submission gets too many jobs. Here each submission has its name from the start.
     """
 
     def group(wildcards):

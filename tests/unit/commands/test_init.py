@@ -509,7 +509,7 @@ def test_the_worst_faults_are_named_and_the_config_looks_for_them(image_folder, 
         r"""  2 labels may be wrong; the most doubtful:
     data/bag/\d+.png: is labelled 'bag', looks like 'hat'
     data/bag/\d+.png: is labelled 'bag', looks like 'hat'
-  1 image nearly the same as one of a held-out split, .*, such as data/bag/\d+.png and data/""",
+  1 image nearly the same as an image of a held-out split, .*, such as data/bag/\d+.png and data/""",
         text,
     )
     assert written("enough").dataset.faults.model_dump() == {"find": True, "drop": []}

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from urllib.error import URLError
 
 import typer
-import yaml
 
-from synaug.config import Config, check_config_file, load_config
+from synaug.config import Config, load_config, read_config_file
 from synaug.downloads import Download, downloads_of, each_once
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import ERROR_PREFIX, UserError, causes, short_text
@@ -21,18 +20,10 @@ def configs_of_file(path: Path) -> list[Config]:
 
     Raises UserError for a config that the workflow would refuse.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file", advice="name the config of an experiment")
-    check_config_file(path)
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({short_text(error)})", advice="correct it") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: should be a block of keys", advice="name the config of an experiment")
+    config = read_config_file(path)
     whole = load_config(config, str(path))
-    variants = {f"{path}: study.{name}": one for name, one in variant_configs(config).items()} if whole.study else {}
-    return [load_config(one, where) for where, one in variants.items()] or [whole]
+    variants = variant_configs(config) if whole.study else {}
+    return [load_config(variant, f"{path}: study.{name}") for name, variant in variants.items()] or [whole]
 
 
 def downloads_of_file(path: Path) -> list[Download]:

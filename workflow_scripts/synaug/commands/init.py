@@ -165,8 +165,6 @@ def _search_faults(detected: DetectedDataset, machine: Machine) -> None:
         detected.rows = find_faults(rows, dataset, machine.cores)
     except UserError as error:  # the config does not need it
         detected.notes.append(f"wrong labels and other faults were not looked for: {error}")
-        return
-    detected.searched = True
 
 
 def _start(config: Path | str) -> str:
@@ -339,8 +337,8 @@ def _suggested_faults(rows: pd.DataFrame) -> list[str]:
         worst = outliers.sort_values("outlier_score").iloc[-1]
         lines.append(f"{_number_of(len(outliers), 'image')} unlike all others, such as {_place(worst)}")
     for images, column, what in (
-        (duplicates, "duplicate_of", "nearly the same as another one of the split"),
-        (leaks, "leak_of", "nearly the same as one of a held-out split, which makes results too good"),
+        (duplicates, "duplicate_of", "nearly the same as another image of its split"),
+        (leaks, "leak_of", "nearly the same as an image of a held-out split, which makes results too good"),
     ):
         if len(images):
             row = images.iloc[0]

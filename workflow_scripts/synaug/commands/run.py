@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 import synaug
-from synaug.config import check_config_file, load_config
+from synaug.config import load_config, read_config_file
 from synaug.plan.shards import fills_of_shards
-from synaug.runtime.errors import UserError, short_text
+from synaug.runtime.errors import UserError
 
 # Options of Snakemake are passed on. -h stays that of this command.
 CONTEXT_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -111,14 +110,7 @@ def files_before_shards(config: Path) -> list[str]:
 
     Raises UserError for a config that the workflow would refuse, and for a study.
     """
-    check_config_file(config)
-    try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{config}: cannot be read as YAML ({short_text(error)})", advice="correct it") from None
-    if not isinstance(settings, dict):
-        raise UserError(f"{config}: should be a block of keys", advice="name the config of an experiment")
-    experiment = load_config(settings, str(config))
+    experiment = load_config(read_config_file(config), str(config))
     if experiment.study:
         raise UserError(f"{config}: is a study, which has several plans", advice="leave --parts out")
     classifier = experiment.screening.classifier

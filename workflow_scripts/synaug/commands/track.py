@@ -145,8 +145,8 @@ def networks_of(config: Config) -> Iterator[Network]:
         settings |= {"seed": str(seed), "final": str(name.startswith("final/")).lower()}
         return Network(name, recipe, stage, seed, settings, results / name, logs / log)
 
-    for recipe, way in config.recipes.items():
-        stages = [("train", not way.stage1_of), ("finetune", way.stage2 is not None)]
+    for recipe, its_settings in config.recipes.items():
+        stages = [("train", not its_settings.stage1_of), ("finetune", its_settings.stage2 is not None)]
         for stage in [stage for stage, trained in stages if trained]:
             for seed in config.seeds:
                 yield network(f"{stage}/{recipe}/{seed}", f"{stage}/{recipe}-{seed}.log", stage, recipe, seed)
@@ -477,8 +477,8 @@ def track(
     configs = configs_of_file(config or Path("config.yaml"))
     mlflow = MLflow(uri)
     try:
-        logged = log_until_end([Tracker(one, mlflow) for one in configs], follow)
+        logged = log_until_end([Tracker(experiment, mlflow) for experiment in configs], follow)
     except KeyboardInterrupt:  # the run goes on, and the next call logs the rest
         return
-    names = ", ".join(one.experiment for one in configs)
+    names = ", ".join(each.experiment for each in configs)
     print(f"{'logged' if logged else 'nothing new'}: {names}, at {mlflow.uri}")

@@ -9,7 +9,7 @@ from synaug.config.base import Block
 from synaug.config.dataset import Dataset, Faults
 from synaug.config.evaluation import Evaluation
 from synaug.config.experiment import Config, load_config
-from synaug.config.files import check_config_file
+from synaug.config.files import check_config_file, read_config_file
 from synaug.config.generation import Adapter, Generation
 from synaug.config.generator import Generator
 from synaug.config.imbalance import Imbalance
@@ -39,5 +39,5 @@ __all__ = [
     "Evaluation", "Faults", "Fill", "Generation", "Generator", "Imbalance", "Loss", "Mixup", "Prompts", "RandAugment",
     "Recipe", "SafetyClassifier", "Screening",
     "ScreeningClassifier", "SimilarityThresholds", "Stage1", "Stage2", "TextImageModel",
-    "check_config_file", "load_config",
+    "check_config_file", "load_config", "read_config_file",
 ]  # fmt: skip

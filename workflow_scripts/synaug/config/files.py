@@ -1,11 +1,12 @@
-"""Faults of a config file that its parsed content no longer shows."""
+"""Config files: their content, and faults that the parsed content no longer shows."""
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import check_regular_file
 
 
@@ -42,3 +43,17 @@ def check_config_file(path: str | Path) -> None:
                         advice="leave one of them",
                     )
                 lines[known] = line
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The keys in the config file at `path`, not validated. Raises UserError if they cannot be read."""
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file", advice="name the config of an experiment")
+    check_config_file(path)
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({short_text(error)})", advice="correct it") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: should be a block of keys", advice="name the config of an experiment")
+    return config

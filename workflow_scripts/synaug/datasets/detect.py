@@ -74,7 +74,11 @@ class DetectedDataset:
     few_bits: int = 0  # images that are nearly black, see `uses_few_bits`
     grey: bool = True  # whether all images are grey
     notes: list[str] = field(default_factory=list)  # decisions, one line each
-    searched: bool = False  # whether `rows` have the columns of `find_faults`
+
+    @property
+    def searched(self) -> bool:
+        """Whether faults were looked for: `rows` have the columns of `find_faults`."""
+        return "label_quality" in self.rows
 
 
 def detect(
