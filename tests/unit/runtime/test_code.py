@@ -106,19 +106,6 @@ def test_the_cache_is_only_quick(checkout, tmp_path):
     assert code.code_hash(checkout / "training/train.py") != before
 
 
-def test_a_copy_of_the_checkout_parses_no_file_again(checkout, tmp_path, monkeypatch):
-    monkeypatch.setattr(code, "HERE", checkout / "synaug/runtime")
-    before = code.code_hash(checkout / "training/train.py")
-    (tmp_path / ".snakemake").mkdir()
-    code.save_cache()
-    shutil.copytree(tmp_path, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.setattr(code, "HERE", tmp_path / "copy/workflow_scripts/synaug/runtime")
-    monkeypatch.setattr(code, "_examine", lambda path: pytest.fail(f"{path} is parsed again"))
-    forget()
-    assert code.code_hash(tmp_path / "copy/workflow_scripts/training/train.py") == before
-
-
 def test_jobs_import_the_library_of_the_checkout_first(monkeypatch, tmp_path):
     import os
 

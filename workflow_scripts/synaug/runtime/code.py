@@ -30,7 +30,6 @@ IGNORED = (
 
 # What is known of a file from an earlier run: only to be quick, it may be deleted at any time.
 CACHE = Path(".snakemake") / "synaug_code.json"
-HERE = Path(__file__).parent
 
 
 @cache
@@ -104,8 +103,7 @@ def _files(folder: Path, module: str) -> list[Path]:
 def _known(path: Path) -> dict:
     """`hash` of the content of `path`, and `modules`: all that it imports."""
     status = path.stat()
-    # A relative path, because it stays right when the checkout is moved or copied.
-    key, stamp = os.path.relpath(path, HERE), [status.st_mtime_ns, status.st_size]
+    key, stamp = str(path), [status.st_mtime_ns, status.st_size]
     cached = _cache().get(key)
     if cached and cached["stamp"] == stamp:
         return cached
