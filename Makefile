@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 help:
 	@echo "make setup | demo | test | test-fast | lint     (then: . .venv/bin/activate && snakemake --cores all)"
 	@echo "make docs                                       (the documentation as a site, build/site/index.html)"
-	@echo "make test-slow                                  (gigabytes of images in one file: 10 minutes, 10 GB of disk)"
+	@echo "make test-slow                                  (a bucket, kills, failing disks, gigabytes: 10 minutes, 10 GB of disk)"
 	@echo "make test-cluster                               (a SLURM on this machine, and the workflow through it)"
 	@echo "make test-mlflow                                (synaug track with the real MLflow; needs a network)"
 
@@ -56,11 +56,12 @@ test-fast: setup
 	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
 test: setup lint
-	$(BIN)/pytest tests -n 4 --dist worksteal
+	$(BIN)/pytest tests -n 3 --dist worksteal
 
-# Gigabytes of images in one file. Not part of `test`: it needs 10 GB in the temporary folder.
+# Tests of a minute or more: results in a bucket, kills and failing writes at every point, random damages, and gigabytes of
+# images in one file (10 GB in the temporary folder). Not part of `test`; .ci/run has them.
 test-slow: setup
-	$(BIN)/pytest tests -m slow
+	$(BIN)/pytest tests -m slow -n 2 --dist worksteal
 
 # Every program in benchmarks/ runs to its end, with as little work as possible: it shows that they work, and measures nothing.
 bench-quick: setup

@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config, items):
     folder = REPOSITORY / "tests" / "workflow"
     workflow = [item for item in items if item.path.is_relative_to(folder)]
     others = [item for item in items if not item.path.is_relative_to(folder)]
-    # Backwards: the longest, test_storage.py, is one of the last by name.
+    # Backwards: test_studies_and_large_images.py, one of the longest, is one of the last by name.
     files = sorted({item.path for item in workflow}, reverse=True)
     dealt, count = [], len(items)
     for worker in range(workers):

@@ -78,6 +78,7 @@ def fail(work: Workdir, script: Path, fault: str) -> list[dict]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_every_write_fails_once_and_a_rerun_gives_the_same_bytes(jobs):
     work, scripts = jobs
     number, failed, warned = 0, Counter(), Counter()

@@ -119,6 +119,7 @@ def sampled(home: Path) -> Counter:
     return Counter(image_id for line in lines for image_id in json.loads(line))
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_nothing_that_was_finished_is_lost(rows, start, tmp_path):
     for name in ("warm-up", "undisturbed"):  # the first one waits for the server's imports
         began = time.monotonic()

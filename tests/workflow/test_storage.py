@@ -233,6 +233,7 @@ def training_an_adapter_into_the_bucket_is_refused(stored):
     assert "synaug: error: adaptation: adapt_generator writes to a folder of this machine" in refused.text
 
 
+@pytest.mark.slow
 def test_results_in_a_bucket(stored, finished, bucket, objects):
     """One test: several could go to several workers, and each of them would run the whole workflow."""
     every_job_was_sent_away(stored, finished)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from test_verify_manifests import CHANGES, home, intact, path_of  # noqa: F401
 
 from synaug.manifests import read_manifest
@@ -67,6 +68,7 @@ def table_of(kind: str, path) -> pa.Table | str:
         return "damaged"
 
 
+@pytest.mark.slow
 def test_damages_that_change_the_content_are_found(synaug, home, capsys):  # noqa: F811
     rng, missed, changed = np.random.default_rng(20), [], 0
     intact_files = {kind: path_of(home, kind).read_bytes() for kind in KINDS}
