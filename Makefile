@@ -56,7 +56,7 @@ test-fast: setup
 	$(BIN)/pytest tests/unit -n 2 --dist worksteal
 
 test: setup lint
-	$(BIN)/pytest tests -n 3 --dist worksteal
+	$(BIN)/pytest tests -n 4 --dist worksteal
 
 # Tests of a minute or more: results in a bucket, kills and failing writes at every point, random damages, and gigabytes of
 # images in one file (10 GB in the temporary folder). Not part of `test`; .ci/run has them.

@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py [--quick] [--parts index plan ...] [--sizes 10000 100000] [--rounds 3]
                                [--jobs 100] [--job-seconds 2]
+    python benchmarks/scale.py --hundred-million
 
 Real are all the code, the manifests and the rules; images are cheap stand-ins (files of 32 x 32 random pixels, eight
 bytes in a shard), and so are the scores of the screening, of which a tenth fails a check. Parts:
@@ -15,14 +16,18 @@ bytes in a shard), and so are the scores of the screening, of which a tenth fail
                in which a wait of --job-seconds stands in for model and sampling. What such a job costs beyond the
                wait does not depend on the wait: its share of jobs of one minute is worked out (with --job-seconds 60
                it is measured, which takes --jobs minutes)
+    shards     `snakemake -n` as in workflow, with shards of 57 images: 20,000 shards are ImageNet-LT
 
 Every figure comes from a process of its own, and peak memory is that process's. Seconds are the median of the rounds
 (one round above the size that has limits) without the start of Python and its imports; processor seconds leave out
 what the machine did for others. A size that does not fit into the memory that is free is left out, and the results say
-so. Sizes are rows of the manifest that a part is about: `real`, `plan`, `scores`; of workflow, of `plan`. The last line
-is one JSON object; if all parts ran at all their sizes it also goes to benchmarks/results/scale.json, and a figure to
-scale.svg beside it. Everything else is written below the folder for temporary files (TMPDIR), which should be on a
-disk with 30 GB free. --quick: small sizes, to see that it works.
+so. Sizes are rows of the manifest that a part is about: `real`, `plan`, `scores`; of workflow, of `plan`; of shards,
+their number. The last line is one JSON object. A part that ran at all its sizes replaces its figures in
+benchmarks/results/scale.json, which has the date and the commit of each part, and in scale.svg beside it. Everything
+else is written below the folder for temporary files (TMPDIR), which should be on a disk with 30 GB free.
+
+--quick: small sizes, to see that it works. --hundred-million: plan, screening and balanced manifest of 100 million
+rows, once each, to benchmarks/results/scale_100_million.json; needs 60 GB of disk and an hour.
 """
 
 import argparse
@@ -40,16 +45,18 @@ from pathlib import Path
 HERE = Path(__file__).parent
 IMAGENET_LT = 1_164_154  # synthetic images that fill all classes
 TEN_MILLION = 10_000_000
+HUNDRED_MILLION = 100_000_000
 SIZES = {
-    "index": (10_000, 100_000, 300_000),
+    "index": (10_000, 100_000, 1_000_000),
     "imbalance": (10_000, 165_846, 1_000_000, 10_000_000),
     "plan": (10_000, 100_000, IMAGENET_LT, 3_000_000, 10_000_000),
     "manifest": (10_000, 100_000, IMAGENET_LT, 3_000_000, 10_000_000),
     "workflow": (10_000, 100_000, IMAGENET_LT),
+    "shards": (5_000, 20_000),
 }
 # Where the limits stand: the sizes of ImageNet-LT (`real` has 50,000 test images besides), and 100,000 files.
-LIMITED = dict.fromkeys(SIZES, IMAGENET_LT) | {"index": 100_000, "imbalance": 165_846}
-QUICK = dict.fromkeys(SIZES, (2_000, 10_000)) | {"workflow": (10_000,)}
+LIMITED = dict.fromkeys(SIZES, IMAGENET_LT) | {"index": 100_000, "imbalance": 165_846, "shards": 20_000}
+QUICK = dict.fromkeys(SIZES, (2_000, 10_000)) | {"workflow": (10_000,), "shards": (100,)}
 # What runs at every size of a part; one round only of those behind the first `|`.
 MEASURED = {
     "index": "index index_folder",
@@ -57,6 +64,7 @@ MEASURED = {
     "plan": "plan | replan_smallest replan_largest",
     "manifest": "screen balance_short | quality screen_none balance",
     "workflow": "dry_run",
+    "shards": "| dry_run_shards",
 }
 AT_MOST = "at most"
 # Figure -> limit, and how it is found among the results.
@@ -73,6 +81,11 @@ LIMITS = {
     "screen_and_balance_s": (AT_MOST, 30, lambda at: at("screen", "seconds") + at("balance", "seconds")),
     "screen_and_balance_peak_mib": (
         AT_MOST, 3815, lambda at: max(at(one, "peak_mib") for one in ("screen", "balance", "balance_short"))
+    ),
+    "dry_run_20000_finished_shards_s": (AT_MOST, 90, lambda at: at("dry_run_shards", "seconds", 20_000)),
+    "dry_run_20000_finished_shards_peak_mib": (AT_MOST, 5722, lambda at: at("dry_run_shards", "peak_mib", 20_000)),
+    "index_1_million_peak_mib_over_100_thousand": (
+        AT_MOST, 1.25, lambda at: at("index", "peak_mib", 1_000_000) / at("index", "peak_mib", 100_000)
     ),
     "overhead_percent": (AT_MOST, 5, lambda at: at("orchestration", "overhead_percent_with_jobs_of_a_minute")),
 }  # fmt: skip
@@ -132,7 +145,7 @@ def measure(program: str, name: str, folder: Path, rounds: int) -> dict:
 
 def run_part(part: str, sizes: list[int], rounds: int, orchestrated: tuple[str, str], place: Path) -> dict:
     """Name -> its figures, size by size; and `left_out`: why a size is not there."""
-    program = "scale_workflow.py" if part == "workflow" else "scale_parts.py"
+    program = "scale_workflow.py" if part in ("workflow", "shards") else "scale_parts.py"
     often, _, once = (names.split() for names in MEASURED[part].partition("|"))
     found: dict[str, list[dict]] = {name: [] for name in [*often, *once]}
     left_out = {}
@@ -160,6 +173,18 @@ def run_part(part: str, sizes: list[int], rounds: int, orchestrated: tuple[str, 
     return found | ({"left_out": left_out} if left_out else {})
 
 
+def measure_hundred_million(place: Path) -> dict:
+    """Name -> figures of the three steps whose tables are as long as the plan, at 100 million rows, once each."""
+    figures = {}
+    for part, names in (("plan", ["plan"]), ("manifest", ["screen", "balance_short"])):
+        folder = place / part
+        folder.mkdir()
+        child("scale_parts.py", "prepare", part, str(HUNDRED_MILLION), str(folder))
+        figures |= {name: measure("scale_parts.py", name, folder, rounds=1) for name in names}
+        shutil.rmtree(folder)
+    return figures
+
+
 def nearest(sizes: list[int], wanted: int) -> int:
     """The one of `sizes` that differs least from `wanted`."""
     return min(sizes, key=lambda one: abs(one - wanted))
@@ -177,7 +202,7 @@ def slope(points: list[tuple[float, float]]) -> float | None:
 
 
 def verdicts(found: dict[str, list[dict]]) -> dict:
-    """Every limit beside what was measured; limits of what was not measured are not there."""
+    """Every limit and what was measured; limits of what was not measured are not there."""
 
     def at(name: str, key: str, size: int = IMAGENET_LT) -> float:
         return {one.get("size", size): one for one in found[name]}[size][key]
@@ -218,7 +243,7 @@ def draw(found: dict[str, list[dict]], slopes: dict, path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, and (of a whole run) write the results files."""
+    """Measure, print, and (of all sizes) write the results files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--parts", nargs="+", choices=list(SIZES), default=list(SIZES))
@@ -226,38 +251,56 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--job-seconds", type=float)
+    parser.add_argument("--hundred-million", action="store_true")
     arguments = parser.parse_args()
+    if arguments.hundred_million:
+        with tempfile.TemporaryDirectory() as place:
+            figures = measure_hundred_million(Path(place))
+        from hardware import measured_on
+
+        result = figures | measured_on()
+        (HERE / "results" / "scale_100_million.json").write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result))
+        return
     quick = arguments.quick
     rounds = arguments.rounds or (1 if quick else 3)
     jobs = arguments.jobs or (3 if quick else 100), arguments.job_seconds or (0.2 if quick else 2.0)
-    found: dict[str, list[dict]] = {}
-    left_out = {}
+    kept = not (quick or arguments.sizes)
+    path = HERE / "results" / "scale.json"
+    result = json.loads(path.read_text()) if kept and path.exists() else {}
     with tempfile.TemporaryDirectory() as place:
         for part in arguments.parts:
             sizes = arguments.sizes or (QUICK if quick else SIZES)[part]
             figures = run_part(part, list(sizes), rounds, tuple(map(str, jobs)), Path(place))
-            if "left_out" in figures:
-                left_out[part] = figures.pop("left_out")
-            found |= figures
-    slopes = {
-        name: {key: slope([(one["size"], one[key]) for one in rows]) for key in ("seconds", "peak_mib")}
-        for name, rows in found.items()
-        if rows and "size" in rows[0]
-    }
+            result = with_part(result, part, figures)
+            if kept:
+                path.write_text(json.dumps(result, indent=1) + "\n")
+                draw(tables_of(result), result["exponent_of_growth"], path.with_suffix(".svg"))
+    print(json.dumps(result))
+
+
+def tables_of(result: dict) -> dict[str, list[dict]]:
+    """Name -> its figures, size by size, of all parts in `result`."""
+    return {name: rows for name, rows in result.items() if isinstance(rows, list)}
+
+
+def with_part(result: dict, part: str, figures: dict) -> dict:
+    """`result` with the figures of a part in place of its earlier ones; `parts` says when each was measured."""
     from hardware import measured_on
 
-    result = {
-        "quick": quick,
-        "wanted": verdicts(found),
-        "exponent_of_growth": slopes,
-        "left_out": left_out,
-        **found,
-        **measured_on(),
+    measured = measured_on()
+    left_out = {name: sizes for name, sizes in result.get("left_out", {}).items() if name != part}
+    if "left_out" in figures:
+        left_out[part] = figures.pop("left_out")
+    tables = tables_of(result) | figures
+    slopes = {
+        name: {key: slope([(row["size"], row[key]) for row in rows]) for key in ("seconds", "peak_mib")}
+        for name, rows in tables.items()
+        if rows and "size" in rows[0]
     }
-    if not (quick or arguments.sizes or set(arguments.parts) != set(SIZES)):
-        (HERE / "results" / "scale.json").write_text(json.dumps(result, indent=1) + "\n")
-        draw(found, slopes, HERE / "results" / "scale.svg")
-    print(json.dumps(result))
+    parts = result.get("parts", {}) | {part: {key: measured[key] for key in ("date", "commit", "hardware")}}
+    verdict = {"wanted": verdicts(tables), "exponent_of_growth": slopes, "left_out": left_out, "parts": parts}
+    return verdict | tables | measured
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -45,7 +45,7 @@ SCREENING = {
 REJECTED = 0.1  # share of the synthetic images; each costs more than an accepted one, since it gets a reason
 
 
-def config(folder: Path) -> dict:
+def config(folder: Path, images_per_shard: int = 2000) -> dict:
     """The experiment: experiments/imagenet_lt.yaml as far as it matters here, its lists in `folder`."""
     return {
         "experiment": "scale",
@@ -54,6 +54,7 @@ def config(folder: Path) -> dict:
         "prompts": {"templates": [PROMPT], "modifiers": "general"},
         "generation": {"model": "hub/model", "revision": "0" * 40, "size": 512, "format": "webp", "dtype": "float16"}
         | {
+            "images_per_shard": images_per_shard,
             "scheduler": "DPMSolverMultistepScheduler",
             "steps": 20,
             "guidance": 2.0,
@@ -86,15 +87,25 @@ def hashes(count: int, digits: int, seed: int) -> pa.StringArray:
     return pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(data))
 
 
-def write_sorted(kind: str, columns: dict, path: Path) -> None:
-    """Write the manifest `kind` of rows that are in its order: `write_manifest` would need more memory to sort them."""
+def manifest_table(kind: str, columns: dict) -> pa.Table:
+    """Rows of the manifest `kind`: `columns`, and nulls in the others."""
     rows = len(columns["image_id"])
     columns = {"group": texts([""], [rows]), "fill": texts([""], [rows])} | columns
     arrays = [columns.get(field.name, pa.nulls(rows, field.type)) for field in SCHEMAS[kind]]
-    table = pa.Table.from_arrays(arrays, names=SCHEMAS[kind].names).cast(SCHEMAS[kind])
+    return pa.Table.from_arrays(arrays, names=SCHEMAS[kind].names).cast(SCHEMAS[kind])
+
+
+def manifest_writer(kind: str, path: Path) -> pq.ParquetWriter:
+    """A writer of tables of `manifest_table`, which are in the manifest's order."""
     repeated = [field.name for field in SCHEMAS[kind] if pa.types.is_dictionary(field.type)]
+    return pq.ParquetWriter(path, SCHEMAS[kind], compression="ZSTD", use_dictionary=repeated)
+
+
+def write_sorted(kind: str, columns: dict, path: Path) -> None:
+    """Write the manifest `kind` of rows that are in its order: `write_manifest` would need more memory to sort them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="ZSTD", use_dictionary=repeated, row_group_size=131072)
+    with manifest_writer(kind, path) as writer:
+        writer.write_table(manifest_table(kind, columns), 131072)
 
 
 def cells(counts: np.ndarray) -> dict:
@@ -121,33 +132,51 @@ def write_real(factor: float, path: Path) -> None:
 
 
 def write_scores(factor: float, path: Path) -> None:
-    """The manifest `scores` of random scores; `REJECTED` of the images fail a check."""
+    """The manifest `scores` of random scores; `REJECTED` of the images fail a check. Written some classes at a time."""
     counts = class_counts(factor)
     counts = counts.max() - counts
-    total, rng = counts.sum(), np.random.default_rng(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with manifest_writer("scores", path) as writer:
+        for classes in np.array_split(np.arange(CLASSES), -(-int(counts.sum()) // 2_000_000)):
+            chosen = np.zeros(CLASSES, int)
+            chosen[classes] = counts[classes]
+            if chosen.any():
+                writer.write_table(
+                    manifest_table("scores", scores_columns(chosen, seed=10 * CLASSES + int(classes[0]))), 131072
+                )
+
+
+def scores_columns(counts: np.ndarray, seed: int) -> dict:
+    """Columns of the manifest `scores` for `counts` images of every class."""
+    total, rng = counts.sum(), np.random.default_rng(seed)
     index = np.arange(total, dtype=np.int32) - np.repeat(np.cumsum(counts) - counts, counts).astype(np.int32)
-    ids, shards = hashes(total, 24, 0), -(-counts // 2000)
-    names = [f"results/scale/shards/{i:016}.parquet" for i in range(shards.sum())]
-    sizes = [min(2000, count - start) for count in counts for start in range(0, count, 2000)]
+    sizes = [(label, min(2000, count - at)) for label, count in enumerate(counts) for at in range(0, count, 2000)]
+    names = [f"results/scale/shards/{label:08}{i:08}.parquet" for i, (label, _) in enumerate(sizes)]
+    ids = hashes(total, 24, seed)
 
     def scores(share: float, fail: tuple[float, float], others: tuple[float, float]) -> np.ndarray:
         """Of `share` of the rejected images one that fails, of the others one that does not."""
         return np.where(rng.random(total) < share * REJECTED, rng.uniform(*fail, total), rng.uniform(*others, total))
 
     near = {}
-    for name, neighbours in (("earlier", None), ("train", hashes(total, 24, 2)), ("test", hashes(total, 24, 3))):
+    for name, neighbours in (
+        ("earlier", None),
+        ("train", hashes(total, 24, CLASSES + seed)),
+        ("test", hashes(total, 24, 2 * CLASSES + seed)),
+    ):
         if neighbours is None:  # the image before, which the first of a class does not have
             neighbours = ids.take(pa.array(np.arange(total) - 1, mask=index == 0))
         near |= dict.fromkeys((f"nearest_{name}", f"hash_nearest_{name}"), neighbours)
         near[f"nearest_{name}_distance"] = pa.array(scores(0.05, (0, 5), (5, 30)).astype(np.int32))
         near[f"nearest_{name}_similarity"] = scores(0.05, (0.98, 1), (0.5, 0.97)).astype(np.float32)
-    columns = {"image_id": ids, **cells(counts), "index": index, "path": texts(names, sizes)}
-    columns |= {"row": np.arange(total), "column": texts(["image"], [total]), "sha256": hashes(total, 64, 1), **near}
+    columns = {"image_id": ids, **cells(counts), "index": index, "path": texts(names, [size for _, size in sizes])}
+    columns |= {"row": np.arange(total), "column": texts(["image"], [total])}
+    columns |= {"sha256": hashes(total, 64, 3 * CLASSES + seed), **near}
     columns |= dict.fromkeys(("width", "height"), np.full(total, 64, np.int32))
     columns["contrast"] = scores(0.1, (0, 2), (20, 80))
     columns["text_image_score"] = scores(0.3, (0, 0.2), (0.2, 0.4)).astype(np.float32)
     columns["classifier_confidence"] = scores(0.3, (0, 0.05), (0.06, 1)).astype(np.float32)
-    write_sorted("scores", columns, path)
+    return columns
 
 
 def write_files(factor: float, folder: Path) -> None:
@@ -175,9 +204,9 @@ def write_imbalance(factor: float, path: Path) -> None:
     write_manifest("imbalance", pa.table(rows), path)
 
 
-def plan_settings(folder: Path) -> dict:
-    """Those of rule plan_generation."""
-    whole = Config.model_validate(config(folder)).model_dump()
+def plan_settings(settings: dict) -> dict:
+    """Those of rule plan_generation, of an experiment."""
+    whole = Config.model_validate(settings).model_dump()
     kept = {key: whole[key] for key in ("seed", "balance", "prompts", "generation")}
     return kept | {"image_size": 64, "color": "rgb", "train_split": "train", "group_columns": []}
 
@@ -223,7 +252,7 @@ def imbalance(folder: Path) -> dict:
 def plan(folder: Path, changed: int | None = None) -> dict:
     """Rule plan_generation; `changed`: class that has one training image more than in the plan that is there."""
     source, out = folder / "imbalance.parquet", folder / ("plan.parquet" if changed is None else "replan.parquet")
-    settings = plan_settings(folder)
+    settings = plan_settings(config(folder))
     if changed is not None:
         rows = read_manifest("imbalance", source)
         rows.loc[rows["label"] == changed, "count"] += 1
@@ -231,21 +260,27 @@ def plan(folder: Path, changed: int | None = None) -> dict:
         write_manifest("imbalance", rows, source)
     with Timed() as figures:
         plan_generation.main(source, None, settings, out)
-    made = pd.read_parquet(out, columns=["image_id", "shard"])
-    figures = {"rows": len(made), **figures, "shards": made["shard"].nunique()}
+    figures = {"rows": pq.read_metadata(out).num_rows, **figures, "shards": len(shard_names(out))}
     if changed is not None:
-        before = pd.read_parquet(folder / "plan.parquet", columns=["image_id", "shard"])
-        figures["shards_that_keep_their_name"] = len(set(before["shard"]) & set(made["shard"]))
-        figures["images_not_made_before"] = int((~made["image_id"].isin(before["image_id"])).sum())
+        before = folder / "plan.parquet"
+        figures["shards_that_keep_their_name"] = len(shard_names(before) & shard_names(out))
+        unmade = f"SELECT count(*) FROM '{out}' ANTI JOIN '{before}' USING (image_id)"
+        figures["images_not_made_before"] = duckdb.sql(unmade).fetchall()[0][0]
     return figures
+
+
+def shard_names(plan: Path) -> set[str]:
+    """Names of the shards of a plan of any size."""
+    return {name for (name,) in duckdb.sql(f"SELECT DISTINCT shard FROM '{plan}'").fetchall()}
 
 
 def screen(folder: Path, screening: dict, name: str) -> dict:
     """Rule screen_synthetic, into the manifest `synthetic` called `name`."""
     with Timed() as figures:
         screen_synthetic.main(folder / "scores.parquet", screening, folder / f"{name}.parquet")
-    accepted = pd.read_parquet(folder / f"{name}.parquet", columns=["accepted"])["accepted"]
-    return {"rows": len(accepted), **figures, "rejected_share": round(1 - float(accepted.mean()), 4)}
+    accepted = f"SELECT count(*), avg(accepted::int) FROM '{folder / name}.parquet'"
+    [(rows, share)] = duckdb.sql(accepted).fetchall()
+    return {"rows": rows, **figures, "rejected_share": round(1 - share, 4)}
 
 
 def balance(folder: Path, name: str) -> dict:

@@ -1,13 +1,16 @@
 """Snakemake's own part of benchmarks/scale.py: parsing, planning what to run, and the cost of a job.
 
     python benchmarks/scale_workflow.py prepare workflow 10000 FOLDER    # a copy of the checkout with all its results
+    python benchmarks/scale_workflow.py prepare shards 20000 FOLDER      # the same with 20,000 shards of 57 images
     python benchmarks/scale_workflow.py measure parse 0 FOLDER
     python benchmarks/scale_workflow.py measure dry_run 0 FOLDER         # nothing to do; then with nothing but shards
     python benchmarks/scale_workflow.py measure orchestration 0 FOLDER 100 2.0   # shards that are missing, seconds each
 
 Real are the rules, the manifests up to the balanced one, the shards (but for the images in them), and Snakemake's
-records of all jobs, which `snakemake --touch` makes. Networks, figures and the report are empty files. A job of
-generate_shard is the real one, but that a wait stands in for model and sampling.
+records of all jobs, which `snakemake --touch` makes (without its pause of 0.1 s after each file, and without choosing
+among the jobs that are ready, which takes Snakemake time in proportion to their number, for every job). Networks,
+figures and the report are empty files. A job of generate_shard is the real one, but that a wait stands in for model
+and sampling.
 """
 
 import json
@@ -30,6 +33,16 @@ EMPTY = [
 EMPTY += ["metrics.parquet", "differences.parquet", "summary.parquet", "quality.parquet", "overview.png", "report.html"]
 BEHIND_SHARDS = ["scores", "scores.parquet", "synthetic.parquet", "balanced.parquet", "train", "finetune", *EMPTY[-6:]]
 MINUTE = 60.0
+IMAGES_PER_SHARD = 57  # of the part `shards`: 20,000 shards have the 1.16 million images of ImageNet-LT
+TOUCH = """
+import sys
+from snakemake.cli import main
+from snakemake.executors.touch import Executor
+from snakemake.scheduling.greedy import Scheduler
+Executor.SLEEPING_TIME = 0
+Scheduler.select_jobs = lambda self, jobs, *others: list(jobs)
+main(sys.argv[1:])
+"""
 # Takes the place of the function of this name in the copy. What it waited goes into a file of its own.
 STAND_IN = """
 
@@ -74,11 +87,12 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> tuple[dict, 
     return call(folder, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", "scale.json", **environment)
 
 
-def prepare(rows: int, folder: Path) -> None:
+def prepare(rows: int, folder: Path, images_per_shard: int = 2000) -> None:
     """A copy of the checkout in `folder`, and all results of an experiment with about `rows` synthetic images."""
     import scale_parts
     from balance import build_balanced_manifest
     from imbalance import measure_imbalance
+    from plan import plan_generation
     from screening import screen_synthetic
 
     folder.mkdir(exist_ok=True)
@@ -86,7 +100,7 @@ def prepare(rows: int, folder: Path) -> None:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
         copy(ROOT / name, folder / name)
     os.chdir(folder)
-    settings = scale_parts.config(Path("data"))
+    settings = scale_parts.config(Path("data"), images_per_shard)
     Path("scale.json").write_text(json.dumps(settings))
     Path("data/images").mkdir(parents=True)
     for split in ("train", "test"):
@@ -95,7 +109,7 @@ def prepare(rows: int, folder: Path) -> None:
     factor, paths = rows / scale_parts.WANTED, {name: HOME / f"{name}.parquet" for name in scale_parts.SCHEMAS}
     scale_parts.write_real(factor, paths["real"])
     measure_imbalance.main(paths["real"], "train", whole["imbalance"], paths["imbalance"])
-    scale_parts.plan(HOME)
+    plan_generation.main(paths["imbalance"], None, scale_parts.plan_settings(settings), paths["plan"])
     write_shards(paths["plan"])
     scale_parts.write_scores(factor, paths["scores"])
     screen_synthetic.main(paths["scores"], {}, paths["synthetic"])
@@ -105,7 +119,9 @@ def prepare(rows: int, folder: Path) -> None:
         (HOME / name).parent.mkdir(parents=True, exist_ok=True)
         (HOME / name).touch()
     # Records of every job, as if Snakemake had run it: without them it would have less to compare.
-    snakemake(Path.cwd(), "--touch", "--forceall")
+    # The cores let all jobs that are ready start at once; no checksums, since nothing here is newer than its records.
+    touched = ("--touch", "--forceall", "--scheduler", "greedy", "--max-checksum-file-size", "0")
+    call(Path.cwd(), "-c", TOUCH, "--cores", "1000000", *touched, "--configfile", "scale.json")
 
 
 def write_shards(plan: Path) -> None:
@@ -228,9 +244,12 @@ def orchestration(folder: Path, missing: int, seconds: float) -> dict:
 
 if __name__ == "__main__":
     verb, name, size, place, *more = sys.argv[1:]
-    if verb == "prepare":
+    if verb == "prepare" and name == "shards":
+        # Not all shards of a plan are full: one image more for each gives `size` shards or more, if they are thousands.
+        prepare(int(size) * (IMAGES_PER_SHARD + 1), Path(place).resolve(), IMAGES_PER_SHARD)
+    elif verb == "prepare":
         prepare(int(size), Path(place).resolve())
     elif name == "orchestration":
         print(json.dumps(orchestration(Path(place).resolve(), int(more[0]), float(more[1]))))
     else:
-        print(json.dumps({"parse": parse, "dry_run": dry_run}[name](Path(place).resolve())))
+        print(json.dumps({"parse": parse, "dry_run": dry_run, "dry_run_shards": dry_run}[name](Path(place).resolve())))

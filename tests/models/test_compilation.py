@@ -203,6 +203,7 @@ def compiled_calls(pipeline, rows, batch_size: int, calls: list[str]) -> int:
     return len(calls)
 
 
+@pytest.mark.slow
 def test_every_shape_that_halving_makes_is_compiled(plan, calls):
     """27, 13, 6, 3 and 1 images, with guidance twice as many: nine shapes of the denoiser; torch compiles eight."""
     rows = pd.concat([plan.iloc[:1].assign(guidance=guidance, steps=1) for guidance in (1.0, 2.0)])

@@ -95,6 +95,7 @@ def test_a_contact_sheet_of_a_manifest_without_images_is_refused(synaug, tmp_pat
     assert not (tmp_path / "sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_a_million_rows_take_a_second(tmp_path):
     rng = np.random.default_rng(0)
     label = rng.integers(0, 1000, 1_300_000)
