@@ -39,6 +39,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 # Nothing heavy is imported before the end: a process has at least the peak memory of the one that starts it.
@@ -266,17 +268,26 @@ def main() -> None:
     rounds = arguments.rounds or (1 if quick else 3)
     jobs = arguments.jobs or (3 if quick else 100), arguments.job_seconds or (0.2 if quick else 2.0)
     kept = not (quick or arguments.sizes)
-    path = HERE / "results" / "scale.json"
-    result = json.loads(path.read_text()) if kept and path.exists() else {}
+    result: dict = {}
     with tempfile.TemporaryDirectory() as place:
         for part in arguments.parts:
             sizes = arguments.sizes or (QUICK if quick else SIZES)[part]
             figures = run_part(part, list(sizes), rounds, tuple(map(str, jobs)), Path(place))
-            result = with_part(result, part, figures)
-            if kept:
-                path.write_text(json.dumps(result, indent=1) + "\n")
-                draw(tables_of(result), result["exponent_of_growth"], path.with_suffix(".svg"))
+            # In a process of its own, which imports what this one must not (see above).
+            with ProcessPoolExecutor(1, get_context("fork")) as process:
+                result = process.submit(record, result, part, figures, kept).result()
     print(json.dumps(result))
+
+
+def record(result: dict, part: str, figures: dict, kept: bool) -> dict:
+    """`with_part`; kept: of benchmarks/results/scale.json, which is written anew, as scale.svg is."""
+    if not kept:
+        return with_part(result, part, figures)
+    path = HERE / "results" / "scale.json"
+    result = with_part(json.loads(path.read_text()) if path.exists() else {}, part, figures)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    draw(tables_of(result), result["exponent_of_growth"], path.with_suffix(".svg"))
+    return result
 
 
 def tables_of(result: dict) -> dict[str, list[dict]]:
