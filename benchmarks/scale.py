@@ -223,6 +223,7 @@ def verdicts(found: dict[str, list[dict]]) -> dict:
 def draw(found: dict[str, list[dict]], slopes: dict, path: Path) -> None:
     """Seconds and memory over rows; the rings are what is wanted."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     from synaug.report.plots import SERIES, svg
 
@@ -240,6 +241,11 @@ def draw(found: dict[str, list[dict]], slopes: dict, path: Path) -> None:
             if name in wanted:
                 axes.plot(near, wanted[name], "o", ms=9, mfc="none", color=colours[name])
         axes.set(xscale="log", yscale="log", xlabel="rows", ylabel={"seconds": "seconds"}.get(key, "peak memory, MiB"))
+        for axis in (axes.xaxis, axes.yaxis):
+            # The usual labels are formulas, which `svg` does not draw.
+            axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+            axis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.legend(frameon=False, fontsize=8, title="(exponent of growth)", title_fontsize=8, loc="upper left")
     path.write_text(svg(figure))
 
