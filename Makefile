@@ -58,8 +58,8 @@ test-fast: setup
 test: setup lint
 	$(BIN)/pytest tests -n 4 --dist worksteal
 
-# Tests of a minute or more: results in a bucket, kills and failing writes at every point, random damages, and gigabytes of
-# images in one file (10 GB in the temporary folder). Not part of `test`; .ci/run has them.
+# Tests that repeat a step many times, or need much disk: results in a bucket, kills, failing writes, random damages, and
+# gigabytes of images in one file (10 GB in the temporary folder). Not part of `test`; .ci/run has them.
 test-slow: setup
 	$(BIN)/pytest tests -m slow -n 2 --dist worksteal
 
