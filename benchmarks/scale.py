@@ -27,7 +27,7 @@ benchmarks/results/scale.json, which has the date and the commit of each part, a
 else is written below the folder for temporary files (TMPDIR), which should be on a disk with 30 GB free.
 
 --quick: small sizes, to see that it works. --hundred-million: plan, screening and balanced manifest of 100 million
-rows, once each, to benchmarks/results/scale_100_million.json; needs 60 GB of disk and an hour.
+rows, once each, to benchmarks/results/scale_100_million.json; not run yet, about 60 GB of disk and an hour (estimated).
 """
 
 import argparse
