@@ -120,10 +120,12 @@ def write_real(factor: float, path: Path) -> None:
     parts = []
     for split, counts in (("test", tested), ("train", class_counts(factor))):
         total, at = counts.sum(), cells(counts)
+        ids = pa.table({"label": at["label"], "image_id": hashes(total, 24, 0)})
+        ids = ids.sort_by([("label", "ascending"), ("image_id", "ascending")]).combine_chunks()
         paths = pa.array([f"images/{split}/{i:08}.png" for i in range(total)])
         sizes = dict.fromkeys(("width", "height"), np.full(total, 32, np.int32))
         parts.append(
-            {"image_id": hashes(total, 24, 0), "split": texts([split], [total]), **at, "path": paths, **sizes}
+            {"image_id": ids.column("image_id"), "split": texts([split], [total]), **at, "path": paths, **sizes}
             | {"sha256": hashes(total, 64, 1), "usable": np.ones(total, bool)}
         )
     parts = [pa.table(part) for part in parts]

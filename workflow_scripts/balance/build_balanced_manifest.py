@@ -1,11 +1,8 @@
 """Join all real training images and the best accepted synthetic images into one manifest."""
 
-from pathlib import Path
-
 from synaug.balance import balanced_rows, kept_images
 from synaug.config import Balance
 from synaug.manifests import count_rows, read_manifest, stream_table, to_frame, write_sorted
-from synaug.manifests.sorting import sorted_rows
 from synaug.runtime.logs import job_log
 from synaug.screening.features import read_features
 
@@ -20,7 +17,6 @@ def main(
     fill_may_be_empty: bool = False,
     gate: str | None = None,
     features: str | None = None,
-    threads: int = 1,
 ) -> None:
     """Join the manifests `real` and `synthetic` into `balanced`; `imbalance` and `gate` say how many are wanted.
 
@@ -36,7 +32,7 @@ def main(
     )
     splits = count_rows("real", real, ["split", "usable"])
     train = splits.loc[(splits["split"] == train_split) & splits["usable"], "rows"].sum()
-    rows = sorted_rows("balanced", balanced_rows(real, synthetic, train_split, is_kept), Path(balanced), threads)
+    rows = balanced_rows(real, synthetic, train_split, is_kept)
     write_sorted("balanced", rows, int(train + is_kept.sum()), balanced)
 
 
@@ -52,5 +48,4 @@ if __name__ == "__main__":
             snakemake.params.fill_may_be_empty,
             snakemake.input.get("gate"),
             snakemake.input.get("features"),
-            snakemake.threads,
         )

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from synaug.config import Screening
 from synaug.manifests import row_count, stream_table, to_frame, write_sorted
-from synaug.manifests.sorting import sorted_rows
+from synaug.manifests.sorting import sorted_in_classes
 from synaug.runtime.logs import job_log
 from synaug.screening.filters import verdicts
 
@@ -15,7 +15,9 @@ from synaug.screening.filters import verdicts
 def main(scores: str, screening: dict, synthetic: str, threads: int = 1) -> None:
     """Hold the manifest `scores` against the thresholds of `screening`, into the manifest `synthetic`."""
     count = row_count("scores", scores)
-    rows = sorted_rows("synthetic", screened(scores, Screening.model_validate(screening)), Path(synthetic), threads)
+    rows = sorted_in_classes(
+        "synthetic", screened(scores, Screening.model_validate(screening)), Path(synthetic), threads
+    )
     write_sorted("synthetic", rows, count, synthetic)
 
 

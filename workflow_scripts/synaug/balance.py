@@ -2,8 +2,11 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synaug.config import Balance, Fill
-from synaug.manifests import read_manifest, read_with_local_paths, stream_table, with_fill, with_group
+from synaug.manifests import read_manifest, read_with_local_paths, runs, stream_table, with_fill, with_group
 from synaug.plan.targets import wanted_of_fills
 from synaug.runtime.errors import UserError
 from synaug.screening.features import Features, covering
@@ -55,6 +58,7 @@ def build_balanced_manifest(
     real, synthetic: the manifests of these names. The others: see `kept_images`. A real image has weight 1, a synthetic
     one the weight from the screening. Raises UserError as `kept_images`.
     """
+    synthetic = synthetic.sort_values("label", kind="stable")
     is_kept = kept_images(lambda columns: [synthetic], imbalance, balance, fill_may_be_empty, gate, features)
     kept = with_fill(with_group(synthetic))[is_kept].assign(source="synthetic")
     train = real_training_rows(real, train_split)
@@ -71,44 +75,36 @@ def kept_images(
 ) -> np.ndarray:
     """Which rows of the manifest `synthetic` fill the cells: bool, N.
 
-    parts: these rows. imbalance, gate: the manifests of these names. `wanted_of_fills` gives the number of synthetic
-    images of a cell, `balance.keep` which of the accepted ones they are. features: of the manifest of this name, for
-    `keep: coverage`. Each fill completes the cells. A cell with fewer accepted images than wanted is logged. Raises
-    UserError instead if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in any cell.
-    fill_may_be_empty: the latter is only logged, because a recipe is chosen later and can be one without synthetic
-    images.
+    parts: these rows, sorted by label. imbalance, gate: the manifests of these names. `wanted_of_fills` gives the
+    number of synthetic images of a cell, `balance.keep` which of the accepted ones they are. features: of the manifest
+    of this name, for `keep: coverage`. Each fill completes the cells. A cell with fewer accepted images than wanted is
+    logged. Raises UserError instead if `balance.shortfall` is `error`, or if no synthetic image of a fill is left in
+    any cell. fill_may_be_empty: the latter is only logged, because a recipe is chosen later and can be one without
+    synthetic images.
     """
-    columns = [*_CELL_OF_FILL, "index", "accepted", "rejected_by", "reason", *_DECIDES[balance.keep]]
+    fills, count = set(), 0
+    for rows in parts(["fill"]):
+        fills |= set(with_fill(rows)["fill"].unique())
+        count += len(rows)
+    fills = sorted(fills) or [""]
+    wanted = wanted_of_fills(with_group(imbalance)[imbalance["kind"] == "cell"], fills, balance, gate)
+    limits = wanted.to_dict()
     cells: dict[tuple, int] = {}  # (fill, label_name, group) -> its number
     rejected: dict[tuple, _Rejected] = {}
-    accepted, count = [], 0
-    for rows in parts(columns):
-        rows = with_fill(with_group(rows)).reset_index(drop=True)
-        of_cell = rows.groupby(_CELL_OF_FILL, sort=False).indices
-        number = np.empty(len(rows), np.int32)
-        for cell, positions in of_cell.items():
-            number[positions] = cells.setdefault(cell, len(cells))
-        is_accepted = rows["accepted"].to_numpy(bool)
-        _count_rejected(rows[~is_accepted], rejected)
-        # Numbers alone: ids and texts of all images would not fit into memory.
-        kept_columns = rows.loc[is_accepted, ["index", *_DECIDES[balance.keep]]]
-        accepted.append(kept_columns.assign(cell=number[is_accepted], position=count + np.flatnonzero(is_accepted)))
-        count += len(rows)
-    table = pd.concat(accepted, ignore_index=True)
-    fills = sorted({fill for fill, _, _ in cells}) or [""]
-    wanted = wanted_of_fills(with_group(imbalance)[imbalance["kind"] == "cell"], fills, balance, gate)
-    limits = np.array([wanted.get(cell, 0) for cell in cells], int)
-    if balance.keep == "coverage":
-        positions = _covering(table, limits, features)
-    else:
-        order = best_first(table, balance.keep)
-        cell = table["cell"].to_numpy()[order]
-        first = np.searchsorted(cell, cell)
-        positions = table["position"].to_numpy()[order[np.arange(len(order)) - first < limits[cell]]]
+    has: Counter[int] = Counter()  # number of a cell -> images that are kept
     is_kept = np.zeros(count, bool)
-    is_kept[positions] = True
-    has = np.bincount(table["cell"][is_kept[table["position"].to_numpy()]], minlength=len(cells))
-    kept = pd.Series({cell: int(has[number]) for cell, number in cells.items()}, dtype=int).reindex(
+    for accepted in _whole_classes(_accepted(parts, balance.keep, cells, rejected)):
+        of_cell = np.array([limits.get(cell, 0) for cell in cells], int)
+        if balance.keep == "coverage":
+            positions = _covering(accepted, of_cell, features)
+        else:
+            order = best_first(accepted, balance.keep)
+            cell = accepted["cell"].to_numpy()[order]
+            first = np.searchsorted(cell, cell)
+            positions = accepted["position"].to_numpy()[order[np.arange(len(order)) - first < of_cell[cell]]]
+        is_kept[positions] = True
+        has.update(accepted["cell"][is_kept[accepted["position"].to_numpy()]].value_counts().to_dict())
+    kept = pd.Series({cell: has[number] for cell, number in cells.items()}, dtype=int).reindex(
         wanted.index, fill_value=0
     )
     if gate is not None and not fill_may_be_empty:
@@ -118,6 +114,42 @@ def kept_images(
         is_error = balance.shortfall == "error" or (not of_fill.any() and not fill_may_be_empty)
         _report_shortfall(wanted.loc[[fill]], of_fill, rejected, is_error)
     return is_kept
+
+
+def _accepted(
+    parts: Parts, keep: str, cells: dict[tuple, int], rejected: dict[tuple, _Rejected]
+) -> Iterator[pd.DataFrame]:
+    """The accepted images of each of `parts`: label, index, cell (its number), position and what `keep` decides by.
+
+    Adds cells to `cells`, and rejected images to `rejected`.
+    """
+    count = 0
+    for rows in parts(["label", *_CELL_OF_FILL, "index", "accepted", "rejected_by", "reason", *_DECIDES[keep]]):
+        rows = with_fill(with_group(rows)).reset_index(drop=True)
+        number = np.empty(len(rows), np.int32)
+        for cell, positions in rows.groupby(_CELL_OF_FILL, sort=False).indices.items():
+            number[positions] = cells.setdefault(cell, len(cells))
+        is_accepted = rows["accepted"].to_numpy(bool)
+        _count_rejected(rows[~is_accepted], rejected)
+        kept_columns = rows.loc[is_accepted, ["label", "index", *_DECIDES[keep]]]
+        yield kept_columns.assign(cell=number[is_accepted], position=count + np.flatnonzero(is_accepted))
+        count += len(rows)
+
+
+def _whole_classes(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """The rows of `parts`, which are sorted by label, in parts that have all rows of their classes."""
+    pending: list[pd.DataFrame] = []
+    for rows in parts:
+        labels = rows["label"].to_numpy()
+        before = pending[-1]["label"].to_numpy()[-1:] if pending else labels[:1]
+        starts = np.flatnonzero(np.diff(labels, prepend=before)) if len(labels) else []
+        if len(starts):
+            yield pd.concat([*pending, rows[: starts[-1]]], ignore_index=True)
+            pending, rows = [], rows[starts[-1] :]
+        if len(rows):
+            pending.append(rows)
+    if pending:
+        yield pd.concat(pending, ignore_index=True)
 
 
 def _count_rejected(rows: pd.DataFrame, rejected: dict[tuple, _Rejected]) -> None:
@@ -132,14 +164,25 @@ def _count_rejected(rows: pd.DataFrame, rejected: dict[tuple, _Rejected]) -> Non
 
 
 def balanced_rows(real: str, synthetic: str, train_split: str, is_kept: np.ndarray) -> Iterator[pa.Table]:
-    """The rows of the manifest `balanced`: usable training images of `real`, then kept images of `synthetic`.
+    """The rows of the manifest `balanced`, in its order: usable training images of `real`, kept images of `synthetic`.
 
     real, synthetic: paths of these manifests. is_kept: of `kept_images`.
     """
+    # Both are sorted by label and id, and of equal labels the first stream comes first: nothing is left to sort.
+    by_class = merge(
+        runs(_real_rows(real, train_split), "label"), runs(_kept_rows(synthetic, is_kept), "label"), key=itemgetter(0)
+    )
+    return (rows for _, rows in by_class)
+
+
+def _real_rows(real: str, train_split: str) -> Iterator[pa.Table]:
     for rows in stream_table("real", real, [*_OF_BOTH, "usable"], only=("split", train_split)):
         rows = rows.filter(rows.column("usable")).drop_columns("usable")
         new = {"source": "real", "fill": "", "index": pa.scalar(None, pa.int32()), "weight": 1.0}
         yield _with_columns(rows, new)
+
+
+def _kept_rows(synthetic: str, is_kept: np.ndarray) -> Iterator[pa.Table]:
     start = 0
     for rows in stream_table("synthetic", synthetic, [*_OF_BOTH, "fill", "index", "weight"]):
         part = is_kept[start : start + len(rows)]

@@ -41,7 +41,9 @@ def scores(tmp_path, monkeypatch):
     return tmp_path / "scores.parquet"
 
 
-def test_a_table_in_parts_has_the_verdicts_of_the_whole(scores, tmp_path):
+@pytest.mark.parametrize("class_bytes", [0, 20_000, 1 << 28])  # all classes to duckdb, after some row groups, none
+def test_a_table_in_parts_has_the_verdicts_of_the_whole(scores, tmp_path, monkeypatch, class_bytes):
+    monkeypatch.setattr(sorting, "_CLASS_BYTES", class_bytes)
     screen_synthetic.main(scores, SCREENING, tmp_path / "parts.parquet")
     whole = apply_filters(read_manifest("scores", scores), Screening.model_validate(SCREENING))
     assert whole["rejected_by"].value_counts().reindex(["file", "text_image", "leakage_test", "duplicates"]).min() > 10
@@ -53,6 +55,7 @@ def test_a_disk_that_is_full_while_rows_are_sorted_is_one_line_and_leaves_the_ol
     """As if the disk had almost no space: duckdb has little memory and may not spill."""
     path = tmp_path / "synthetic.parquet"
     path.write_text("old")
+    monkeypatch.setattr(sorting, "_CLASS_BYTES", 0)
     monkeypatch.setattr(sorting, "_LIMITS", {"memory_limit": "1MB", "max_temp_directory_size": "0MB"})
     monkeypatch.setattr(sorting, "shutil", SimpleNamespace(disk_usage=lambda folder: SimpleNamespace(free=1000)))
     with pytest.raises(UserError, match=r"synthetic\.parquet: cannot be written, there is no space to sort its rows"):
@@ -62,6 +65,7 @@ def test_a_disk_that_is_full_while_rows_are_sorted_is_one_line_and_leaves_the_ol
 
 
 def test_too_little_memory_to_sort_is_not_called_a_full_disk(scores, tmp_path, monkeypatch):
+    monkeypatch.setattr(sorting, "_CLASS_BYTES", 0)
     monkeypatch.setattr(sorting, "_LIMITS", {"memory_limit": "1MB"})
     problem = r"sorting its rows needs more than the 1MB of memory that duckdb may use \(threads: 2\)"
     with pytest.raises(UserError, match=problem + ".*; give the job one thread"):

@@ -3,20 +3,53 @@
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
 
 from synaug.manifests.schemas import SCHEMAS
-from synaug.manifests.tables import ROW_GROUP, SORT_KEYS
+from synaug.manifests.tables import ROW_GROUP, SORT_KEYS, runs
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import temporary_folder
 
 # Of duckdb. What it returns, and what makes the rows, comes on top of the memory.
 _LIMITS = {"memory_limit": "2GB"}
+# A class with more bytes than this is left to duckdb.
+_CLASS_BYTES = 1 << 28
 # What duckdb says if it cannot spill, because the disk is full.
 _FULL = re.compile(r"failed to offload|No space left|File too large|Disk quota", re.IGNORECASE)
+
+
+def sorted_in_classes(
+    kind: str, batches: Iterable[pa.Table], path: Path, threads: int = 1
+) -> Iterator[pa.Table | pa.RecordBatch]:
+    """As `sorted_rows`, for `batches` that are sorted by class: a class that fits into memory is sorted there."""
+    schema, keys = _plain_schema(kind), [(key, "ascending") for key in SORT_KEYS[kind]]
+    plain = (table.select(schema.names).cast(schema) for table in batches)
+    for _, runs_of_class in groupby(runs(plain, SORT_KEYS[kind][0]), itemgetter(0)):
+        parts = (rows for _, rows in runs_of_class)
+        taken, size = [], 0
+        for rows in parts:
+            taken.append(rows)
+            size += rows.nbytes
+            if size > _CLASS_BYTES:
+                yield from sorted_rows(kind, chain(taken, parts), path, threads)
+                break
+        else:
+            yield pa.concat_tables(taken).combine_chunks().sort_by(keys)
+
+
+def _plain_schema(kind: str) -> pa.Schema:
+    """The columns of the manifest `kind`, those with a dictionary as plain strings."""
+    return pa.schema(
+        [
+            pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
+            for field in SCHEMAS[kind]
+        ]
+    )
 
 
 def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path, threads: int = 1) -> Iterator[pa.RecordBatch]:
@@ -27,12 +60,7 @@ def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path, threads: int
     """
     import duckdb  # takes a while, which jobs without it need not wait for
 
-    schema = pa.schema(
-        [
-            pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
-            for field in SCHEMAS[kind]
-        ]
-    )
+    schema = _plain_schema(kind)
     failures = []
     taken = 0  # bytes
 

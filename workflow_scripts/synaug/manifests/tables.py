@@ -7,8 +7,9 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -330,6 +331,16 @@ def stream_table(
                 yield _declared(kind, path, table if rows is None else table.take(rows), wanted, defaults)
     except _DAMAGED as error:
         raise _damaged(path, error) from None
+
+
+def runs(tables: Iterable[pa.Table], column: str) -> Iterator[tuple[Any, pa.Table]]:
+    """The rows of `tables`, cut where the value of `column` changes: (value, rows). A run may come in several parts."""
+    for table in tables:
+        values = table.column(column).to_numpy()
+        starts = [0, *(np.flatnonzero(values[1:] != values[:-1]) + 1), len(values)]
+        for start, end in pairwise(starts):
+            if start < end:
+                yield values[start], table.slice(start, end - start)
 
 
 def row_count(kind: str, path: str | os.PathLike) -> int:
