@@ -14,6 +14,7 @@ import pytest
 from test_verify_manifests import CHANGES, home, intact, path_of  # noqa: F401
 
 from synaug.manifests import read_manifest
+from synaug.manifests.content import CONTENT_KEY
 from synaug.runtime.errors import UserError
 
 COUNT = int(os.environ.get("SYNAUG_FUZZ_MANIFESTS", "150"))
@@ -117,7 +118,7 @@ def findings(synaug) -> list[str]:
 def test_a_manifest_of_an_older_version_is_read_and_counted(synaug, home):  # noqa: F811
     path = home / "plan.parquet"
     table = pq.read_table(path)
-    metadata = {key: value for key, value in table.schema.metadata.items() if key != b"synaug:content"}
+    metadata = {key: value for key, value in table.schema.metadata.items() if key != CONTENT_KEY.encode()}
     usual = findings(synaug)
     pq.write_table(table.replace_schema_metadata(metadata), path)
     assert findings(synaug) == usual

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from layouts import one_line_error, write_csv, write_parquet
 
+from dataset import index_dataset as index_rule
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
 from synaug.manifests import read_manifest, write_manifest
@@ -96,3 +97,32 @@ def test_files_of_the_same_name_in_several_classes_are_different_images(image_fo
     rows = index(image_folder(SMALL))
     assert (rows["path"].str.rsplit("/", n=1).str[-1] == "0.png").sum() == 4
     assert rows["image_id"].is_unique and rows["sha256"].is_unique
+
+
+ALL_SPLITS = {f"{split}/{name}": 7 for split in ("train", "test") for name in ("shirt", "Shirt", "bag")}
+SETTINGS = {
+    "plain": {},
+    "unify_names": {"unify_names": True},
+    "make_splits": {"make_splits": {"test": 0.3}, "unify_names": True},
+    "imbalance_factor": {"imbalance_factor": 3},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_images_that_are_read_in_many_batches_give_the_same_table(image_folder, tmp_path, monkeypatch, settings):
+    """Copies lie in different batches, and images change their class or split, or are dropped, in every batch."""
+    path = image_folder(ALL_SPLITS)
+    for copy in ("train/Shirt", "train/bag", "test/bag"):
+        (path / copy / "copy.png").write_bytes((path / "train/shirt/3.png").read_bytes())
+    (path / "train/bag/broken.png").write_bytes(b"")
+    if "make_splits" in settings:
+        path = path / "train"
+    dataset = Dataset(source="folder", path=str(path), image_size=28, color="grey", **settings).model_dump()
+    index_rule.main(dataset, tmp_path / "results/a/real.parquet")
+    monkeypatch.setattr("synaug.images.tables._BATCH_ROWS", 3)
+    index_rule.main(dataset, tmp_path / "results/b/real.parquet")
+    a, b = (tmp_path / "results" / name / "real.parquet" for name in "ab")
+    assert a.read_bytes() == b.read_bytes()
+    rows = read_manifest("real", a)
+    assert rows["image_id"].is_unique and rows["sha256"].nunique() < len(rows)
+    assert [file.name for file in a.parent.iterdir()] == ["real.parquet"]

@@ -24,12 +24,11 @@ def find(dataset: Dataset) -> Iterator[dict]:
     """
     root = Path(dataset.path)
     boundary = Boundary(root, dataset.follow_links)
-    lines = {split: _read_list(Path(file)) for split, file in dataset.lists.items()}
-    ids = _wordnet_ids(lines, dataset)
+    ids = _wordnet_ids(dataset)
     names = _read_names(Path(dataset.class_names), ids) if dataset.class_names else None
     wanted = _read_classes(Path(dataset.classes), ids) if dataset.classes else ids
-    for split, rows in lines.items():
-        for name, label in rows:
+    for split, file in dataset.lists.items():
+        for name, label in _read_list(Path(file)):
             if label not in wanted:
                 continue
             if names is not None and label not in names:
@@ -61,28 +60,26 @@ def image_files(dataset: Dataset) -> Iterator[str]:
         yield from (os.path.join(dataset.path, name) for name, _ in _read_list(Path(file)))
 
 
-def _read_list(file: Path) -> list[tuple[str, int]]:
+def _read_list(file: Path) -> Iterator[tuple[str, int]]:
     """(path, number of the class) of every line."""
-    rows = []
     for number, line in _lines(file):
         name, _, label = line.rpartition(" ")
         if not name or not label.isdecimal():
             raise UserError(
                 f"{file}: line {number}: {line[:80]!r} should be `<path of the image> <number of its class>`"
             )
-        rows.append((name.strip(), int(label)))
-    return rows
+        yield name.strip(), int(label)
 
 
-def _wordnet_ids(lines: dict[str, list[tuple[str, int]]], dataset: Dataset) -> dict[int, str]:
+def _wordnet_ids(dataset: Dataset) -> dict[int, str]:
     """Class number -> WordNet id in the paths of its images, or an empty text. Raises UserError for two ids."""
     ids: dict[int, str] = {}
-    for split, rows in lines.items():
-        for name, label in rows:
+    for file in dataset.lists.values():
+        for name, label in _read_list(Path(file)):
             folder = next(filter(_WORDNET_ID.fullmatch, Path(name).parts), "")
             if folder and ids.get(label, "") not in ("", folder):
                 raise UserError(
-                    f"{dataset.lists[split]}: class {label} is {folder} here and {ids[label]} elsewhere; "
+                    f"{file}: class {label} is {folder} here and {ids[label]} elsewhere; "
                     "the lists of dataset.lists must number the classes alike"
                 )
             ids[label] = folder or ids.get(label, "")
@@ -91,7 +88,7 @@ def _wordnet_ids(lines: dict[str, list[tuple[str, int]]], dataset: Dataset) -> d
 
 def _read_names(file: Path, ids: dict[int, str]) -> dict[int, str]:
     """Class number -> name. The lines are `<WordNet id> <name>`, or else line i is the name of class i (from 0)."""
-    lines = _lines(file)
+    lines = list(_lines(file))
     first, _, _ = lines[0][1].partition(" ") if lines else ("", "", "")
     if _WORDNET_ID.fullmatch(first):
         by_id = {}
@@ -121,12 +118,12 @@ def _read_classes(file: Path, ids: dict[int, str]) -> set[int]:
     return wanted
 
 
-def _lines(file: Path) -> list[tuple[int, str]]:
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, text) of every line that is not empty."""
     check_regular_file(file)
     try:
         # Not `splitlines`, which also splits at characters that may be part of a name.
         with file.open(encoding="utf-8-sig") as lines:
-            return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+            yield from ((number, line.strip()) for number, line in enumerate(lines, 1) if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as text ({error})", advice="save it as text in UTF-8") from None

@@ -3,11 +3,17 @@
 import hashlib
 import logging
 import stat
+import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from synaug.config import Dataset
 from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
@@ -18,6 +24,7 @@ from synaug.datasets.splits import make_splits
 from synaug.datasets.tree import files_hash
 from synaug.images.codec import inspect_image, uses_few_bits
 from synaug.images.tables import in_batches
+from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file
 from synaug.runtime.machine import usable_cores
@@ -33,49 +40,75 @@ SOURCES = {
     "waterbirds": waterbirds,
     "celeba": celeba,
 }
+_COLUMNS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("split", "label_name", "group", "path", "column", "sha256", "reason")),
+        *(("attributes", pa.list_(pa.string())), ("row", pa.int64()), ("usable", pa.bool_())),
+        *((name, pa.int32()) for name in ("width", "height")),
+    ]
+)
+_COUNTED = ["split", "label_name", "usable", "reason"]
 UNKNOWN = ""  # label_name of an image whose class is unknown; its label is -1, and it is not usable
 
 
 def index_dataset(dataset: Dataset) -> pd.DataFrame:
-    """Rows of the manifest `real`, one for every image of the splits that are used.
+    """All rows of `index_parts` as a data frame."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = pa.concat_tables(index_parts(dataset, Path(folder, "examined.arrows"))[1])
+    integers = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+    return rows.to_pandas(types_mapper=integers.get).astype({"label": int})
+
+
+def index_parts(dataset: Dataset, examined: Path) -> tuple[int, Iterator[pa.Table]]:
+    """Rows of the manifest `real`, one for every image of the splits that are used: their number; parts of them.
 
     An image that cannot be used is a row with `usable` false and a reason. `image_id` is the hash of the encoded
     image, so it does not change when a file is renamed or a row moves. A copy has a number appended to it.
+    examined: a new file, where the rows are until all images are known. `make_splits` and `imbalance_factor` need
+    some columns of all training images in memory, everything else eight bytes of each image.
     Raises UserError if the data set is missing, has fewer than two classes, or has a class without a usable training
     image.
     """
-    rows = []
-    images = SOURCES[dataset.source].find(dataset)
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        # In batches, because the images of a table are in memory until they are examined.
-        for batch in in_batches(images, lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")):
-            rows += pool.map(lambda row: _examine(row, dataset), batch)
-    _warn_of_dark_images(rows)
+    _examine_images(dataset, examined)
+    images = _Examined(examined, dataset)
     if dataset.unify_names:
-        _unify_names(rows)
+        images.unify_names()
     if dataset.make_splits:
-        make_splits(rows, dataset)
-    rows = [row for row in rows if row["split"] in dataset.splits]
-    _check(rows, dataset)
-    for alike in look_alikes(row["label_name"] for row in rows):
+        images.make_splits()
+    counts, beginnings = Counter(), []
+    for rows in images.parts():
+        counts.update(zip(*(rows[name].to_pylist() for name in _COUNTED), strict=True))
+        beginnings.append(_beginnings(rows))
+    _check(counts, dataset)
+    found = {name for _, name, _, _ in counts}
+    for alike in look_alikes(found):
         log.warning(
             "classes that look alike are different classes: %s; dataset.unify_names: true makes them one",
             ", ".join(map(ascii, alike)),
         )
+    count, parts = sum(counts.values()), images.parts()
     if dataset.imbalance_factor is not None:
-        train = [row for row in rows if row["split"] == dataset.train_split]
-        kept = cut_rows(train, dataset.imbalance_factor, dataset.largest_class, dataset.cut_seed)
-        log.info("imbalance_factor %g keeps %d of %d training images", dataset.imbalance_factor, len(kept), len(train))
-        rows = kept + [row for row in rows if row["split"] != dataset.train_split]
-    names = sorted({row["label_name"] for row in rows} - {UNKNOWN}, key=_natural)
+        count -= images.cut()
+        is_train = pc.field("split") == dataset.train_split
+        parts = chain(images.parts(is_train), images.parts(~is_train))
+    names = sorted(found - {UNKNOWN}, key=_natural)
     labels = {UNKNOWN: -1} | {name: label for label, name in enumerate(names)}
+    # Only images whose hashes begin alike can be copies.
+    values, often = np.unique(np.concatenate(beginnings), return_counts=True)
+    return count, _with_ids(parts, labels, values[often > 1])
+
+
+def _with_ids(parts: Iterable[pa.Table], labels: dict[str, int], repeated: np.ndarray) -> Iterator[pa.Table]:
+    """`parts` with image_id and label. repeated: `_beginnings` that several images have."""
     copies: Counter[str] = Counter()
-    for row in rows:
-        content = row["sha256"][:24]
-        row["image_id"] = f"{content}-{copies[content]}" if copies[content] else content
-        copies[content] += 1
-        row["label"] = labels[row["label_name"]]
-    return pd.DataFrame(rows).astype({"row": "Int64", "width": "Int32", "height": "Int32"})
+    for rows in parts:
+        ids = pc.utf8_slice_codeunits(rows["sha256"], 0, 24).to_pylist()
+        for i in np.flatnonzero(np.isin(_beginnings(rows), repeated)):
+            content = ids[i]
+            ids[i] = f"{content}-{copies[content]}" if copies[content] else content
+            copies[content] += 1
+        label = pa.array([labels[name] for name in rows["label_name"].to_pylist()], pa.int32())
+        yield rows.append_column("image_id", pa.array(ids, pa.string())).append_column("label", label)
 
 
 def input_files(dataset: Dataset) -> list[str]:
@@ -106,6 +139,123 @@ def fingerprint(dataset: Dataset) -> str:
         return files_hash(image_files(dataset))
     except UserError:
         return ""
+
+
+def _examine_images(dataset: Dataset, path: Path) -> None:
+    """Examine all images of the source, and write what is found to `path`: batches with the columns _COLUMNS.
+
+    Raises UserError for a full disk, and what the source raises.
+    """
+    dark, example = 0, ""
+    images = SOURCES[dataset.source].find(dataset)
+    size = lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")  # noqa: E731
+    with (
+        ThreadPoolExecutor(usable_cores()) as pool,
+        space_for(path),
+        pa.OSFile(str(path), "wb") as file,
+        pa.ipc.new_stream(file, _COLUMNS) as stream,
+    ):
+        # In batches, because the images of a table are in memory until they are examined.
+        for batch in in_batches(images, size):
+            rows = list(pool.map(lambda row: _examine(row, dataset), batch))
+            if few_bits := [row["path"] for row in rows if row.pop("few_bits")]:
+                dark, example = dark + len(few_bits), example or few_bits[0]
+            stream.write_batch(pa.RecordBatch.from_pylist(rows, _COLUMNS))
+    if dark:
+        log.warning(
+            "images that have 16 bits per sample and use at most 12 of them are nearly black: %d, such as %s; save "
+            "them with 8 bits, or scaled to 16",
+            *(dark, example),
+        )
+
+
+class _Examined:
+    """The images in a file of `_examine_images`, which is read part by part, and what changes in their rows."""
+
+    def __init__(self, path: Path, dataset: Dataset):
+        self.path, self.dataset = path, dataset
+        self._names: dict[str, str] = {}  # class -> its other name
+        self._values: list[dict[str, str]] = []  # for each column of groups: value -> its other name
+        self._moved: dict[int, str] = {}  # position of an image -> its other split
+        self._dropped: set[int] = set()  # positions of images
+
+    def parts(self, which: pc.Expression | None = None) -> Iterator[pa.Table]:
+        """The rows of the splits that are used, without images that `cut` dropped. which: only these rows."""
+        is_used = pc.field("split").isin(self.dataset.splits)
+        for _, rows in self._all():
+            rows = rows.filter(is_used if which is None else is_used & which)
+            if rows.num_rows:
+                yield rows
+
+    def unify_names(self) -> None:
+        """Give the classes that look alike one name, and also the groups."""
+        names: Counter[str] = Counter()
+        values: list[Counter[str]] = []
+        for _, rows in self._all():
+            names.update(rows["label_name"].to_pylist())
+            for attributes in filter(None, rows["attributes"].to_pylist()):
+                values += [Counter() for _ in attributes[len(values) :]]
+                for counter, value in zip(values, attributes, strict=True):
+                    counter[value] += 1
+        self._names, self._values = unified(names), [unified(counter) for counter in values]
+
+    def make_splits(self) -> None:
+        """Move images of the training split to the splits of `dataset.make_splits`."""
+        rows = self._training_rows(["label_name", "group", "sha256", "usable", "path", "row", "column", "split"])
+        make_splits(rows, self.dataset)
+        self._moved = {row["position"]: row["split"] for row in rows if row["split"] != self.dataset.train_split}
+
+    def cut(self) -> int:
+        """Drop training images, as `dataset.imbalance_factor` wants it. Returns their number."""
+        factor, rows = self.dataset.imbalance_factor, self._training_rows(["label_name", "sha256", "usable"])
+        kept = cut_rows(rows, factor, self.dataset.largest_class, self.dataset.cut_seed)
+        log.info("imbalance_factor %g keeps %d of %d training images", factor, len(kept), len(rows))
+        self._dropped = {row["position"] for row in rows} - {row["position"] for row in kept}
+        return len(self._dropped)
+
+    def _training_rows(self, names: list[str]) -> list[dict]:
+        """The columns `names` of all training images, and their positions."""
+        rows = []
+        for start, part in self._all():
+            part = part.append_column("position", pa.array(range(start, start + len(part))))
+            part = part.filter(pc.field("split") == self.dataset.train_split)
+            rows += part.select([*names, "position"]).to_pylist()
+        return rows
+
+    def _all(self) -> Iterator[tuple[int, pa.Table]]:
+        """All rows with what has been changed, in the order of the source: (position of the first, rows)."""
+        start = 0
+        with pa.OSFile(str(self.path)) as file:  # not memory-mapped: those pages would count as memory of the process
+            for batch in pa.ipc.open_stream(file):
+                rows = pa.Table.from_batches([batch])
+                if self._names:
+                    rows = self._renamed(rows)
+                if self._moved:
+                    splits = enumerate(rows["split"].to_pylist(), start)
+                    rows = _with(rows, "split", [self._moved.get(at, split) for at, split in splits])
+                if self._dropped:
+                    rows = rows.filter(pa.array([at not in self._dropped for at in range(start, start + len(batch))]))
+                yield start, rows
+                start += len(batch)
+
+    def _renamed(self, rows: pa.Table) -> pa.Table:
+        rows = _with(rows, "label_name", [self._names[name] for name in rows["label_name"].to_pylist()])
+        attributes = [
+            row and [names[value] for names, value in zip(self._values, row, strict=True)]
+            for row in rows["attributes"].to_pylist()
+        ]
+        rows = _with(rows, "attributes", attributes)
+        return _with(rows, "group", [", ".join(row or []) for row in attributes])
+
+
+def _with(rows: pa.Table, name: str, values: list) -> pa.Table:
+    """`rows` with `values` in the column `name`."""
+    return rows.set_column(rows.column_names.index(name), name, pa.array(values, rows.schema.field(name).type))
+
+
+def _beginnings(rows: pa.Table) -> np.ndarray:
+    """The first 64 bits of the hash of each image: uint64, N."""
+    return np.array([int(text[:16], 16) for text in rows["sha256"].to_pylist()], np.uint64)
 
 
 def _examine(row: dict, dataset: Dataset) -> dict:
@@ -140,43 +290,25 @@ def _read(path: Path) -> tuple[bytes, str | None]:
         return b"", f"cannot be read ({error.strerror})"
 
 
-def _unify_names(rows: list[dict]) -> None:
-    """Give the classes that look alike one name, and also the groups."""
-    names = unified(row["label_name"] for row in rows)
-    attributes = [row["attributes"] for row in rows if row.get("attributes")]
-    values = [unified(column) for column in zip(*attributes, strict=True)]
-    for row in rows:
-        row["label_name"] = names[row["label_name"]]
-        if row.get("attributes"):
-            row["attributes"] = [unify[value] for unify, value in zip(values, row["attributes"], strict=True)]
-            row["group"] = ", ".join(row["attributes"])
+def _check(counts: Counter[tuple], dataset: Dataset) -> None:
+    """Raise UserError unless every split has a usable image and each of two or more classes a usable training image.
 
-
-def _warn_of_dark_images(rows: list[dict]) -> None:
-    """Remove the key `few_bits`, and warn of the images that have it."""
-    dark = [row["path"] for row in rows if row.pop("few_bits")]
-    if dark:
-        log.warning(
-            "images that have 16 bits per sample and use at most 12 of them are nearly black: %d, such as %s; save "
-            "them with 8 bits, or scaled to 16",
-            *(len(dark), dark[0]),
-        )
-
-
-def _check(rows: list[dict], dataset: Dataset) -> None:
-    """Raise UserError unless every split has a usable image and each of two or more classes a usable training image."""
+    counts: split, label_name, usable and reason -> number of images.
+    """
     for split in dataset.splits:
-        if not any(row["split"] == split and row["usable"] for row in rows):
-            reasons = Counter(row["reason"] for row in rows if row["split"] == split)
-            why = ", ".join(f"{count}: {reason}" for reason, count in reasons.most_common(2))
+        if not any(usable for of, _, usable, _ in counts if of == split):
+            reasons: Counter[str] = Counter()
+            for (of, _, _, reason), count in counts.items():
+                reasons[reason] += count if of == split else 0
+            why = ", ".join(f"{count}: {reason}" for reason, count in (+reasons).most_common(2))
             raise UserError(
                 f"dataset.path: {dataset.path} has no usable image in split {split!r}" + (f" ({why})" if why else ""),
                 advice="add images that can be read",
             )
-    trainable = {row["label_name"] for row in rows if row["split"] == dataset.train_split and row["usable"]}
-    for name in sorted({row["label_name"] for row in rows} - trainable - {UNKNOWN}):
-        count = sum(row["label_name"] == name for row in rows)
-        other = next(row["split"] for row in rows if row["label_name"] == name)
+    trainable = {name for split, name, usable, _ in counts if split == dataset.train_split and usable}
+    for name in sorted({name for _, name, _, _ in counts} - trainable - {UNKNOWN}):
+        count = sum(number for (_, of, _, _), number in counts.items() if of == name)
+        other = next(split for split, of, _, _ in counts if of == name)
         for alike in trainable:
             if look_alike_key(alike) == look_alike_key(name):
                 raise UserError(

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Key in the footer. A file without it was written by an older version.
-CONTENT_KEY = "synaug:content"
+# Key in the footer. A file without it was written by an older version, some with another digest in `synaug:content`.
+CONTENT_KEY = "synaug:content_digest"
 
 
 class ContentDigest:
@@ -35,14 +35,17 @@ class ContentDigest:
 
 
 class _Column:
-    """The digest of one column: of which values are null, of the lengths of texts and lists, and of the values."""
+    """The digest of one column: of which values are null, of the lengths of texts and lists, and of the values.
+
+    Of a column with a dictionary, only rows whose value differs from that of the row before count, with their numbers.
+    """
 
     def __init__(self) -> None:
         self.nulls, self.lengths, self.values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        self.changes = hashlib.sha256()  # of a column with a dictionary
         self.rows = 0
         self.items: _Column | None = None  # of a column of lists
-        self.codes: dict[str | None, int] = {}  # of a dictionary: value -> its number in order of appearance
-        self.last_code = -1
+        self.last: pa.Array | None = None  # the last value
 
     def update(self, array: pa.Array) -> None:
         """Add the next values."""
@@ -50,48 +53,48 @@ class _Column:
             positions = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
             self.nulls.update((positions + self.rows).astype(np.int64).tobytes())
         if pa.types.is_dictionary(array.type):
-            self._add_codes(array)
+            self._add_changes(array)
         elif pa.types.is_list(array.type):
             self.lengths.update(_bytes_of(_filled(pc.list_value_length(array), 0)))
             self.items = self.items or _Column()
             self.items.update(array.flatten())
         elif pa.types.is_string(array.type):
-            array = _filled(array, "")
-            self.lengths.update(_bytes_of(pc.binary_length(array)))
-            _, offsets, data = array.buffers()
-            if len(array) and data is not None:
-                bounds = np.frombuffer(offsets, np.int32)
-                self.values.update(memoryview(data)[bounds[array.offset] : bounds[array.offset + len(array)]])
+            self._add_texts(_filled(array, ""))
         else:
             self.values.update(_bytes_of(_filled(array, False if pa.types.is_boolean(array.type) else 0)))
         self.rows += len(array)
 
-    def _add_codes(self, array: pa.DictionaryArray) -> None:
-        """Add the rows at which the value changes, and the numbers of the values.
+    def _add_texts(self, array: pa.Array) -> None:
+        self.lengths.update(_bytes_of(pc.binary_length(array)))
+        _, offsets, data = array.buffers()
+        if len(array) and data is not None:
+            bounds = np.frombuffer(offsets, np.int32)
+            self.values.update(memoryview(data)[bounds[array.offset] : bounds[array.offset + len(array)]])
 
-        Most columns with a dictionary have few changes. A dictionary has its values in any order, and may have values
-        that no row has.
-        """
+    def _add_changes(self, array: pa.DictionaryArray) -> None:
+        """Add the rows at which the value changes. Most columns with a dictionary have few of them."""
         if not len(array):
             return
         indices = _filled(array.indices, -1).to_numpy(zero_copy_only=False)
         rows = np.concatenate([[0], np.flatnonzero(indices[1:] != indices[:-1]) + 1])
-        indices = indices[rows]
-        numbers = np.zeros(len(array.dictionary) + 1, np.int64)  # of the values; the last one stands for null
-        used = pc.unique(pa.array(indices))  # in order of appearance
-        values = array.dictionary.take(pc.if_else(pc.less(used, 0), None, used)).to_pylist()
-        numbers[used.to_numpy()] = [self.codes.setdefault(value, len(self.codes)) for value in values]
-        changes = np.stack([rows + self.rows, numbers[indices]], axis=1).astype(np.uint32)
-        changes = changes[int(changes[0, 1] == self.last_code) :]
-        self.values.update(changes.tobytes())
-        self.last_code = int(numbers[indices[-1]])
+        texts = array.dictionary.take(pa.array(indices[rows], mask=indices[rows] < 0))
+        # A null differs from an empty text already by its place in `nulls`.
+        texts = _filled(texts, "")
+        before = texts.slice(0, 1) if self.last is None else self.last
+        # A dictionary may have a value twice.
+        is_change = pc.not_equal(texts, pa.concat_arrays([before, texts.slice(0, len(texts) - 1)]))
+        is_change = is_change.to_numpy(zero_copy_only=False)
+        is_change[0] |= self.last is None
+        self.changes.update((rows[is_change] + self.rows).astype(np.int64).tobytes())
+        self._add_texts(texts.filter(pa.array(is_change)))
+        self.last = texts.slice(len(texts) - 1)
 
     def digest(self) -> bytes:
         """32 bytes."""
         whole = hashlib.sha256()
-        for part in (self.nulls, self.lengths, self.values):
+        for part in (self.nulls, self.lengths, self.values, self.changes):
             whole.update(part.digest())
-        whole.update(repr((self.rows, list(self.codes))).encode(errors="surrogatepass"))
+        whole.update(repr(self.rows).encode())
         if self.items:
             whole.update(self.items.digest())
         return whole.digest()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from synaug.manifests.schemas import SCHEMAS
-from synaug.manifests.tables import ROW_GROUP, SORT_KEYS, runs
+from synaug.manifests.schemas import OPTIONAL, SCHEMAS
+from synaug.manifests.tables import SORT_KEYS, runs
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import temporary_folder
@@ -19,6 +19,8 @@ from synaug.runtime.files import temporary_folder
 _LIMITS = {"memory_limit": "2GB"}
 # A class with more bytes than this is left to duckdb.
 _CLASS_BYTES = 1 << 28
+# Rows that duckdb returns at once. They are outside of its limit.
+_BATCH_ROWS = 16384
 # What duckdb says if it cannot spill, because the disk is full.
 _FULL = re.compile(r"failed to offload|No space left|File too large|Disk quota", re.IGNORECASE)
 
@@ -43,20 +45,24 @@ def sorted_in_classes(
 
 
 def _plain_schema(kind: str) -> pa.Schema:
-    """The columns of the manifest `kind`, those with a dictionary as plain strings."""
+    """The columns of the manifest `kind` that every file has, those with a dictionary as plain strings."""
     return pa.schema(
         [
             pa.field(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type)
             for field in SCHEMAS[kind]
+            if field.name not in OPTIONAL.get(kind, [])
         ]
     )
 
 
-def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path, threads: int = 1) -> Iterator[pa.RecordBatch]:
-    """The rows of `batches`, of all columns of the manifest `kind`, in the order of this manifest.
+def sorted_rows(
+    kind: str, batches: Iterable[pa.Table], path: Path, threads: int = 1, memory: str | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The rows of `batches`, of all columns of the manifest `kind` that every file has, in the order of this manifest.
 
     path: where the manifest will be written. Beside it is a temporary folder for rows that do not fit into memory.
-    threads: of duckdb. Raises UserError if the disk is full or the memory does not suffice, and what `batches` raises.
+    threads, memory: of duckdb; such as 128MB, None: 2GB. Raises UserError if the disk is full or the memory does not
+    suffice, and what `batches` raises.
     """
     import duckdb  # takes a while, which jobs without it need not wait for
 
@@ -77,11 +83,12 @@ def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path, threads: int
     rows = pa.RecordBatchReader.from_batches(schema, plain())
     keys = ", ".join(f'"{key}"' for key in SORT_KEYS[kind])
     with space_for(path), temporary_folder(path.with_name(f"{path.name}.spill")) as folder:
-        config = _LIMITS | {"threads": threads, "temp_directory": str(folder), "preserve_insertion_order": "false"}
+        config = _LIMITS | ({"memory_limit": memory} if memory else {})
+        config |= {"threads": threads, "temp_directory": str(folder), "preserve_insertion_order": "false"}
         with duckdb.connect(config=config) as connection:
             connection.register("rows", rows)
             try:
-                yield from connection.sql(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(ROW_GROUP)
+                yield from connection.sql(f"SELECT * FROM rows ORDER BY {keys}").to_arrow_reader(_BATCH_ROWS)
             except (duckdb.Error, pa.ArrowException, OSError) as error:
                 if failures:
                     raise failures[0] from None
@@ -95,7 +102,7 @@ def sorted_rows(kind: str, batches: Iterable[pa.Table], path: Path, threads: int
                     ) from error
                 if no_memory:
                     raise UserError(
-                        f"{path}: cannot be written, sorting its rows needs more than the {_LIMITS['memory_limit']} of "
+                        f"{path}: cannot be written, sorting its rows needs more than the {config['memory_limit']} of "
                         f"memory that duckdb may use (threads: {threads})",
                         advice="give the job one thread (--set-threads) on a machine with this much free memory, and "
                         "run the workflow again, what is finished is kept",
