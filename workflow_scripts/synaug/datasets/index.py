@@ -4,6 +4,7 @@ import hashlib
 import logging
 import stat
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -75,10 +76,10 @@ def index_parts(dataset: Dataset, examined: Path) -> tuple[int, Iterator[pa.Tabl
         images.unify_names()
     if dataset.make_splits:
         images.make_splits()
-    counts, beginnings = Counter(), []
+    counts, beginnings = Counter(), array("Q")
     for rows in images.parts():
         counts.update(zip(*(rows[name].to_pylist() for name in _COUNTED), strict=True))
-        beginnings.append(_beginnings(rows))
+        beginnings.frombytes(_beginnings(rows).tobytes())
     _check(counts, dataset)
     found = {name for _, name, _, _ in counts}
     for alike in look_alikes(found):
@@ -94,8 +95,9 @@ def index_parts(dataset: Dataset, examined: Path) -> tuple[int, Iterator[pa.Tabl
     names = sorted(found - {UNKNOWN}, key=_natural)
     labels = {UNKNOWN: -1} | {name: label for label, name in enumerate(names)}
     # Only images whose hashes begin alike can be copies.
-    values, often = np.unique(np.concatenate(beginnings), return_counts=True)
-    return count, _with_ids(parts, labels, values[often > 1])
+    ordered = np.frombuffer(beginnings, np.uint64)
+    ordered.sort()
+    return count, _with_ids(parts, labels, ordered[1:][ordered[1:] == ordered[:-1]])
 
 
 def _with_ids(parts: Iterable[pa.Table], labels: dict[str, int], repeated: np.ndarray) -> Iterator[pa.Table]:
