@@ -55,9 +55,10 @@ UNKNOWN = ""  # label_name of an image whose class is unknown; its label is -1, 
 def index_dataset(dataset: Dataset) -> pd.DataFrame:
     """All rows of `index_parts` as a data frame."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = pa.concat_tables(index_parts(dataset, Path(folder, "examined.arrows"))[1])
+        table = pa.concat_tables(index_parts(dataset, Path(folder, "examined.arrows"))[1])
     integers = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
-    return rows.to_pandas(types_mapper=integers.get).astype({"label": int})
+    rows = table.to_pandas(types_mapper=integers.get).astype({"label": int})
+    return rows.assign(attributes=table["attributes"].to_pylist())  # lists, where `to_pandas` has arrays
 
 
 def index_parts(dataset: Dataset, examined: Path) -> tuple[int, Iterator[pa.Table]]:
