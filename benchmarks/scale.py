@@ -241,6 +241,8 @@ def draw(found: dict[str, list[dict]], slopes: dict, path: Path) -> None:
             if name in wanted:
                 axes.plot(near, wanted[name], "o", ms=9, mfc="none", color=colours[name])
         axes.set(xscale="log", yscale="log", xlabel="rows", ylabel={"seconds": "seconds"}.get(key, "peak memory, MiB"))
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** 0.35)  # the legend is above the lines
         for axis in (axes.xaxis, axes.yaxis):
             # The usual labels are formulas, which `svg` does not draw.
             axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
