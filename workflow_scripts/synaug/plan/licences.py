@@ -52,7 +52,8 @@ LICENCES = {
     "stabilityai/sd-turbo": _STABILITY,
     "stabilityai/sdxl-turbo": Licence(
         "Stability AI Non-Commercial Research Community License",
-        "it allows no commercial use, and counts a model that is trained on its images as a derivative work",
+        "it allows no commercial use (the model card names https://stability.ai/license for that), and counts a model "
+        "that is trained on its images as a derivative work",
         "https://huggingface.co/stabilityai/sdxl-turbo",
     ),
     "black-forest-labs/flux.1-dev": _FLUX_DEV,
