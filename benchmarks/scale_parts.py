@@ -28,7 +28,7 @@ from screening import measure_quality, screen_synthetic
 from synaug.config import Config, Dataset
 from synaug.datasets import fingerprint
 from synaug.images.codec import encode_image
-from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests import read_manifest, write_manifest, write_sorted
 from synaug.manifests.schemas import SCHEMAS
 
 CLASSES, REAL, LARGEST, SMALLEST, TESTED = 1000, 115_846, 1280, 5, 50
@@ -101,13 +101,6 @@ def manifest_writer(kind: str, path: Path) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, SCHEMAS[kind], compression="ZSTD", use_dictionary=repeated)
 
 
-def write_sorted(kind: str, columns: dict, path: Path) -> None:
-    """Write the manifest `kind` of rows that are in its order: `write_manifest` would need more memory to sort them."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with manifest_writer(kind, path) as writer:
-        writer.write_table(manifest_table(kind, columns), 131072)
-
-
 def cells(counts: np.ndarray) -> dict:
     """Columns label and label_name of `counts` rows of every class."""
     names = [f"class {label:04}" for label in range(CLASSES)]
@@ -128,9 +121,10 @@ def write_real(factor: float, path: Path) -> None:
             {"image_id": ids.column("image_id"), "split": texts([split], [total]), **at, "path": paths, **sizes}
             | {"sha256": hashes(total, 64, 1), "usable": np.ones(total, bool)}
         )
-    parts = [pa.table(part) for part in parts]
-    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
-    write_sorted("real", dict(zip(table.column_names, table.columns, strict=True)), path)
+    table = pa.concat_tables([pa.table(part) for part in parts]).unify_dictionaries()
+    rows = (table.slice(start, 131072) for start in range(0, len(table), 131072))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_sorted("real", rows, len(table), path)
 
 
 def write_scores(factor: float, path: Path) -> None:
