@@ -123,7 +123,6 @@ def write_real(factor: float, path: Path) -> None:
         )
     table = pa.concat_tables([pa.table(part) for part in parts]).unify_dictionaries()
     rows = (table.slice(start, 131072) for start in range(0, len(table), 131072))
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_sorted("real", rows, len(table), path)
 
 

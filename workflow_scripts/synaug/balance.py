@@ -131,6 +131,7 @@ def _accepted(
             number[positions] = cells.setdefault(cell, len(cells))
         is_accepted = rows["accepted"].to_numpy(bool)
         _count_rejected(rows[~is_accepted], rejected)
+        # Numbers alone: ids and texts of all images of a large class would not fit into memory.
         kept_columns = rows.loc[is_accepted, ["label", "index", *_DECIDES[keep]]]
         yield kept_columns.assign(cell=number[is_accepted], position=count + np.flatnonzero(is_accepted))
         count += len(rows)

@@ -35,13 +35,13 @@ def find(dataset: Dataset) -> Iterator[dict]:
     """
     boundary = Boundary(Path(dataset.path), dataset.follow_links)
     for split, folder in split_folders(dataset).items():
-        files = map(Path, _files(folder, dataset.follow_links, check=True))
+        files, depth = map(Path, _files(folder, dataset.follow_links, check=True)), len(folder.parts)
         # Class by class, which is the order of all: the paths of a million files take hundreds of megabytes.
-        by_class = groupby(files, key=lambda path: path.relative_to(folder).parts[0])
+        by_class = groupby(files, key=lambda path: path.parts[depth])
         for path in (path for _, paths in by_class for path in sorted(paths)):
             if not str(path).isascii() and str(path).encode(errors="replace").decode() != str(path):
                 raise UserError(f"{str(path)!a}: the file name is not UTF-8; rename it")
-            parts = path.relative_to(folder).parts
+            parts = path.parts[depth:]
             if len(parts) > 1:
                 yield {"split": split, "label_name": parts[0], **boundary.row(path)}
             elif looks_like_image(path):
