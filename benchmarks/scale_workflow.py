@@ -128,17 +128,17 @@ def write_shards(plan: Path) -> None:
     """The shards of `plan`, every image eight bytes, and empty files with the scores of each shard."""
     import pyarrow as pa
 
-    from scale_parts import write_sorted
-    from synaug.manifests import read_manifest
-    from synaug.manifests.schemas import IMAGE
+    from synaug.manifests import read_manifest, write_manifest
+    from synaug.manifests.schemas import IMAGE, SCHEMAS
 
+    (HOME / "shards").mkdir()
     for name, rows in read_manifest("plan", plan).groupby("shard"):
         table = pa.Table.from_pandas(rows.sort_values("image_id"), preserve_index=False)
         columns = dict(zip(table.column_names, table.columns, strict=True))
         said = {"device": "none", "libraries": "", "sha256": "0" * 64, "width": 64, "height": 64}
         columns |= {key: [value] * len(rows) for key, value in (said | {"batch_size": 1, "threads": 2}).items()}
         columns["image"] = pa.array([{"bytes": b"stand-in", "path": "x.webp"}] * len(rows), IMAGE)
-        write_sorted("shard", columns, HOME / "shards" / f"{name}.parquet")
+        write_manifest("shard", pa.table(columns).select(SCHEMAS["shard"].names), HOME / "shards" / f"{name}.parquet")
         (HOME / "scores").mkdir(exist_ok=True)
         (HOME / "scores" / f"{name}.parquet").touch()
 
