@@ -12,9 +12,6 @@ from synaug.runtime.files import temporary_folder
 from synaug.runtime.logs import job_log
 from synaug.runtime.paths import local_path, logical_path, results_root
 
-# Of the sort. The table has a row for each image file, and a program that looks at files should not need much more.
-_MEMORY = "128MB"
-
 
 def main(dataset: dict, real: str, threads: int = 1) -> None:
     """Index `dataset` (block of the config) into the manifest `real`. threads: of the search for faults."""
@@ -32,10 +29,11 @@ def main(dataset: dict, real: str, threads: int = 1) -> None:
         write_manifest("real", rows, real)
         return
     with temporary_folder(Path(f"{real}.index")) as folder:
-        count, parts = index_parts(settings, folder / "examined.arrows")
+        examined = folder / "examined.arrows"
+        count, parts = index_parts(settings, examined)
         if moved:
             parts = (_with_logical_paths(rows, root) for rows in parts)
-        write_sorted("real", sorted_rows("real", parts, Path(real), threads, _MEMORY), count, real)
+        write_sorted("real", sorted_rows("real", parts, Path(real), size=examined.stat().st_size), count, real)
 
 
 def _with_logical_paths(rows: pa.Table, root: Path) -> pa.Table:

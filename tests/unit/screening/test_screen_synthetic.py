@@ -1,5 +1,6 @@
 """The rule screen_synthetic: the verdicts of a table that is read, judged and sorted in parts."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,6 +72,25 @@ def test_too_little_memory_to_sort_is_not_called_a_full_disk(scores, tmp_path, m
     with pytest.raises(UserError, match=problem + ".*; give the job one thread"):
         screen_synthetic.main(scores, SCREENING, tmp_path / "synthetic.parquet", 2)
     assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+def test_too_little_memory_while_sorted_rows_are_returned_is_one_line(scores, tmp_path, monkeypatch):
+    """duckdb raises this only beyond gigabytes of rows; the text is that of a sort of 20 million rows in 128 MB."""
+
+    def rows_of(query):
+        raise OSError("Out of Memory Error: failed to pin block of size 256.0 KiB (121.9 MiB/122.0 MiB used)")
+
+    connection = SimpleNamespace(register=lambda name, rows: None, sql=rows_of)
+    monkeypatch.setattr("duckdb.connect", lambda config: nullcontext(connection))
+    monkeypatch.setattr(sorting, "_CLASS_BYTES", 0)
+    with pytest.raises(UserError, match="sorting its rows needs more than the 2GB of memory that duckdb may use"):
+        screen_synthetic.main(scores, SCREENING, tmp_path / "synthetic.parquet")
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.parquet"]
+
+
+@pytest.mark.parametrize(("gigabytes", "memory"), [(0, "128MB"), (1, "128MB"), (4, "256MB"), (25, "640MB")])
+def test_a_sort_of_known_size_gets_memory_with_the_root_of_the_size(gigabytes, memory):
+    assert sorting._memory_for(gigabytes * 10**9) == memory
 
 
 def test_damaged_scores_are_a_user_error_and_leave_nothing(scores, tmp_path):

@@ -1,5 +1,6 @@
 """Sorting rows that may not fit into memory: duckdb sorts them, and spills to a folder beside the table."""
 
+import math
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,9 @@ from synaug.runtime.files import temporary_folder
 
 # Of duckdb. What it returns, and what makes the rows, comes on top of the memory.
 _LIMITS = {"memory_limit": "2GB"}
+# Of duckdb for up to 1 GB of rows, in bytes, where their size is known. To merge its sorted runs, duckdb has a block of
+# each in memory. There are size / memory of them, so what it needs grows with the root of the size.
+_MEMORY_FOR_A_GIGABYTE = 128e6
 # A class with more bytes than this is left to duckdb.
 _CLASS_BYTES = 1 << 28
 # Rows that duckdb returns at once. They are outside of its limit.
@@ -55,14 +59,19 @@ def _plain_schema(kind: str) -> pa.Schema:
     )
 
 
+def _memory_for(size: int) -> str:
+    """The memory of duckdb for rows of `size` bytes."""
+    return f"{_MEMORY_FOR_A_GIGABYTE * max(1, math.sqrt(size / 1e9)) / 1e6:.0f}MB"
+
+
 def sorted_rows(
-    kind: str, batches: Iterable[pa.Table], path: Path, threads: int = 1, memory: str | None = None
+    kind: str, batches: Iterable[pa.Table], path: Path, threads: int = 1, size: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """The rows of `batches`, of all columns of the manifest `kind` that every file has, in the order of this manifest.
 
     path: where the manifest will be written. Beside it is a temporary folder for rows that do not fit into memory.
-    threads, memory: of duckdb; such as 128MB, None: 2GB. Raises UserError if the disk is full or the memory does not
-    suffice, and what `batches` raises.
+    threads: of duckdb. size: bytes of the rows, if known; duckdb then gets no more memory than it needs for them. Raises
+    UserError if the disk is full or the memory does not suffice, and what `batches` raises.
     """
     import duckdb  # takes a while, which jobs without it need not wait for
 
@@ -83,7 +92,7 @@ def sorted_rows(
     rows = pa.RecordBatchReader.from_batches(schema, plain())
     keys = ", ".join(f'"{key}"' for key in SORT_KEYS[kind])
     with space_for(path), temporary_folder(path.with_name(f"{path.name}.spill")) as folder:
-        config = _LIMITS | ({"memory_limit": memory} if memory else {})
+        config = _LIMITS | ({} if size is None else {"memory_limit": _memory_for(size)})
         config |= {"threads": threads, "temp_directory": str(folder), "preserve_insertion_order": "false"}
         with duckdb.connect(config=config) as connection:
             connection.register("rows", rows)
@@ -93,7 +102,8 @@ def sorted_rows(
                 if failures:
                     raise failures[0] from None
                 free = shutil.disk_usage(path.parent).free
-                no_memory = isinstance(error, duckdb.OutOfMemoryException)
+                # While rows are returned, the error comes by way of Arrow, with the text alone.
+                no_memory = isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in str(error)
                 # With very little space duckdb does not even try to spill, and is out of memory at once.
                 if _FULL.search(str(error)) or (no_memory and free < taken):
                     raise UserError(
