@@ -70,8 +70,8 @@ def sorted_rows(
     """The rows of `batches`, of all columns of the manifest `kind` that every file has, in the order of this manifest.
 
     path: where the manifest will be written. Beside it is a temporary folder for rows that do not fit into memory.
-    threads: of duckdb. size: bytes of the rows, if known; duckdb then gets no more memory than it needs for them. Raises
-    UserError if the disk is full or the memory does not suffice, and what `batches` raises.
+    threads: of duckdb. size: bytes of the rows, if known; duckdb then gets no more memory than it needs for them.
+    Raises UserError if the disk is full or the memory does not suffice, and what `batches` raises.
     """
     import duckdb  # takes a while, which jobs without it need not wait for
 
