@@ -298,7 +298,7 @@ def test_without_the_package_peft_the_public_model_is_not_adapted(image_folder, 
     monkeypatch.setattr(init_settings, "find_spec", lambda package: None)
     text = write_config(Path("data"))
     assert written().adaptation is None and written().generation.adapters == []
-    assert "pip install synaug[lora]" in " ".join(text.split())
+    assert "pip install 'synaug[lora]'" in " ".join(text.split())
 
 
 def test_a_model_in_the_cache_needs_no_hub(image_folder, gpu):

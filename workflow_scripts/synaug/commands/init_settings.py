@@ -141,7 +141,7 @@ def _reasons_of_images(settings: Settings, uneven: bool, cached: bool) -> list[s
         elif not find_spec("peft"):
             reasons.append(
                 "An adapter that is trained on your images may help if your classes are special: install the package "
-                "peft (pip install synaug[lora]) and call synaug init again, to adapt the model."
+                "peft (pip install 'synaug[lora]') and call synaug init again, to adapt the model."
             )
     else:
         why = "there is no such GPU"

@@ -246,7 +246,9 @@ def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
         if local and adapter_version(adapter) != version:
             raise UserError(f"{adapter.model}: the adapter has changed since the plan was made; run the workflow again")
         if adapter.kind == "lora" and find_spec("peft") is None:
-            raise UserError("generation.adapters: kind lora needs the package peft", advice="pip install synaug[lora]")
+            raise UserError(
+                "generation.adapters: kind lora needs the package peft", advice="pip install 'synaug[lora]'"
+            )
         name = f"adapter{number}"
         shown = f"{adapter.model}/{adapter.file}" if adapter.file else adapter.model
         if local:

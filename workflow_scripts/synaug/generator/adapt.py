@@ -39,7 +39,7 @@ class LoraAdapter:
         Raises UserError if peft is missing, and if no adapter can be trained for this pipeline or its text encoders.
         """
         if find_spec("peft") is None:
-            raise UserError("adaptation: needs the package peft", advice="pip install synaug[lora]")
+            raise UserError("adaptation: needs the package peft", advice="pip install 'synaug[lora]'")
         from peft import LoraConfig
 
         self.pipeline, self.settings = pipeline, settings

@@ -17,7 +17,7 @@ def add_lora(model: Classifier, rank: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise UserError("training.lora needs the package peft", advice="pip install synaug[lora]") from None
+        raise UserError("training.lora needs the package peft", advice="pip install 'synaug[lora]'") from None
     if not any(name.endswith(".attn.qkv") for name, _ in model.body.named_modules()):
         raise UserError(f"lora: {model.config['backbone']} has no attention layers of timm", advice="leave lora out")
     model.body.requires_grad_(False)
