@@ -128,3 +128,21 @@ def test_the_estimate_needs_no_pilot_and_the_preview_shows_every_fill(work):
     assert sorted(path.name for path in work.results.glob("preview*")) == [
         "preview-guided.json", "preview-guided.parquet", "preview-plain.json", "preview-plain.parquet", "preview.png",
     ]  # fmt: skip
+
+
+def test_verify_has_no_findings(two_fills, monkeypatch, synaug):
+    monkeypatch.chdir(two_fills.path)
+    status, out, err = synaug("verify", "results/test")
+    assert status == 0, out + err
+
+
+def test_a_gate_that_leaves_out_every_class_ends_with_the_real_images_alone(work):
+    """The prompts ask for other classes, so the screening classifier recognises no image."""
+    names = read_manifest("imbalance", work.results / "imbalance.parquet")["label_name"].dropna().tolist()
+    work.change(prompts={"names": dict(zip(names, [*names[1:], names[0]], strict=True))})
+    done = work.run()
+    assert done.status == 0, done.text
+    made = tables(work)
+    assert made["plan"].empty and set(made["balanced"]["source"]) == {"real"}
+    assert "wanted synthetic images" not in done.text  # nothing was wanted, so nothing is missing
+    assert not made["quality"].query("metric == 'wanted'")["value"].any()

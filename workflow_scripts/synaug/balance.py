@@ -86,7 +86,8 @@ def kept_images(
     for rows in parts(["fill"]):
         fills |= set(with_fill(rows)["fill"].unique())
         count += len(rows)
-    fills = sorted(fills) or [""]
+    # A fill of which the gate leaves nothing has no image here.
+    fills = sorted(fills.union([] if gate is None else gate["fill"])) or [""]
     wanted = wanted_of_fills(with_group(imbalance)[imbalance["kind"] == "cell"], fills, balance, gate)
     limits = wanted.to_dict()
     cells: dict[tuple, int] = {}  # (fill, label_name, group) -> its number

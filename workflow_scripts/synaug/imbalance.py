@@ -1,12 +1,14 @@
 """How imbalanced the classes, the groups, and their cells (class in a group) are."""
 
 import logging
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from synaug.config import Imbalance
 from synaug.manifests import with_group
+from synaug.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,7 @@ def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) ->
     A cell is a class. If the images have groups, a cell is a class in a group, cells without an image are included, and
     each class and each group also has a row (kinds `class`, `group`). real: the manifest `real`; only usable images of
     `train_split` are counted, but classes and groups are those of all usable images. The log names empty cells.
+    Raises UserError if two groups, or two cells, would have the same name.
     """
     real = with_group(real)
     usable = real[real["usable"]]
@@ -26,6 +29,7 @@ def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) ->
     classes = usable[["label", "label_name"]].drop_duplicates().sort_values("label")
     group_columns = ["group", "attributes"] if "attributes" in usable else ["group"]
     groups = usable[group_columns].drop_duplicates("group").sort_values("group")
+    _check_names(usable, classes["label_name"], groups["group"])
     sizes = train.groupby(["label", "group"]).size().rename("count").reset_index()
     cells = classes.merge(groups, how="cross").merge(sizes, on=["label", "group"], how="left").fillna({"count": 0})
     tables = [cells.assign(kind="cell")]
@@ -45,6 +49,26 @@ def measure_imbalance(real: pd.DataFrame, train_split: str, shots: Imbalance) ->
     tables = [_with_shares(rows.astype({"count": int}), shots) for rows in tables]
     table = pd.concat([*tables, pd.DataFrame([summary])])
     return table.fillna({"group": ""}).astype({"label": "Int32"}).reset_index(drop=True)
+
+
+def _check_names(usable: pd.DataFrame, classes: pd.Series, groups: pd.Series) -> None:
+    """Raise UserError if two groups, or two cells (class in a group), would have the same name."""
+    if "attributes" in usable and usable["group"].str.count(", ").gt(0).any():
+        attributes = usable["attributes"].map(tuple)
+        of_group = attributes.groupby(usable["group"]).nunique()
+        for name in of_group.index[of_group > 1]:
+            first, second = attributes[usable["group"] == name].unique()[:2]
+            raise UserError(
+                f"dataset.group_columns: {first} and {second} are both called {name!r}", advice="rename the values"
+            )
+    cells: dict[str, tuple[str, str]] = {}
+    for cell in product(classes, groups):
+        if (other := cells.setdefault(", ".join(cell), cell)) != cell:
+            raise UserError(
+                f"dataset: class {other[0]!r} in group {other[1]!r} and class {cell[0]!r} in group {cell[1]!r} are "
+                f"both called {', '.join(cell)!r}",
+                advice="rename the classes or the groups",
+            )
 
 
 def empty_cells(cells: pd.DataFrame) -> list[str]:

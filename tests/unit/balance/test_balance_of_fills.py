@@ -120,3 +120,15 @@ def test_the_quality_of_every_fill_is_measured(balanced, cells):
     assert values["plain", "b", "planned"] == 4 and values["plain", "b", "wanted"] == 0
     assert values["plain", "", "kept"] == 2 and values["strong", "", "kept"] == 4
     assert values["plain", "", "shortfall"] == values["strong", "", "shortfall"] == 0
+
+
+def test_fills_of_which_the_gate_leaves_nothing_are_known_and_lack_nothing(balanced, cells, caplog):
+    """After a pilot nothing of them is planned, so no image has their name."""
+    gate = gate_of(plain_b=0.0, plain_c=0.0, strong_b=0.0, strong_c=0.0)
+    with caplog.at_level(logging.WARNING):
+        table = balanced(synthetic()[:0], gate=gate, fill_may_be_empty=True)
+    assert set(table["source"]) == {"real"} and not caplog.text
+    tables = [lambda columns: [synthetic()[:0]], lambda columns: [table]]
+    quality = measure_quality(*tables, cells(COUNTS), Balance(), gate=gate)
+    wanted = quality[quality["metric"] == "wanted"]
+    assert set(wanted["fill"]) == {"plain", "strong"} and not wanted["value"].any()

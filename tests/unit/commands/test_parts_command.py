@@ -107,3 +107,10 @@ def test_a_config_without_a_plan_of_its_own_is_one_line(calls, text, message):
 def test_a_dry_run_without_a_plan_is_one_line(calls):
     with pytest.raises(UserError, match=r"plan\.parquet: there is no plan yet; leave -n out"):
         command.scores_of_part(Path("results/mine"), 1, 3)
+
+
+@pytest.mark.parametrize("option", ["--config", "-C", "--directory", "-d", "--directory=x"])
+def test_options_that_change_config_or_folder_are_refused_with_parts(calls, option):
+    with pytest.raises(UserError, match=f"--parts: does not know what {option} changes; write it into the config"):
+        command.run(SimpleNamespace(args=[option, "experiment=other"]), Path("mine.yaml"), "3")
+    assert not calls

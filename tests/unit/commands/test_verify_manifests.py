@@ -15,6 +15,7 @@ from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_manifest, read_table, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import plan_generation
+from synaug.plan.shards import shard_name
 
 CLASSES = {"cat": 6, "dog": 3, "owl": 1}
 CHANGES = {
@@ -193,3 +194,18 @@ def test_an_id_that_is_null_is_one_line(synaug, home):
     field = table.schema.field(position).with_nullable(True)
     pq.write_table(table.set_column(position, field, [[None, *ids[1:]]]), path)
     assert [line for line in findings(synaug, "") if "column image_id has no value in 1 rows" in line]
+
+
+def test_an_intact_experiment_with_two_fills_has_no_findings(synaug, home):
+    """Images are numbered within a class and a fill, and `kept` is a row for each fill."""
+    plan = read_manifest("plan", home / "plan.parquet")
+    fills = [plan.assign(fill=name, image_id=name[0] + plan["image_id"].str[1:]) for name in ("first", "second")]
+    both = pd.concat(fills).assign(shard=lambda rows: shard_name(list(rows["image_id"])))
+    write_manifest("plan", both, home / "plan.parquet")
+    quality = read_manifest("quality", home / "quality.parquet")
+    halves = [quality.assign(fill=name) for name in ("first", "second")]
+    halves[0]["value"] -= 1
+    halves[1]["value"] = 1
+    write_manifest("quality", pd.concat(halves), home / "quality.parquet")
+    names = ("plan.parquet: the images of a class", "another number of synthetic images")
+    assert not [line for line in findings(synaug, "") if any(name in line for name in names)]

@@ -213,3 +213,18 @@ def test_keys_that_need_groups(block, said):
     merged = {**config, **block} | {"dataset": config["dataset"] | block.get("dataset", {})}
     with pytest.raises(UserError, match=said):
         load_config(merged)
+
+
+def test_cells_and_groups_with_the_same_name_are_one_line(real):
+    """Their names are joined with a comma, and everything behind the measurement takes them by name."""
+    names = {"bird": ("a", "b, c"), "duck": ("a, b", "c")}
+    columns = {"label_name": [names[name][0] for name in real["label_name"]]}
+    groups = [names[name][1] for name in real["label_name"]]
+    alike = real.assign(**columns, group=groups, attributes=[[group] for group in groups])
+    with pytest.raises(
+        UserError, match="class 'a' in group 'b, c' and class 'a, b' in group 'c' are both called 'a, b, c'"
+    ):
+        measure_imbalance(alike, "train", Imbalance())
+    attributes = [["x, y", "z"] if number % 2 else ["x", "y, z"] for number in range(len(real))]
+    with pytest.raises(UserError, match="are both called 'x, y, z'; rename the values"):
+        measure_imbalance(real.assign(group="x, y, z", attributes=attributes), "train", Imbalance())

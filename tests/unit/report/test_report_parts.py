@@ -93,6 +93,7 @@ def test_the_page_shows_the_fill_of_the_chosen_recipe(recipe, fill):
     ("values", "expected"),
     [
         ({"kept": 0, "agreement": 0.2}, "None passed the screening"),
+        ({"wanted": 0, "kept": 0}, "The gate lets none of them through"),
         ({"kept": 9}, "add the block screening.classifier"),
         (
             {"kept": 9, "agreement": 0.56},

@@ -110,3 +110,13 @@ def test_a_folder_that_is_replaced_is_not_lost_when_the_process_is_killed(tmp_pa
         (folder / "weights").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert [path.name for path in model.iterdir()] == ["weights"]
+
+
+@pytest.mark.parametrize("make", [temporary_folder, new_folder])
+def test_what_a_killed_process_with_the_same_number_left_is_in_nobodys_way(tmp_path, make):
+    """In a container that starts again, a job has the host name and the number of the one before."""
+    path = tmp_path / "a"
+    leftover = tmp_path / f".a.{platform.node()}-{os.getpid()}.tmp"
+    (leftover / "part").mkdir(parents=True)
+    with make(path) as folder:
+        assert folder == leftover and not list(folder.iterdir())

@@ -10,8 +10,10 @@ from screening import measure_quality as script
 from synaug.balance import build_balanced_manifest
 from synaug.config import Balance
 from synaug.manifests import read_manifest, write_manifest
+from synaug.manifests.schemas import SCHEMAS
+from synaug.runtime.errors import UserError
 from synaug.screening import quality
-from synaug.screening.features import read_features
+from synaug.screening.features import check_size, read_features
 from synaug.screening.metrics import METRICS
 
 
@@ -209,3 +211,25 @@ def test_tables_in_parts_have_the_quality_of_the_whole(cells, tmp_path, monkeypa
     assert values.loc[("one", "class 2", "kept"), "images_real"] == ((kept["label"] == 2) & (kept["fill"] == "")).sum()
     agreeing = (named == generated["label_name"])[generated["fill"] == "two"]
     assert values.loc[("two", "", "agreement"), "value"] == agreeing.mean()
+
+
+def test_without_synthetic_images_there_are_counts_and_no_metrics(cells, tmp_path):
+    write_manifest("features", SCHEMAS["features"].empty_table(), tmp_path / "features.parquet")
+    real = pd.DataFrame({"image_id": ["r0", "r1"], "label": [0, 1], "label_name": ["a", "b"], "source": "real"})
+    synthetic = read_empty("synthetic", tmp_path)
+    table = measure_quality(
+        synthetic, real, cells({"a": 1, "b": 1}), Balance(), read_features(tmp_path / "features.parquet")
+    )
+    assert table.loc[table["metric"].isin(METRICS), "value"].isna().all()
+    assert table.loc[table["metric"] == "kept", "value"].eq(0).all()
+
+
+def read_empty(kind: str, folder) -> pd.DataFrame:
+    write_manifest(kind, SCHEMAS[kind].empty_table(), folder / f"{kind}.parquet")
+    return read_manifest(kind, folder / f"{kind}.parquet")
+
+
+def test_more_features_than_a_table_can_hold_are_one_line():
+    check_size(1_677_721, 1280)
+    with pytest.raises(UserError, match=r"1,677,722 images with 1,280 features each .*; divide the experiment"):
+        check_size(1_677_722, 1280)

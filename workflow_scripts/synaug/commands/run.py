@@ -24,6 +24,8 @@ DEMO = ("resources/fashion_mnist_lt", "resources/embedded_generator", "config.ya
 # Options of Snakemake that say how many jobs may run at a time, or name a profile that does. -c8 is the same as -c 8.
 LONG_AMOUNTS = {"--cores", "--jobs", "--executor", "--profile", "--workflow-profile"}
 SHORT_AMOUNTS = ("-c", "-j", "-e")
+# Options of Snakemake that change the config or the folder: --parts reads both before Snakemake does.
+_OTHER_CONFIG = ("--config", "-C", "--directory", "-d")
 
 
 def run(
@@ -70,6 +72,11 @@ def run(
         copy_demo(root)
     config = config or Path("config.yaml")
     given = arguments(root, config, options)
+    if parts is not None and (elsewhere := [option for option in options if option.startswith(_OTHER_CONFIG)]):
+        raise UserError(
+            f"--parts: does not know what {elsewhere[0]} changes",
+            advice="write it into the config, and call synaug run in the folder of results/",
+        )
     if parts is None:
         # So that signals and the exit status are those of Snakemake.
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *given])

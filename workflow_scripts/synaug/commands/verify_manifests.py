@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.manifests import SORT_KEYS, read_manifest, read_table, with_group
+from synaug.manifests import SORT_KEYS, read_manifest, read_table, with_fill, with_group
 from synaug.manifests.content import CONTENT_KEY, ContentDigest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.shards import shard_name
@@ -165,11 +165,11 @@ def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _check_shards_of_plan(path: Path) -> list[str]:
-    plan = read_manifest("plan", path, ["image_id", "label", "group", "index", "shard"])
+    plan = read_manifest("plan", path, ["image_id", "label", "group", "fill", "index", "shard"])
     ids = plan.groupby("shard")["image_id"].agg(list)
     if wrong := [name for name, of_shard in ids.items() if shard_name(of_shard) != name]:
         return [f"{path}: the images of shard {_and_more(wrong)} are not those that its name stands for; {_AGAIN}"]
-    counts = plan.groupby(["label", "group"])["index"].agg(["size", "nunique", "max"])
+    counts = with_fill(plan).groupby(["label", "group", "fill"])["index"].agg(["size", "nunique", "max"])
     if ((counts["nunique"] != counts["size"]) | (counts["max"] != counts["size"] - 1)).any():
         return [f"{path}: the images of a class are not numbered without gaps; {_AGAIN}"]
     return []
@@ -285,7 +285,8 @@ def _real_part(balanced: pd.DataFrame, real: pd.DataFrame, imbalance: pd.DataFra
 
 
 def _kept(balanced: pd.DataFrame, quality: pd.DataFrame) -> Iterator[str]:
-    kept = quality[(quality["metric"] == "kept") & (quality["label_name"] != "")].set_index("label_name")["value"]
+    of_classes = quality[(quality["metric"] == "kept") & (quality["label_name"] != "")]
+    kept = of_classes.groupby("label_name")["value"].sum()  # over the fills
     counts = balanced[balanced["source"] == "synthetic"].groupby("label_name").size()
     if (counts.reindex(kept.index, fill_value=0) != kept).any() or set(counts.index) - set(kept.index):
         yield "has another number of synthetic images"

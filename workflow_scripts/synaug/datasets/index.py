@@ -102,11 +102,14 @@ def index_parts(dataset: Dataset, examined: Path) -> tuple[int, Iterator[pa.Tabl
 
 
 def _with_ids(parts: Iterable[pa.Table], labels: dict[str, int], repeated: np.ndarray) -> Iterator[pa.Table]:
-    """`parts` with image_id and label. repeated: `_beginnings` that several images have."""
+    """`parts` with image_id and label. repeated: `_beginnings` that several images have, sorted."""
     copies: Counter[str] = Counter()
     for rows in parts:
         ids = pc.utf8_slice_codeunits(rows["sha256"], 0, 24).to_pylist()
-        for i in np.flatnonzero(np.isin(_beginnings(rows), repeated)):
+        # Not `np.isin`, which would sort all of `repeated` for each part.
+        beginnings = _beginnings(rows)
+        after = np.searchsorted(repeated, beginnings, side="right")
+        for i in np.flatnonzero(after > np.searchsorted(repeated, beginnings)):
             content = ids[i]
             ids[i] = f"{content}-{copies[content]}" if copies[content] else content
             copies[content] += 1

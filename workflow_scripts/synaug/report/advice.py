@@ -168,6 +168,11 @@ def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame) -> str:
     if not chosen["synthetic"].any():
         return "No candidate uses them, so this experiment says nothing about their use."
     values = quality[quality["label_name"] == ""].set_index("metric")["value"].dropna()
+    if not values.get("wanted", 1):
+        return (
+            "The gate lets none of them through: the screening classifier recognises too few of them in every class "
+            "(gate.parquet). A better generator, or an adapter that has learnt these classes (adaptation), comes first."
+        )
     if not values.get("kept", 1):
         return "None passed the screening. Look at the rejected ones, and change the generator, prompts or screening."
     if "agreement" not in values:

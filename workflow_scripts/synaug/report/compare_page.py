@@ -265,8 +265,8 @@ def quality_rows(experiments: Sequence[Experiment]) -> list[dict]:
     rows = []
     for name in QUALITY:
         lines = []
-        for quality in (quality_table(each.data.quality, [])[0] for each in experiments):
-            value, ends = quality["values"].get(name), quality["intervals"].get(name)
+        for of_all in (quality_table(each.data.quality, [])[:1] for each in experiments):
+            value, ends = (of_all[0][key].get(name) if of_all else None for key in ("values", "intervals"))
             texts = [] if value is None else [f"{value:.3g}"]
             lines.append([*texts, f"[{ends[0]:.3g}, {ends[1]:.3g}]"] if ends else texts)
         if any(lines):

@@ -51,6 +51,7 @@ def temporary_folder(path: Path) -> Generator[Path]:
     """
     folder = _temporary_path(path)
     delete_leftovers(path)
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had the number of this one, as in containers
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -155,6 +156,7 @@ def new_folder(path: Path, replace: bool = False) -> Generator[Path]:
         if replace and old.exists() and not path.exists():  # killed between the two renames below
             old.rename(path)
         delete_leftovers(path)
+        shutil.rmtree(temporary, ignore_errors=True)  # as in `temporary_folder`
         temporary.mkdir(parents=True)
         yield temporary
         if replace and path.is_dir():

@@ -17,6 +17,7 @@ from synaug.images.perceptual_hash import FURTHEST, nearest_earlier_hashes, near
 from synaug.manifests import read_table, to_frame
 from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.errors import UserError
+from synaug.screening.features import check_size
 from synaug.screening.planned import Planned
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,9 @@ def compare_images(
     if real and synthetic.features is not None and real[1].extractor != synthetic.extractor:
         problem = "real_scores.parquet: has features of another network than scores/*.parquet"
         raise UserError(problem, advice="delete both and run again")
+    if synthetic.features is not None:  # before the search, which takes long
+        images = synthetic.readable.sum() + (real[0]["split"] == train_split).sum()
+        check_size(int(images), synthetic.features.shape[1])
     start = time.monotonic()
     # Name in the columns -> the neighbours, and the ids of the images that they are among.
     found: dict[str, tuple[Neighbours, pa.ChunkedArray]] = {}

@@ -7,9 +7,23 @@ import numpy as np
 import pandas as pd
 
 from synaug.manifests import read_table
+from synaug.runtime.errors import UserError
 
 # Similarities in memory at a time: 32 MB.
 _BLOCK = 1 << 22
+
+
+def check_size(images: int, values: int) -> None:
+    """Raise UserError if a table cannot hold the features of so many `images`, of so many `values` each.
+
+    Arrow counts the values of a column of lists with 31 bits, and a table is read and written as a whole.
+    """
+    if images * values >= 1 << 31:
+        raise UserError(
+            f"screening: {images:,} images with {values:,} features each are {images * values:,} numbers, and a table "
+            f"can hold {(1 << 31) - 1:,}",
+            advice="divide the experiment (docs/scaling.md), or use a network with fewer features",
+        )
 
 
 class Features(NamedTuple):
@@ -24,8 +38,8 @@ def read_features(path: str | os.PathLike) -> Features:
     """Read the manifest `features`."""
     table = read_table("features", path, ["image_id", "source", "features", "extractor"])
     keys = table.select(["source", "image_id"]).to_pandas().astype("str")
-    values = table.column("features").combine_chunks().values
-    matrix = values.to_numpy(zero_copy_only=False).reshape(len(keys), -1)
+    values = table.column("features").combine_chunks().values.to_numpy(zero_copy_only=False)
+    matrix = values.reshape(len(keys), -1) if len(keys) else np.empty((0, 0), np.float32)
     extractors = table.column("extractor").unique().to_pylist()
     positions = pd.Series(np.arange(len(keys)), pd.MultiIndex.from_frame(keys))
     return Features(positions[~positions.index.duplicated()], matrix, extractors[0] if extractors else "")

@@ -41,7 +41,8 @@ def measure_quality(
     cells = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values("label")
     generated = pd.concat([_generated(rows) for rows in synthetic(_GENERATED_COLUMNS)])
     generated = generated.groupby(["fill", "label_name"]).sum()
-    fills = sorted(generated.index.unique("fill")) or [""]
+    # A fill of which the gate leaves nothing has no image here.
+    fills = sorted({*generated.index.unique("fill"), *([] if gate is None else gate["fill"])}) or [""]
     wanted = wanted_of_fills(cells, fills, balance, gate).groupby(["fill", "label_name"], sort=False).sum()
     used, compared = [], []
     for rows in _without_repeats(balanced([*_CELL, "source", "image_id", "fill"])):

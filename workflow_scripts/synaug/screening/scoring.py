@@ -27,6 +27,7 @@ from synaug.images.tables import ImageTable
 from synaug.manifests import with_group
 from synaug.runtime.devices import WHOLE_DEVICE, leased_device
 from synaug.runtime.errors import UserError
+from synaug.screening.features import check_size
 
 log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 26  # of decoded images in memory at a time
@@ -137,6 +138,7 @@ class _Fingerprints:
         self.hashes[positions] = perceptual_hashes(pixels)
         if features is not None:
             if self.features is None:
+                check_size(len(self.readable), features.shape[1])
                 self.features = np.zeros((len(self.readable), features.shape[1]), np.float32)
             self.features[positions] = features
 
