@@ -19,7 +19,13 @@ ROUNDS = len(CONFIG.seeds) - 1 if CONFIG.evaluation.choose_by and CONFIG.evaluat
 NEVER_DROPPED = list(dict.fromkeys([*baselines_of(CONFIG), *NO_CANDIDATES]))
 # Their networks, and those of recipes with the same stage 1.
 WITH_ALL_SEEDS = [network for network in NETWORKS if STAGE1[network[1]] in {STAGE1[name] for name in NEVER_DROPPED}]
-WITH_SYNTHETIC = [name for name, recipe in CONFIG.recipes.items() if recipe.data == "balanced"]
+# Ancient: other training images give other predictions.
+BALANCED = (
+    {"balanced": ancient("<results>/balanced.parquet")}
+    if any(recipe.data == "balanced" for recipe in CONFIG.recipes.values())
+    else {}
+)
+IMAGES_OF_RECIPES = {name: recipe.model_dump(include={"data", "fill"}) for name, recipe in CONFIG.recipes.items()}
 
 PROBES = []
 
@@ -182,6 +188,7 @@ if ROUNDS:
 
     checkpoint halve_candidates:
         input:
+            **BALANCED,
             predictions=lambda wildcards: of_networks(trained_candidates(int(wildcards.round)), "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
         output:
@@ -196,7 +203,7 @@ if ROUNDS:
             networks=lambda wildcards: trained_candidates(int(wildcards.round)),
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
-            with_synthetic=WITH_SYNTHETIC,
+            images=IMAGES_OF_RECIPES,
             always=NEVER_DROPPED,
             stage1=STAGE1,
             code=code("evaluation/halve_candidates.py"),
@@ -213,6 +220,7 @@ if CONFIG.evaluation.choose_by:
     # A checkpoint: the rule of the final networks needs the chosen recipe, and not the date of this table.
     checkpoint choose_recipe:
         input:
+            **BALANCED,
             predictions=lambda wildcards: of_networks(trained_candidates(), "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
         output:
@@ -225,7 +233,7 @@ if CONFIG.evaluation.choose_by:
             networks=lambda wildcards: trained_candidates(),
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
-            with_synthetic=WITH_SYNTHETIC,
+            images=IMAGES_OF_RECIPES,
             code=code("evaluation/choose_recipe.py"),
         message:
             "Choose the recipe on the validation images"
@@ -254,7 +262,7 @@ rule summarise:
     conda:
         "../envs/data.yaml"
     params:
-        images={name: recipe.model_dump(include={"data", "fill"}) for name, recipe in CONFIG.recipes.items()},
+        images=IMAGES_OF_RECIPES,
         stage1=STAGE1,
         code=code("evaluation/summarise.py"),
     message:

@@ -199,7 +199,10 @@ class Experiment:
         """The manifest `chosen` (by the test images, for want of others), and a final network."""
         self.paths["chosen"] = str(self.folder / "chosen.parquet")
         files = self.network_files("predictions.parquet")
-        choose_recipe.main(files, NETWORKS, self.paths.real, "test", "balanced", ["synaug"], self.paths.chosen)
+        images = {"real": {"data": "real", "fill": None}, "synaug": {"data": "balanced", "fill": None}}
+        choose_recipe.main(
+            files, NETWORKS, self.paths.real, "test", "balanced", images, self.paths.balanced, self.paths.chosen
+        )
         final = self.folder / "final" / "0"
         final.mkdir(parents=True)
         self.paths["final"] = [shutil.copy(files[-1], final / "predictions.parquet")]

@@ -146,3 +146,6 @@ def test_a_gate_that_leaves_out_every_class_ends_with_the_real_images_alone(work
     assert made["plan"].empty and set(made["balanced"]["source"]) == {"real"}
     assert "wanted synthetic images" not in done.text  # nothing was wanted, so nothing is missing
     assert not made["quality"].query("metric == 'wanted'")["value"].any()
+    chosen = read_manifest("chosen", work.results / "chosen.parquet")
+    assert not chosen["synthetic"].any() and not chosen["reason"].str.contains("with synthetic images").any()
+    assert "The gate lets none of them through" in (work.results / "report.html").read_text()

@@ -1,5 +1,6 @@
 """Choose the recipe that is used in the end, by the validation images."""
 
+from synaug.balance import recipes_with_images
 from synaug.evaluation.choice import choose, read_candidates
 from synaug.manifests import write_manifest
 from synaug.runtime.logs import job_log
@@ -11,15 +12,18 @@ def main(
     real: str,
     split: str,
     metric: str,
-    with_synthetic: list[str],
+    images: dict[str, dict],
+    balanced: str,
     out: str,
 ) -> None:
     """Choose by `predictions` (manifests of this name) and write the manifest `chosen` to `out`.
 
-    networks, real, split, with_synthetic: see `read_candidates`. metric: `evaluation.choose_by`.
+    networks, real, split: see `read_candidates`. images, balanced: see `recipes_with_images`. metric:
+    `evaluation.choose_by`.
     """
-    candidates, images = read_candidates(predictions, networks, real, split, with_synthetic)
-    write_manifest("chosen", choose(candidates, images.labels, images.cells, metric), out)
+    with_synthetic = recipes_with_images(images, balanced)
+    candidates, validation = read_candidates(predictions, networks, real, split, with_synthetic)
+    write_manifest("chosen", choose(candidates, validation.labels, validation.cells, metric), out)
 
 
 if __name__ == "__main__":
@@ -30,6 +34,7 @@ if __name__ == "__main__":
             snakemake.input.real,
             snakemake.params.split,
             snakemake.params.metric,
-            snakemake.params.with_synthetic,
+            snakemake.params.images,
+            snakemake.input.get("balanced", ""),
             snakemake.output.chosen,
         )

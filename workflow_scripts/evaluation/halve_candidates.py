@@ -1,5 +1,6 @@
 """Drop the worse half of the candidates, by the validation images."""
 
+from synaug.balance import recipes_with_images
 from synaug.evaluation.choice import read_candidates
 from synaug.evaluation.halving import halve
 from synaug.manifests import write_manifest
@@ -12,18 +13,20 @@ def main(
     real: str,
     split: str,
     metric: str,
-    with_synthetic: list[str],
+    images: dict[str, dict],
+    balanced: str,
     always: list[str],
     stage1: dict[str, str],
     out: str,
 ) -> None:
     """Compare `predictions` (manifests of this name) and write the manifest `candidates` to `out`.
 
-    networks, real, split, with_synthetic: see `read_candidates`. metric: `evaluation.choose_by`. always, stage1: see
-    `synaug.evaluation.halving.kept`.
+    networks, real, split: see `read_candidates`. images, balanced: see `recipes_with_images`. metric:
+    `evaluation.choose_by`. always, stage1: see `synaug.evaluation.halving.kept`.
     """
-    candidates, images = read_candidates(predictions, networks, real, split, with_synthetic)
-    write_manifest("candidates", halve(candidates, images, metric, always, stage1), out)
+    with_synthetic = recipes_with_images(images, balanced)
+    candidates, validation = read_candidates(predictions, networks, real, split, with_synthetic)
+    write_manifest("candidates", halve(candidates, validation, metric, always, stage1), out)
 
 
 if __name__ == "__main__":
@@ -34,7 +37,8 @@ if __name__ == "__main__":
             snakemake.input.real,
             snakemake.params.split,
             snakemake.params.metric,
-            snakemake.params.with_synthetic,
+            snakemake.params.images,
+            snakemake.input.get("balanced", ""),
             snakemake.params.always,
             snakemake.params.stage1,
             snakemake.output.candidates,

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synaug.config import Balance, Fill
-from synaug.manifests import read_manifest, read_with_local_paths, runs, stream_table, with_fill, with_group
+from synaug.manifests import count_rows, read_manifest, read_with_local_paths, runs, stream_table, with_fill, with_group
 from synaug.plan.targets import wanted_of_fills
 from synaug.runtime.errors import UserError
 from synaug.screening.features import Features, covering
@@ -331,6 +331,20 @@ def images_digest(rows: pd.DataFrame) -> str:
         part = rows.take(order[start : start + _HASHED_AT_ONCE].to_numpy())
         digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
     return digest.hexdigest()
+
+
+def recipes_with_images(images: dict[str, dict], balanced: str) -> list[str]:
+    """The recipes that train on synthetic images: those whose fill has some in the manifest `balanced`.
+
+    images: recipe -> its keys `data` and `fill`. balanced: path; it is not read if no recipe has synthetic images.
+    """
+    filled = [name for name, recipe in images.items() if recipe["data"] == "balanced"]
+    if not filled:
+        return []
+    rows = with_fill(count_rows("balanced", balanced, ["source", "fill"]))
+    there = set(rows.loc[rows["source"] == "synthetic", "fill"])
+    fill_of = {name: (images[name]["fill"] or {}).get("name") for name in filled}
+    return [name for name in filled if (fill_of[name] in there if fill_of[name] else there)]
 
 
 @lru_cache

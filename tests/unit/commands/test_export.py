@@ -267,6 +267,7 @@ def test_missing_files_are_named(synaug, experiment, tmp_path):
 
 def test_the_extension_is_that_of_the_format(encode):
     pixels = np.zeros((4, 4, 3))
+    assert extension_of(encode(pixels, "MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))])) == "jpg"
     assert [extension_of(encode(pixels, kind)) for kind in ("PNG", "JPEG", "WEBP")] == ["png", "jpg", "webp"]
     assert Image.open(io.BytesIO(encode(pixels, "WEBP"))).format == "WEBP"
 

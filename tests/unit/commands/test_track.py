@@ -291,3 +291,16 @@ def test_without_mlflow_the_error_names_the_extra(synaug, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     status, _, err = synaug("track", "mine.yaml")
     assert (status, err) == (2, "synaug: error: MLflow is not installed; pip install 'synaug[mlflow]'\n")
+
+
+def test_the_losses_of_the_network_of_jtt_are_left_out(tmp_path):
+    log = tmp_path / "0.log"
+    helper = [
+        f"10:00:0{i} step {step}/100, loss 9.0000, learning rate 0.1, 5 s left" for i, step in ((0, 50), (1, 100))
+    ]
+    main = [f"10:00:0{i} step {step}/150, loss 1.0000, learning rate 0.1, 5 s left" for i, step in ((2, 50), (3, 150))]
+    stage2 = ["10:00:05 step 50/50, loss 7.0000, learning rate 0.1, 5 s left"]
+    log.write_text("\n".join(helper))
+    assert losses_of_log(log, has_jtt=True) == []
+    log.write_text("\n".join([*helper, *main, *stage2]))
+    assert [(point.step, point.value) for point in losses_of_log(log, has_jtt=True)] == [(50, 1.0), (150, 1.0)]

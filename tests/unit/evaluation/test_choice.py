@@ -81,3 +81,28 @@ def test_a_candidate_that_was_dropped_is_listed_and_counted_but_not_chosen():
     assert chosen([REAL, REBALANCED, lucky, better, *dropped]) == "rebalanced"  # as if all had been trained
     table = choose([REAL, REBALANCED, lucky, better, *dropped], LABELS, LABELS, "balanced")
     assert table["seeds"].tolist() == 3 * [3] + 8 * [1] and table["recipe"][3] == "mixed"
+
+
+@pytest.mark.parametrize("sizes", [[1] * 20, [1] * 5 + [40] * 5, [2] * 10, [1] + [30] * 3])
+def test_the_noise_of_classes_with_one_or_two_images_counts(sizes):
+    """The standard error of the gain is that over new validation images, not less. Both recipes are right by chance."""
+    rng, labels, errors, gains = np.random.default_rng(0), np.repeat(np.arange(len(sizes)), sizes), [], []
+    for _ in range(40):
+        both = [
+            Candidate(name, "train", name == "filled", (rng.random(len(labels)) < 0.6).astype(float), 1)
+            for name in ("real", "filled")
+        ]
+        row = choose(both, labels, labels, "balanced").set_index("recipe").loc["filled"]
+        errors.append(row["gain_standard_error"])
+        gains.append(row["gain"])
+    true = np.sqrt(2 * 0.6 * 0.4 * np.mean(1 / np.array(sizes)) / len(sizes))
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(true, rel=0.25) and np.std(gains) < 1.4 * true
+
+
+def test_one_more_right_image_in_classes_of_one_image_is_no_gain():
+    labels = np.arange(20)
+    real, filled = (
+        Candidate(name, "train", name == "filled", (labels < count).astype(float), 1)
+        for name, count in (("real", 10), ("filled", 11))
+    )
+    assert choose([real, filled], labels, labels, "balanced").set_index("recipe")["chosen"]["real"]

@@ -133,3 +133,19 @@ def test_groups_are_scored_per_column_and_crossed(files, tmp_path):
     # Every cell has as many training as test images, so the mean weighted by training images is the mean over images.
     assert accuracy["all", "training"] == pytest.approx(accuracy["all", "images"]) == 0.7
     assert metrics.index.is_unique
+
+
+def test_groups_of_two_columns_with_the_same_values_are_not_mixed(files, tmp_path):
+    ids, glasses, hats = list("0123456789"), ["yes", "no"] * 5, ["yes"] * 4 + ["no"] * 6
+    real = pd.DataFrame({"image_id": ids, "label": [0] * 5 + [1] * 3 + [2] * 2, "split": "test", "usable": True})
+    real["label_name"] = [["bag", "a/b", "coat"][label] for label in real["label"]]
+    real["group"] = [f"{a}, {b}" for a, b in zip(glasses, hats, strict=True)]
+    real["attributes"] = [[a, b] for a, b in zip(glasses, hats, strict=True)]
+    write_manifest("real", real.assign(sha256=""), tmp_path / "real.parquet")
+    write_manifest("imbalance", measure_imbalance(real.assign(split="train"), "train", Imbalance()), files["imbalance"])
+    evaluate.main(**files | {"real": str(tmp_path / "real.parquet"), "group_columns": ["glasses", "hat"]})
+    metrics = read_manifest("metrics", files["metrics"]).set_index(["recipe", "metric", "subset", "weighting"])["value"]
+    assert metrics.index.is_unique
+    accuracy, correct = metrics["real"]["accuracy"], pd.Series(CORRECT, dtype=float)
+    assert accuracy["group:glasses=yes", "images"] == pytest.approx(correct[::2].mean())
+    assert accuracy["group:hat=yes", "images"] == pytest.approx(correct[:4].mean())

@@ -49,3 +49,13 @@ def test_probe_images_are_equally_many_per_cell_and_source():
     rows = balanced_probe_images(synthetic, test)
     sizes = rows.groupby(["label", "group", "source"]).size()
     assert sizes.to_dict() == {(label, "red", source): 2 for label in (0, 1) for source in ("real", "synthetic")}
+
+
+def test_a_class_without_test_images_in_a_group_does_not_count():
+    there = (IMAGES["label"] == 1) | (IMAGES["group"] == "red")
+    images = IMAGES[there].reset_index(drop=True)
+    counts = resample(images.groupby(["label", "group"]).ngroup().to_numpy())
+    assert accuracy_drop_on_swap(np.ones(len(images)), images, TRAINING, counts)[0] == pytest.approx(0.0)
+    of_class_0 = images[images["label"] == 0].assign(group=["red", "green"])
+    only = pd.concat([of_class_0.assign(label=[0, 1])])
+    assert accuracy_drop_on_swap(np.ones(2), only, TRAINING, resample(np.arange(2))) is None

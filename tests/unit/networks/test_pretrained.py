@@ -3,7 +3,7 @@
 import pytest
 import torch
 from pydantic import ValidationError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from synaug.config import Stage1
 from synaug.networks.classifier import Classifier, load_classifier, save_classifier
@@ -78,3 +78,22 @@ def test_a_network_that_cannot_take_images_of_a_size_is_a_user_error():
 def test_settings_without_an_effect_are_errors(settings):
     with pytest.raises(ValidationError):
         Stage1.model_validate(settings)
+
+
+def test_pixels_of_googlenet_and_inception_are_from_minus_one_to_one(tmp_path):
+    """torchvision changes them in the network, if it has the weights of ImageNet."""
+    from torchvision.models import get_model
+
+    torch.manual_seed(0)
+    options = {"weights": None, "aux_logits": False, "init_weights": False}
+    save_file(get_model("googlenet", **options).state_dict(), tmp_path / "weights.safetensors")
+    model = Classifier("torchvision/googlenet", None, CLASSES, 64, 3)
+    model.load_pretrained(str(tmp_path / "weights.safetensors"))
+    theirs = get_model("googlenet", transform_input=True, **options)
+    theirs.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    theirs.fc = torch.nn.Identity()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        expected = theirs.eval()((images / 255 - mean) / std)
+        assert torch.allclose(model.eval().features(images), expected, atol=1e-4)

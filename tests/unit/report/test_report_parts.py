@@ -107,7 +107,8 @@ def test_a_page_whose_fill_was_not_chosen_says_what_would_make_it_useful(values,
     quality = pd.DataFrame({"label_name": "", "metric": list(values), "value": list(values.values())})
     chosen = choice(("real", "train", False, True), ("synaug", "train", True, False))
     assert expected in advice.useful_fill(chosen, quality)
-    assert "No candidate uses them" in advice.useful_fill(chosen[:1], quality)
+    if values.get("kept"):
+        assert "No candidate uses them" in advice.useful_fill(chosen[:1], quality)
 
 
 PREDICTIONS = pd.DataFrame({"label": [0, 1], "predicted": [0, 0]})
@@ -239,9 +240,13 @@ def test_advice_lists_losses_and_what_one_amount_cannot_show():
     names = ["real", "synaug"]
     texts = advice.experiment_advice(classes, names, differences, summary, quality, test_images, [])
     assert "on 1 of 2 classes" in texts[0] and "below 0: a." in texts[0]
-    assert "it cannot tell. Accuracy rose in 1 of the 1 classes" in texts[1]
+    assert "it cannot tell. Accuracy rose in 1 of the 1 tested classes" in texts[1]
     assert "+40.0 points" in texts[1] and "30 %" in texts[1]
     assert "from 2.0 to 8.0 %" in texts[2] and "one seed only" in texts[3] and "± 22 points" in texts[4]
+    others = advice.experiment_advice(classes, names, differences, summary, quality, test_images, [], True, 3)
+    assert "The recipes use 3 amounts of them" in others[1]
+    without = advice.experiment_advice(classes, names, differences, summary, quality, test_images, [], False)
+    assert "more synthetic images" not in " ".join(without)
 
 
 def test_quality_has_intervals_and_the_number_of_compared_images():

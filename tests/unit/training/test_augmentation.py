@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from synaug.config import RandAugment, Stage1
-from synaug.training.augmentation import augment, crop, draw_crops
+from synaug.training.augmentation import augment, crop, draw_crops, place_crops
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -40,15 +40,22 @@ def test_randaugment_changes_images_and_keeps_type_and_shape():
 
 def test_crops_lie_inside_the_image_and_have_the_areas_of_the_settings():
     crops = draw_crops(2000, 0.2, np.random.default_rng(0))
-    left, top, width, height = crops.T
-    assert (crops >= 0).all() and (left + width <= 1 + 1e-9).all() and (top + height <= 1 + 1e-9).all()
-    assert (width * height).min() > 0.14 and 0.5 < (width * height).mean() < 0.62
+    for sides in ((100, 100), (300, 150), (50, 80)):
+        left, top, width, height = place_crops(crops, *sides).T
+        assert (left >= 0).all() and (left + width <= sides[0] + 1e-9).all()
+        assert (top >= 0).all() and (top + height <= sides[1] + 1e-9).all()
+        fits = (width < sides[0]) & (height < sides[1])
+        aspect = (width / height)[fits]
+        assert 0.7 < aspect.min() < 0.8 and 1.25 < aspect.max() < 1.4  # of the crop, whatever that of the image is
+
+    areas = np.prod(place_crops(crops, 1, 1)[:, 2:], 1)
+    assert areas.min() > 0.14 and 0.5 < areas.mean() < 0.62
 
 
 def test_a_crop_shows_what_it_cuts_out():
     images = torch.zeros(2, 1, 32, 32, dtype=torch.uint8)
     images[:, :, :, 16:] = 200
-    cropped = crop(images, np.array([[0.0, 0, 0.5, 1], [0.5, 0, 0.5, 1]]))
+    cropped = crop(images, np.array([[0.0, 0, 0.5, 1], [1.0, 0, 0.5, 1]]))
     assert cropped[0, :, :, :30].max() == 0 and cropped[1, :, :, 2:].min() == 200
     assert torch.equal(crop(images, np.array([[0.0, 0, 1, 1]] * 2)), images)
 

@@ -106,8 +106,22 @@ def test_focal_loss_of_a_certain_prediction_has_a_finite_gradient():
 
 def test_group_dro_by_hand():
     group_dro = GroupDROLoss(3, 0.5, torch.device("cpu"))
-    loss = group_dro(torch.tensor([1.0, 3.0, 4.0]), torch.tensor([0, 0, 2]))
+    loss = group_dro(torch.tensor([1.0, 3.0, 4.0]), torch.tensor([0, 0, 2]), torch.ones(3))
     # Mean losses 2, 0 (no image), 4: weights e^1, 1, e^2 over their sum.
     weights = np.exp([1.0, 0.0, 2.0]) / np.exp([1.0, 0.0, 2.0]).sum()
     assert group_dro.group_weights.tolist() == pytest.approx(weights.tolist())
     assert loss.item() == pytest.approx(weights[0] * 2 + weights[2] * 4)
+
+
+def test_group_dro_takes_the_mean_of_a_group_whatever_its_weights_sum_to():
+    """Synthetic images with a low weight must not make their group look easy."""
+    losses, groups = torch.tensor([1.0, 3.0, 4.0]), torch.tensor([0, 0, 2])
+    both = []
+    for weights in ([1.0, 1.0, 1.0], [1.0, 1.0, 0.1]):
+        group_dro = GroupDROLoss(3, 0.5, torch.device("cpu"))
+        both.append(group_dro(losses, groups, torch.tensor(weights)).item())
+    assert both[0] == pytest.approx(both[1])
+    unequal = GroupDROLoss(3, 0.5, torch.device("cpu"))
+    unequal(losses, groups, torch.tensor([3.0, 1.0, 1.0]))
+    weights = np.exp([0.5 * 1.5, 0.0, 2.0])
+    assert unequal.group_weights.tolist() == pytest.approx((weights / weights.sum()).tolist())

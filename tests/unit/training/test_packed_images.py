@@ -133,7 +133,7 @@ def test_a_crop_of_everything_is_the_whole_image_and_half_of_it_is_that_half():
     data = encoded(40, "PNG", (64, 64))
     whole = decode_crop(data, np.array([0.0, 0, 1, 1]), 64, "rgb")
     assert np.array_equal(whole, decode_image(data, 64, "rgb"))
-    right = decode_crop(data, np.array([0.5, 0, 0.5, 1]), 64, "rgb")
+    right = decode_crop(data, np.array([1.0, 0, 0.5, 1]), 64, "rgb")
     assert abs(right.mean() - whole[:, 32:].mean()) < 1
 
 
@@ -144,6 +144,17 @@ def test_a_large_jpeg_is_decoded_at_a_smaller_size_and_upright():
     Image.fromarray(picture).save(buffer, "JPEG", exif=rotated_exif())
     shrunk = decode_crop(buffer.getvalue(), np.array([0.0, 0, 1, 1]), 64, "grey")[..., 0]
     assert shrunk[:20].mean() < 10 and shrunk[-20:].mean() > 190  # upright, the right half is the lower half
+
+
+@pytest.mark.parametrize(("width", "height"), [(600, 200), (200, 600)])
+def test_a_crop_of_a_wide_or_tall_image_is_not_squeezed(width, height):
+    """A circle in the middle of the image is as wide as it is high."""
+    y, x = np.mgrid[:height, :width]
+    circle = np.hypot(x - width / 2 + 0.5, y - height / 2 + 0.5) < 80
+    buffer = io.BytesIO()
+    Image.fromarray((255 * circle).astype(np.uint8)).save(buffer, "JPEG")
+    shown = decode_crop(buffer.getvalue(), np.array([0.5, 0.5, 0.57, 0.57]), 64, "grey")[..., 0] > 127
+    assert abs(int(shown.any(0).sum()) - int(shown.any(1).sum())) <= 1 and 40 < shown.any(0).sum() < 64
 
 
 def rotated_exif() -> bytes:

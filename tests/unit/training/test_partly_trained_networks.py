@@ -232,3 +232,10 @@ def test_lora_changes_the_attention_alone_and_is_merged_into_an_ordinary_network
 def test_lora_on_a_convolutional_network_is_a_user_error(weights):
     with pytest.raises(UserError, match="lora: timm/test_resnet has no attention layers"):
         train_stage1(brightness_classes(side=SIZE), CLASSES, stage1(weights, lora={}), 0)
+
+
+def test_the_stem_of_a_transformer_is_frozen_with_its_positions(weights):
+    names = changed(stage1(weights, "test_vit", freeze=1))
+    assert names and not [
+        name for name in names if name.startswith(("pos_embed", "cls_token", "reg_token", "patch_embed"))
+    ]

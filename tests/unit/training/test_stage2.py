@@ -104,3 +104,13 @@ def test_dfr_is_better_on_the_worst_cell_and_leaves_the_body_unchanged(spurious_
     assert worst_cell_accuracy(tuned[0]) > worst_cell_accuracy(spurious_model) + 0.1
     assert torch.equal(tuned[0].body[0].weight, spurious_model.body[0].weight) and len(tuned[1]) == 0
     assert torch.equal(again[0].head.weight, tuned[0].head.weight)
+
+
+@pytest.mark.parametrize("settings", [{}, {"images_per_class": "all"}, {"method": "dfr"}])
+def test_a_class_without_images_in_the_split_of_stage_2_is_one_line(spurious_model, group_settings, settings):
+    """With groups, its cells have no name among those of the images."""
+    data = spurious_brightness()
+    of_first = data.subset(np.flatnonzero(data.labels.numpy() == 0))
+    settings = Stage2(draws=1, **settings) if "method" in settings else Stage2(steps=2, **settings)
+    with pytest.raises(UserError, match=r"stage2: class .* has no usable image in the split of stage 2"):
+        finetune_stage2(spurious_model, of_first, settings, group_settings, 0, np.array([100, 100]))

@@ -34,7 +34,7 @@ _SIZES = {
     10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M", 10**8: "10M<n<100M",
     10**9: "100M<n<1B",
 }  # fmt: skip
-_EXTENSIONS = {"JPEG": "jpg", "TIFF": "tif"}  # the extension of other formats is their name
+_EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # the extension of other formats is their name
 
 
 class Layout(StrEnum):

@@ -24,17 +24,18 @@ from synaug.runtime.files import new_folder
 if TYPE_CHECKING:
     from synaug.networks.classifier import Classifier
 
-# Rows of the model card: metric and subset in the manifests `summary` and `metrics`, and how the card names them.
+# Rows of the model card: metric, subset and weighting in the manifests `summary` and `metrics`, and how the card names
+# them.
 _FIGURES = [
-    ("accuracy", "all", "accuracy, all images"),
-    ("accuracy", "balanced", "accuracy, mean over classes"),
-    ("accuracy", "many", "accuracy, many-shot classes"),
-    ("accuracy", "medium", "accuracy, medium-shot classes"),
-    ("accuracy", "few", "accuracy, few-shot classes"),
-    ("accuracy", "worst_class", "accuracy, worst class"),
-    ("accuracy", "worst_group", "accuracy, worst group"),
-    ("accuracy", "worst_cell", "accuracy, worst class in a group"),
-    ("ece", "all", "calibration error"),
+    ("accuracy", "all", "images", "accuracy, all images"),
+    ("accuracy", "balanced", "classes", "accuracy, mean over classes"),
+    ("accuracy", "many", "classes", "accuracy, many-shot classes"),
+    ("accuracy", "medium", "classes", "accuracy, medium-shot classes"),
+    ("accuracy", "few", "classes", "accuracy, few-shot classes"),
+    ("accuracy", "worst_class", "classes", "accuracy, worst class"),
+    ("accuracy", "worst_group", "groups", "accuracy, worst group"),
+    ("accuracy", "worst_cell", "cells", "accuracy, worst class in a group"),
+    ("ece", "all", "images", "calibration error"),
 ]
 _TOLERANCE = 1e-4  # largest difference of a probability between torch and ONNX
 
@@ -233,9 +234,9 @@ def _rows_of_recipe(trained: TrainedNetwork, manifest: str) -> pd.DataFrame:
 def _figures(summary: pd.DataFrame, metrics: pd.DataFrame) -> list[tuple]:
     """Rows of the card: name; mean, low, high over seeds; value, low, high of this network over test images."""
     figures = []
-    for metric, subset, name in _FIGURES:
+    for *key, name in _FIGURES:
         over_seeds, of_network = (
-            rows[(rows["metric"] == metric) & (rows["subset"] == subset)] for rows in (summary, metrics)
+            rows[(rows[["metric", "subset", "weighting"]] == key).all(axis=1)] for rows in (summary, metrics)
         )
         if len(over_seeds) and len(of_network):
             mean = over_seeds.iloc[0][["mean", "low", "high"]]

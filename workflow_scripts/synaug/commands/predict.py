@@ -78,7 +78,8 @@ def find_weights(model: Path | None) -> Path:
             else "add --model results/<experiment>/finetune/<recipe>/<seed>, which the workflow writes",
         )
     if (model / "final").is_dir():  # an experiment with a choice
-        model = min((model / "final").iterdir(), key=lambda seed: int(seed.name))
+        seeds = [folder for folder in (model / "final").iterdir() if folder.name.isdecimal()]
+        model = min(seeds, key=lambda seed: int(seed.name), default=model / "final")
     path = model / "model.safetensors" if model.is_dir() else model
     if not path.is_file():
         raise UserError(f"{path}: no such file", advice="name a folder such as results/mine/finetune/synaug/0")

@@ -38,7 +38,7 @@ NETWORK, SETTINGS, LOGGED, METRICS = "synaug.network", "synaug.settings", "synau
 # MLflow refuses larger batches.
 _BATCH = 1000
 # Lines of a training log: `14:01:30 step 50/600, loss 1.0057, learning rate 0.0833, 25 s left`.
-_LOSS = re.compile(r"(\d\d:\d\d:\d\d) step (\d+)/\d+, loss (\S+), learning rate .*")
+_LOSS = re.compile(r"(\d\d:\d\d:\d\d) step (\d+)/(\d+), loss (\S+), learning rate .*")
 # MLflow's client waits minutes for a server that is down, reports its use to its makers, and prints a lot. Values that
 # the user has set are kept.
 _ENVIRONMENT = {
@@ -69,6 +69,11 @@ class Network:
     def history(self) -> Path:
         """Its training history, which is there once it is trained."""
         return self.folder / "history.parquet"
+
+    @property
+    def has_jtt(self) -> bool:
+        """Whether its training begins with the network of JTT."""
+        return "stage1.jtt.steps" in self.settings and self.name.startswith(("train/", "final/"))
 
     @property
     def settings_hash(self) -> str:
@@ -170,9 +175,10 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def losses_of_log(log: Path) -> list[Point]:
+def losses_of_log(log: Path, has_jtt: bool = False) -> list[Point]:
     """The losses that a training has written to its log so far; of one with two stages, those of the first.
 
+    has_jtt: whether the first losses in the log are those of the network whose errors JTT weights; they are left out.
     A line has a time of day. Its date follows from the date of the file, that is of the last line.
     """
     try:
@@ -180,19 +186,21 @@ def losses_of_log(log: Path) -> list[Point]:
     except OSError:
         return []
     lines = [match.groups() for match in map(_LOSS.fullmatch, text.splitlines()) if match]
-    steps = [int(step) for _, step, _ in lines]
-    first_stage = next((i for i in range(1, len(steps)) if steps[i] <= steps[i - 1]), len(steps))
+    steps = [(int(step), total) for _, step, total, _ in lines]
+    # Where another network, or stage, begins.
+    begins = [i for i in range(1, len(steps)) if steps[i][0] <= steps[i - 1][0] or steps[i][1] != steps[i - 1][1]]
+    first, last, *_ = [0, *begins, *[len(steps)] * 2][int(has_jtt) :]
     points, moment = [], ended + timedelta(seconds=1)  # a line shows whole seconds
-    for clock, step, loss in reversed(lines):
+    for clock, step, _, loss in reversed(lines):
         earlier = datetime.combine(moment.date(), datetime.strptime(clock, "%H:%M:%S").time())
         moment = earlier if earlier <= moment else earlier - timedelta(days=1)
         points.append(Point("loss", float(loss), int(step), int(moment.timestamp() * 1000)))
-    return points[::-1][:first_stage]
+    return points[::-1][first:last]
 
 
 def points_of_history(history: list[dict[str, float]], network: Network) -> list[Point]:
     """The points of the rows of a training history. Their times are those of the log, as far as it has them."""
-    milliseconds = {point.step: point.milliseconds for point in losses_of_log(network.log)}
+    milliseconds = {point.step: point.milliseconds for point in losses_of_log(network.log, network.has_jtt)}
     first = min(milliseconds.values(), default=_milliseconds(network.history))
     return [
         Point(metric, row[metric], int(row["step"]), milliseconds.get(int(row["step"]), first))
@@ -213,10 +221,17 @@ def results_of_network(network: Network) -> list[Point]:
     rows = read_manifest("metrics", metrics)
     mine = rows[(rows["recipe"] == network.recipe) & (rows["stage"] == network.stage) & (rows["seed"] == network.seed)]
     return [
-        Point(f"{row.metric}/{row.subset}", float(row.value), 0, _milliseconds(metrics))
+        Point(_name_of(row), float(row.value), 0, _milliseconds(metrics))
         for row in mine.itertuples()
         if ":" not in row.subset
     ]
+
+
+def _name_of(row: Any) -> str:
+    """The name in MLflow of a row of the manifest `metrics` or `summary`."""
+    # With groups, the metrics over all images have other weightings too.
+    weighting = f"_{row.weighting}" if row.subset == "all" and row.weighting != "images" else ""
+    return f"{row.metric}/{row.subset}{weighting}"
 
 
 def _milliseconds(file: Path) -> int:
@@ -304,7 +319,7 @@ class Tracker:
 
     def _log_training(self, network: Network) -> Generator[str, None, LoggedRun | None]:
         """Returns the run of a network that is being trained, once there is something to log."""
-        points = losses_of_log(network.log)
+        points = losses_of_log(network.log, network.has_jtt)
         if not points:
             return None
         known = len(self.runs[network.name])
@@ -352,7 +367,7 @@ class Tracker:
         run = next(iter(incomplete), None) or self._new_run(SUMMARY, {}, now)
         rows = read_manifest("summary", summary)
         points = [
-            Point(f"{row.metric}/{row.subset}/{row.stage}/{row.recipe}", float(row.mean), 0, now)
+            Point(f"{_name_of(row)}/{row.stage}/{row.recipe}", float(row.mean), 0, now)
             for row in rows.itertuples()
             if ":" not in row.subset
         ]

@@ -23,11 +23,39 @@ def resample(strata: np.ndarray) -> np.ndarray:
     counts = np.ones((1 + DRAWS, len(strata)), np.uint8)
     for stratum in np.unique(strata):
         (members,) = np.nonzero(strata == stratum)
-        size = len(members)
-        # Resample r draws member i as number r * size + i, so that one bincount counts the draws of all resamples.
-        drawn = generator.integers(size, size=(DRAWS, size)) + size * np.arange(DRAWS)[:, None]
-        counts[1:, members] = np.bincount(drawn.ravel(), minlength=DRAWS * size).reshape(DRAWS, size)
+        counts[1:, members] = _draw(generator, len(members), len(members))
     return counts
+
+
+def unbiased_factors(strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Resamples whose sums vary as much as those of new images: (1 + DRAWS) x N, uint8; and a factor per image, N.
+
+    The bootstrap of a stratum of n images has (n - 1) / n of the variance that new images have, which is half for two
+    images and nothing for one. So n - 1 images are drawn, and each counts n / (n - 1) times (Rao and Wu 1988). Strata
+    of one image are resampled together, as one stratum (collapsed strata, Cochran 1977, 5A.12), and if there is only
+    one of them, together with the smallest other one. That overstates their variance. Row 0, all ones, has no factor.
+    """
+    _, merged, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    single = sizes[merged] == 1
+    if single.sum() == 1 and len(sizes) > 1:
+        single |= merged == np.argmin(np.where(sizes > 1, sizes, len(strata)))
+    merged[single] = len(sizes)
+    generator = np.random.default_rng(SEED)
+    counts, factors = np.ones((1 + DRAWS, len(strata)), np.uint8), np.ones(len(strata))
+    for stratum in np.unique(merged):
+        (members,) = np.nonzero(merged == stratum)
+        size = len(members)
+        if size > 1:
+            counts[1:, members] = _draw(generator, size, size - 1)
+            factors[members] = size / (size - 1)
+    return counts, factors
+
+
+def _draw(generator: np.random.Generator, size: int, drawn: int) -> np.ndarray:
+    """How often each of `size` images is among `drawn` draws with replacement: DRAWS x size."""
+    # Resample r draws member i as number r * size + i, so that one bincount counts the draws of all resamples.
+    numbers = generator.integers(size, size=(DRAWS, drawn)) + size * np.arange(DRAWS)[:, None]
+    return np.bincount(numbers.ravel(), minlength=DRAWS * size).reshape(DRAWS, size)
 
 
 def group_sums(counts: np.ndarray, groups: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from synaug.evaluation.bootstrap import group_sums, resample
+from synaug.evaluation.bootstrap import group_sums, resample, unbiased_factors
 from synaug.manifests import read_manifest, with_group
 
 
@@ -90,11 +90,13 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
     Only the finalists, the candidates with all seeds, are compared. The others, which halving dropped, come last.
     candidates: in the order of the config; of equal ones the first is better. labels, cells: class of each validation
     image and its class in a group, int, N. metric: `evaluation.choose_by`.
-    A standard error is the standard deviation over resamples of the validation images, within cells; all candidates are
-    compared on the same resamples.
+    A standard error is the standard deviation over resamples of the validation images, within cells (see
+    `unbiased_factors`); all candidates are compared on the same resamples.
     """
-    counts = resample(cells)
-    values = [resampled_metric(candidate.correct, labels, cells, metric, counts) for candidate in candidates]
+    # The worst class or cell is not a sum over images, so its resamples have the sizes of the data.
+    worst = metric.startswith("worst")
+    counts, factors = (resample(cells), np.ones(len(cells))) if worst else unbiased_factors(cells)
+    values = [resampled_metric(candidate.correct, labels, cells, metric, counts, factors) for candidate in candidates]
     seeds = max(candidate.seeds for candidate in candidates)
     finalists = [(i, candidate) for i, candidate in enumerate(candidates) if candidate.seeds == seeds]
     best = {
@@ -152,14 +154,16 @@ def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference:
 
 
 def resampled_metric(
-    correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, counts: np.ndarray
+    correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, counts: np.ndarray, factors: np.ndarray
 ) -> np.ndarray:
     """The metric on all images, and on each resample of them: float, 1 + draws.
 
-    correct, labels, cells, metric: as of `choose`. counts: from `resample`.
+    correct, labels, cells, metric: as of `choose`. counts, factors: from `unbiased_factors`, or of `resample` and ones.
     """
     units = {"balanced": labels, "worst_class": labels, "worst_cell": cells}.get(metric, np.zeros_like(labels))
     _, units = np.unique(units, return_inverse=True)
     number = units.max() + 1
-    accuracies = group_sums(counts, units, correct, number) / group_sums(counts, units, np.ones(len(units)), number)
+    # Divided by the sizes in the data: those in a resample differ where strata were resampled together.
+    accuracies = group_sums(counts, units, correct * factors, number) / np.bincount(units)
+    accuracies[0] = np.bincount(units, correct) / np.bincount(units)
     return accuracies.min(1) if metric.startswith("worst") else accuracies.mean(1)

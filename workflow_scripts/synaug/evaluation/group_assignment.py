@@ -1,5 +1,6 @@
 """How the test images divide into groups: by each group column, and by the crossing of all columns."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,15 @@ class GroupAssignment:
         return scores[~((metric == "accuracy") & (subset == "all") & (weighting == "images"))]
 
 
+def _distinct(of_column: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The values of all images in each column, with the name of the column before those that another column has too."""
+    owners = Counter(value for values in of_column.values() for value in set(values))
+    return {
+        column: [f"{column}={value}" if owners[value] > 1 else value for value in values]
+        for column, values in of_column.items()
+    }
+
+
 def assign_groups(
     images: pd.DataFrame, real: pd.DataFrame, imbalance: pd.DataFrame, group_columns: list[str]
 ) -> list[GroupAssignment]:
@@ -56,7 +66,8 @@ def assign_groups(
     group_of_image = {crossing: test["group"].tolist()}
     if len(group_columns) > 1:
         columns = zip(*test["attributes"], strict=True)
-        group_of_image = dict(zip(group_columns, map(list, columns), strict=True)) | group_of_image
+        of_column = dict(zip(group_columns, map(list, columns), strict=True))
+        group_of_image = _distinct(of_column) | group_of_image
     assignments = []
     for attribute, names in group_of_image.items():
         is_crossing = attribute == crossing

@@ -24,7 +24,7 @@ def halve(
                 candidate.recipe,
                 candidate.stage,
                 candidate.synthetic,
-                resampled_metric(candidate.correct, images.labels, images.cells, metric, once)[0],
+                resampled_metric(candidate.correct, images.labels, images.cells, metric, once, once[0])[0],
                 candidate.seeds,
             )
             for candidate in candidates

@@ -72,7 +72,7 @@ def accuracy_drop_on_swap(
 ) -> np.ndarray | None:
     """The metric swap_drop in each resample: float64, rows of `counts`.
 
-    None if there is one group only, or no class has synthetic training images.
+    None if there is one group only, or no class has synthetic training images, and test images in every group.
     correct: 0 or 1, N. images: label and group, N. training: label and group of the synthetic training images. counts:
     from `bootstrap.resample`, rows x N.
 
@@ -96,7 +96,9 @@ def accuracy_drop_on_swap(
     sizes = np.bincount(cell, minlength=cells)
     accuracy = group_sums(counts, cell, correct, cells) / sizes.clip(1)
     accuracy = accuracy.reshape(len(counts), len(labels), len(groups))
-    return (accuracy * weights).sum(2)[:, has_synthetic].mean(1)
+    # Without test images in one of its groups, the drop of a class is not known.
+    counted = has_synthetic & (sizes.reshape(len(labels), len(groups)) > 0).all(1)
+    return (accuracy * weights).sum(2)[:, counted].mean(1) if counted.any() else None
 
 
 def _pair_probe(features: np.ndarray, images: pd.DataFrame, counts: np.ndarray) -> tuple[float, float, float]:

@@ -74,6 +74,12 @@ def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None)
     return _convert(image, color)
 
 
+def upright_size(data: bytes) -> tuple[int, int]:
+    """Width and height of an encoded image as `open_image` returns it, without decoding it."""
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    return image.size[::-1] if _orientation(image) > 4 else image.size
+
+
 def _convert(image: Image.Image, color: str) -> Image.Image:
     """An opened image, upright and opaque, in the mode of `color`."""
     image.load()  # the EXIF data of a PNG may come after the pixels

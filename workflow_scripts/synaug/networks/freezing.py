@@ -1,7 +1,5 @@
 """Freezing: parts of a network that a training does not change."""
 
-from torch import nn
-
 from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 
@@ -15,15 +13,22 @@ def freeze(model: Classifier, part: str | int) -> None:
     """
     if part == "none":
         return
-    for module in [model.body] if part == "backbone" else _first_stages(model, part):
-        module.requires_grad_(False).eval()
+    if part == "backbone":
+        model.body.requires_grad_(False).eval()
+    else:
+        _freeze_first_stages(model, part)
 
 
-def _first_stages(model: Classifier, count: int) -> list[nn.Module]:
-    """The layers of the first `count` stages of a body of timm."""
-    from timm.models import group_modules
+def _freeze_first_stages(model: Classifier, count: int) -> None:
+    """Freeze the first `count` stages of a body of timm."""
+    from timm.models import group_modules, group_parameters
 
-    stages = group_modules(model.body, model.body.group_matcher(coarse=True))
+    matcher = model.body.group_matcher(coarse=True)
+    stages, parameters = group_modules(model.body, matcher), group_parameters(model.body, matcher)
     if count > len(stages):
         raise UserError(f"freeze: {count}: {model.config['backbone']} has only {len(stages)} stages", advice="lower it")
-    return [model.body.get_submodule(name) for stage in sorted(stages)[:count] for name in stages[stage]]
+    for stage in sorted(stages)[:count]:
+        for name in stages[stage]:
+            model.body.get_submodule(name).requires_grad_(False).eval()
+        for name in parameters[stage]:  # some belong to the network itself, as the positions of a transformer
+            model.body.get_parameter(name).requires_grad_(False)

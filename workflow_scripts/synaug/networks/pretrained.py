@@ -133,5 +133,7 @@ def _load_torchvision(model: nn.Module, name: str, weights: bool | str) -> tuple
     state = default.get_state_dict(check_hash=True) if weights is True else load_file(weights)
     # The last layer of the file is left out; everything else must be there.
     model.load_state_dict({key: value for key, value in state.items() if key in model.state_dict()})
+    if hasattr(model, "transform_input"):  # googlenet and inception_v3 were trained on pixels from -1 to 1
+        return [0.5] * 3, [0.5] * 3
     transform = default.transforms()
     return transform.mean, transform.std

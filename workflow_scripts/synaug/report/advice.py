@@ -25,12 +25,14 @@ def weak_classes(
     confidence: pd.Series,
     confusion: np.ndarray,
     few_below: int,
+    uses_synthetic: bool = True,
 ) -> tuple[list[dict], int]:
     """The weak classes, the weakest first, and how many there are. A dict: name, accuracy, real, reasons (sentences).
 
     classes: class table with accuracies, of which `after` counts. quality: manifest. confidence: label -> median
     confidence of the screening classifier for the synthetic images. confusion: of the main recipe, numbers of images by
-    label, all seeds together. few_below: config key imbalance.few_below.
+    label, all seeds together. few_below: config key imbalance.few_below. uses_synthetic: whether the main recipe trains
+    on synthetic images.
     """
     accuracy = classes["after"]
     weak = classes[accuracy < accuracy.mean() - WEAK_BELOW].sort_values("after", kind="stable")
@@ -38,9 +40,10 @@ def weak_classes(
     name_of = classes.set_index("label")["label_name"]
     listed = []
     for row in weak.head(MOST_CLASSES).itertuples():
-        known = row.label_name in quality_by_class.index
+        known = uses_synthetic and row.label_name in quality_by_class.index
         metrics = quality_by_class.loc[row.label_name].dropna() if known else pd.Series(dtype=float)
-        reasons = _reasons(metrics, row.real, few_below, confidence.get(row.label))
+        sure = confidence.get(row.label) if uses_synthetic else None
+        reasons = _reasons(metrics, row.real, few_below, sure)
         errors = confusion[row.label].copy()
         errors[row.label] = 0
         if errors.sum() >= ENOUGH and errors.max() / errors.sum() >= ONE_CLASS_ABOVE and len(name_of) > 2:
@@ -104,12 +107,15 @@ def experiment_advice(
     quality: pd.DataFrame,
     test_images: np.ndarray,
     cells: list[dict],
+    uses_synthetic: bool = True,
+    amounts: int = 1,
 ) -> list[str]:
     """Advice about the whole experiment, one text per topic.
 
     classes: class table with accuracies of `names`, one or two series. differences: rows of the manifest for the main
     recipe minus the baseline. summary: manifest with `series`. test_images: per class. cells: the table of cells of a
-    data set with groups; otherwise empty.
+    data set with groups; otherwise empty. uses_synthetic: whether the last of `names` trains on synthetic images.
+    amounts: how many different amounts of them the recipes use.
     """
     advice = []
     tested = [cell for cell in cells if cell["accuracies"][-1] is not None]
@@ -130,8 +136,8 @@ def experiment_advice(
             f"intervals over seeds below 0: {', '.join(worse_names.head(MOST_CLASSES))}{more}. If these classes matter "
             "most, the baseline is the better choice."
         )
-    if len(names) == 2 and classes["synthetic"].gt(0).any():
-        advice.append(_more_images(classes, quality))
+    if len(names) == 2 and uses_synthetic and classes["synthetic"].gt(0).any():
+        advice.append(_more_images(classes, quality, amounts))
     probe = _value(summary, names[-1], DOMAIN_PROBE)
     if probe is not None and probe > DOMAINS_APART:
         advice.append(
@@ -153,7 +159,7 @@ def experiment_advice(
     if few:
         least = max(1, int(test_images.min()))
         advice.append(
-            f"{few} of {len(test_images)} classes have fewer than {FEW_TEST_IMAGES} test images. With "
+            f"{few} of {len(test_images)} tested classes have fewer than {FEW_TEST_IMAGES} test images. With "
             f"{counted(least, 'test image')}, an accuracy near 50 % is only known to about ± {98 / np.sqrt(least):.0f} "
             "points. Compare such classes by shot group (many, medium, few), not one by one."
         )
@@ -165,8 +171,6 @@ def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame) -> str:
 
     chosen, quality: the manifests of these names.
     """
-    if not chosen["synthetic"].any():
-        return "No candidate uses them, so this experiment says nothing about their use."
     values = quality[quality["label_name"] == ""].set_index("metric")["value"].dropna()
     if not values.get("wanted", 1):
         return (
@@ -175,6 +179,8 @@ def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame) -> str:
         )
     if not values.get("kept", 1):
         return "None passed the screening. Look at the rejected ones, and change the generator, prompts or screening."
+    if not chosen["synthetic"].any():
+        return "No candidate uses them, so this experiment says nothing about their use."
     if "agreement" not in values:
         return (
             "To find out why they do not help, add the block screening.classifier: it measures how many of them show "
@@ -206,15 +212,19 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _more_images(classes: pd.DataFrame, quality: pd.DataFrame) -> str:
-    """Whether more synthetic images would help, which one experiment cannot answer."""
-    filled = classes[classes["synthetic"] > 0]
-    gain = 100 * (filled["after"] - filled["before"])
-    text = (
-        "Would more synthetic images help? This experiment has only one amount of them, so it cannot tell. Accuracy "
-        f"rose in {int((gain > 0).sum())} of the {len(filled)} classes with synthetic images, and changed by "
-        f"{gain.mean():+.1f} points on average over these classes. "
-    )
+def _more_images(classes: pd.DataFrame, quality: pd.DataFrame, amounts: int) -> str:
+    """Whether more synthetic images would help, which one experiment with one amount cannot answer."""
+    gain = 100 * (classes["after"] - classes["before"])[classes["synthetic"] > 0].dropna()
+    text = "Would more synthetic images help? "
+    if amounts > 1:
+        text += f"The recipes use {amounts} amounts of them; compare their results. "
+    else:
+        text += "This experiment has only one amount of them, so it cannot tell. "
+    if len(gain):
+        text += (
+            f"Accuracy rose in {int((gain > 0).sum())} of the {len(gain)} tested classes with synthetic images, and "
+            f"changed by {gain.mean():+.1f} points on average over these classes. "
+        )
     coverage = quality[(quality["label_name"] == "") & (quality["metric"] == "coverage")]["value"].dropna()
     if len(coverage) and coverage.iloc[0] < COVERED_BELOW:
         text += (

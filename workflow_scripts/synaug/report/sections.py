@@ -229,8 +229,15 @@ def results_context(data: ReportData, settings: Config) -> dict:
     names_by_label = data.classes.sort_values("label")["label_name"].tolist()
     choice = tables.choice_table(data.chosen, data.summary, data.final)
     few = data.classes.loc[data.classes["shot"] == "few", "label"]
+    filled = [recipe.fill for recipe in settings.recipes.values() if recipe.data == "balanced"]
+    uses_synthetic = settings.recipes[compared_networks(settings, data.chosen)[-1][0]].data == "balanced"
     weak_classes, weak_count = advice.weak_classes(
-        data.classes, data.quality, data.confidence, counts[data.names[-1]].confusion, settings.imbalance.few_below
+        data.classes,
+        data.quality,
+        data.confidence,
+        counts[data.names[-1]].confusion,
+        settings.imbalance.few_below,
+        uses_synthetic,
     )
     return {
         "compared": data.names,
@@ -259,6 +266,8 @@ def results_context(data: ReportData, settings: Config) -> dict:
             data.quality,
             data.test.groupby("label").size().to_numpy(),
             cells if settings.dataset.group_columns else [],
+            uses_synthetic,
+            len({fill and (fill.share, fill.per_real) for fill in filled}),
         ),
     }
 

@@ -1,5 +1,7 @@
 """Random augmentation of whole batches on the device."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,22 +45,33 @@ def flip(images: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def draw_crops(count: int, min_area: float, rng: np.random.Generator) -> np.ndarray:
-    """Random crops as (left, top, width, height), shares of the image's sides: float, N x 4.
+    """Random crops as (x, y, width, height): float, N x 4.
 
-    The area is uniform from `min_area` to 1. The aspect ratio, relative to the image's, is log-uniform from 3/4 to 4/3.
-    These are the distributions of torchvision (Szegedy et al. 2015), but a crop that does not fit is cut to the image
-    instead of drawn again.
+    width, height: shares of the side of a square with the image's area. The area is uniform from `min_area` to 1 and
+    the aspect ratio log-uniform from 3/4 to 4/3, as in torchvision (Szegedy et al. 2015). x, y: where the crop lies,
+    from 0 (left, top) to 1 (right, bottom). See `place_crops`.
     """
     area, aspect, x, y = rng.random((4, count))
     area = min_area + (1 - min_area) * area
     aspect = (4 / 3) ** (2 * aspect - 1)
-    width, height = np.minimum(np.sqrt(area * aspect), 1), np.minimum(np.sqrt(area / aspect), 1)
-    return np.stack([x * (1 - width), y * (1 - height), width, height], 1)
+    return np.stack([x, y, np.sqrt(area * aspect), np.sqrt(area / aspect)], 1)
+
+
+def place_crops(crops: np.ndarray, width: int, height: int) -> np.ndarray:
+    """`crops` (of `draw_crops`, N x 4) in images of this size, as left, top, width, height in pixels: float, N x 4.
+
+    A crop that does not fit is cut to the image. (torchvision draws it again.)
+    """
+    sides = np.array([width, height])
+    sizes = np.minimum(crops[:, 2:] * math.sqrt(width * height), sides)
+    return np.concatenate([crops[:, :2] * (sides - sizes), sizes], 1)
 
 
 def crop(images: torch.Tensor, crops: np.ndarray) -> torch.Tensor:
     """Cut out `crops` (of `draw_crops`) and scale them to the size of the images (bilinear): uint8, N x C x H x W."""
-    left, top, width, height = to_device(crops.astype(np.float32), images.device).T
+    size = images.shape[-1]
+    placed = place_crops(crops, size, size) / size
+    left, top, width, height = to_device(placed.astype(np.float32), images.device).T
     # Affine maps from the coordinates of the result to those of the image; both run from -1 to 1.
     transform = torch.zeros(len(images), 2, 3, device=images.device)
     transform[:, 0, 0], transform[:, 1, 1] = width, height

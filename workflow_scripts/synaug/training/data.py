@@ -16,6 +16,7 @@ from synaug.images.packing import PixelCache, packed_rows
 from synaug.images.store import batches_in_order, iterate_pixels, load_pixels
 from synaug.manifests import with_group
 from synaug.networks.classifier import Classifier
+from synaug.runtime.errors import UserError
 from synaug.training.augmentation import augment
 from synaug.training.features import extract_features, read_features, select_features
 from synaug.training.packed import PackedImages, Prefetcher
@@ -62,6 +63,11 @@ class TrainingSet:
     def few_of_every_class(self, classes: list[str], count: int | str | None, rng: np.random.Generator) -> np.ndarray:
         """Positions of real images for stage 2: see `subsample_per_class`. count: `stage2.images_per_class`."""
         labels = self.labels.cpu().numpy()
+        if missing := set(range(len(classes))) - set(labels.tolist()):
+            raise UserError(
+                f"stage2: class {classes[min(missing)]!r} has no usable image in the split of stage 2",
+                advice="leave stage2.split out, so that it is the training split",
+            )
         if self.cells is None:
             return subsample_per_class(labels, np.arange(len(classes)), classes, count, rng)
         cells = self.cells.cpu().numpy()

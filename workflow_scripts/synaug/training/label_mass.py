@@ -32,7 +32,12 @@ class Phase(NamedTuple):
 
 
 def training_phases(data: TrainingSet, settings: Stage1, classes: int) -> list[Phase]:
-    """The phases of stage 1, in order. `synthetic_first` and `deferred` each start a new one."""
+    """The phases of stage 1, in order. `synthetic_first` and `deferred` each start a new one.
+
+    Without synthetic images there is no phase of them.
+    """
+    if not data.synthetic.any():
+        settings = settings.model_copy(update={"synthetic_first": 0.0})
     synthetic = data.synthetic.cpu().numpy()
     weights = image_weights(data, settings)
     real_start = round(settings.synthetic_first * settings.steps)

@@ -87,8 +87,9 @@ def class_weights(weighting: str, label_mass: torch.Tensor) -> torch.Tensor:
 class GroupDROLoss:
     """GroupDRO (Sagawa et al. 2020, algorithm 1): groups with a high loss get a growing weight.
 
-    For each batch q_g <- q_g exp(step_size l_g), normalised to sum 1. The loss is sum_g q_g l_g, where l_g is the mean
-    over the images of group g in the batch, 0 without any. A group here is a cell: a class in a group of the data set.
+    For each batch q_g <- q_g exp(step_size l_g), normalised to sum 1. The loss is sum_g q_g l_g, where l_g is the
+    (weighted) mean over the images of group g in the batch, 0 without any. A group here is a cell: a class in a group
+    of the data set.
     group_weights: q, float, G.
     """
 
@@ -96,12 +97,13 @@ class GroupDROLoss:
         self.step_size = step_size
         self.group_weights = torch.full((groups,), 1 / groups, device=device)
 
-    def __call__(self, losses: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
-        """losses: of the images of a batch, N. groups: group of each image, int64, N."""
+    def __call__(self, losses: torch.Tensor, groups: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """losses: of the images of a batch, without weights, N. groups: group of each image, int64, N. weights: of each
+        image in the mean of its group, N."""
         none = torch.zeros_like(self.group_weights)
         # Not `bincount`, which makes the CPU wait for the GPU to learn how many groups there are.
-        counts = none.index_add(0, groups, torch.ones_like(losses)).clamp_min(1)
-        mean_losses = none.index_add(0, groups, losses) / counts
+        sums = none.index_add(0, groups, weights).clamp_min(torch.finfo(losses.dtype).tiny)
+        mean_losses = none.index_add(0, groups, weights * losses) / sums
         self.group_weights *= (self.step_size * mean_losses.detach()).exp()
         self.group_weights /= self.group_weights.sum()
         return (self.group_weights * mean_losses).sum()

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from synaug.images.codec import CHANNELS, decode_image, open_image
+from synaug.images.codec import CHANNELS, decode_image, open_image, upright_size
 from synaug.runtime.errors import UserError
-from synaug.training.augmentation import draw_crops
+from synaug.training.augmentation import draw_crops, place_crops
 from synaug.training.sampling import Sampler, TwoPhaseSampler
 
 PREFETCHED_BATCHES = 3  # decoded in advance
@@ -88,13 +88,15 @@ class PackedImages:
 
 
 def decode_crop(encoded: bytes, crop: np.ndarray, size: int, color: str) -> np.ndarray:
-    """Cut `crop` (left, top, width, height: shares of the sides) out of an encoded image and scale it to `size`.
+    """Cut `crop` (a row of `draw_crops`) out of an encoded image and scale it to `size`.
 
     uint8, size x size x channels. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is still large enough.
     """
-    # Large enough is an image whose crop has `size` pixels: the whole is larger by the inverse of the crop's share.
-    image = open_image(encoded, color, at_least=(round(size / crop[2]), round(size / crop[3])))
-    left, top, width, height = crop * np.array([*image.size, *image.size])
+    # Large enough is an image whose crop has `size` pixels.
+    sides = upright_size(encoded)
+    of_crop = place_crops(crop[None], *sides)[0, 2:]
+    image = open_image(encoded, color, at_least=tuple(round(size * sides[i] / of_crop[i]) for i in (0, 1)))
+    left, top, width, height = place_crops(crop[None], *image.size)[0]
     cropped = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + width, top + height))
     return np.asarray(cropped).reshape(size, size, CHANNELS[color])
 

@@ -102,10 +102,10 @@ def train_stage1(
             own_losses = own_weights * loss_per_image(logits, labels)
             partner_losses = partner_weights * loss_per_image(logits, labels[partners])
             return (own_losses + partner_losses).sum() / (own_weights + partner_weights).sum()
-        losses = weights * loss_per_image(network(images).float(), labels)
+        losses = loss_per_image(network(images).float(), labels)
         if group_dro:
-            return group_dro(losses, data.cells[on_device])
-        return losses.sum() / weights.sum()
+            return group_dro(losses, data.cells[on_device], weights)
+        return (weights * losses).sum() / weights.sum()
 
     parameters = trained_parameters(model, settings.backbone_rate)
     with gpu_arithmetic(settings.precision, fixed_shapes=True, deterministic=settings.deterministic):

@@ -123,5 +123,6 @@ def train_head(
 def _label_mass(data: TrainingSet, settings: Stage2, classes: int) -> torch.Tensor:
     """How often images of each class are drawn, if as many are drawn as there are: float32, C."""
     probabilities = image_probabilities(data.strata(settings.sampling), settings.sampling)
-    draws = None if probabilities is None else probabilities.to(data.labels.device) * len(data)
-    return torch.bincount(data.labels, draws, classes).float()
+    draws = None if probabilities is None else probabilities * len(data)
+    # On the CPU: a GPU has no deterministic algorithm for it.
+    return torch.bincount(data.labels.cpu(), draws, classes).float().to(data.labels.device)
