@@ -42,7 +42,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
             model=MODEL_FILES,
             prompts=PROMPT_FILES,
         output:
-            images="<results>/probe_images.parquet",
+            images=kept("<results>/probe_images.parquet"),
         log:
             "<logs>/generate_probe_images.log",
         benchmark:

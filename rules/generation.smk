@@ -21,7 +21,8 @@ rule generate_shard:
         # Of its fill only: another fill that is added must not make this shard again.
         model=lambda wildcards: ancient(FILES_OF_FILL[fill_of_shard(wildcards)]),
     output:
-        shard="<results>/shards/{shard}.parquet",
+        # The licence, another folder of the model or a lost record of Snakemake may start the job again, and no pixel differs.
+        shard=kept("<results>/shards/{shard}.parquet"),
     log:
         "<logs>/generate_shard/{shard}.log",
     benchmark:

@@ -20,6 +20,7 @@ if CONFIG.generator:
         output:
             # The whole folder is written, and moved into place when it is complete; a rule's folder would be deleted before.
             model=f"{CONFIG.generator.output}/model_index.json",
+            weights=f"{CONFIG.generator.output}/{GENERATOR_WEIGHTS}",
         log:
             "<logs>/train_generator.log",
         benchmark:

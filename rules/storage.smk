@@ -22,6 +22,15 @@ def on_machine(files):
     return [sourcecache_entry(file, file) for file in files] if IN_STORAGE else files
 
 
+def kept(path):
+    """`path` as an output that Snakemake leaves where it is when its job starts again.
+
+    For files of images: their job copies what is still right, and replaces the file as a whole. A storage has only files
+    that are complete, and its jobs see no file of an earlier run.
+    """
+    return path if IN_STORAGE else update(path)
+
+
 def data_files(dataset):
     """The files of the data set, as inputs. A table that is not on this machine is expected in the storage."""
     check_no_braces(dataset.path)

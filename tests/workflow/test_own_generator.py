@@ -37,3 +37,17 @@ def test_a_model_that_is_still_to_be_trained_is_part_of_the_run(work):
     assert done.status == 0, done.text
     assert done.jobs.count("train_generator") == 1
     assert work.run("-n", "results/test/scores.parquet").jobs == []
+
+
+def test_images_of_a_generator_that_was_trained_again_are_made_again(work):
+    """In a run of its own, or one that ended before the plan: then the plan is older than the generator."""
+    scores = "results/test/scores.parquet"
+    work.change(generator=TRAINING, generation={"model": "own_model"})
+    assert work.run(scores).status == 0
+    before = set(read_manifest("plan", work.results / "plan.parquet")["image_id"])
+    work.change(generator={"denoiser_steps": 4})
+    assert work.run("train_generator").jobs == ["train_generator"]
+    done = work.run(scores)
+    assert done.status == 0, done.text
+    assert {"plan_generation", "generate_shard", "score_shard"} <= set(done.jobs)
+    assert not before & set(read_manifest("plan", work.results / "plan.parquet")["image_id"])

@@ -30,7 +30,7 @@ def generate_extra_images(
         batch_size,
         out,
         out.parent / "work" / out.stem,
-        (file for file in files_with(rows["image_id"], out.parents[1]) if file != out),
+        files_with(rows["image_id"], out.parents[1]),
         threads,
         compile=compile,
         attention=attention,
