@@ -269,7 +269,7 @@ def is_small(model):
     if CONFIG.generator and CONFIG.generator.output == model:
         return True
     files = Path(model).rglob("*") if Path(model).is_dir() else []
-    return 0 < sum(file.stat().st_size for file in files) < SMALL_MODEL
+    return 0 < sum(file.stat().st_size for file in files if file.is_file()) < SMALL_MODEL
 
 
 # CPU threads of a job that generates images. With a small model, jobs of one thread need 15 % fewer core-seconds for the

@@ -78,9 +78,10 @@ if CONFIG.adaptation:
             gradient_checkpointing=int(CONFIG.adaptation.gradient_checkpointing),
             truncate=int(CONFIG.prompts.truncate),
         params:
-            # Without a variant the key is left out: adapters that were trained before it existed are not trained again.
+            # Without them two keys are left out: adapters that were trained before these existed are not trained again.
             model=CONFIG.generation.model_dump(
-                include={"model", "revision", "size"} | ({"variant"} if CONFIG.generation.variant else set())
+                include={"model", "revision", "size"}
+                | {key for key in ("variant", "original_size") if getattr(CONFIG.generation, key)}
             ),
             settings=CONFIG.adaptation.model_dump(exclude={"output", "gradient_checkpointing"}),
             prompts=caption_prompts(CONFIG.prompts).model_dump(exclude={"truncate"}),

@@ -257,7 +257,7 @@ def test_a_text_encoder_of_sd3_is_one_line(planned):
 @pytest.mark.parametrize(
     ("package", "changes", "message"),
     [
-        ("peft", {}, r"adaptation: needs the package peft; pip install synaug\[lora\]"),
+        ("peft", {}, r"adaptation: needs the package peft; pip install 'synaug\[lora\]'"),
         ("bitsandbytes", {"optimizer": "adamw_8bit"}, "adamw_8bit needs the package bitsandbytes; pip install bitsand"),
     ],
 )
@@ -271,9 +271,11 @@ def test_a_missing_package_is_named(planned, real, tmp_path, monkeypatch, packag
 # ---------------------------------------------------------------------------------------------- the rule's script
 
 
-def test_the_script_writes_adapter_history_and_samples(checkpoint, real, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_script_writes_adapter_history_and_samples(family, checkpoint, real, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
-    model = {"model": str(checkpoint("stable diffusion")), "revision": None, "size": 16}
+    model = {"model": str(checkpoint(family)), "revision": None, "size": 16}
+    model |= {"original_size": 32} if family == "sdxl" else {}
     out = tmp_path / "results" / "e" / "adapter"
     manifest, prompts = real({"cat": 4, "dog": 1}), Prompts().model_dump()
     arguments = [manifest, model, settings(), prompts, [], "train", 0, 1, str(tmp_path / "work"), str(out)]
@@ -288,3 +290,19 @@ def test_the_script_writes_adapter_history_and_samples(checkpoint, real, tmp_pat
     weights = (out / "pytorch_lora_weights.safetensors").read_bytes()
     adapt_generator.main(*arguments)  # every step is in the saved state
     assert (out / "pytorch_lora_weights.safetensors").read_bytes() == weights
+
+
+def test_sdxl_below_its_trained_size_learns_the_original_size_that_its_images_get(planned):
+    pipeline = load_pipeline(planned("sdxl").iloc[0], "cpu")
+    adapter = LoraAdapter(pipeline, 16, Adaptation(output="unused", precision="float32"), 0, original_size=32)
+    seen = []
+    forward = pipeline.unet.forward
+
+    def remember(*arguments, added_cond_kwargs, **others):
+        seen.append(added_cond_kwargs["time_ids"][0].tolist())
+        return forward(*arguments, added_cond_kwargs=added_cond_kwargs, **others)
+
+    pipeline.unet.forward = remember
+    clean, text = torch.zeros(1, pipeline.unet.config.in_channels, 8, 8), adapter.family.encode(["a cat"])
+    adapter.family.losses(clean, torch.ones_like(clean), torch.tensor([5]), text)
+    assert seen == [[32, 32, 0, 0, 16, 16]]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from finished_shards import damage_rows
 
-from synaug.generation import sampling
+from synaug.generation import sampling, shards
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_table, tables, write_shard
 from synaug.runtime.errors import UserError
@@ -216,3 +216,29 @@ def test_an_unknown_scheduler_is_named(plan, tmp_path):
 def test_shards_are_readable_as_plain_parquet(reference):
     table = pq.read_table(reference, columns=["image"])
     assert table.column("image").combine_chunks().field("bytes")[0].as_py().startswith(b"\x89PNG")
+
+
+def test_images_that_another_job_moves_while_this_one_samples_are_copied_from_their_shard(
+    reference, plan, tmp_path, monkeypatch
+):
+    """The other job moves its finished batches into its shard when it is done."""
+    batches, shard = tmp_path / "work/x/b.parquet", tmp_path / "shards/x.parquet"
+    batches.parent.mkdir(parents=True)
+    make(plan.iloc[::2], batches, [reference])
+
+    class Existing:
+        def __iter__(self):
+            return iter([file for file in (batches, shard) if file.exists()])
+
+    sample = shards._sample_missing
+
+    def sample_while_the_other_job_ends(*arguments):
+        sampled = sample(*arguments)
+        shard.parent.mkdir()
+        batches.rename(shard)
+        return sampled
+
+    monkeypatch.setattr(shards, "_sample_missing", sample_while_the_other_job_ends)
+    done = make(plan, tmp_path / "shard.parquet", Existing())
+    assert done == {"copied": len(plan.iloc[::2]), "sampled": len(plan.iloc[1::2])}
+    assert (tmp_path / "shard.parquet").read_bytes() == reference.read_bytes()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from synaug.generation.existing import files_with
+from synaug.generation.existing import FilesWith
 from synaug.generation.locks import shard_lock
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
@@ -36,7 +36,7 @@ def main(
             out,
             experiment / "work" / out.stem,
             # Looked up inside the lock: what another run made while this one waited is there.
-            files_with(rows["image_id"], results),
+            FilesWith(rows["image_id"], results),
             threads,
             compile=compile,
             attention=attention,

@@ -40,8 +40,8 @@ def main(
 ) -> None:
     """Train on the manifest `real` into the folder `out`; an interrupted training continues from the folder `state`.
 
-    model: model, revision and size of the config block `generation`. settings: the block `adaptation` without output.
-    prompts: the block as `caption_prompts` changes it.
+    model: model, revision, size and, if set, variant and original_size of the config block `generation`. settings: the
+    block `adaptation` without output. prompts: the block as `caption_prompts` changes it.
     """
     check_adapter_folder(out, [real, state])
     torch.set_num_threads(threads)
@@ -60,7 +60,7 @@ def main(
         pipeline = load_pipeline(rows.iloc[0], device)
         if not captions.truncate:
             check_prompts(pipeline, chain.from_iterable(images.captions), generation.model)
-        adapter = LoraAdapter(pipeline, generation.size, adaptation, seed)
+        adapter = LoraAdapter(pipeline, generation.size, adaptation, seed, generation.original_size)
         before = sample_images(pipeline, rows)  # the adapter changes nothing yet
         pipeline.vae.to(torch.float32)
         latents = encode_images(pipeline.vae, images.rows, results_root(real), generation.size, adaptation.flip)

@@ -47,7 +47,7 @@ _NOISE = (
     # Files, one by one.
     *("Removing output files of failed job", "Removing temporary output", "Removing local copy of storage file"),
     *("Retrieving from storage", "Finished retrieval", "Storing in storage", "Storing output in storage"),
-    "Finished upload",
+    *("Finished upload", "Cannot restore "),
     # A dry run.
     *("This was a dry-run", "Would remove temporary output", "Reasons:\n", "Some jobs were triggered by provenance"),
     "Rules with provenance triggered jobs",

@@ -13,7 +13,7 @@ import pytest
 from generation.generate_shard import main
 from synaug.config import Balance, Generation, Prompts
 from synaug.generation import existing
-from synaug.generation.existing import files_with, stored_ids
+from synaug.generation.existing import FilesWith, stored_ids
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_table, write_manifest
 from synaug.manifests.schemas import SCHEMAS
@@ -42,7 +42,7 @@ def store(plan, results):
 
 
 def found(rows: pd.DataFrame, results: Path) -> list[str]:
-    return [str(file.relative_to(results)) for file in files_with(rows["image_id"], results)]
+    return [str(file.relative_to(results)) for file in FilesWith(rows["image_id"], results)]
 
 
 def parts(results: Path) -> list[Path]:
@@ -133,7 +133,7 @@ def test_an_empty_results_folder_holds_nothing_and_stays_empty(plan, results):
 
 def test_batches_that_another_job_moves_into_its_shard_are_found_there(plan, store, results):
     batch = store(plan, "a/work/1/x.parquet")
-    files = files_with(plan["image_id"], results)
+    files = iter(FilesWith(plan["image_id"], results))
     assert next(files) == batch
     store(plan, "a/shards/1.parquet")
     batch.unlink()
@@ -172,8 +172,8 @@ def test_every_id_of_large_files_is_found(results, monkeypatch):
     monkeypatch.setattr(existing, "_read_keys", lambda file: existing._keys(ids[file.name]))
     for _ in range(2):
         for name, of_file in ids.items():
-            assert [file.name for file in files_with(of_file, results)] == [name]
-            assert [file.name for file in files_with(of_file[7:8], results)] == [name]
+            assert [file.name for file in FilesWith(of_file, results)] == [name]
+            assert [file.name for file in FilesWith(of_file[7:8], results)] == [name]
         assert stored_ids([*ids["0.parquet"], "0" * 24], results) == set(ids["0.parquet"])
 
 
@@ -182,7 +182,7 @@ def look_up_while_files_come_and_go(results: Path, ids: list[str], seed: int) ->
     rng = np.random.default_rng(seed)
     for _ in range(60):
         present = [file for file in results.glob("*/shards/fixed-*.parquet")]
-        names = set(files_with(ids, results))
+        names = set(FilesWith(ids, results))
         assert names >= set(present), "a finished file was not found"
         copy = results / f"b/shards/{seed}-{rng.integers(3)}.parquet"
         copy.unlink() if copy.exists() else copy.write_bytes(present[0].read_bytes())
@@ -238,5 +238,5 @@ def test_after_one_image_more_in_every_class_only_the_new_images_are_missing(cel
     for name, rows in changed.groupby("shard"):
         rows = rows[~rows["image_id"].isin(missing["image_id"])]
         out = results / f"a/shards/{name}.parquet"
-        done = generate_shard(rows, 4, out, results / "a/work/x", files_with(rows["image_id"], results), 1)
+        done = generate_shard(rows, 4, out, results / "a/work/x", FilesWith(rows["image_id"], results), 1)
         assert done == {"copied": len(rows), "sampled": 0}

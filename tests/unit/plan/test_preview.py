@@ -1,8 +1,10 @@
 """The preview: the first images of the plan."""
 
+import pandas as pd
+
 from synaug.config import Balance, Generation, Prompts
 from synaug.plan.checkpoints import model_version
-from synaug.plan.preview import preview_rows
+from synaug.plan.preview import cells_with_sources, preview_rows
 from synaug.plan.rows import plan_generation
 
 SETTINGS = {"seed": 3, "image_size": 28, "color": "grey", "prompts": {"templates": ["a {label}", "one {label}"]}}
@@ -29,3 +31,10 @@ def test_four_images_of_every_class_and_those_that_the_plan_begins_with(cells, c
     assert in_preview["b"] == in_plan["b"]
     assert in_preview["c"][:2] == in_plan["c"]  # it lacks only two
     assert "a" not in in_plan
+
+
+def test_a_cell_without_a_real_image_has_no_preview_of_image_to_image(cells):
+    table = cells({"a": 5, "b": 3})
+    sources = pd.DataFrame({"image_id": ["1"], "label_name": ["a"], "group": [""], "usable": [True]})
+    assert set(cells_with_sources(table, sources).query("kind == 'cell'")["label_name"]) == {"a"}
+    assert len(cells_with_sources(table, None)) == len(table)

@@ -95,7 +95,8 @@ def run_in_parts(config: Path, given: list[str], part: int, count: int) -> int:
     status = status_of([*snakemake, *before, *given])
     for number in [part] if part else range(1, count + 1):
         if not status and (scores := scores_of_part(results, number, count)):
-            print(f"Part {number} of {count}: {len(scores)} shards", flush=True)
+            shards = sum(Path(file).parent.name == "scores" for file in scores)
+            print(f"Part {number} of {count}: {shards} shards", flush=True)
             status = status_of([*snakemake, *scores, *given])
     if not status and not part:
         print("The rest", flush=True)
@@ -128,14 +129,16 @@ def files_before_shards(config: Path) -> list[str]:
 def scores_of_part(results: Path, part: int, count: int) -> list[str]:
     """Paths of the scores of the shards of a part, from 1 to `count`; all parts together have those of the plan.
 
-    Raises UserError if there is no plan.
+    And of its shards that are lost: a score that exists asks for no shard. Raises UserError if there is no plan.
     """
     plan = results / "plan.parquet"
     if not plan.exists():
         raise UserError(f"{plan}: there is no plan yet", advice="leave -n out, or --parts")
     shards = list(fills_of_shards(str(plan), plan.stat().st_mtime_ns))
     chosen = shards[len(shards) * (part - 1) // count : len(shards) * part // count]
-    return [str(results / "scores" / f"{shard}.parquet") for shard in chosen]
+    scores, files = ([results / folder / f"{shard}.parquet" for shard in chosen] for folder in ("scores", "shards"))
+    lost = [file for score, file in zip(scores, files, strict=True) if score.exists() and not file.exists()]
+    return [str(file) for file in [*scores, *lost]]
 
 
 def status_of(command: list[str], environment: dict[str, str] | None = None) -> int:

@@ -98,7 +98,8 @@ def verify_experiment(experiment: Path) -> Iterator[CheckedFile]:
 
 def _planned_shards(experiment: Path) -> set[str] | None:
     """Names of the shards in the plan of `experiment`; None if there is no plan, or a damaged one."""
-    if not plan_is_intact(experiment / "plan.parquet"):
+    pilot = experiment / "pilot.parquet"
+    if not plan_is_intact(experiment / "plan.parquet") or (pilot.exists() and not plan_is_intact(pilot)):
         return None
     return planned_shards(experiment)
 

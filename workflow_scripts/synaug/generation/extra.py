@@ -5,7 +5,7 @@ from typing import Literal
 
 import pandas as pd
 
-from synaug.generation.existing import files_with
+from synaug.generation.existing import FilesWith
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 
@@ -30,7 +30,7 @@ def generate_extra_images(
         batch_size,
         out,
         out.parent / "work" / out.stem,
-        files_with(rows["image_id"], out.parents[1]),
+        FilesWith(rows["image_id"], out.parents[1]),
         threads,
         compile=compile,
         attention=attention,

@@ -22,6 +22,9 @@ from synaug.plan.prompt_length import TOKENIZERS, check_lengths, default_sequenc
 from synaug.plan.schedulers import check_flow_matching, check_scheduler, scheduler_settings
 from synaug.runtime.errors import UserError, short_text
 
+# Snakemake does not notice files that are older than the plan, as those of a folder that was renamed.
+_PLAN_AGAIN = "delete plan.parquet (and pilot.parquet) of the experiment, and run the workflow again"
+
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +50,7 @@ def load_pipeline(row: Mapping, device: str, attention: str = ""):
             f"generation.model: {model}: no such folder, and the plan expects the model there", advice="copy it there"
         )
     if local and model_version(model, None) != version:
-        raise UserError(f"{model}: its files have changed since the plan was made; run the workflow again")
+        raise UserError(f"{model}: its files have changed since the plan was made", advice=_PLAN_AGAIN)
     if local:
         check_variant(model, row["variant"] or None)
     pipeline_classes = {
@@ -244,7 +247,7 @@ def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
         local = is_local(version)
         adapter = Adapter.model_validate({name: value for name, value in description.items() if name != "version"})
         if local and adapter_version(adapter) != version:
-            raise UserError(f"{adapter.model}: the adapter has changed since the plan was made; run the workflow again")
+            raise UserError(f"{adapter.model}: the adapter has changed since the plan was made", advice=_PLAN_AGAIN)
         if adapter.kind == "lora" and find_spec("peft") is None:
             raise UserError(
                 "generation.adapters: kind lora needs the package peft", advice="pip install 'synaug[lora]'"

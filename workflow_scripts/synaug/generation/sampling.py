@@ -187,7 +187,7 @@ def class_number(pipeline, prompt: str) -> int:
     count = pipeline.transformer.config.num_embeds_ada_norm
     if prompt in labels:
         return labels[prompt]
-    if prompt.isdigit() and int(prompt) < count:
+    if prompt.isdecimal() and int(prompt) < count:
         return int(prompt)
     words = f"words such as {', '.join(sorted(labels)[:3])}, or " if labels else ""
     raise UserError(

@@ -54,10 +54,10 @@ def generate_shard(
     """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
 
     batch_size: images sampled together; 0: found by a trial. existing: files from which images with the same ids are
-    copied; a damaged file is skipped. work: folder for finished batches, from which a killed job continues; deleted at
-    the end. threads: of the CPU, for sampling and for encoding. compile: whether to compile the model; auto: on CUDA,
-    if that pays for the images of the manifest `plan` (None: for `rows`). attention, sources: see `load_pipeline` and
-    `sample`.
+    copied; a damaged file is skipped, and if one is gone before it is copied, they are iterated again. work: folder for
+    finished batches, from which a killed job continues; deleted at the end. threads: of the CPU, for sampling and for
+    encoding. compile: whether to compile the model; auto: on CUDA, if that pays for the images of the manifest `plan`
+    (None: for `rows`). attention, sources: see `load_pipeline` and `sample`.
     cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled.
     Returns {"copied", "sampled"}: numbers of images.
     torch and diffusers are not imported if nothing has to be sampled.
@@ -84,7 +84,15 @@ def generate_shard(
     images = pd.concat([part for part in stored if len(part)]).set_index("image_id")
     images = images.loc[rows["image_id"]].reset_index()
     written = [name for name in DESCRIBING if name != "sha256"]
-    write_shard(rows[_PLAN_COLUMNS].join(images[written]), images_for(rows, images), out, int(images["bytes"].sum()))
+    try:
+        size = int(images["bytes"].sum())
+        write_shard(rows[_PLAN_COLUMNS].join(images[written]), images_for(rows, images), out, size)
+    except UserError:
+        if all(Path(file).exists() for file in images["file"].unique()):
+            raise
+        log.info("another job has moved images that are copied: they are looked up again")
+        again = {"compile": compile, "attention": attention, "plan": plan, "sources": sources, "cost_file": cost_file}
+        return generate_shard(rows, batch_size, out, work, existing, threads, **again)
     shutil.rmtree(work, ignore_errors=True)
     return {"copied": len(copied), "sampled": len(missing) + len(resumed)}
 

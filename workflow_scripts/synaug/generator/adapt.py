@@ -33,8 +33,8 @@ class LoraAdapter:
     Everything else in the pipeline is frozen. `weights`: name -> the tensor that is trained, float32.
     """
 
-    def __init__(self, pipeline, size: int, settings: Adaptation, seed: int) -> None:
-        """Add changes that change nothing yet. size: of the images, pixels.
+    def __init__(self, pipeline, size: int, settings: Adaptation, seed: int, original_size: int | None = None) -> None:
+        """Add changes that change nothing yet. size: of the images, pixels. original_size: see `family_of`.
 
         Raises UserError if peft is missing, and if no adapter can be trained for this pipeline or its text encoders.
         """
@@ -43,7 +43,7 @@ class LoraAdapter:
         from peft import LoraConfig
 
         self.pipeline, self.settings = pipeline, settings
-        self.family: StableDiffusion = family_of(pipeline, size, settings.snr_gamma)
+        self.family: StableDiffusion = family_of(pipeline, size, settings.snr_gamma, original_size)
         if settings.text_encoder and not self.family.text_encoders:
             raise UserError(
                 f"adaptation.text_encoder: is not supported for {type(pipeline).__name__}; leave it out, or set false"

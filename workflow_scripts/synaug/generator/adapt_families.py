@@ -23,6 +23,8 @@ class StableDiffusion:
         "conv1", "conv2", "conv_in", "conv_out", "time_emb_proj", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
     )  # fmt: skip
 
+    original_size: int | None = None  # see `family_of`
+
     def __init__(self, pipeline, size: int, snr_gamma: float | None) -> None:
         """size: of the images, pixels. snr_gamma: limit of the loss weights (min-SNR); None: no weights.
 
@@ -97,7 +99,8 @@ class StableDiffusionXL(StableDiffusion):
 
     def _predict(self, noisy: torch.Tensor, times: torch.Tensor, text: tuple[torch.Tensor, ...]) -> torch.Tensor:
         # Original size, crop and target size, as the pipeline passes them when it samples images of this size.
-        sizes = torch.tensor([[self.size, self.size, 0, 0, self.size, self.size]], device=noisy.device)
+        original = self.original_size or self.size
+        sizes = torch.tensor([[original, original, 0, 0, self.size, self.size]], device=noisy.device)
         conditions = {"text_embeds": text[1], "time_ids": sizes.to(noisy.dtype).expand(len(noisy), -1)}
         arguments = {"encoder_hidden_states": text[0], "added_cond_kwargs": conditions}
         return self._module()(noisy, times, **arguments).sample
@@ -116,7 +119,8 @@ class StableDiffusion3(StableDiffusion):
 
     def __init__(self, pipeline, size: int, snr_gamma: float | None) -> None:
         """size, snr_gamma: have no effect on this family."""
-        self.pipeline, self.schedule = pipeline, pipeline.scheduler
+        # A copy: sampling changes the steps of the pipeline's own.
+        self.pipeline, self.schedule = pipeline, type(pipeline.scheduler).from_config(pipeline.scheduler.config)
 
     def encode(self, captions: list[str]) -> tuple[torch.Tensor, ...]:
         """As in the base class: embeddings of tokens and of the whole caption."""
@@ -151,12 +155,19 @@ FAMILIES = {
 }
 
 
-def family_of(pipeline: DiffusionPipeline, size: int, snr_gamma: float | None) -> StableDiffusion:
-    """The family of `pipeline`. Raises UserError if no adapter can be trained for it."""
+def family_of(
+    pipeline: DiffusionPipeline, size: int, snr_gamma: float | None, original_size: int | None = None
+) -> StableDiffusion:
+    """The family of `pipeline`. original_size: see `generation.original_size`, for SDXL.
+
+    Raises UserError if no adapter can be trained for it.
+    """
     name = type(pipeline).__name__
     if name not in FAMILIES:
         raise UserError(
             f"adaptation: no adapter can be trained for {name}, the architecture of {pipeline.name_or_path}; "
             "choose a Stable Diffusion 1, 2 or 3 or an SDXL as generation.model, or leave the block adaptation out"
         )
-    return FAMILIES[name](pipeline, size, snr_gamma)
+    family = FAMILIES[name](pipeline, size, snr_gamma)
+    family.original_size = original_size
+    return family

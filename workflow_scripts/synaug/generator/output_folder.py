@@ -28,8 +28,8 @@ def check_output_folder(output: str | os.PathLike, protected: Iterable[str | os.
     """Raise UserError unless a trained generator may be written to the folder `output`.
 
     It may if the folder does not exist, is empty, or holds nothing but a model that `train_generator` wrote and a
-    README.md. The model is recognised by its files, with or without the declared outputs: Snakemake deletes these before
-    the job starts.
+    README.md. The model is recognised by its files, with or without the declared outputs: Snakemake deletes these
+    before the job starts.
     protected: paths that must not be replaced: `output` may neither be nor contain one of them. The working directory
     and the code of this package are always protected. Symbolic links are resolved.
     """

@@ -49,7 +49,9 @@ def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
     rows = []
     for cell, count in zip(cells.itertuples(), cells["count"].tolist(), strict=True):
         for fill in images["fill"].unique():
-            shown = of_cell[cell.label_name, cell.group, fill]
+            if (key := (cell.label_name, cell.group, fill)) not in of_cell:  # image-to-image without a real image
+                continue
+            shown = of_cell[key]
             note = f"{count} real image{'s' * (count != 1)}" + (f", fill {fill}" if fill else "")
             captioned = list(zip(shown["image"], shown["prompt"], strict=True))
             rows.append(SheetRow(cell_name(cell.label_name, cell.group), note, captioned))

@@ -1,8 +1,10 @@
 """Rows of the preview: the first images of every cell."""
 
+import numpy as np
 import pandas as pd
 
 from synaug.images.contact_sheet import IMAGES_PER_CLASS
+from synaug.manifests import with_group
 from synaug.plan.rows import plan_from_settings
 
 
@@ -14,4 +16,17 @@ def preview_rows(imbalance: pd.DataFrame, settings: dict, sources: pd.DataFrame 
     """
     balance = {"strategy": "fixed", "target": IMAGES_PER_CLASS}
     # With a count of 0 every cell lacks exactly the target.
-    return plan_from_settings(imbalance.assign(count=0), settings | {"balance": balance}, sources)
+    lacking = cells_with_sources(imbalance.assign(count=0), sources)
+    return plan_from_settings(lacking, settings | {"balance": balance}, sources)
+
+
+def cells_with_sources(imbalance: pd.DataFrame, sources: pd.DataFrame | None) -> pd.DataFrame:
+    """The manifest `imbalance` without cells that no image-to-image can make images of. sources: see `plan_generation`.
+
+    The plan wants none of them, or says why it cannot have them.
+    """
+    if sources is None:
+        return imbalance
+    there = set(with_group(sources)[["label_name", "group"]].itertuples(index=False, name=None))
+    cells = with_group(imbalance)[["label_name", "group"]].itertuples(index=False, name=None)
+    return imbalance[(imbalance["kind"] != "cell") | np.array([cell in there for cell in cells])]

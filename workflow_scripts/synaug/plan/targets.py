@@ -28,7 +28,7 @@ def wanted_counts(cells: pd.DataFrame, balance: Balance, shares: Mapping[str, fl
     # `round` before `ceil`: 1.1 x 10 is 11.000000000000002 in floating point.
     wanted = np.ceil(((target - counts).clip(lower=0) * balance.amount).round(6))
     if balance.max_synthetic_per_real is not None:
-        wanted = np.minimum(wanted, np.floor(counts * balance.max_synthetic_per_real))
+        wanted = np.minimum(wanted, np.floor((counts * balance.max_synthetic_per_real).round(6)))
     if shares:
         wanted = np.ceil((wanted * cells["label_name"].map(lambda name: shares.get(name, 1.0)).astype(float)).round(6))
     return wanted.astype(int)
