@@ -164,7 +164,8 @@ def choose_again(name: str, checkout: Path) -> dict:
         str(results / "real.parquet"),
         config.dataset.validation_split,
         config.evaluation.choose_by,
-        [recipe for recipe, _ in candidates.index[candidates["synthetic"]]],
+        {recipe: way.model_dump(include={"data", "fill"}) for recipe, way in config.recipes.items()},
+        str(results / "balanced.parquet"),
         str(results / "chosen.parquet"),
     )
     return {**results_of(results), "commit_of_choice": commit()}
@@ -189,7 +190,8 @@ def results_of(results: Path) -> dict:
         tables = [read_manifest("predictions", file).query("split == 'test'") for file in files]
         labels = pd.factorize(tables[0]["label"])[0]
         correct = np.mean([table["predicted"] == table["label"] for table in tables], axis=0)
-        return 100 * resampled_metric(correct, labels, labels, "balanced", resample(labels))
+        ones = np.ones(len(labels))
+        return 100 * resampled_metric(correct, labels, labels, "balanced", resample(labels), ones)
 
     def difference(first: tuple[str, str], second: tuple[str, str]) -> list[float]:
         values = accuracies(*first) - accuracies(*second)
