@@ -19,12 +19,10 @@ ROUNDS = len(CONFIG.seeds) - 1 if CONFIG.evaluation.choose_by and CONFIG.evaluat
 NEVER_DROPPED = list(dict.fromkeys([*baselines_of(CONFIG), *NO_CANDIDATES]))
 # Their networks, and those of recipes with the same stage 1.
 WITH_ALL_SEEDS = [network for network in NETWORKS if STAGE1[network[1]] in {STAGE1[name] for name in NEVER_DROPPED}]
-# Ancient: other training images give other predictions.
-BALANCED = (
-    {"balanced": ancient("<results>/balanced.parquet")}
-    if any(recipe.data == "balanced" for recipe in CONFIG.recipes.values())
-    else {}
-)
+# Read although it is not an input: other training images give other predictions anyway, and as an input it would make the
+# choice wait for it, and with that the report, whose parameters Snakemake does not ask for twice. A storage would not send
+# it, so there recipes count by the config.
+BALANCED = "" if IN_STORAGE else f"results/{CONFIG.experiment}/balanced.parquet"
 IMAGES_OF_RECIPES = {name: recipe.model_dump(include={"data", "fill"}) for name, recipe in CONFIG.recipes.items()}
 
 PROBES = []
@@ -188,7 +186,6 @@ if ROUNDS:
 
     checkpoint halve_candidates:
         input:
-            **BALANCED,
             predictions=lambda wildcards: of_networks(trained_candidates(int(wildcards.round)), "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
         output:
@@ -204,6 +201,7 @@ if ROUNDS:
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
             images=IMAGES_OF_RECIPES,
+            balanced=BALANCED,
             always=NEVER_DROPPED,
             stage1=STAGE1,
             code=code("evaluation/halve_candidates.py"),
@@ -220,7 +218,6 @@ if CONFIG.evaluation.choose_by:
     # A checkpoint: the rule of the final networks needs the chosen recipe, and not the date of this table.
     checkpoint choose_recipe:
         input:
-            **BALANCED,
             predictions=lambda wildcards: of_networks(trained_candidates(), "predictions.parquet"),
             real=ancient("<results>/real.parquet"),
         output:
@@ -234,6 +231,7 @@ if CONFIG.evaluation.choose_by:
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
             images=IMAGES_OF_RECIPES,
+            balanced=BALANCED,
             code=code("evaluation/choose_recipe.py"),
         message:
             "Choose the recipe on the validation images"

@@ -2,7 +2,10 @@
 
 import zipfile
 
-from workdir import Workdir
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from workdir import ROOT, Workdir
 
 from synaug.manifests import read_manifest
 
@@ -49,9 +52,14 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
 
 
 def test_replicates_have_their_own_images_and_one_result(work: Workdir):
+    # An image more of the class that has one, so that it has a validation image.
+    table = pq.read_table(work.path / "data/train.parquet")
+    more = pq.read_table(ROOT / "resources/fashion_mnist_lt/train.parquet", columns=table.column_names)
+    bags = more.filter(pc.equal(more["label_name"], "Bag")).slice(1, 3)
+    pq.write_table(pa.concat_tables([table, bags.cast(table.schema)]), work.path / "data/train.parquet")
     work.change(
         study={f"fill_seed{seed}": {"seed": seed, "seeds": [seed]} for seed in (0, 1)},
-        dataset={"validation_split": "val", "make_splits": {"val": 0.3}},
+        dataset={"validation_split": "val", "make_splits": {"val": 0.5}},
         recipes={"on_val": {"stage1_of": "real", "stage2": {"split": "val", "images_per_class": "all", "steps": 1}}},
     )
     done = work.run()

@@ -35,6 +35,6 @@ if __name__ == "__main__":
             snakemake.params.split,
             snakemake.params.metric,
             snakemake.params.images,
-            snakemake.input.get("balanced", ""),
+            snakemake.params.balanced,
             snakemake.output.chosen,
         )

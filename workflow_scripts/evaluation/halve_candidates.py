@@ -38,7 +38,7 @@ if __name__ == "__main__":
             snakemake.params.split,
             snakemake.params.metric,
             snakemake.params.images,
-            snakemake.input.get("balanced", ""),
+            snakemake.params.balanced,
             snakemake.params.always,
             snakemake.params.stage1,
             snakemake.output.candidates,

@@ -336,11 +336,12 @@ def images_digest(rows: pd.DataFrame) -> str:
 def recipes_with_images(images: dict[str, dict], balanced: str) -> list[str]:
     """The recipes that train on synthetic images: those whose fill has some in the manifest `balanced`.
 
-    images: recipe -> its keys `data` and `fill`. balanced: path; it is not read if no recipe has synthetic images.
+    images: recipe -> its keys `data` and `fill`. balanced: path; empty: not known, then a fill has some. It is not read
+    if no recipe has synthetic images.
     """
     filled = [name for name, recipe in images.items() if recipe["data"] == "balanced"]
-    if not filled:
-        return []
+    if not (filled and balanced):
+        return filled
     rows = with_fill(count_rows("balanced", balanced, ["source", "fill"]))
     there = set(rows.loc[rows["source"] == "synthetic", "fill"])
     fill_of = {name: (images[name]["fill"] or {}).get("name") for name in filled}
