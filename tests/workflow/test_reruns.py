@@ -216,20 +216,17 @@ def test_the_domain_probe_needs_probe_images_and_no_other_network(work):
     assert not {"generate_shard", "train", "finetune"} & jobs
 
 
-@pytest.mark.parametrize("what", ["licence", "moved model", "lost record"])
+@pytest.mark.parametrize("what", ["licence", "moved model", "forced"])
 def test_a_shard_whose_job_runs_again_is_copied_and_not_sampled(work, what):
     """Its name is the hash of its images. What does not decide pixels must not cost them, even if the job runs."""
     before = {path.name for path in (work.results / "shards").iterdir()}
     if what == "licence":
         work.change(generation={"licence": "CC0"})
-    elif what == "moved model":
+    if what == "moved model":
         model = yaml.safe_load((work.path / "test.yaml").read_text())["generation"]["model"]
         shutil.copytree(work.path / model, work.path / "moved")
         work.change(generation={"model": "moved"})
-    else:  # as after a power cut between the end of the job and Snakemake's record of it
-        for record in (work.path / ".snakemake" / "metadata").iterdir():
-            record.unlink()
-    done = work.run(SCORES, *(["--forcerun", "generate_shard"] if what == "lost record" else []))
+    done = work.run(SCORES, *(["--forcerun", "generate_shard"] if what == "forced" else []))
     assert done.status == 0, done.text
     assert "generate_shard" in done.jobs and work.sampled() == 0
     assert {path.name for path in (work.results / "shards").iterdir()} == before
