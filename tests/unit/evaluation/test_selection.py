@@ -78,6 +78,11 @@ def test_the_last_hyphen_separates_method_and_setting():
     assert [method_name(name) for name in ("focal-0.5", "ldam-drw-0.8", "real")] == ["focal", "ldam-drw", "real"]
 
 
+def test_the_hyphen_of_an_exponent_is_part_of_the_setting():
+    names = ("mixup-0.2x3.12e-05", "mixup-1e-4x0.5", "cross-entropy-1e-3", "take-2")
+    assert [method_name(name) for name in names] == ["mixup", "mixup", "cross-entropy", "take"]
+
+
 def test_a_setting_that_was_dropped_after_a_lucky_seed_is_not_chosen():
     rows = pd.DataFrame(
         [("focal-0.5", "train", 0, "average", 0.9)] + [("focal-1", "train", seed, "average", 0.8) for seed in (0, 1)],

@@ -1,5 +1,6 @@
 """The plan: seeds, ids and shards of images, and which of them stay the same when something changes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -203,6 +204,17 @@ def test_what_decides_pixels_changes_every_id_and_changes_it_back(make, change):
     before, after = make(), make(**change)
     assert not set(ids(before)) & set(ids(after))
     assert make()["image_id"].tolist() == before["image_id"].tolist()
+
+
+def test_the_place_of_a_local_adapter_does_not_change_ids_but_its_contents_do(make):
+    def ids_with(model: str, version: str) -> list[str]:
+        adapter = {"kind": "lora", "model": model, "file": None, "scale": 1.0, "token": None, "version": version}
+        return ids(make(adapters=json.dumps([adapter], sort_keys=True)))
+
+    first = ids_with("old/place", "sha256:1")
+    assert ids_with("new/place", "sha256:1") == first
+    assert set(ids_with("old/place", "sha256:2")).isdisjoint(first)
+    assert set(ids_with("people/lora", "v1")).isdisjoint(ids_with("people/other", "v1"))  # of the hub: no hash
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,12 @@ validation image. Without groups, another criterion has to choose (Idrissi et al
 2023, arXiv 2302.12254). Each criterion therefore chooses a setting, and test results are reported per criterion.
 """
 
+import re
+
 import pandas as pd
 
+# A hyphen and the values after it. The hyphen of an exponent (3.12e-05) belongs to a value.
+_VALUES = re.compile(r"-(?:[^-]|(?<=\de)-(?=\d))*$")
 # Criterion -> what has to be known about the validation images.
 CRITERIA = {"average": "class", "balanced": "class", "worst_class": "class", "worst_cell": "class and group"}
 
@@ -27,8 +31,11 @@ def validation_metrics(predictions: pd.DataFrame, groups: pd.Series) -> dict[str
 
 
 def method_name(recipe: str) -> str:
-    """The method of which `recipe` is a setting: its name up to the last hyphen (focal-0.5 and focal-1 are focal)."""
-    return recipe.rpartition("-")[0] or recipe
+    """The method of which `recipe` is a setting: its name up to the last hyphen (focal-0.5 and focal-1 are focal).
+
+    The hyphen of an exponent does not count: focal-0.1x3.12e-05 is focal, too.
+    """
+    return _VALUES.sub("", recipe) or recipe
 
 
 def select_settings(metrics: pd.DataFrame, recipes: list[str]) -> pd.DataFrame:

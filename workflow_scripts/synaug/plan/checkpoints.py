@@ -85,6 +85,16 @@ def adapters_json(adapters: list[Adapter]) -> str:
     return json.dumps(descriptions, sort_keys=True)
 
 
+def without_local_paths(adapters: str) -> str:
+    """`adapters` (of `adapters_json`) without the places of local files, which affect no pixel: their hashes do."""
+    descriptions = json.loads(adapters or "[]")
+    if not any(is_local(description["version"]) for description in descriptions):
+        return adapters
+    places = {"model": None, "file": None}
+    descriptions = [item | places if is_local(item["version"]) else item for item in descriptions]
+    return json.dumps(descriptions, sort_keys=True)
+
+
 def adapter_version(adapter: Adapter) -> str:
     """Local file or folder: hash of its weights; hub id: the revision. Raises UserError as `adapter_files` does."""
     files = adapter_files(adapter)

@@ -20,7 +20,7 @@ import pyarrow as pa
 from synaug.config import Balance, Generation, Prompts
 from synaug.manifests import read_manifest, to_frame, with_group
 from synaug.manifests.schemas import REPEATED, SCHEMAS
-from synaug.plan.checkpoints import adapters_json, is_local, model_version
+from synaug.plan.checkpoints import adapters_json, is_local, model_version, without_local_paths
 from synaug.plan.model_family import check_generation
 from synaug.plan.prompt_length import check_lengths, read_text_encoders
 from synaug.plan.prompts import cell_prompts
@@ -169,8 +169,11 @@ def plan_fill(
         "negative_prompt": prompts.negative,
         "sampler_version": SAMPLER_VERSION,
     }
-    # A local model's path does not affect pixels: its contents do, and model_version is their hash.
-    decides_all_pixels = same_for_all | {"model": None if is_local(version) else generation.model}
+    # The path of a local model or adapter does not affect pixels: its contents do, and the version is their hash.
+    decides_all_pixels = same_for_all | {
+        "model": None if is_local(version) else generation.model,
+        "adapters": without_local_paths(adapters),
+    }
     # A newer key is part of an id only if it changes pixels, so that the ids of earlier versions remain.
     if generation.original_size not in (None, generation.size):
         decides_all_pixels["original_size"] = generation.original_size
