@@ -30,7 +30,6 @@ from synaug.generator.output_folder import (
     ADAPTER_HISTORY,
     ADAPTER_SAMPLES,
     ADAPTER_WEIGHTS,
-    GENERATOR_WEIGHTS,
     check_adapter_folder,
     check_no_storage,
     check_output_folder,
@@ -63,7 +62,7 @@ include: "storage.smk"
 def files_of_model(generation):
     """The files of the model of a fill, as inputs."""
     if CONFIG.generator and CONFIG.generator.output == generation.model:  # rule train_generator makes it
-        return [f"{generation.model}/{name}" for name in ("model_index.json", GENERATOR_WEIGHTS)]
+        return [f"{generation.model}/model_index.json"]  # it holds a hash of the weights
     return on_machine(model_files(generation.model, generation.revision))
 
 

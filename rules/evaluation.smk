@@ -24,6 +24,8 @@ WITH_ALL_SEEDS = [network for network in NETWORKS if STAGE1[network[1]] in {STAG
 # it, so there recipes count by the config.
 BALANCED = "" if IN_STORAGE else f"results/{CONFIG.experiment}/balanced.parquet"
 IMAGES_OF_RECIPES = {name: recipe.model_dump(include={"data", "fill"}) for name, recipe in CONFIG.recipes.items()}
+# Of the candidates alone: if no candidate uses the balanced manifest, the choice may run before it exists.
+IMAGES_OF_CANDIDATES = {name: images for name, images in IMAGES_OF_RECIPES.items() if name not in NO_CANDIDATES}
 
 PROBES = []
 
@@ -40,7 +42,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
             model=MODEL_FILES,
             prompts=PROMPT_FILES,
         output:
-            images=kept("<results>/probe_images.parquet"),
+            images="<results>/probe_images.parquet",
         log:
             "<logs>/generate_probe_images.log",
         benchmark:
@@ -200,7 +202,7 @@ if ROUNDS:
             networks=lambda wildcards: trained_candidates(int(wildcards.round)),
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
-            images=IMAGES_OF_RECIPES,
+            images=IMAGES_OF_CANDIDATES,
             balanced=BALANCED,
             always=NEVER_DROPPED,
             stage1=STAGE1,
@@ -230,7 +232,7 @@ if CONFIG.evaluation.choose_by:
             networks=lambda wildcards: trained_candidates(),
             split=CONFIG.dataset.validation_split,
             metric=CONFIG.evaluation.choose_by,
-            images=IMAGES_OF_RECIPES,
+            images=IMAGES_OF_CANDIDATES,
             balanced=BALANCED,
             code=code("evaluation/choose_recipe.py"),
         message:

@@ -18,9 +18,9 @@ if CONFIG.generator:
             images=CONFIG.generator.images,
             start=[f"{CONFIG.generator.start}/model_index.json"] if CONFIG.generator.start else [],
         output:
-            # The whole folder is written, and moved into place when it is complete; a rule's folder would be deleted before.
+            # The whole folder is written, and moved into place when it is complete. Snakemake deletes declared outputs before
+            # the job starts, so that only this small file is declared: the weights of the old model stay until then.
             model=f"{CONFIG.generator.output}/model_index.json",
-            weights=f"{CONFIG.generator.output}/{GENERATOR_WEIGHTS}",
         log:
             "<logs>/train_generator.log",
         benchmark:

@@ -107,7 +107,7 @@ rule preview_images:
         model=lambda wildcards: FILES_OF_FILL[PREVIEWS[wildcards.fill]],
         prompts=PROMPT_FILES,
     output:
-        images=kept("<results>/preview{fill}.parquet"),
+        images="<results>/preview{fill}.parquet",
     log:
         "<logs>/preview_images{fill}.log",
     benchmark:

@@ -2,7 +2,8 @@
 
 Everything that rules make is in the storage, and every job gets copies of its inputs. The code, and what the config names
 (data, models, prompts), is not: it comes with the checkout, which travels with every job, or it has the same path on every
-machine. Only a table of images may be in the storage too. Without a storage, these functions change nothing.
+machine. Only a table of images may be in the storage too. Without a storage, these functions change nothing, except for
+`kept`.
 What this workflow trains for other steps, a generator or an adapter, is not made with a storage (`check_no_storage`).
 
 Inputs: none. Outputs: functions for the other rules.
@@ -25,8 +26,8 @@ def on_machine(files):
 def kept(path):
     """`path` as an output that Snakemake leaves where it is when its job starts again.
 
-    For files of images: their job copies what is still right, and replaces the file as a whole. A storage has only files
-    that are complete, and its jobs see no file of an earlier run.
+    Only for files whose name decides what is in them, which are shards: if the job fails, Snakemake takes the file that it
+    left for the result of this job. A storage has only files that are complete, and its jobs see no file of an earlier run.
     """
     return path if IN_STORAGE else update(path)
 

@@ -290,6 +290,10 @@ def test_the_script_writes_adapter_history_and_samples(family, checkpoint, real,
     weights = (out / "pytorch_lora_weights.safetensors").read_bytes()
     adapt_generator.main(*arguments)  # every step is in the saved state
     assert (out / "pytorch_lora_weights.safetensors").read_bytes() == weights
+    if family == "sdxl":  # another value trains again
+        arguments[1] = model | {"original_size": 64}
+        adapt_generator.main(*arguments)
+        assert (out / "pytorch_lora_weights.safetensors").read_bytes() != weights
 
 
 def test_sdxl_below_its_trained_size_learns_the_original_size_that_its_images_get(planned):

@@ -45,7 +45,14 @@ def test_images_of_a_generator_that_was_trained_again_are_made_again(work):
     work.change(generator=TRAINING, generation={"model": "own_model"})
     assert work.run(scores).status == 0
     before = set(read_manifest("plan", work.results / "plan.parquet")["image_id"])
-    work.change(generator={"denoiser_steps": 4})
+    # A training that fails leaves the weights of the one before.
+    weights = work.path / "own_model" / "unet" / "diffusion_pytorch_model.safetensors"
+    trained = weights.read_bytes()
+    (work.path / "damaged.parquet").write_bytes(b"PAR1")
+    work.change(generator={"images": "damaged.parquet"})
+    assert work.run("train_generator").status != 0
+    assert weights.read_bytes() == trained
+    work.change(generator={"images": TRAINING["images"], "denoiser_steps": 4})
     assert work.run("train_generator").jobs == ["train_generator"]
     done = work.run(scores)
     assert done.status == 0, done.text

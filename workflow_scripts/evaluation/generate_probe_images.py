@@ -7,6 +7,7 @@ from synaug.evaluation.probe_images import default_images_per_cell, probe_image_
 from synaug.generation.extra import generate_extra_images
 from synaug.manifests import read_manifest
 from synaug.plan.compiling import COMPILE_SETTINGS
+from synaug.plan.preview import cells_with_sources
 from synaug.plan.rows import read_sources
 from synaug.runtime.logs import job_log
 
@@ -31,7 +32,7 @@ def main(
     rules/plan.smk.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
-    cells = read_manifest("imbalance", imbalance)
+    cells = cells_with_sources(read_manifest("imbalance", imbalance), sources)
     if images_per_cell is None:
         test = read_manifest("real", tested, ["split", "usable", "label", "group"])
         images_per_cell = default_images_per_cell(cells, test[(test["split"] == test_split) & test["usable"]])

@@ -73,7 +73,14 @@ def main(
             image_probabilities(images.labels, adaptation.sampling),
             seed=seed,
             work=Path(state),
-            data=[rows["model_version"].iloc[0], generation.size, images.rows["image_id"].tolist(), images.captions],
+            data=[
+                rows["model_version"].iloc[0],
+                generation.size,
+                images.rows["image_id"].tolist(),
+                images.captions,
+                # Only if it is set, so that states of models without it remain valid.
+                *([generation.original_size] if generation.original_size else []),
+            ],
         )
         weights = Path(out) / ADAPTER_WEIGHTS
         adapter.save(weights)

@@ -1,5 +1,6 @@
 """One odd file is a row with a reason, and does not end the data set: special files, broken headers, circular links."""
 
+import io
 import os
 import socket
 import struct
@@ -97,7 +98,18 @@ def test_damaged_exif_data_are_ignored_since_the_pixels_are_fine(corrupt_exif):
     damaged, plain = corrupt_exif
     assert inspect_image(damaged, 1) == (60, 40, None)
     assert np.array_equal(decode_image(damaged, 40, "rgb"), decode_image(plain, 40, "rgb"))
-    assert open_image(damaged, "rgb", at_least=(20, 20)).mode == "RGB"
+    assert open_image(damaged, "rgb", at_least=lambda *_: (20, 20)).mode == "RGB"
+
+
+def test_a_png_is_decoded_once_at_its_own_size():
+    """Its orientation may come after the pixels: who asks for its upright size before decoding it decodes it twice."""
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(file, "PNG")
+
+    def at_least(*_):
+        raise AssertionError("asked for the size")
+
+    assert open_image(file.getvalue(), "rgb", at_least).size == (40, 30)
 
 
 @pytest.mark.parametrize("color", ["grey", "rgb"])

@@ -12,12 +12,13 @@ import pytest
 
 from generation.generate_shard import main
 from synaug.config import Balance, Generation, Prompts
-from synaug.generation import existing
+from synaug.generation import existing, shards
 from synaug.generation.existing import FilesWith, stored_ids
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_table, write_manifest
 from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import plan_generation
+from synaug.runtime.errors import UserError
 
 
 @pytest.fixture
@@ -138,6 +139,38 @@ def test_batches_that_another_job_moves_into_its_shard_are_found_there(plan, sto
     store(plan, "a/shards/1.parquet")
     batch.unlink()
     assert list(files) == [results / "a/shards/1.parquet"]
+
+
+def test_batches_that_are_moved_after_the_look_up_are_copied_from_the_shard(plan, store, results):
+    batch, shard = store(plan, "a/work/1/x.parquet"), "a/shards/1.parquet"
+
+    class Moved:
+        """Files as `FilesWith` yields them; the batch is moved before anything is read from it."""
+
+        def __iter__(self):
+            yield from FilesWith(plan["image_id"], results)
+            if batch.exists():
+                store(plan, shard)
+                batch.unlink()
+
+    done = generate_shard(plan, 4, results / "b/shards/1.parquet", results / "b/work/1", Moved(), 1)
+    assert done == {"copied": len(plan), "sampled": 0}
+
+
+def test_images_of_an_earlier_shard_survive_a_job_that_fails_and_loses_it(plan, store, results, monkeypatch):
+    """On a cluster, Snakemake deletes the output of a job that fails, and starts it again."""
+    out, work = store(plan[1:], "a/shards/1.parquet"), results / "a/work/1"
+
+    def fail(*_):
+        raise UserError("out of memory")
+
+    monkeypatch.setattr(shards, "_sample_missing", fail)
+    with pytest.raises(UserError):
+        generate_shard(plan, 4, out, work, FilesWith(plan["image_id"], results), 1)
+    out.unlink()
+    done = generate_shard(plan[1:], 4, out, work, [], 1)
+    assert done == {"copied": 0, "sampled": len(plan) - 1}  # of its own earlier attempt
+    assert not work.exists()
 
 
 def test_many_parts_become_few_and_the_leftovers_of_killed_jobs_go(plan, store, results):

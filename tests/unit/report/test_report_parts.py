@@ -106,9 +106,11 @@ def test_the_page_shows_the_fill_of_the_chosen_recipe(recipe, fill):
 def test_a_page_whose_fill_was_not_chosen_says_what_would_make_it_useful(values, expected):
     quality = pd.DataFrame({"label_name": "", "metric": list(values), "value": list(values.values())})
     chosen = choice(("real", "train", False, True), ("synaug", "train", True, False))
-    assert expected in advice.useful_fill(chosen, quality)
+    assert expected in advice.useful_fill(chosen, quality, has_gate=True)
     if values.get("kept"):
-        assert "No candidate uses them" in advice.useful_fill(chosen[:1], quality)
+        assert "No candidate uses them" in advice.useful_fill(chosen[:1], quality, has_gate=True)
+    if not values.get("wanted", 1):
+        assert "no class has fewer images than" in advice.useful_fill(chosen, quality, has_gate=False)
 
 
 PREDICTIONS = pd.DataFrame({"label": [0, 1], "predicted": [0, 0]})

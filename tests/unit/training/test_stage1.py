@@ -170,6 +170,7 @@ def test_methods_for_groups_are_better_on_the_worst_cell(change, group_settings,
     [
         {"data": "real", "stage1": {"synthetic_first": 0.5}},
         {"data": "real", "stage1": {"group_dro": 0.01, "mixup": {"alpha": 0.2}}},
+        {"data": "real", "stage1": {"group_dro": 0.01, "class_weights": "inverse"}},
         {"data": "real", "stage1": {}, "stage2": {"method": "dfr", "learning_rate": 0.1}},
         {"data": "real", "stage1": {}, "stage2": {"draws": 3}},
     ],

@@ -214,6 +214,8 @@ class Stage1(Block):
         library = "/" in self.backbone
         if self.group_dro is not None and (self.mixup or self.cutmix):
             raise ValueError("group_dro excludes mixup and cutmix, since a mixed image has no single group; remove one")
+        if self.group_dro is not None:  # which takes the mean of each class in each group
+            self._refuse_without_effect(["class_weights"], "with group_dro")
         if self.class_weights == "none":
             self._refuse_without_effect(["deferred"], "with class_weights: none")
         if library:

@@ -7,7 +7,6 @@ import pandas as pd
 
 from synaug.config import Balance
 from synaug.manifests import read_table, with_group
-from synaug.plan.preview import cells_with_sources
 from synaug.plan.rows import plan_from_settings
 from synaug.plan.targets import planned_counts
 
@@ -28,9 +27,9 @@ def default_images_per_cell(imbalance: pd.DataFrame, test: pd.DataFrame) -> int:
 def probe_image_rows(imbalance: pd.DataFrame, settings: dict, count: int, sources: pd.DataFrame | None) -> pd.DataFrame:
     """Rows of the manifest `plan`: for every cell, the `count` images that follow those of the experiment's own plan.
 
-    imbalance: the manifest of this name. settings: of rule plan_generation. sources: see `plan_generation`.
+    imbalance: the manifest of this name; with sources, only cells that have some (`cells_with_sources`). settings: of
+    rule plan_generation. sources: see `plan_generation`.
     """
-    imbalance = cells_with_sources(imbalance, sources)
     cells = imbalance["kind"] == "cell"
     planned = planned_counts(with_group(imbalance[cells]), Balance.model_validate(settings["balance"]))
     # Negative counts make every cell lack its planned images and `count` more.

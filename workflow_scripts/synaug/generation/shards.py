@@ -11,6 +11,7 @@ import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -54,8 +55,9 @@ def generate_shard(
     """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
 
     batch_size: images sampled together; 0: found by a trial. existing: files from which images with the same ids are
-    copied; a damaged file is skipped, and if one is gone before it is copied, they are iterated again. work: folder for
-    finished batches, from which a killed job continues; deleted at the end. threads: of the CPU, for sampling and for
+    copied; a damaged file is skipped, and if one is gone, they are iterated again. work: folder for finished batches,
+    from which a killed job continues; deleted at the end. Images in an earlier `out` are copied, even if `out` is
+    deleted after a failure. threads: of the CPU, for sampling and for
     encoding. compile: whether to compile the model; auto: on CUDA, if that pays for the images of the manifest `plan`
     (None: for `rows`). attention, sources: see `load_pipeline` and `sample`.
     cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled.
@@ -63,6 +65,7 @@ def generate_shard(
     torch and diffusers are not imported if nothing has to be sampled.
     """
     resumed = _intact_images(rows["image_id"], sorted(work.glob("*.parquet")))
+    _link(out, work / "earlier.parquet")
     copied = _intact_images(rows["image_id"][~rows["image_id"].isin(resumed["image_id"])], existing)
     stored = [resumed, copied]
     missing = rows[~rows["image_id"].isin([*resumed["image_id"], *copied["image_id"]])]
@@ -97,6 +100,18 @@ def generate_shard(
     return {"copied": len(copied), "sampled": len(missing) + len(resumed)}
 
 
+def _link(file: Path, link: Path) -> None:
+    """Make `link` a second name of `file`, if it exists: on a cluster, Snakemake deletes the outputs of a failed job.
+
+    It only saves time: where hard links are impossible, the images of a failed job are sampled again.
+    """
+    if file.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        with suppress(OSError):
+            link.hardlink_to(file)
+
+
 def _write_cost(file: Path, usage: dict) -> None:
     """Write what sampling used. If that fails, the shard is finished all the same: costs are only informative."""
     try:
@@ -109,25 +124,30 @@ def _write_cost(file: Path, usage: dict) -> None:
 def _intact_images(wanted: Iterable[str], files: Iterable[Path]) -> pd.DataFrame:
     """The images with the ids `wanted` that lie in `files`, as `intact_images` describes them, each id once.
 
+    files: iterated again if one of them is gone.
     Copying only saves time: an image that cannot be read, and lies in no other file, is sampled again.
     """
-    wanted, files, parts = set(wanted), list(files), []
-    while wanted and files:
-        damaged = set()
-        for file, located in _find_images(wanted, files).groupby("file", sort=False):
+    wanted, parts = set(wanted), []
+    useless: set[Path] = set()  # damaged or gone
+    found = list(files)
+    while wanted and found:
+        for file, located in _find_images(wanted, found).groupby("file", sort=False):
             intact = NO_IMAGES
             try:
                 intact = intact_images(file, located["row"])
             except Exception as error:
                 log.warning("%s: skipped: %s", file, error)
             if len(intact) < len(located):
-                damaged.add(file)
+                useless.add(file)
             if len(intact):
                 parts.append(intact)
                 wanted -= set(intact["image_id"])
-        if not damaged:
+        gone = {file for file in found if not file.exists()}
+        useless |= gone
+        if useless.isdisjoint(found):
             break
-        files = [file for file in files if file not in damaged]
+        # Gone: another job has moved its batches into a shard, which a new look-up finds.
+        found = [file for file in (list(files) if gone else found) if file not in useless]
     return pd.concat(parts, ignore_index=True) if parts else NO_IMAGES
 
 

@@ -13,8 +13,6 @@ _PARTS = {"scheduler", "text_encoder", "tokenizer", "unet", "vae"}
 _PART_SUFFIXES = {".json", ".safetensors", ".txt"}
 # A model card may have been written by hand: `train_generator` keeps it.
 MODEL_CARD = "README.md"
-# What is different after another training. model_index.json is not: it names the classes of the parts.
-GENERATOR_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 # Settings of the autoencoder that `architecture.build_autoencoder` has always used. Published Stable Diffusion models
 # have another scaling factor and attention in the middle block.
 _AUTOENCODER = {"_class_name": "AutoencoderKL", "scaling_factor": 1.0, "mid_block_add_attention": False}
@@ -28,8 +26,8 @@ def check_output_folder(output: str | os.PathLike, protected: Iterable[str | os.
     """Raise UserError unless a trained generator may be written to the folder `output`.
 
     It may if the folder does not exist, is empty, or holds nothing but a model that `train_generator` wrote and a
-    README.md. The model is recognised by its files, with or without the declared outputs: Snakemake deletes these
-    before the job starts.
+    README.md. The model is recognised by its files, with or without model_index.json: Snakemake deletes the declared
+    output of a job before the job starts.
     protected: paths that must not be replaced: `output` may neither be nor contain one of them. The working directory
     and the code of this package are always protected. Symbolic links are resolved.
     """
@@ -100,9 +98,7 @@ def _check_folder(
 
 def _unexpected_file(folder: Path) -> str | None:
     """A file or folder in `folder` that is not part of a model that `train_generator` wrote; None: there is none."""
-    # Snakemake makes the folder of a declared output before the job starts.
-    empty = {name for name in _PARTS if (folder / name).is_dir() and not any((folder / name).iterdir())}
-    names = sorted(path.name for path in folder.iterdir() if path.name not in empty)
+    names = sorted(path.name for path in folder.iterdir())
     for name in names:
         path = folder / name
         if name in _PARTS and path.is_dir() and not path.is_symlink():
@@ -111,7 +107,7 @@ def _unexpected_file(folder: Path) -> str | None:
                     return f"{name}/{file.name}"
         elif name not in ("model_index.json", MODEL_CARD) or not path.is_file():
             return name
-    if names and not (_PARTS.issubset({*names, *empty}) and _is_our_autoencoder(folder / "vae")):
+    if names and not (_PARTS.issubset(names) and _is_our_autoencoder(folder / "vae")):
         return names[0]
     return None
 

@@ -1,6 +1,7 @@
 """Train a text-to-image model on labelled images, from scratch or from a checkpoint, and save it for diffusers."""
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -19,7 +20,7 @@ from synaug.generator.train_denoiser import TextToLatents, train_denoiser
 from synaug.plan.checkpoints import model_version
 from synaug.plan.prompt_length import check_lengths, encoder_of
 from synaug.runtime.disk import space_for
-from synaug.runtime.files import new_folder, sync
+from synaug.runtime.files import file_hash, new_folder, sync, text_hash
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +156,17 @@ def _public(config: dict) -> list:
     return sorted((key, value) for key, value in config.items() if not key.startswith("_"))
 
 
+def _record_weights(folder: Path) -> None:
+    """Write a hash of the weights into model_index.json, which otherwise would be the same after every training.
+
+    It is the one file by which Snakemake notices another training. diffusers ignores keys with an underscore.
+    """
+    file = folder / "model_index.json"
+    hashes = [file_hash(weights) for weights in sorted(folder.rglob("*.safetensors"))]
+    index = json.loads(file.read_text()) | {"_synaug_weights": text_hash(hashes)}
+    file.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
 def _save(pipeline, out: Path) -> None:
     """Save to `out` by renaming a finished folder, so that a folder of that name is always complete."""
     check_output_folder(out)  # again: training may have taken hours
@@ -162,6 +174,7 @@ def _save(pipeline, out: Path) -> None:
     size = sum(weight.nbytes for module in modules for weight in module.state_dict().values())
     with new_folder(out, replace=True) as folder, space_for(out, size):
         pipeline.save_pretrained(folder, safe_serialization=True)
+        _record_weights(folder)
         if (out / MODEL_CARD).exists():
             shutil.copy2(out / MODEL_CARD, folder)
         for file in folder.rglob("*"):

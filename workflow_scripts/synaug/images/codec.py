@@ -1,6 +1,7 @@
 """Encoded images and pixels: checking, decoding and encoding."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -62,22 +63,19 @@ def inspect_image(data: bytes, max_megapixels: float, color: str = "rgb") -> tup
     return width, height, None
 
 
-def open_image(data: bytes, color: str, at_least: tuple[int, int] | None = None) -> Image.Image:
+def open_image(data: bytes, color: str, at_least: Callable[[int, int], tuple[int, int]] | None = None) -> Image.Image:
     """Decode an image in the mode of `color`: rotated upright, transparency on white, of an animation the first frame.
 
-    at_least: width and height (pixels) that suffice; a JPEG at least twice as large is decoded at a smaller size.
+    at_least: maps width and height of the upright image (pixels) to those that suffice; a JPEG at least twice as large
+    is decoded at a smaller size.
     """
     image = Image.open(io.BytesIO(data), formats=FORMATS)
+    # Of a JPEG alone: to learn its orientation, Pillow would decode a PNG.
     if at_least and image.format == "JPEG":
         rotated = _orientation(image) > 4  # by 90 degrees
-        image.draft(None, at_least[::-1] if rotated else at_least)
+        enough = at_least(*(image.size[::-1] if rotated else image.size))
+        image.draft(None, enough[::-1] if rotated else enough)
     return _convert(image, color)
-
-
-def upright_size(data: bytes) -> tuple[int, int]:
-    """Width and height of an encoded image as `open_image` returns it, without decoding it."""
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    return image.size[::-1] if _orientation(image) > 4 else image.size
 
 
 def _convert(image: Image.Image, color: str) -> Image.Image:

@@ -166,13 +166,15 @@ def experiment_advice(
     return advice
 
 
-def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame) -> str:
+def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame, has_gate: bool) -> str:
     """Why no recipe with synthetic images was chosen, as far as the tables tell, and what could change that.
 
-    chosen, quality: the manifests of these names.
+    chosen, quality: the manifests of these names. has_gate: whether a gate decides how many images a class gets.
     """
     values = quality[quality["label_name"] == ""].set_index("metric")["value"].dropna()
     if not values.get("wanted", 1):
+        if not has_gate:
+            return "None are wanted: no class has fewer images than the block balance asks for."
         return (
             "The gate lets none of them through: the screening classifier recognises too few of them in every class "
             "(gate.parquet). A better generator, or an adapter that has learnt these classes (adaptation), comes first."

@@ -104,7 +104,7 @@ def thumbnails(rows: pd.DataFrame, size: int, color: str) -> list[str]:
     for batch, images in read_encoded(rows[has_path], damaged={}):
         for position, data in zip(positions[batch], images, strict=True):
             try:
-                image = open_image(data, color, at_least=(size, size))
+                image = open_image(data, color, at_least=lambda *_: (size, size))
             except Exception:
                 continue
             uris[position] = _data_uri(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))

@@ -244,7 +244,9 @@ def results_context(data: ReportData, settings: Config) -> dict:
         "headline": tables.headline(data.summary, data.names),
         "chosen_headline": choice and tables.chosen_headline(data.summary, choice, data.names[0]),
         "few_images": int(data.test["label"].isin(few).sum()),
-        "useful_fill": choice and not choice["synthetic"] and advice.useful_fill(data.chosen, data.quality),
+        "useful_fill": choice
+        and not choice["synthetic"]
+        and advice.useful_fill(data.chosen, data.quality, has_gate=data.gate is not None),
         "main_columns": [("accuracy, %", tables.available_keys(data.summary, tables.MAIN_KEYS))],
         "other_columns": tables.other_columns(data.summary),
         "results": tables.result_table(data.summary),
@@ -267,7 +269,8 @@ def results_context(data: ReportData, settings: Config) -> dict:
             data.test.groupby("label").size().to_numpy(),
             cells if settings.dataset.group_columns else [],
             uses_synthetic,
-            len({fill and (fill.share, fill.per_real) for fill in filled}),
+            # With one fill, a recipe without `fill` uses all of it, as one with `share: 1`.
+            len({(fill.share, fill.per_real) if fill else (1.0, None) for fill in filled}),
         ),
     }
 

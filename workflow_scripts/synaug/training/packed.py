@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from synaug.images.codec import CHANNELS, decode_image, open_image, upright_size
+from synaug.images.codec import CHANNELS, decode_image, open_image
 from synaug.runtime.errors import UserError
 from synaug.training.augmentation import draw_crops, place_crops
 from synaug.training.sampling import Sampler, TwoPhaseSampler
@@ -92,10 +92,13 @@ def decode_crop(encoded: bytes, crop: np.ndarray, size: int, color: str) -> np.n
 
     uint8, size x size x channels. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is still large enough.
     """
-    # Large enough is an image whose crop has `size` pixels.
-    sides = upright_size(encoded)
-    of_crop = place_crops(crop[None], *sides)[0, 2:]
-    image = open_image(encoded, color, at_least=tuple(round(size * sides[i] / of_crop[i]) for i in (0, 1)))
+
+    def at_least(*sides: int) -> tuple[int, int]:
+        """The size of an image whose crop has `size` pixels."""
+        of_crop = place_crops(crop[None], *sides)[0, 2:]
+        return round(size * sides[0] / of_crop[0]), round(size * sides[1] / of_crop[1])
+
+    image = open_image(encoded, color, at_least)
     left, top, width, height = place_crops(crop[None], *image.size)[0]
     cropped = image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + width, top + height))
     return np.asarray(cropped).reshape(size, size, CHANNELS[color])
