@@ -5,7 +5,8 @@
 
 FOLDER holds the four official files of Fashion-MNIST (see resources/fashion_mnist_lt/README.md); the data sets and the
 outside generator for the groups are made first, if they are missing. `classes_<factor>` is Fashion-MNIST-LT with this
-imbalance factor, `groups` is coloured Fashion-MNIST. For each of them:
+imbalance factor, `groups` is coloured Fashion-MNIST. The first two steps are for classes_100 and for the groups; the
+factors 50 and 10 use the settings of factor 100, of all methods. For each of them:
 
 1. Tuning. Every method has a learning rate and one or two other hyperparameters with three values each, and nine
    trials: all combinations of two, an orthogonal array of three (Taguchi's L9). Every method is tuned with and without
@@ -258,6 +259,7 @@ class Part:
 
     base: config without recipes, seeds and study. tuning, test: what differs from it in the two studies. generator: the
     block `generator` of the variants with a generator of their own; None: there are none. criteria: how to choose.
+    settings_of: the part whose settings it uses, which has to be run before; None: it is tuned itself.
     """
 
     name: str
@@ -268,6 +270,7 @@ class Part:
     fills: dict[str, dict[str, Any]]
     generator: dict[str, Any] | None
     criteria: tuple[str, ...]
+    settings_of: str | None = None
     tuning_seeds: tuple[int, ...] = tuple(TUNING_SEEDS)
     seeds: tuple[int, ...] = tuple(SEEDS)
     own_generator_seeds: tuple[int, ...] = tuple(OWN_GENERATOR_SEEDS)
@@ -324,6 +327,7 @@ def parts() -> list[Part]:
             CLASS_FILLS,
             generator if factor == 100 else None,
             ("balanced",),
+            None if factor == 100 else "classes_100",
         )
         for factor, cut in cuts.items()
     ]
@@ -520,6 +524,22 @@ def tune(part: Part, folder: Path, out: Path, cores: int) -> tuple[pd.DataFrame,
     return pd.DataFrame(trial_rows), pd.DataFrame(settings), best
 
 
+def read_settings(part: Part, out: Path) -> tuple[pd.DataFrame, dict[tuple, Trial]]:
+    """The settings that were chosen for `part.settings_of`, from its tables in `out`; returned as by `tune`."""
+    file = out / f"{part.settings_of}_settings.csv"
+    if not file.exists():
+        sys.exit(f"{part.name} uses the settings of {part.settings_of}: run --only {part.settings_of} first")
+    settings = pd.read_csv(file, keep_default_na=False)
+    trials = pd.read_csv(out / f"{part.settings_of}_trials.csv", keep_default_na=False).set_index("recipe")
+    methods = {method.name: method for method in part.methods}
+    best = {}
+    for row in settings.itertuples():
+        axes = trials.loc[row.recipe, [f"hyperparameter_{i + 1}" for i in range(len(methods[row.method].axes))]]
+        point = tuple(float(text.split("=")[1]) for text in axes)
+        best[row.method, row.chosen_by] = Trial(methods[row.method], point, int(trials.loc[row.recipe, "pass"]))
+    return settings, best
+
+
 def measure(
     part: Part, best: dict[tuple, Trial], settings: pd.DataFrame, folder: Path, out: Path, cores: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -577,10 +597,10 @@ def markdown(part: Part, settings: pd.DataFrame, results: pd.DataFrame) -> str:
         f"# {part.name}",
         "",
         "Written by benchmarks/evidence.py. In %, mean over seeds [95 % interval, Student t] on the test images. The",
-        "settings were chosen on validation images. `own_generator`: the generator was trained on the training images",
-        "alone. In all other tables it was trained on tens of thousands of other images of Fashion-MNIST, which the",
-        "methods without synthetic images do not have. At an end: hyperparameters whose chosen value is the smallest",
-        "or the largest that was tried.",
+        f"settings were chosen on the validation images of {part.settings_of or part.name}. `own_generator`: the",
+        "generator was trained on the training images alone. In all other tables it was trained on tens of thousands",
+        "of other images of Fashion-MNIST, which the methods without synthetic images do not have. At an end:",
+        "hyperparameters whose chosen value is the smallest or the largest that was tried.",
     ]
     for (variant, criterion), rows in results.groupby(["variant", "chosen_by"], sort=False):
         columns = [column for column in RESULTS if column in set(rows["column"])]
@@ -728,22 +748,32 @@ def main() -> None:
         summary = {part.name: run_part(part, folder, out, arguments.cores) for part in chosen}
     result = {"parts": summary, "quick": arguments.quick, **measured_on()}
     if not arguments.quick:
-        (ROOT / "benchmarks/results/evidence.json").write_text(json.dumps(result, indent=2) + "\n")
+        file = ROOT / "benchmarks/results/evidence.json"
+        measured = json.loads(file.read_text()) if file.exists() else {}
+        # Parts are measured in runs of their own.
+        measured |= {name: {**of_part, **measured_on()} for name, of_part in summary.items()}
+        file.write_text(json.dumps(measured, indent=2) + "\n")
     print(json.dumps(result))
 
 
 def run_part(part: Part, folder: Path, out: Path, cores: int) -> dict[str, Any]:
-    """Tune and measure a part, and write its tables to `out`. Returns what was chosen."""
-    trials, settings, best = tune(part, folder, out, cores)
-    results, differences = measure(part, best, settings, folder, out, cores)
-    tables = {"trials": trials, "settings": settings, "results": results, "differences": differences}
+    """Tune a part if it has settings of its own, measure it, and write its tables to `out`. Returns what was chosen."""
+    tables = {}
+    if part.settings_of:
+        settings, best = read_settings(part, out)
+    else:
+        tables["trials"], settings, best = tune(part, folder, out, cores)
+        tables["settings"] = settings
+    tables["results"], tables["differences"] = measure(part, best, settings, folder, out, cores)
     for name, table in tables.items():
         table.to_csv(out / f"{part.name}_{name}.csv", index=False, float_format="%.6g")
-    text = markdown(part, settings, results)
+    text = markdown(part, settings, tables["results"])
     (out / f"{part.name}.md").write_text(text)
     print(text, file=sys.stderr)
+    if part.settings_of:
+        return {"settings_of": part.settings_of, "recipes": len(set(settings["recipe"]))}
     return {
-        "trials": len(trials),
+        "trials": len(tables["trials"]),
         "chosen": dict(zip(settings["method"] + ", " + settings["chosen_by"], settings["recipe"], strict=True)),
         "at_end": settings.loc[settings["at_end"] != "", "method"].unique().tolist(),
     }

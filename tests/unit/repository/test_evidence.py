@@ -84,6 +84,25 @@ def test_an_optimum_at_an_end_adds_the_next_value_in_the_same_ratio():
     assert method.axes[0].next_to(0.05) == 0.025
 
 
+def test_a_part_uses_the_settings_that_were_chosen_for_another_one(tmp_path):
+    part = PARTS["classes_10"]
+    assert part.settings_of == "classes_100"
+    with pytest.raises(SystemExit, match="run --only classes_100 first"):
+        evidence.read_settings(part, tmp_path)
+    synaug = next(method for method in part.methods if method.name == "synaug")
+    trial = evidence.Trial(synaug, (0.1, 3.12e-05), 2)
+    (tmp_path / "classes_100_settings.csv").write_text(
+        f"part,method,chosen_by,recipe,validation,trials,seeds,at_end\nclasses_100,synaug,balanced,{trial.recipe},0.8,9,1,\n"
+    )
+    (tmp_path / "classes_100_trials.csv").write_text(
+        "recipe,pass,hyperparameter_1,hyperparameter_2,hyperparameter_3\n"
+        f"{trial.recipe},2,stage1.learning_rate=0.1,stage2.learning_rate=3.12e-05,\n"
+    )
+    settings, best = evidence.read_settings(part, tmp_path)
+    assert best == {("synaug", "balanced"): trial}
+    assert settings["at_end"].tolist() == [""]
+
+
 def test_the_smallest_study_has_methods_that_exist():
     for name, methods in evidence.QUICK_METHODS.items():
         assert [method.name for method in evidence.quick(PARTS[name]).methods if method.name in methods]
