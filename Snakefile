@@ -42,6 +42,9 @@ if CONFIG.study:
         input:
             rules.summarise_study.output,
             expand("results/{experiment}/report.html", experiment=STUDY),
+            # Also what no other rule needs now, so that a deleted shard or table of images is made again.
+            shards_of_variants,
+            CONVERTED_OF_VARIANTS,
         localrule: True
 
 
@@ -88,6 +91,6 @@ onstart:
 
 
 onerror:
-    for name in STUDY or [CONFIG.experiment]:
+    for name in [*STUDY, CONFIG.experiment]:
         for line in last_errors(f"logs/{name}", STARTED):
             sys.stderr.write(f"{line}\n")  # in one piece: the logger writes to the same stream

@@ -7,6 +7,7 @@ docs/templates/<page>.j2 is the template of <page>: docs/templates/docs/results.
 is the page with expressions in place of the figures. It calls:
 
     variant(study, name)      the tables of one variant of a study (class `Variant`), from docs/results/<study>.md
+    evidence(name)            the tables of one data set of benchmarks/evidence.py (class `Evidence`)
     benchmark(name)           the object in benchmarks/results/<name>.json
     measured(name)            when it was measured: date and commit
     claim(condition)          nothing, if the condition is true; otherwise an error. Place it behind a sentence whose
@@ -15,10 +16,12 @@ is the page with expressions in place of the figures. It calls:
     mib | gb                  MiB as GB
     [mean, low, high] | interval     a `Figure`; | difference: one with a sign
 
+docs/results/evidence/ holds what benchmarks/evidence.py wrote.
 docs/results/<study>.md is the file study.md that the workflow writes for a study, copied unchanged. It is also a page.
 """
 
 import argparse
+import csv
 import json
 import re
 import sys
@@ -139,6 +142,77 @@ def variant(study: str, name: str) -> Variant:
     return Variant(f"docs/results/{study}.md, {name}", results, differences, choices)
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """The tables of one data set of benchmarks/evidence.py. Without `own`, those with the generator from outside.
+
+    results: (variant, method, column) -> figure; a variant is a way to fill, or `own_generator`. differences: (variant,
+    method, other method, column) -> figure. settings: method -> its row of the table of settings, which may be that of
+    another data set. filled: the methods with synthetic images.
+    """
+
+    name: str
+    results: dict[tuple[str, str, str], Figure]
+    differences: dict[tuple[str, str, str, str], Figure]
+    settings: dict[str, dict[str, str]]
+    filled: frozenset[str]
+
+    def value(self, method: str, column: str, own: bool = False) -> Figure:
+        """Of the test images."""
+        return self.results[self.variant(method, own), method, column]
+
+    def difference(self, method: str, other: str, column: str, own: bool = False) -> Figure:
+        """`method` minus `other`, paired by seed. own: `method` with the generator of its own."""
+        return self.differences[self.variant(method, own), method, other, column]
+
+    def variant(self, method: str, own: bool = False) -> str:
+        """The way to fill of `method`. Raises KeyError if it has none."""
+        names = {variant for variant, of, _ in self.results if of == method and (variant == "own_generator") == own}
+        if len(names) != 1:
+            raise KeyError(f"{self.name}: {method!r}, own generator {own}: {len(names)} variants instead of one")
+        return names.pop()
+
+    def validation(self, method: str) -> float:
+        """Accuracy on the validation images by which the setting was chosen, in %."""
+        return 100 * float(self.settings[method]["validation"])
+
+    def ranked(self, filled: bool) -> list[str]:
+        """The methods with synthetic images (`filled`) or without, the best on the validation images first.
+
+        Of a method with and without Mixup (<method>_mixup), the better one.
+        """
+        methods = [name for name in self.settings if (name in self.filled) == filled]
+        best = {}
+        for name in sorted(methods, key=self.validation, reverse=True):
+            best.setdefault(name.removesuffix("_mixup"), name)
+        return list(best.values())
+
+
+def evidence(name: str, settings_of: str | None = None) -> Evidence:
+    """The tables docs/results/evidence/<name>_*.csv of the methods that were chosen by balanced accuracy.
+
+    settings_of: the data set whose settings it uses, if it was not tuned itself.
+    """
+
+    def rows(table: str, of: str = name) -> list[dict[str, str]]:
+        with (ROOT / f"docs/results/evidence/{of}_{table}.csv").open() as file:
+            return [row for row in csv.DictReader(file) if row["chosen_by"] == "balanced"]
+
+    def figure(row: dict[str, str], **options: bool) -> Figure:
+        return Figure(*(100 * float(row[key] or "nan") for key in ("mean", "low", "high")), **options)
+
+    return Evidence(
+        f"docs/results/evidence/{name}",
+        {(row["variant"], row["method"], row["column"]): figure(row) for row in rows("results")},
+        {
+            (row["variant"], row["method"], row["minus"], row["column"]): figure(row, is_difference=True)
+            for row in rows("differences")
+        },
+        {row["method"]: row for row in rows("settings", settings_of or name)},
+        frozenset(row["method"] for row in rows("results") if "synthetic images" in row["varied"]),
+    )
+
+
 def benchmark(name: str) -> dict:
     """The results of a benchmark."""
     return json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text())
@@ -161,7 +235,8 @@ def render(template: Path) -> tuple[Path, str]:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.globals |= {"variant": variant, "benchmark": benchmark, "measured": measured, "claim": claim}
+    environment.globals |= {"variant": variant, "evidence": evidence, "benchmark": benchmark}
+    environment.globals |= {"measured": measured, "claim": claim}
     environment.filters |= {
         "places": lambda number, places=0: f"{number:,.{places}f}",
         "interval": lambda numbers: Figure(*numbers),

@@ -293,7 +293,7 @@ def sources_of_shard(wildcards):
 
 def preview_sources(wildcards):
     """What the preview images of a fill start from, if it is image-to-image."""
-    return list(SOURCES.values()) if PIPELINES[PREVIEWS[wildcards.fill]] == "image-to-image" else []
+    return SOURCES["real"] if PIPELINES[PREVIEWS[wildcards.fill]] == "image-to-image" else []
 
 
 def of_shards(folder, planned=None):

@@ -22,7 +22,7 @@ SCREENING_NETWORKS = bool(CONFIG.screening.classifier or CONFIG.screening.text_i
 SCREENING_CLASSIFIER = {}
 if CONFIG.screening.classifier:
     SCREENING_CLASSIFIER["classifier"] = (
-        on_machine([classifier_file(CONFIG.screening.classifier.model)])
+        on_machine([classifier_file(CONFIG.screening.classifier.model)])[0]
         if CONFIG.screening.classifier.model
         else "<results>/screener/model.safetensors"
     )

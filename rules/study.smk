@@ -9,6 +9,8 @@ Outputs: <results>/study.parquet, study_differences.parquet and study_selection.
 the variants. For replicates, results/<experiment>-<name>/{metrics,differences,summary,selection}.parquet.
 """
 
+from snakemake.checkpoints import Checkpoint
+from synaug.datasets import PACKED, PUBLISHED
 from synaug.study import group_replicates, variant_configs, varied_by_replicates
 
 try:
@@ -33,6 +35,24 @@ for prefix in PREFIXED:
             PREFIXED[prefix]
 
     use rule * from prefix as prefix*
+
+
+CONVERTED_OF_VARIANTS = [
+    f"results/{variant.experiment}/dataset.parquet"
+    for variant in CONFIGS.values()
+    if variant.dataset.source in {*PUBLISHED, *PACKED}
+]
+
+
+def shards_of_variants(wildcards):
+    """Paths of the shards of all variants."""
+    # `checkpoints` has only those of this file, but knows which outputs of all are made.
+    plans = [Checkpoint(getattr(rules, f"{prefix}plan_generation").rule, checkpoints) for prefix in PREFIXED]
+    return [
+        f"results/{variant.experiment}/shards/{shard}.parquet"
+        for variant, plan in zip(CONFIGS.values(), plans, strict=True)
+        for shard in shards_of_plan(plan)
+    ]
 
 
 def of_results(file, results):

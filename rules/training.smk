@@ -3,9 +3,8 @@
 Inputs: <results>/balanced.parquet, <results>/real.parquet (evaluation images), and the images they point at.
 With a frozen backbone, the features of all images are computed once, into <results>/backbone_features/<network>.parquet,
 and only the last layer is trained on them. Otherwise large images are first copied into one file,
-<results>/packed/images.bin, which is deleted when all networks are trained, and small ones are decoded once, into
-<results>/pixels/, which is no output of a rule: it may be deleted at any time. extract_features, fit_screener and the
-probes use it too.
+<results>/packed/images.bin, and small ones are decoded once, into <results>/pixels/, which is no output of a rule: it may be
+deleted at any time. extract_features, fit_screener and the probes use it too.
 Outputs: <results>/{train,finetune}/<recipe>/<seed>/: model.safetensors, history.parquet, predictions.parquet.
 
 The manifests are `ancient`, and the hash of the rows that a recipe uses is a parameter: a manifest that is made again with
@@ -37,7 +36,9 @@ LONG_MINUTES = {"train": 480, "finetune": 120}
 
 if FEATURES:
 
-    rule extract_features:
+    # A checkpoint, as pack_images: the networks take its output as `ancient`, so that they are compared with what they were
+    # trained on only once it has ended.
+    checkpoint extract_features:
         input:
             balanced=balanced_manifest,
             pretrained=lambda wildcards: weights_of(recipe_with(wildcards.network)),
@@ -71,14 +72,15 @@ PACKED = {}
 
 if CONFIG.dataset.image_size > LARGE and FEATURES.keys() != CONFIG.recipes.keys():
 
-    rule pack_images:
+    # Its files are not `temp`: if they were gone, one network that has to be trained would train all others with it.
+    checkpoint pack_images:
         input:
             balanced=balanced_manifest,
             real=ancient("<results>/real.parquet"),
             images=all_images,
         output:
-            images=temp("<results>/packed/images.bin"),
-            index=temp("<results>/packed/index.parquet"),
+            images="<results>/packed/images.bin",
+            index="<results>/packed/index.parquet",
         log:
             "<logs>/pack_images.log",
         conda:

@@ -130,6 +130,17 @@ def test_the_estimate_needs_no_pilot_and_the_preview_shows_every_fill(work):
     ]  # fmt: skip
 
 
+def test_a_network_of_another_experiment_screens_the_images(work):
+    """screening.classifier.model: its file is read by the jobs that score shards and real images."""
+    shutil.copy(work.results / "screener" / "model.safetensors", work.path / "network.safetensors")
+    work.change(screening=None)
+    work.change(screening={"classifier": {"model": "network.safetensors"}})
+    done = work.run("results/test/synthetic.parquet")
+    assert done.status == 0, done.text
+    assert "score_shard" in done.jobs and "fit_screener" not in done.jobs
+    assert read_manifest("scores", work.results / "scores.parquet")["classifier_confidence"].notna().all()
+
+
 def test_verify_has_no_findings(two_fills, monkeypatch, synaug):
     monkeypatch.chdir(two_fills.path)
     status, out, err = synaug("verify", "results/test")

@@ -62,6 +62,14 @@ def test_a_preview_shows_every_class_and_nothing_of_it_is_made_twice(fresh):
     assert "Device hours: 0" in fresh.run("plan").text
 
 
+def test_a_preview_of_image_to_image_starts_from_the_real_images(fresh):
+    fresh.change(generation={"pipeline": "image-to-image", "strength": 0.5})
+    done = fresh.run("preview")
+    assert done.status == 0, done.text
+    images = read_manifest("shard", fresh.results / "preview.parquet", ["source_image"])
+    assert set(images["source_image"]) <= set(read_manifest("real", fresh.results / "real.parquet")["image_id"])
+
+
 def test_a_preview_has_the_options_of_the_scheduler(fresh):
     fresh.change(generation={"scheduler": {"name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}})
     done = fresh.run("preview")

@@ -49,6 +49,9 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
     # The network of stage 1 is shared, and nothing is left to do.
     assert not (work.path / "results" / "test-factor_9" / "train" / "half").exists()
     assert work.run("-n").jobs == []
+    # A shard that is lost is made again.
+    min((work.path / "results" / "test-factor_9" / "shards").iterdir()).unlink()
+    assert "factor_9_generate_shard" in work.run("-n").jobs
 
 
 def test_replicates_have_their_own_images_and_one_result(work: Workdir):
@@ -91,12 +94,11 @@ def test_large_images_are_packed_once_and_streamed(work: Workdir):
     done = work.run()
     assert done.status == 0, done.text
     assert done.jobs.count("pack_images") == 1
-    assert not (work.results / "packed" / "images.bin").exists()
     assert work.run("-n").jobs == []
-    # Another training key packs again, and makes no image.
-    work.change(training={"steps": 5})
+    # A new recipe trains only its own network, and nothing is packed again.
+    work.change(recipes={"more": {"data": "real", "stage1": {"steps": 2}}})
     jobs = work.run("-n").jobs
-    assert jobs.count("pack_images") == 1 and "generate_shard" not in jobs and jobs.count("train") == 2
+    assert jobs.count("train") == 1 and not {"pack_images", "finetune", "generate_shard"} & set(jobs)
 
 
 def test_features_of_a_frozen_backbone_are_computed_once_for_all_recipes(work: Workdir):
@@ -111,6 +113,12 @@ def test_features_of_a_frozen_backbone_are_computed_once_for_all_recipes(work: W
     assert done.status == 0, done.text
     assert done.jobs.count("extract_features") == 1 and done.jobs.count("train") == 2
     assert "pack_images" not in done.jobs  # nothing reads the images again
+    assert work.run("-n").jobs == []
+    # Other training images train again, in the same run.
+    work.change(balance={"amount": 0.5})
+    done = work.run()
+    assert done.status == 0, done.text
+    assert done.jobs.count("extract_features") == 1 and done.jobs.count("train") == 1
     assert work.run("-n").jobs == []
     # Another training key uses the same features.
     work.change(training={"steps": 5})

@@ -75,6 +75,14 @@ def main() -> None:
     except UserError as error:
         print(f"{ERROR_PREFIX}{error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of the output has ended
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            traceback.print_exc()
+        else:
+            print(f"{ERROR_PREFIX}{error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except Exception:
         traceback.print_exc()
         sys.exit(2)

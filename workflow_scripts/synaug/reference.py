@@ -71,7 +71,7 @@ FILES: dict[str, tuple[str, list[tuple[str, str]]]] = {
         [("{results}/backbone_features/{network}.parquet", "extract_features")],
     ),
     "packed": (
-        "training image or held-out image; written only above 64 pixels, and deleted after the last training",
+        "training image or held-out image; written only above 64 pixels",
         [("{results}/packed/index.parquet", "pack_images")],
     ),
     "history": (

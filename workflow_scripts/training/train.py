@@ -58,6 +58,7 @@ def main(
         run_on(devices, train, *arguments)
         model = load_classifier(out.model).to(devices[0], memory_format=torch.channels_last)
         write_manifest("predictions", predict_rows(model, asked, images), out.predictions)
+    checkpoint.delete()  # only now: after a failure, Snakemake deletes the network
 
 
 def train(
@@ -81,7 +82,6 @@ def train(
     if process.rank == 0:
         write_manifest("history", history, history_file)
         save_classifier(model, model_file)
-        checkpoint.delete()
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def main(
             model, _ = finetune_stage2(model, data, recipe.stage2, recipe.stage1, seed, mass)
             save_classifier(model, out.model)
         write_manifest("predictions", predict_rows(model, test, images), out.predictions)
+    checkpoint.delete()  # only now: after a failure, Snakemake deletes the network
 
 
 if __name__ == "__main__":

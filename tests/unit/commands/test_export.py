@@ -300,3 +300,28 @@ def test_large_tables_are_not_read_whole(tmp_path, monkeypatch):
     found = {position: (data, known["n"]) for position, data, known in stream_images(rows, tmp_path, ["n", "no"])}
     assert found == {i: (images[row], row) for i, row in enumerate(wanted)}
     assert groups == [0, 7, 9]
+
+
+def test_of_several_fills_one_is_exported(synaug, experiment, tmp_path):
+    """Each of them completes the classes, so that all of them together are too many images."""
+    home, _ = experiment
+    rows = pq.read_table(home / "balanced.parquet").to_pandas()
+    synthetic = rows["source"] == "synthetic"
+    rows["fill"] = np.where(synthetic, np.where(synthetic.cumsum() <= 2, "plain", "from_real"), "")
+    write_manifest("balanced", rows, home / "balanced.parquet")
+    status, _, err = synaug("export", home, tmp_path / "out", "--format", "csv")
+    assert status == 2 and "has 2 fills, and each completes the classes; add --fill from_real or --fill plain" in err
+    status, _, err = synaug("export", home, tmp_path / "out", "--fill", "plan")
+    assert status == 2 and "has no fill 'plan'; add --fill from_real or --fill plain" in err
+    assert synaug("export", home, tmp_path / "out", "--format", "csv", "--fill", "plain")[0] == 0
+    table = pd.read_csv(tmp_path / "out" / "images.csv")
+    assert table["fill"].value_counts().to_dict() == {"plain": 2}
+    assert table["source"].value_counts().to_dict() == {"real": 5, "synthetic": 2}
+
+
+def test_the_set_is_written_to_the_folder_that_a_link_leads_to(synaug, experiment, tmp_path):
+    home, _ = experiment
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    assert synaug("export", home, tmp_path / "out")[0] == 0
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "disk" / "README.md").exists()

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -94,3 +97,32 @@ def test_missing_arguments_and_files_are_named(synaug, model, photos, tmp_path, 
     ):
         status, out, err = synaug("predict", *arguments)
         assert (status, out) == (2, "") and message in err and err.count("\n") == 1
+
+
+def test_a_name_that_is_not_utf_8_is_printed_as_it_is(model, photos, pngs):
+    name = b"caf\xe9.png"
+    (photos / os.fsdecode(name)).write_bytes(pngs[0])
+    command = [sys.executable, "-m", "synaug.cli", "predict", str(photos), "--model", str(model[0])]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"})
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout
+
+
+def test_linked_folders_are_read_and_unreadable_ones_are_named(synaug, model, photos, pngs, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.jfif").write_bytes(pngs[0])
+    (photos / "link").symlink_to(tmp_path / "elsewhere")
+    (photos / "more" / "loop").symlink_to(photos)
+    status, out, _ = synaug("predict", photos, "--model", model[0])
+    assert status == 0
+    assert f"{photos}/link/x.jfif" in out and len(out.splitlines()) == 6
+
+    def scandir(path):
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    original = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)
+    status, out, err = synaug("predict", photos, "--model", model[0])
+    assert status == 2 and not out and f"{photos}/more: cannot be read (Permission denied)" in err

@@ -2,9 +2,11 @@
 
 import fcntl
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from synaug.commands import prune
 from synaug.commands.prune import find_orphans
 from synaug.generation.locks import shard_lock
 from synaug.manifests import write_manifest
@@ -76,7 +78,36 @@ def test_delete_lists_and_deletes(synaug, home, plan):
     wanted = plan["shard"].iloc[0]
     assert files(home) == ["plan.parquet", f"scores/{wanted}.parquet", f"shards/{wanted}.parquet"]
     assert (home.parent / "without_plan/shards/other.parquet").exists()
-    assert synaug("prune", home.parent, "--delete")[:2] == (0, "nothing to delete: plans name all shards\n")
+    assert synaug("prune", home.parent, "--delete")[:2] == (0, "nothing to delete\n")
+
+
+def test_shards_of_an_older_plan_stay_until_the_new_one_is_made(synaug, home, plan):
+    """The new shards are copied from them, and the balanced set names them until then."""
+    made = home / f"shards/{plan['shard'].iloc[0]}.parquet"
+    made.rename(home / "shards/elsewhere.parquet")
+    before = files(home)
+    status, out, _ = synaug("prune", home.parent, "--delete")
+    assert (status, files(home)) == (0, before)
+    assert out == f"{home}: its run is not finished, so that its shards are kept\nnothing to delete\n"
+
+
+def test_shards_that_the_accepted_images_name_are_kept(home, monkeypatch):
+    monkeypatch.setattr(prune, "count_rows", lambda *_: pd.DataFrame({"path": ["results/e/shards/old.parquet", None]}))
+    (home / "synthetic.parquet").touch()
+    assert find_orphans(home.parent) == []
+
+
+def test_a_folder_without_a_plan_is_named_as_the_reason(synaug, tmp_path):
+    (tmp_path / "other").mkdir()
+    assert "there is no plan, and without one all shards are kept" in synaug("prune", tmp_path)[1]
+
+
+def test_a_linked_cache_is_deleted_with_its_link(synaug, home, tmp_path):
+    cache = tmp_path / "elsewhere"
+    cache.mkdir()
+    (home / "pixels").symlink_to(cache)
+    assert synaug("prune", home.parent, "--delete")[0] == 0
+    assert not cache.exists() and not (home / "pixels").is_symlink()
 
 
 def test_the_folder_must_be_that_of_all_experiments(synaug, home, tmp_path):

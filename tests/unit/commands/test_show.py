@@ -127,3 +127,19 @@ def test_a_footer_with_a_flipped_bit_ends_in_one_line_or_a_result(synaug, tmp_pa
             status, _, err = synaug("show", path)
             assert status in (0, 2) and "Traceback" not in err, (place, bit, err)
             assert status == 0 or (err.startswith("synaug: error: ") and err.count("\n") == 1), (place, bit, err)
+
+
+def test_other_tables_are_counted_and_drawn_too(synaug, tmp_path, pngs):
+    """Without ids, with lists in a column that manifests have as text, and at the top of the file system."""
+    images = [{"bytes": data, "path": "x.png"} for data in pngs[:3]]
+    table = pd.DataFrame({"image": images, "label_name": ["a", "b", "b"], "source": [["x"], [], ["x", "y"]]})
+    table.to_parquet(tmp_path / "shard.parquet")
+    status, out, _ = synaug("show", tmp_path / "shard.parquet")
+    assert status == 0 and "label_name" in out
+    table.drop(columns="source").to_parquet(tmp_path / "shard.parquet")
+    status, out, err = synaug("show", tmp_path / "shard.parquet", "--images", tmp_path / "sheet.png")
+    assert status == 0, err
+    assert Image.open(tmp_path / "sheet.png").size[0] > 300
+    table.assign(image="x.png").drop(columns="source").to_parquet(tmp_path / "paths.parquet")
+    status, _, err = synaug("show", tmp_path / "paths.parquet", "--images", tmp_path / "sheet.png")
+    assert status == 2 and "has no images to draw" in err

@@ -209,3 +209,13 @@ def test_an_intact_experiment_with_two_fills_has_no_findings(synaug, home):
     write_manifest("quality", pd.concat(halves), home / "quality.parquet")
     names = ("plan.parquet: the images of a class", "another number of synthetic images")
     assert not [line for line in findings(synaug, "") if any(name in line for name in names)]
+
+
+def test_splits_with_equally_many_images_are_not_mistaken_for_each_other(synaug, home):
+    """The split `another` comes before `train` in the alphabet."""
+    real = read_manifest("real", home / "real.parquet")
+    train = real[(real["split"] == "train") & real["usable"]]
+    digests = [hashlib.sha256(f"copy {image_id}".encode()).hexdigest() for image_id in train["image_id"]]
+    more = train.assign(split="another", sha256=digests, image_id=[digest[:24] for digest in digests])
+    write_manifest("real", pd.concat([real.astype({"split": str}), more]), home / "real.parquet")
+    assert findings(synaug, "") == []

@@ -22,7 +22,7 @@ from synaug.commands.terminal import number_of, progress
 from synaug.datasets.conversion import ORIGIN
 from synaug.images.codec import FORMATS
 from synaug.images.store import stream_images
-from synaug.manifests import count_rows, read_manifest, with_group
+from synaug.manifests import count_rows, read_manifest, with_fill, with_group
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import new_folder
 from synaug.runtime.paths import local_path, results_root
@@ -46,14 +46,28 @@ class Layout(StrEnum):
     csv = "csv"
 
 
-def read_balanced(experiment: Path) -> pd.DataFrame:
-    """The manifest `balanced` of `experiment`, a folder of results/. Raises UserError if there is none."""
+def read_balanced(experiment: Path, fill: str | None = None) -> pd.DataFrame:
+    """The balanced training set of `experiment`, a folder of results/: rows of the manifest `balanced`.
+
+    fill: of its fills, since each completes the classes; None: the only one. Raises UserError if there is no such set.
+    """
     path = experiment / "balanced.parquet"
     if not path.exists():
         raise UserError(
             f"{path}: no such file", advice="name a folder of results/ whose balanced training set is finished"
         )
-    return with_group(read_manifest("balanced", path))
+    rows = with_fill(with_group(read_manifest("balanced", path)))
+    synthetic = rows["source"] == "synthetic"
+    fills = sorted(rows.loc[synthetic, "fill"].unique())
+    if fill is None and len(fills) > 1:
+        raise UserError(f"{path}: has {len(fills)} fills, and each completes the classes", advice=_choose(fills))
+    if fill is not None and fill not in fills:
+        raise UserError(f"--fill: {path} has no fill {fill!r}", advice=_choose(fills))
+    return rows if fill is None else rows[~synthetic | (rows["fill"] == fill)].reset_index(drop=True)
+
+
+def _choose(fills: list[str]) -> str:
+    return f"add --fill {' or --fill '.join(fills)}" if any(fills) else "leave it out"
 
 
 def export_images(
@@ -179,6 +193,7 @@ def export(
         typer.Option(metavar="[OWNER/]NAME", help="Also upload it to the Hugging Face hub, as a new data set."),
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="With --hub: everybody may read it.")] = False,
+    fill: Annotated[str | None, typer.Option(help="The fill, if the experiment has several.")] = None,
 ) -> None:
     """Write the balanced training set for other tools.
 
@@ -197,7 +212,7 @@ def export(
     layout = layout or (Layout.hf if hub else Layout.imagefolder)
     if hub and layout is not Layout.hf:
         raise UserError(f"--format: {layout} is not uploaded to the hub", advice="leave it out: the hub shows Parquet")
-    rows = read_balanced(experiment)
+    rows = read_balanced(experiment, fill)
     repository = check_new_repository(hub, "dataset") if hub else None
     with progress("exporting", len(rows)) as advance:
         export_images(rows, experiment, layout, out, advance, repository)

@@ -20,7 +20,7 @@ from synaug.runtime.shown_text import csv_cell
 
 # The columns that accompany every image, with their Arrow type.
 FIELDS = {
-    "label": pa.int64(), "label_name": pa.string(), "group": pa.string(), "source": pa.string(),
+    "label": pa.int64(), "label_name": pa.string(), "group": pa.string(), "source": pa.string(), "fill": pa.string(),
     "weight": pa.float64(), "image_id": pa.string(), "sha256": pa.string(), "licence": pa.string(),
     "pipeline": pa.string(), "model": pa.string(), "model_version": pa.string(), "adapters": pa.string(),
     "scheduler": pa.string(), "steps": pa.int32(), "guidance": pa.float64(), "strength": pa.float64(),

@@ -17,7 +17,7 @@ from synaug.commands.hub_upload import check_new_repository, folder_of_export, u
 from synaug.commands.predict import find_weights, load_network
 from synaug.commands.terminal import progress
 from synaug.images.codec import CHANNELS
-from synaug.manifests import count_rows, read_manifest
+from synaug.manifests import count_rows, read_manifest, with_fill
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import new_folder
 
@@ -210,7 +210,7 @@ def model_card(
         ],
         figures=_figures(summary, metrics),
         seeds=int(summary["seeds"].iloc[0]),
-        generators=_generators(trained.experiment) if total[1] else [],
+        generators=_generators(trained) if total[1] else [],
         onnx=onnx,
         timm=timm,
         place=f"hf-hub:{repository}" if repository else "local-dir:.",
@@ -245,11 +245,18 @@ def _figures(summary: pd.DataFrame, metrics: pd.DataFrame) -> list[tuple]:
     return figures
 
 
-def _generators(experiment: Path) -> list[tuple[str, str, str]]:
-    """Model, version and licence of the planned synthetic images."""
+def _generators(trained: TrainedNetwork) -> list[tuple[str, str, str]]:
+    """Model, version and licence of the planned images of the recipe; those of all fills if its fill is not known."""
+    from synaug.report.page import config_on_page  # imports matplotlib
+
     columns = ["model", "model_version", "licence"]
-    plan = count_rows("plan", experiment / "plan.parquet", columns).sort_values(columns)
-    return list(plan[columns].itertuples(index=False, name=None))
+    plan = with_fill(count_rows("plan", trained.experiment / "plan.parquet", [*columns, "fill"]))
+    page = trained.experiment / "report.html"
+    config = (config_on_page(page) if page.exists() else None) or {}
+    recipe = config.get("recipes", {}).get(trained.recipe) or {}
+    if recipe.get("fill") and len(set(plan["fill"])) > 1:
+        plan = plan[plan["fill"] == recipe["fill"]["name"]]
+    return list(plan[columns].drop_duplicates().sort_values(columns).itertuples(index=False, name=None))
 
 
 def export_model(

@@ -17,7 +17,7 @@ import typer
 import yaml
 
 from synaug.commands.fetch import fetch_one, quieten_hub
-from synaug.commands.init_budget import CPU_BUDGET, GPU_BUDGET, check_budget
+from synaug.commands.init_budget import CPU_BUDGET, GPU_BUDGET, NO_GENERATOR, check_budget
 from synaug.commands.init_estimate import Settings, fault_seconds
 from synaug.commands.init_settings import PUBLIC_MODEL, PUBLIC_REVISION, choose_settings, training_counts
 from synaug.config import EMBEDDED_BACKBONE, Dataset, load_config
@@ -197,10 +197,10 @@ def _on(settings: Settings) -> str:
 
 def _alternative(settings: Settings) -> str:
     """What else could be done, and what it costs."""
-    if not settings.synthetic_images and not settings.given_up:
-        return "Alternative: a balance.target above the size of the classes, if all are to get synthetic images."
-    if not settings.synthetic_images:
+    if NO_GENERATOR in settings.given_up:
         return "Alternative: a larger --budget-minutes, if classes are to get synthetic images."
+    if not settings.synthetic_images:
+        return "Alternative: a balance.target above the size of the classes, if all are to get synthetic images."
     if settings.public_model and settings.adaptation_steps:
         return (
             "Alternative: the public model as it is, without the block adaptation: about "
@@ -299,7 +299,7 @@ def _faults(rows: pd.DataFrame, usable: pd.DataFrame) -> list[str]:
     """Lines about unusable images and duplicates."""
     lines = []
     for reason, of_reason in rows[~rows["usable"]].groupby("reason"):
-        lines.append(f"{_number_of(len(of_reason), 'file')} not used: {reason}: {of_reason['path'].iloc[0]}")
+        lines.append(f"{_number_of(len(of_reason), 'file')} not used: {reason}: {_place(of_reason.iloc[0])}")
     duplicates = [images for _, images in usable[usable.duplicated("sha256", keep=False)].groupby("sha256")]
     if duplicates:
         lines.append(f"{_number_of(len(duplicates), 'image')} more than once (identical files)")
@@ -307,14 +307,11 @@ def _faults(rows: pd.DataFrame, usable: pd.DataFrame) -> list[str]:
     if in_splits:
         lines.append(
             f"{_number_of(len(in_splits), 'image')} in more than one split, which makes results too good; "
-            f"remove one of {', '.join(in_splits[0]['path'].iloc[:2])}"
+            f"remove one of {_places(in_splits[0])}"
         )
     in_classes = [images.drop_duplicates("label_name") for images in duplicates if images["label_name"].nunique() > 1]
     if in_classes:
-        lines.append(
-            f"{_number_of(len(in_classes), 'image')} in more than one class, "
-            f"e.g. {', '.join(in_classes[0]['path'].iloc[:2])}"
-        )
+        lines.append(f"{_number_of(len(in_classes), 'image')} in more than one class, e.g. {_places(in_classes[0])}")
     for alike in look_alikes(rows["label_name"]):
         lines.append(
             f"{len(alike)} classes look alike: {', '.join(map(ascii, alike))}; dataset.unify_names: true makes them one"
@@ -346,6 +343,11 @@ def _suggested_faults(rows: pd.DataFrame) -> list[str]:
             lines.append(f"{_number_of(len(images), 'image')} {what}, such as {pair}")
     lines = lines or ["no wrong labels, outliers or near-duplicates were found"]
     return [*lines, "the report shows these faults; nothing is dropped for them unless dataset.faults.drop says so"]
+
+
+def _places(rows: pd.DataFrame) -> str:
+    """Where the first two images are."""
+    return ", ".join(_place(row) for _, row in rows.iloc[:2].iterrows())
 
 
 def _place(row: pd.Series) -> str:

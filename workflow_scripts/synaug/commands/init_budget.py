@@ -15,6 +15,7 @@ CPU_BUDGET, GPU_BUDGET = 20.0, 180.0  # minutes
 SHARES_OF_FILL = (0.75, 0.5, 0.25)
 SHARES_OF_STEPS = (0.75, 0.5)
 FEWEST_STEPS = (300, 450)  # of the two parts of the small generator
+NO_GENERATOR = "synthetic images and the recipes with them"  # what is given up without a generator
 # The recipes with synthetic images that stay: those that lost least, on average, on the validation images of the five
 # folders of docs/results.md (docs/decisions.md).
 FEWER_RECIPES = (("filled_quarter", "filled_as_many_as_real"), ("filled_quarter",))
@@ -38,7 +39,7 @@ def fit_to_budget(settings: Settings, counts: pd.Series) -> Settings:
     if smaller.total_minutes <= settings.budget:
         return smaller
     # Without a generator, its steps and images need not be fewer.
-    return _give_up(settings, counts, _no_generator, _fewer_seeds)
+    return _give_up(settings, counts, _no_search, _no_generator, _fewer_seeds)
 
 
 def _give_up(settings: Settings, counts: pd.Series, *parts: Callable) -> Settings:
@@ -119,7 +120,7 @@ def _fewer_steps(settings: Settings, counts: pd.Series) -> Iterator[tuple[Settin
 
 def _no_generator(settings: Settings, counts: pd.Series) -> Iterator[tuple[Settings, str]]:
     if settings.synthetic_images:
-        yield without_synthetic_images(settings), "synthetic images and the recipes with them"
+        yield without_synthetic_images(settings), NO_GENERATOR
 
 
 def _fewer_seeds(settings: Settings, counts: pd.Series) -> Iterator[tuple[Settings, str]]:

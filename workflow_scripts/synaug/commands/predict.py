@@ -1,7 +1,9 @@
 """`synaug predict`: classes and probabilities of images, from a trained network."""
 
 import csv
+import io
 import json
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ import typer
 
 from synaug.commands.terminal import number_of, progress
 from synaug.config import Dataset
+from synaug.datasets.folder import IMAGE_SUFFIXES
 from synaug.images.codec import CHANNELS, decode_image, inspect_image
 from synaug.runtime.devices import available_devices
 from synaug.runtime.errors import UserError
@@ -24,7 +27,6 @@ from synaug.runtime.shown_text import csv_cell
 if TYPE_CHECKING:
     from synaug.networks.classifier import Classifier
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _BATCH = 256  # images; of 224 pixels they take 40 MB
 _MAX_MEGAPIXELS = Dataset.model_fields["max_megapixels"].default
 
@@ -44,15 +46,17 @@ class Prediction:
 def find_images(paths: list[Path]) -> list[Path]:
     """The files among `paths`, and all image files below the folders among them, sorted by name.
 
-    Raises UserError if a path does not exist, or if a folder holds no image.
+    Linked folders are followed. Raises UserError if a path does not exist, or if a folder holds no image or cannot be
+    read.
     """
     images = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            inside = sorted(file for file in _files_below(path) if file.suffix.lower() in IMAGE_SUFFIXES)
             if not inside:
                 raise UserError(
-                    f"{path}: holds no image (files that end in {', '.join(EXTENSIONS)})", advice="name another folder"
+                    f"{path}: holds no image (files that end in {', '.join(IMAGE_SUFFIXES)})",
+                    advice="name another folder",
                 )
             images += inside
         elif path.exists():
@@ -60,6 +64,22 @@ def find_images(paths: list[Path]) -> list[Path]:
         else:
             raise UserError(f"{path}: no such file or folder", advice="correct the path")
     return images
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The files in `folder` and in the folders below it, each folder once. Raises UserError for an unreadable one."""
+
+    def unreadable(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror})", advice="make it readable, or move it away"
+        )
+
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        seen.add(os.path.realpath(place))
+        # A link may lead back to a folder above it.
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in seen]
+        yield from (file for name in names if (file := Path(place, name)).is_file())
 
 
 def find_weights(model: Path | None) -> Path:
@@ -165,6 +185,8 @@ def predict(
     Example:
       synaug predict photos/ --model results/mine/finetune/synaug/0 --top 3
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8, as they are
     weights = find_weights(model)
     paths = find_images(images)
     network = load_network(weights)

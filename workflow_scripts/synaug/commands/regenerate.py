@@ -26,7 +26,7 @@ from synaug.manifests.schemas import SCHEMAS
 from synaug.plan.rows import SAMPLER_VERSION
 from synaug.plan.shards import files_with_images
 from synaug.runtime.devices import device_name, leased_device
-from synaug.runtime.errors import UserError, one_line
+from synaug.runtime.errors import UserError, one_line, short_text
 
 # Images with equal values in these columns are sampled in the same batches, by a pipeline that is loaded once.
 _BATCH_COLUMNS = [
@@ -189,6 +189,18 @@ def _changed_conditions(row: dict, device: str, recorded_batch_size: int, compil
     return changed
 
 
+def _check_device(device: str) -> None:
+    """Raise UserError if torch does not have this device."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device: {device} cannot be used ({short_text(error)})", advice="name cpu or cuda:0"
+        ) from None
+
+
 def regenerate(
     image_ids: Annotated[list[str], typer.Argument(help="Ids of synthetic images, or their first characters.")],
     results: Annotated[Path, typer.Option(help="Folder in which to look for them: results/, or an experiment.")] = Path(
@@ -211,6 +223,8 @@ def regenerate(
     Example:
       synaug regenerate 4da9041f
     """
+    if device is not None:
+        _check_device(device)
     os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries draw a bar for each part of each model
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     rows = find_rows(image_ids, results)

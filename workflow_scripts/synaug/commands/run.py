@@ -26,6 +26,7 @@ LONG_AMOUNTS = {"--cores", "--jobs", "--executor", "--profile", "--workflow-prof
 SHORT_AMOUNTS = ("-c", "-j", "-e")
 # Options of Snakemake that change the config or the folder: --parts reads both before Snakemake does.
 _OTHER_CONFIG = ("--config", "-C", "--directory", "-d")
+_STORAGE = "--default-storage-provider"
 
 
 def run(
@@ -67,7 +68,9 @@ def run(
         if late := [option for option in options if option.endswith((".yaml", ".yml")) and Path(option).is_file()]:
             raise UserError(f"{late[0]}: it follows an option", advice=f"write synaug run {late[0]}, then the options")
     if config and not config.is_file():
-        raise UserError(f"{config}: there is no such file", advice="write it with synaug init FOLDER")
+        is_target = config.suffix not in (".yaml", ".yml") and Path("config.yaml").exists()
+        advice = f"to make {config}, write synaug run config.yaml {config}" if is_target else None
+        raise UserError(f"{config}: there is no such file", advice=advice or "write it with synaug init FOLDER")
     if config is None and not Path("config.yaml").exists():
         copy_demo(root)
     config = config or Path("config.yaml")
@@ -76,6 +79,10 @@ def run(
         raise UserError(
             f"--parts: does not know what {elsewhere[0]} changes",
             advice="write it into the config, and call synaug run in the folder of results/",
+        )
+    if parts is not None and any(option.startswith(_STORAGE) for option in options):
+        raise UserError(
+            f"--parts: reads the plan on this machine, and {_STORAGE} keeps it elsewhere; leave one of them out"
         )
     if parts is None:
         # So that signals and the exit status are those of Snakemake.

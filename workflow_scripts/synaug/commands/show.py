@@ -89,7 +89,12 @@ class ParquetSummary:
 
     def counts(self) -> list[Counts]:
         """Rows per value of each column of COUNTED that the file has, unless all its values are empty."""
-        names = [name for name in COUNTED if name in self.schema.names]
+        # In other tables a column of this name may hold lists.
+        names = [
+            name
+            for name in COUNTED
+            if name in self.schema.names and not pa.types.is_nested(self.schema.field(name).type)
+        ]
         try:
             table = self.file.read(names)
             split_by = next((name for name in SPLIT_BY if name in names), None)

@@ -83,6 +83,8 @@ def verify_experiment(experiment: Path) -> Iterator[CheckedFile]:
         files = files_to_check(experiment)
         manifests = set(manifest_files(experiment))
         for path in files:
+            if not path.exists():  # a job has finished its shard, or is making this manifest again
+                continue
             if path.parent == experiment and path.stem in _MANIFEST_CHECKS:
                 checked = _MANIFEST_CHECKS[path.stem](path, shards)
                 checked.findings += check_manifest(path)

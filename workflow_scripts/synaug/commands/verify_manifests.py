@@ -208,19 +208,16 @@ def _names_differ(rows: pd.DataFrame) -> bool:
     return pairs["label"].duplicated().any() or pairs["label_name"].duplicated().any()
 
 
-def _train_split(real: pd.DataFrame, imbalance: pd.DataFrame) -> str | None:
-    """The split that `imbalance` counts; None: it counts none of them."""
+def _train_splits(real: pd.DataFrame, imbalance: pd.DataFrame) -> list[str]:
+    """The splits that `imbalance` may have counted: several if they have equally many images of every class."""
     cells = imbalance[(imbalance["kind"] == "cell") & (imbalance["count"] > 0)]
     wanted = cells.set_index(_CELL)["count"].to_dict()
     counts = real[real["usable"]].groupby(["split", *_CELL]).size()
-    for split, of_split in counts.groupby("split"):
-        if of_split.droplevel("split").to_dict() == wanted:
-            return split
-    return None
+    return [split for split, of_split in counts.groupby("split") if of_split.droplevel("split").to_dict() == wanted]
 
 
 def _counted(imbalance: pd.DataFrame, real: pd.DataFrame) -> Iterator[str]:
-    if _train_split(real, imbalance) is None:
+    if not _train_splits(real, imbalance):
         yield "counts other images than there are in any split"
 
 
@@ -273,11 +270,14 @@ def _synthetic_part(balanced: pd.DataFrame, synthetic: pd.DataFrame) -> Iterator
 
 
 def _real_part(balanced: pd.DataFrame, real: pd.DataFrame, imbalance: pd.DataFrame) -> Iterator[str]:
-    split = _train_split(real, imbalance)
-    if split is None:
+    splits = _train_splits(real, imbalance)
+    if not splits:
         return  # reported already
     rows = balanced[balanced["source"] == "real"]
-    yield from _same_images(rows, real[real["usable"] & (real["split"] == split)])
+    # Of several, the one that fits best.
+    yield from min(
+        (list(_same_images(rows, real[real["usable"] & (real["split"] == split)])) for split in splits), key=len
+    )
     if (rows["weight"] != 1).any():
         yield "has a weight other than 1 for a real image"
     if set(balanced["source"]) - {"real", "synthetic"}:

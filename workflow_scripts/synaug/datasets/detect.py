@@ -404,6 +404,6 @@ def _detect_colors(detected: DetectedDataset) -> None:
             detected.animated += _is_animated(image)
             detected.few_bits += uses_few_bits(data)
             if detected.grey:
-                small = open_image(data, "rgb", (64, 64))
+                small = open_image(data, "rgb", at_least=lambda *_: (64, 64))
                 small.thumbnail((64, 64))
                 detected.grey = np.ptp(np.asarray(small).astype(int), axis=2).max() <= _GREY_TOLERANCE

@@ -85,6 +85,8 @@ def _check_folder(
         return
     if not folder.is_dir():
         raise UserError(f"{key}: {output} is a file; name a new folder")
+    if os.path.ismount(folder):
+        raise UserError(f"{key}: {output} is a mount point, which cannot be replaced; name a new folder inside it")
     try:
         unexpected = unexpected_file(folder)
     except OSError as error:

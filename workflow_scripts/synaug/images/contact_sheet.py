@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from synaug.images.store import stream_images
+from synaug.images.tables import holds_images
 from synaug.manifests import with_fill, with_group
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path
@@ -113,8 +114,9 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
     images_per_row: the most that are drawn of each. Returns the number of rows drawn and the number of possible rows:
     of too many rows, an even selection is drawn. Raises UserError if the manifest has no images.
     """
-    names = pq.read_schema(manifest).names
-    embedded = "image" in names
+    schema = pq.read_schema(manifest)
+    names = schema.names
+    embedded = "image" in names and holds_images(schema.field("image").type)
     if "label_name" not in names or not (embedded or {"path", "row", "column"} <= set(names)):
         raise UserError(
             f"{manifest}: has no images to draw; name a manifest real, balanced, synthetic or scores, or a shard"
@@ -124,6 +126,8 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
     rows = with_group(rows.astype(dict.fromkeys(rows.select_dtypes("category"), "str")))
     if embedded:
         rows = rows.assign(path=str(manifest.absolute()), row=range(len(rows)), column="image")
+    if "image_id" not in rows:  # not a manifest
+        rows = rows.assign(image_id=[f"{number:012d}" for number in range(len(rows))])
     rows = rows[rows["path"].notna() & rows.get("usable", True)]
     kind_column = next((name for name in ("source", "split") if name in rows), None)
     rows = rows.assign(kind=rows[kind_column] if kind_column else "")
@@ -134,7 +138,8 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
     # The first ones by id, which is a hash: a random choice that is the same each time.
     chosen = rows.sort_values("image_id").groupby(_ROW).head(images_per_row)
     chosen = chosen[pd.MultiIndex.from_frame(chosen[_ROW]).isin(drawn.index)].reset_index(drop=True)
-    root = results_root(os.path.abspath(manifest))  # the command may be called in any folder
+    # The command may be called in any folder. The path of an embedded image is absolute.
+    root = Path() if embedded else results_root(os.path.abspath(manifest))
     images = {position: image for position, image, _ in stream_images(chosen, root)}
     captions = chosen["prompt"] if "prompt" in chosen else chosen["image_id"].str[:_ID_LETTERS]
     chosen = chosen.assign(image=pd.Series(images), caption=captions)

@@ -82,8 +82,8 @@ def _imported(path: Path, scripts: Path, library: Path) -> list[Path]:
 
 @cache
 def _templates(folder: Path) -> list[Path]:
-    """The files of a package that are not Python."""
-    return [file for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")]
+    """The templates of a package, and what they include. Not all its files: editors leave theirs there."""
+    return [file for file in folder.iterdir() if file.suffix in (".j2", ".css", ".js") and file.name[0] != "."]
 
 
 @cache

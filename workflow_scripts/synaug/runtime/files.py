@@ -145,12 +145,15 @@ def new_folder(path: Path, replace: bool = False) -> Generator[Path]:
     """Yield an empty temporary folder, which becomes `path` if the block succeeds, and is deleted if it does not.
 
     Temporary folders for `path` that killed processes left are deleted. replace: `path` may be a folder with files.
-    Raises UserError if the folder cannot be written, and, unless `replace`, if `path` exists and is not an empty
-    folder.
+    Raises UserError if the folder cannot be written, if `path` is a mount point, and, unless `replace`, if it exists
+    and is not empty.
     """
     if not replace and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists already and is not empty; name a new folder, or delete it")
-    path = Path(os.path.abspath(path))
+    # Of a link, the folder that it leads to: renaming would replace the link itself.
+    path = Path(os.path.realpath(path))
+    if os.path.ismount(path):
+        raise UserError(f"{path}: is a mount point, which cannot be replaced; name a new folder inside it")
     temporary, old = _temporary_path(path), path.with_name(f".{path.name}.replaced.tmp")
     try:
         if replace and old.exists() and not path.exists():  # killed between the two renames below
