@@ -176,6 +176,10 @@ class Evidence:
         """Accuracy on the validation images by which the setting was chosen, in %."""
         return 100 * float(self.settings[method]["validation"])
 
+    def better_of(self, method: str) -> str:
+        """`method` with or without Mixup (<method>_mixup): the better one on the validation images."""
+        return max((name for name in (method, f"{method}_mixup") if name in self.settings), key=self.validation)
+
     def ranked(self, filled: bool) -> list[str]:
         """The methods with synthetic images (`filled`) or without, the best on the validation images first.
 
