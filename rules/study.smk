@@ -11,11 +11,12 @@ the variants. For replicates, results/<experiment>-<name>/{metrics,differences,s
 
 from snakemake.checkpoints import Checkpoint
 from synaug.datasets import PACKED, PUBLISHED
-from synaug.study import group_replicates, variant_configs, varied_by_replicates
+from synaug.study import check_trainings, group_replicates, variant_configs, varied_by_replicates
 
 try:
     VARIANTS = variant_configs(config)
     CONFIGS = {name: load_config(changed, where=f"study.{name}") for name, changed in VARIANTS.items()}
+    check_trainings(CONFIGS)
     RESULTS = group_replicates(CONFIGS)  # result -> its variants: one, or several replicates
 except UserError as error:
     sys.exit(f"{ERROR_PREFIX}{error}")

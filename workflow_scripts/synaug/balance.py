@@ -310,10 +310,11 @@ def _part_of_fill(balanced: pd.DataFrame, fill: Fill) -> pd.DataFrame:
     of_fill = is_synthetic & (balanced["fill"] == fill.name) if fill.name else is_synthetic
     synthetic = balanced[of_fill].sort_values(["index", "image_id"])
     cells = pd.MultiIndex.from_frame(synthetic[_CELL])
-    limits = np.ceil(fill.share * synthetic.groupby(_CELL).size().reindex(cells)).to_numpy()
+    # Rounded first: 0.07 * 100 is 7.000000000000001.
+    limits = np.ceil((fill.share * synthetic.groupby(_CELL).size().reindex(cells)).round(6)).to_numpy()
     if fill.per_real is not None:
         real_images = balanced[~is_synthetic].groupby(_CELL).size().reindex(cells, fill_value=0)
-        limits = np.minimum(limits, np.ceil(fill.per_real * real_images.to_numpy()))
+        limits = np.minimum(limits, np.floor((fill.per_real * real_images.to_numpy()).round(6)))
     used = synthetic.index[synthetic.groupby(_CELL).cumcount().to_numpy() < limits]
     return balanced[~is_synthetic | balanced.index.isin(used)]
 

@@ -168,7 +168,8 @@ def _weights(backbone: str, local_files_only: bool) -> Path:
     from timm.models._builder import _resolve_pretrained_source
     from timm.models._hub import HF_WEIGHTS_NAME, _get_safe_alternatives, hf_split
 
-    kind, place = _resolve_pretrained_source(timm.get_pretrained_cfg(name).to_dict())
+    known = timm.get_pretrained_cfg(name)
+    kind, place = _resolve_pretrained_source(known.to_dict()) if known else ("", "")
     if kind == "url":
         return _file_of_torch(place, local_files_only, check_hash=False)
     if kind != "hf-hub":

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from synaug.config import Config
+from synaug.config.portfolio import portfolio
 from synaug.runtime.errors import UserError
 
 
@@ -25,10 +26,30 @@ def variant_configs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             raise UserError(f"config: study.{variant}: {changes!r}: should be a block of keys that differ")
         changes = dict(changes or {})
         base = copy.deepcopy(shared)
+        if base.get("recipes") == "auto":
+            fills = base.get("fills")
+            base["recipes"] = portfolio(fills if isinstance(fills, dict) else ())
         if isinstance(changes.get("recipes"), list):
             base = _with_recipes(base, changes.pop("recipes"), variant)
         configs[variant] = _merge(base, changes) | {"experiment": f"{config['experiment']}-{variant}"}
     return configs
+
+
+def check_trainings(configs: dict[str, Config]) -> None:
+    """Raise UserError if two variants would train the same generator or adapter. configs: variant -> its config."""
+    for key, block, rule in (
+        ("generator.output", "generator", "train_generator"),
+        ("adaptation.output", "adaptation", "adapt_generator"),
+    ):
+        first: dict[str, str] = {}  # folder -> the variant that trains it
+        for variant, config in configs.items():
+            settings = getattr(config, block)
+            if settings and first.setdefault(settings.output, variant) != variant:
+                raise UserError(
+                    f"config: study: {first[settings.output]} and {variant} would both train {settings.output} ({key})",
+                    advice=f"train it first, with `snakemake {rule}` and a config of its own, and leave {block} out of "
+                    "the study; or give each variant another folder",
+                )
 
 
 def group_replicates(configs: dict[str, Config]) -> dict[str, list[str]]:

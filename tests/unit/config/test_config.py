@@ -146,6 +146,14 @@ def test_a_typo_under_training_is_reported_once():
     assert complaint(changed("training.learningrate", 0.1)).count("learningrate") == 1
 
 
+def test_null_and_true_that_come_as_text_are_not_names():
+    """Also of keys that may have a text."""
+    changes = {"evaluation": {"baseline": "null"}, "training": {"backbone": "timm/resnet18", "pretrained": "true"}}
+    config = load_config({**GOOD, **changes})
+    assert config.evaluation.baseline is None and config.training.pretrained is True
+    assert load_config({**GOOD, "training": {"pretrained": "false"}}).training.pretrained is False
+
+
 def test_numbers_that_come_as_text_from_the_command_line_are_numbers():
     config = load_config(changed("training", {"steps": "150", "learning_rate": "0.5", "flip": "false"}))
     assert (config.training.steps, config.training.learning_rate, config.training.flip) == (150, 0.5, False)

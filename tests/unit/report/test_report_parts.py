@@ -104,11 +104,16 @@ def test_the_page_shows_the_fill_of_the_chosen_recipe(recipe, fill):
     ],
 )
 def test_a_page_whose_fill_was_not_chosen_says_what_would_make_it_useful(values, expected):
-    quality = pd.DataFrame({"label_name": "", "metric": list(values), "value": list(values.values())})
+    quality = pd.DataFrame({"fill": "", "label_name": "", "metric": list(values), "value": list(values.values())})
     chosen = choice(("real", "train", False, True), ("synaug", "train", True, False))
     assert expected in advice.useful_fill(chosen, quality, has_gate=True)
     if values.get("kept"):
         assert "No candidate uses them" in advice.useful_fill(chosen[:1], quality, has_gate=True)
+    if values.get("agreement") == 0.56:  # another fill, of which the gate leaves out every class
+        empty = {"fill": ["other", "other", ""], "label_name": "", "metric": ["wanted", "kept", "wanted"]}
+        empty = pd.DataFrame(empty | {"value": [0.0, 0.0, 9.0]})
+        text = advice.useful_fill(chosen, pd.concat([empty, quality]), has_gate=True)
+        assert text.startswith("The screening classifier reads 56 %")
     if not values.get("wanted", 1):
         assert "no class has fewer images than" in advice.useful_fill(chosen, quality, has_gate=False)
 

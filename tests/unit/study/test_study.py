@@ -8,7 +8,7 @@ from synaug.config import load_config
 from synaug.manifests import read_manifest, write_manifest
 from synaug.report.study_page import markdown, study_figure, study_page
 from synaug.runtime.errors import UserError
-from synaug.study import concatenate_variants, group_replicates, variant_configs, varied_by_replicates
+from synaug.study import check_trainings, concatenate_variants, group_replicates, variant_configs, varied_by_replicates
 
 CONFIG = """
 experiment: probe
@@ -34,6 +34,22 @@ def test_a_variant_replaces_some_keys_of_the_config():
     assert config == yaml.safe_load(CONFIG)
     several = config | {"evaluation": {"baseline": ["real", "filled"]}}
     assert variant_configs(several)["short"]["evaluation"]["baseline"] == ["filled"]
+
+
+def test_a_variant_may_name_some_of_the_automatic_recipes():
+    config = yaml.safe_load(CONFIG) | {"recipes": "auto", "evaluation": {}, "study": {"a": {"recipes": ["real"]}}}
+    assert list(load_config(variant_configs(config)["a"]).recipes) == ["real"]
+
+
+def test_two_variants_that_would_train_one_generator_are_named():
+    generator = {"images": "data/train.parquet", "output": "own", "size": 16, "color": "grey"}
+    study = {"a": {"generation": {"guidance": 1.0}}, "b": {"generation": {"guidance": 3.0}}}
+    config = yaml.safe_load(CONFIG) | {"generator": generator, "study": study}
+    configs = {name: load_config(variant) for name, variant in variant_configs(config).items()}
+    with pytest.raises(UserError, match=r"study: a and b would both train own \(generator\.output\); train it first"):
+        check_trainings(configs)
+    study["b"]["generator"] = {"output": "other"}
+    check_trainings({name: load_config(variant) for name, variant in variant_configs(config).items()})
 
 
 @pytest.mark.parametrize(
@@ -164,6 +180,16 @@ def test_the_figure_has_a_point_per_network(tables):
     panels = study_figure(summary, variants).axes
     assert [len(panel.containers) for panel in panels] == [5, 5]
     assert [label.get_text() for label in panels[0].get_yticklabels()].count("synaug + fine-tune") == 2
+
+
+def test_a_network_without_few_shot_classes_has_an_empty_line_in_the_figure(tables):
+    """As at a small imbalance factor. The points of all others stay beside their names."""
+    summary, _, variants = tables
+    few = (summary["variant"] == "a") & (summary["subset"] == "few")
+    panels = study_figure(summary[~few], variants).axes
+    lines = [label.get_position()[1] for label in panels[0].get_yticklabels()]
+    points = [sorted(float(container[0].get_ydata()[0]) for container in panel.containers) for panel in panels]
+    assert points[0] == lines and len(points[1]) < len(lines) and set(points[1]) < set(lines)
 
 
 def test_with_groups_the_text_lists_cells_probes_and_chosen_settings(tables):

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from synaug.networks.classifier import Classifier
+from synaug.networks.pretrained import has_fixed_size
 
 _KEY = "synaug_timm"  # of the metadata of model.safetensors
 # What timm has to know to load and use the weights. The rest of its description is about the weights of its authors.
@@ -30,7 +31,7 @@ def timm_network(network: Classifier) -> nn.Module | None:
         return None
     import timm  # here, because `synaug predict` reads most files without it
 
-    options = {"img_size": card["size"]} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    options = {"img_size": card["size"]} if has_fixed_size(name) else {}
     model = timm.create_model(name, num_classes=len(card["classes"]), in_chans=card["channels"], **options).eval()
     classifier = model.get_classifier()
     if not isinstance(classifier, nn.Linear) or classifier.weight.shape != network.head.weight.shape:

@@ -35,7 +35,9 @@ class Adaptation(Block):
         1e-4, gt=0, description="Highest learning rate: it rises for up to 100 steps, then falls as a cosine to 0."
     )
     sampling: Sampling = Field(
-        "square_root", description="How the batches are drawn; the values are those of training.sampling."
+        "square_root",
+        description="How the batches are drawn; the values are those of training.sampling. With groups, a class in a "
+        "group counts as a class.",
     )
     caption_dropout: float = Field(
         0.1, ge=0, le=1, description="Share of images that are trained without a caption, which guidance needs."

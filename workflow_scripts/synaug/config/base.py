@@ -34,8 +34,8 @@ class Block(BaseModel):
         """
         if not isinstance(values, dict):
             return values
-        without_text = {key for key, field in cls.model_fields.items() if "str" not in str(field.annotation)}
-        return {key: parse_value(value) if key in without_text else value for key, value in values.items()}
+        types = {key: str(field.annotation) for key, field in cls.model_fields.items()}
+        return {key: _parse_for(types.get(key, "str"), value) for key, value in values.items()}
 
     @model_validator(mode="after")
     def _values_can_be_used(self):
@@ -61,6 +61,16 @@ class Block(BaseModel):
         for key in keys:
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} has no effect {condition}; leave it out")
+
+
+def _parse_for(types: str, value: Any) -> Any:
+    """`value` parsed, unless it is a text and `types` (an annotation) has str: then only null, true and false are."""
+    if "str" not in types:
+        return parse_value(value)
+    words = {"null": (None, "None"), "true": (True, "bool"), "false": (False, "bool")}
+    if isinstance(value, str) and value in words and words[value][1] in types:
+        return words[value][0]
+    return value
 
 
 def parse_value(value: Any) -> Any:

@@ -29,6 +29,8 @@ class Generator(Block):
     autoencoder_steps: int = Field(4000, ge=1, description="Optimiser steps of the autoencoder.")
     denoiser_steps: int = Field(20000, ge=1, description="Optimiser steps of the text encoder and the denoiser.")
     sampling: Sampling = Field(
-        "uniform", description="How the batches of the denoiser are drawn; the values are those of training.sampling."
+        "uniform",
+        description="How the batches of the denoiser are drawn; the values are those of training.sampling. With "
+        "groups, a class in a group counts as a class.",
     )
     batch_size: int = Field(128, ge=2, description="Images per optimiser step.")

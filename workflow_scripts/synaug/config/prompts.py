@@ -14,7 +14,7 @@ class Prompts(Block):
         ["a photo of a {label}"],
         min_length=1,
         description="Texts with placeholders: {label}, {modifier} and, with groups, {group} and {<group column>}. "
-        "Image i of a class uses template i modulo their number.",
+        "The images of a class use the templates in turn.",
     )
     names: str | dict[str, str] = Field(
         {},

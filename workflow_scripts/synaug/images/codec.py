@@ -105,7 +105,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def uses_few_bits(data: bytes) -> bool:
-    """Whether an image with 16 bits per sample uses at most 12 of them, as some cameras and scanners save it.
+    """Whether an image with 16 bits per sample uses at most 12 of them, or has 12, as of some cameras and scanners.
 
     It is decoded nearly black, because the largest possible value is taken for white. data: a usable image, which may
     be decoded whatever its size is.
@@ -116,7 +116,7 @@ def uses_few_bits(data: bytes) -> bool:
         return False
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF"))
-        if not is_png and max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) != 16:
+        if not is_png and max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) not in (12, 16):
             return False
         pixels = np.asarray(image)
     except Exception:  # a damaged file can raise nearly any exception

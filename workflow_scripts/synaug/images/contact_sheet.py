@@ -1,6 +1,5 @@
 """Contact sheets: one row of images per class, or per class in a group."""
 
-import io
 import math
 import os
 import textwrap
@@ -11,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
+from synaug.images.codec import open_image
 from synaug.images.store import stream_images
 from synaug.images.tables import holds_images
 from synaug.manifests import with_fill, with_group
@@ -90,7 +90,7 @@ def _draw_row(sheet: Image.Image, left: int, top: int, side: int, row: SheetRow)
     letters = max(8, int(side / font.getlength("prompt text") * len("prompt text")))  # that fit below an image
     for number, (data, text) in enumerate(row.images):
         x = left + _NAME_WIDTH + number * (side + _GAP)
-        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        picture = open_image(data, "rgb")
         if max(picture.size) > side:
             picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         else:  # enlarged by an integer factor and not smoothed: these are the pixels that the network sees

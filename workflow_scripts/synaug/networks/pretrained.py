@@ -97,10 +97,18 @@ class _GreyToRGB(nn.Module):
         return x.expand(-1, 3, -1, -1)
 
 
+def has_fixed_size(name: str) -> bool:
+    """Whether this network of timm has to be built for the size of its images."""
+    import timm
+
+    known = timm.get_pretrained_cfg(name)  # None: timm has no settings of it
+    return known is not None and known.fixed_input_size
+
+
 def _build_timm(name: str, channels: int, size: int, **pretrained) -> nn.Module:
     import timm
 
-    options = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    options = {"img_size": size} if has_fixed_size(name) else {}
     return timm.create_model(name, num_classes=0, in_chans=channels, **options, **pretrained)
 
 

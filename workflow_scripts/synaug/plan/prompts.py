@@ -44,7 +44,7 @@ GENERAL = (
 
 
 def cell_prompts(prompts: Prompts, cells: pd.DataFrame, group_columns: Sequence[str] = ()) -> list[list[str]]:
-    """The prompts of every row of `cells`; image i of a cell uses prompt i modulo their number.
+    """The prompts of every row of `cells`; image i of a cell uses prompt i modulo their number (see `plan_fill`).
 
     cells: columns label_name and, with groups, attributes (the values of `group_columns`). The prompts of a class are
     those of `prompts.file`, if it names the class; otherwise they are all combinations of templates and modifiers.

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from synaug.evaluation.choice import required_gain
 from synaug.report.tables import CALIBRATION, Key, rows_with_key
 
 WEAK_BELOW = 0.10  # a class is weak if its accuracy is this much below the mean over classes
@@ -138,7 +139,8 @@ def experiment_advice(
         )
     if len(names) == 2 and uses_synthetic and classes["synthetic"].gt(0).any():
         advice.append(_more_images(classes, quality, amounts))
-    probe = _value(summary, names[-1], DOMAIN_PROBE)
+    # It is measured on networks of stage 1, and stage 2 leaves the features as they are.
+    probe = _value(summary, names[-1].removesuffix(" + fine-tune"), DOMAIN_PROBE)
     if probe is not None and probe > DOMAINS_APART:
         advice.append(
             f"A linear classifier on the features of {names[-1]} recognises {100 * probe:.0f} % of the images as real "
@@ -169,28 +171,31 @@ def experiment_advice(
 def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame, has_gate: bool) -> str:
     """Why no recipe with synthetic images was chosen, as far as the tables tell, and what could change that.
 
-    chosen, quality: the manifests of these names. has_gate: whether a gate decides how many images a class gets.
+    chosen, quality: the manifests of these names; quality of all fills. has_gate: whether a gate decides how many
+    images a class gets.
     """
-    values = quality[quality["label_name"] == ""].set_index("metric")["value"].dropna()
-    if not values.get("wanted", 1):
+    of_fills = quality[quality["label_name"] == ""].pivot(index="fill", columns="metric", values="value")
+    if "wanted" in of_fills and not of_fills["wanted"].any():
         if not has_gate:
             return "None are wanted: no class has fewer images than the block balance asks for."
         return (
             "The gate lets none of them through: the screening classifier recognises too few of them in every class "
             "(gate.parquet). A better generator, or an adapter that has learnt these classes (adaptation), comes first."
         )
-    if not values.get("kept", 1):
+    if "kept" in of_fills and not of_fills["kept"].any():
         return "None passed the screening. Look at the rejected ones, and change the generator, prompts or screening."
     if not chosen["synthetic"].any():
         return "No candidate uses them, so this experiment says nothing about their use."
-    if "agreement" not in values:
+    if "agreement" not in of_fills or of_fills["agreement"].isna().all():
         return (
             "To find out why they do not help, add the block screening.classifier: it measures how many of them show "
             "their class."
         )
-    agreement = (
-        f"The screening classifier reads {100 * values['agreement']:.0f} % of the generated images as their class"
-    )
+    best = of_fills["agreement"].idxmax()
+    values = of_fills.loc[best].dropna()
+    of_best = f" of the fill {best}" if len(of_fills) > 1 else ""
+    share = f"{100 * values['agreement']:.0f} %"
+    agreement = f"The screening classifier reads {share} of the generated images{of_best} as their class"
     if values["agreement"] < AGREEMENT_BELOW:
         return (
             f"{agreement}. That is low: a better generator, or an adapter that has learnt these classes (adaptation), "
@@ -201,11 +206,14 @@ def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame, has_gate: bool) -> 
             f"{agreement}, but those that are used cover only {100 * values['coverage']:.0f} % of the real images. "
             "More varied prompts (prompts.modifiers) or a lower guidance come first."
         )
-    with_all_seeds = chosen["seeds"] == chosen["seeds"].max()
-    error = chosen.loc[chosen["synthetic"] & with_all_seeds, "gain_standard_error"].min()
+    finalists = chosen[chosen["synthetic"] & (chosen["seeds"] == chosen["seeds"].max())]
+    if finalists.empty:
+        return f"{agreement}. Other amounts (fill) may help, and so do more validation images: they show smaller gains."
+    error = finalists.sort_values("validation")["gain_standard_error"].iloc[-1]
+    limit = 100 * required_gain(int(chosen["synthetic"].sum())) * error
     return (
-        f"{agreement}. Other amounts (fill) may help. With these validation images, a gain below {100 * error:.1f} "
-        "points cannot be told from noise; more validation images show smaller gains."
+        f"{agreement}. Other amounts (fill) may help. With these validation images and candidates, a gain below "
+        f"{limit:.1f} points cannot be told from noise; more validation images show smaller gains."
     )
 
 

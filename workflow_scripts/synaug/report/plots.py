@@ -66,7 +66,7 @@ def cell_figure(imbalance: pd.DataFrame, balanced: pd.DataFrame, order: list[str
     for axes, table, title in zip(panels, (before, after), ("real", "real and synthetic"), strict=True):
         draw_cells(axes, table.to_numpy(int), largest, "{:d}", numbered=table.size <= MOST_NUMBERED)
         axes.set_yticks(np.arange(len(table)), table.index)
-        label_classes(axes, table.columns)
+        label_classes(axes, table.columns, "groups")
         axes.set_title(title, fontsize=9)
     return figure
 
@@ -138,10 +138,13 @@ def inline_svg(text: str, name: str) -> str:
     )
 
 
-def label_classes(axes, names) -> None:
-    """Names of classes or groups below the horizontal axis, if there is room for them; slanted if they are long."""
+def label_classes(axes, names, what: str = "classes, largest first") -> None:
+    """Names of classes or groups below the horizontal axis, if there is room for them; slanted if they are long.
+
+    what: what they are, if there is none.
+    """
     if len(names) > 40:
-        axes.set_xlabel("classes, largest first")
+        axes.set_xlabel(what)
     elif sum(map(len, names)) <= 40:
         axes.set_xticks(np.arange(len(names)), names)
     else:

@@ -203,6 +203,7 @@ def data_context(data: ReportData) -> dict:
             "synthetic": int(data.classes["synthetic"].sum()),
             "rejected": int(data.generated.loc[~data.generated["accepted"], "rows"].sum()),
             "planned": int(data.plan.loc[data.plan["fill"] == data.fill, "rows"].sum()),
+            "planned_of_all_fills": int(data.plan["rows"].sum()),
             "test": len(data.test),
         },
         "imbalance_before": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
@@ -246,7 +247,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
         "few_images": int(data.test["label"].isin(few).sum()),
         "useful_fill": choice
         and not choice["synthetic"]
-        and advice.useful_fill(data.chosen, data.quality, has_gate=data.gate is not None),
+        and advice.useful_fill(data.chosen, data.qualities, has_gate=data.gate is not None),
         "main_columns": [("accuracy, %", tables.available_keys(data.summary, tables.MAIN_KEYS))],
         "other_columns": tables.other_columns(data.summary),
         "results": tables.result_table(data.summary),

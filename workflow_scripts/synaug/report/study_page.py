@@ -160,21 +160,24 @@ def study_figure(
     networks = sum(rows["series"].nunique() for _, rows in blocks)
     figure = Figure(figsize=(9, 1.2 + LINE_HEIGHT * (networks + 1.5 * len(blocks))))
     panels = figure.subplots(1, len(keys), sharey=True, squeeze=False)[0]
+    # The panels share their lines. A network without one of the accuracies has an empty line there.
+    titles, lines, y = [], [], 0.0
+    for number, (variant, rows) in enumerate(blocks):
+        titles.append((y, variant))
+        names = rows["series"].unique()
+        lines += [(y + 1 + i, name, rows[rows["series"] == name], number) for i, name in enumerate(names)]
+        y += 1.5 + len(names)
     for axes, key in zip(panels, keys, strict=True):
-        y, ticks = 0.0, []
-        for number, (variant, rows) in enumerate(blocks):
+        for position, variant in titles:
             axes.annotate(
-                variant, (0, y), (2, 0), ("axes fraction", "data"), "offset points", weight="bold", va="center"
+                variant, (0, position), (2, 0), ("axes fraction", "data"), "offset points", weight="bold", va="center"
             )
-            y += 1
+        for position, _, rows, number in lines:
             for row in rows_with_key(rows, key).itertuples():
                 distances = np.nan_to_num(100 * np.array([[row.mean - row.low], [row.high - row.mean]], float))
                 color = SERIES[number % len(SERIES)]
-                axes.errorbar(100 * row.mean, y, xerr=distances, fmt="o", color=color, ecolor=DARK, markersize=4)
-                ticks.append((y, row.series))
-                y += 1
-            y += 0.5
-        axes.set_yticks([position for position, _ in ticks], [series for _, series in ticks], fontsize=7)
+                axes.errorbar(100 * row.mean, position, xerr=distances, fmt="o", color=color, ecolor=DARK, markersize=4)
+        axes.set_yticks([line[0] for line in lines], [line[1] for line in lines], fontsize=7)
         axes.set_ylim(y, -1)
         axes.set_xlabel(f"accuracy, {RESULT_TITLES[key]}, %")
         axes.grid(axis="x", color="#888888", alpha=0.3, linewidth=0.6)
