@@ -378,7 +378,14 @@ def _code_span(text: str) -> str:
 
 def schema_text() -> str:
     """The text of config.schema.json: the JSON schema of the config."""
-    return json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    schema = Config.model_json_schema()
+    # What validators accept before the types are checked: `recipes: auto`, and `stage1_of` in place of `data`.
+    recipes = schema["properties"]["recipes"]
+    blocks = {key: recipes.pop(key) for key in list(recipes) if key not in ("description", "title")}
+    recipes["anyOf"] = [{"const": "auto"}, blocks]
+    schema["$defs"]["Recipe"]["anyOf"] = [{"required": [key]} for key in schema["$defs"]["Recipe"].pop("required")]
+    schema["$defs"]["Recipe"]["anyOf"].append({"required": ["stage1_of"]})
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def files() -> dict[str, str]:

@@ -1,8 +1,12 @@
 """docs/reference/ says what the code says."""
 
+import json
 import re
+from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 
 from synaug import config
 from synaug.manifests import SORT_KEYS
@@ -10,6 +14,7 @@ from synaug.manifests.schemas import SCHEMAS
 from synaug.reference import FILES, config_page, files, manifests_page
 
 PAGES = files()
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -54,3 +59,13 @@ def test_a_manifest_page_has_every_column_once():
     for kind, schema in SCHEMAS.items():
         section = page.split(f"\n## {kind}\n")[1].split("\n## ")[0]
         assert re.findall(r"^\| `(\w+)` ", section, re.M) == schema.names
+
+
+@pytest.mark.parametrize("path", [ROOT / "config.yaml", *sorted((ROOT / "experiments").glob("*.yaml"))], ids=str)
+def test_editors_find_nothing_wrong_in_a_config_of_this_repository(path):
+    schema = json.loads((ROOT / "config.schema.json").read_text())
+    settings = yaml.safe_load(path.read_text())
+    jsonschema.validate(settings, schema)
+    jsonschema.validate({**settings, "recipes": "auto"}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**settings, "recipes": {"a": {"stage2": {}}}}, schema)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 
 import matplotlib
 import numpy as np
@@ -23,6 +24,7 @@ SERIES = ("#999999", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#F0E442")
 BLACK, DARK = "#000000", "#333333"  # both become the page's text colour, see `inline_svg`
 ON_LIGHT, ON_DARK = "#010101", "#ffffff"  # numbers in cells, in any colour scheme of the page
 MOST_BARS = 200
+MOST_NAMED = 25  # most classes whose names have room below each other
 MOST_NUMBERED = 400  # most cells that show their number
 
 
@@ -98,11 +100,16 @@ def overview_figure(classes: pd.DataFrame, samples: list[tuple[str, np.ndarray, 
     y = np.arange(len(classes))[::-1]
     axes.barh(y, classes["real"], color=REAL, label="real")
     axes.barh(y, classes["synthetic"], left=classes["real"], color=SYNTHETIC, label="synthetic")
-    axes.set_yticks(y, classes["label_name"])
+    named = len(classes) <= MOST_NAMED
+    axes.set_yticks(y, classes["label_name"]) if named else axes.set_yticks([])
+    axes.set_ylabel("" if named else "classes, largest first")
     axes.set_xlabel("training images")
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     panels = right.subplots(len(samples), 2, squeeze=False)
-    for row, (_, real, synthetic) in zip(panels, samples, strict=True):
+    for row, (name, real, synthetic) in zip(panels, samples, strict=True):
+        if len(samples) < len(classes):  # the images are not beside the bars of their classes
+            place = ((0, 0.5), (-3, 0), "axes fraction", "offset points")
+            row[0].annotate(textwrap.shorten(name, 16), *place, fontsize=6, ha="right", va="center")
         for axes, images in zip(row, (real, synthetic), strict=True):
             axes.imshow(_strip(images, 8), aspect="auto", interpolation="nearest")
             axes.set_axis_off()

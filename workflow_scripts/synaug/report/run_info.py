@@ -48,11 +48,21 @@ def step_costs(results: Path, shards: list[str], networks: list[tuple[str, str, 
     """
     benchmarks = results / "benchmarks"
     rows = [_sampling_costs(results, shards)]
-    # The config decides which screening jobs exist, so only existing records count as jobs.
+    # The config decides which of these jobs exist, so only existing records count as jobs.
+    for step, names in (
+        ("training of the generator", ("train_generator", "adapt_generator")),
+        ("preview and probe images", ("preview_images*", "generate_probe_images")),
+    ):
+        records = [_last_line(file) for name in names for file in sorted(benchmarks.glob(f"{name}.jsonl"))]
+        if any(records):
+            rows.append(_job_costs(step, list(filter(None, records))))
     files = [benchmarks / f"{rule}.jsonl" for rule in ("fit_screener", "score_real", "compare_images")]
     files += [benchmarks / "score_shard" / f"{shard}.jsonl" for shard in shards]
     screening = [_last_line(file) for file in files]
     rows.append(_job_costs("screening", [record for record in screening if record] or [{}]))
+    features = [record for file in sorted(benchmarks.glob("extract_features-*.jsonl")) if (record := _last_line(file))]
+    if features:
+        rows.append(_job_costs("features of frozen backbones", features))
     for stage, step in (("train", "training"), ("finetune", "fine-tuning")):
         records = [
             _last_line(benchmarks / stage / f"{recipe}-{seed}.jsonl")
@@ -61,6 +71,9 @@ def step_costs(results: Path, shards: list[str], networks: list[tuple[str, str, 
         ]
         if records:
             rows.append(_job_costs(step, records))
+    final = [record for file in sorted((benchmarks / "final").glob("*.jsonl")) if (record := _last_line(file))]
+    if final:
+        rows.append(_job_costs("training on all images", final))
     return rows
 
 

@@ -14,6 +14,7 @@ from synaug.manifests import count_rows, read_manifest, stream_table, to_frame
 from synaug.plan.licences import licence_warnings
 from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
 from synaug.report.comparison import compared_networks
+from synaug.runtime.errors import UserError
 from synaug.runtime.paths import local_path, results_root
 from synaug.screening.filters import Parts
 
@@ -91,6 +92,8 @@ def read_report_data(
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
     names = [tables.series_name(*pair) for pair in pairs]
     classes = tables.class_table(imbalance, trained_on, generated)
+    if len(manifests.predictions) != len(compared):  # Snakemake started the job before it knew which candidates stay
+        raise UserError("the candidates of this run were not known yet", advice="run the same command again")
     files: dict[str, list[str]] = {name: [] for name in names}
     for path, (stage, recipe, _) in zip(manifests.predictions, compared, strict=True):
         if (recipe, stage) in pairs:
