@@ -240,6 +240,13 @@ CLASS_FILLS: dict[str, dict[str, Any]] = {
 }
 # Even: with the real images, 950 of every cell, which has 25 or 475 real ones (From Fake to Real).
 GROUP_FILLS: dict[str, dict[str, Any]] = {"full": {}, "even": {"balance": {"strategy": "fixed", "target": 950}}}
+FILL_WORDS = {
+    "full": "all classes are filled to the size of the largest, or real images alone",
+    "quarter": "a quarter of the synthetic images",
+    "filtered": "at most as many synthetic as real images, of those that a classifier recognises",
+    "even": "equally many synthetic images of every class in every group, used before the real ones",
+    OWN_GENERATOR: "as `full`, with a generator trained on the training images alone",
+}
 CRITERIA = {"balanced": ("balanced", "classes"), "worst_cell": ("worst_cell", "cells")}
 RESULTS = {  # columns of the results: metric, subset, weighting
     "all classes": ("accuracy", "balanced", "classes"),
@@ -593,19 +600,22 @@ def baselines(part: Part, settings: pd.DataFrame, criterion: str) -> list[str]:
 def markdown(part: Part, settings: pd.DataFrame, results: pd.DataFrame) -> str:
     """The results of a part as a table per variant and criterion."""
     trials = settings.groupby(["method", "chosen_by"])[["trials", "at_end"]].first()
+    own = (results["variant"] == OWN_GENERATOR).any()
     lines = [
         f"# {part.name}",
         "",
         "Written by benchmarks/evidence.py. In %, mean over seeds [95 % interval, Student t] on the test images. The",
-        f"settings were chosen on the validation images of {part.settings_of or part.name}. `own_generator`: the",
-        "generator was trained on the training images alone. In all other tables it was trained on tens of thousands",
-        "of other images of Fashion-MNIST, which the methods without synthetic images do not have. At an end:",
-        "hyperparameters whose chosen value is the smallest or the largest that was tried.",
+        f"settings were chosen on the validation images of {part.settings_of or part.name}. The generator was trained",
+        "on tens of thousands of other images of Fashion-MNIST, which the methods without synthetic images do not",
+        "have.",
+        *(["In the table own_generator it was trained on the training images alone."] if own else []),
+        "At an end: hyperparameters whose chosen value is the smallest or the largest that was tried.",
     ]
     for (variant, criterion), rows in results.groupby(["variant", "chosen_by"], sort=False):
         columns = [column for column in RESULTS if column in set(rows["column"])]
-        needs = "with the groups of the validation images" if criterion == "worst_cell" else "without groups"
-        lines += ["", f"## {variant}, chosen by {criterion} ({needs})", ""]
+        needs = "needs the groups of the validation images" if criterion == "worst_cell" else "needs no groups"
+        lines += ["", f"## {variant}: {FILL_WORDS[variant]}", ""]
+        lines += [f"Settings were chosen by `{criterion}`, which {needs}.", ""]
         varied = rows.loc[rows["varied"].str.len().idxmax(), "varied"]
         lines += [f"Networks of different seeds differ in: {varied} (without synthetic images: training seed).", ""]
         lines += [
