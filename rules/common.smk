@@ -467,10 +467,32 @@ def images_with_features(network):
     return "balanced" if CONFIG.recipes[recipe_with(network)].data == "balanced" else "real"
 
 
+@cache
+def existed(file):
+    """Whether a file of the results was there when this run began."""
+    return Path(f"results/{CONFIG.experiment}/{file}").exists()
+
+
+def for_networks(made_by, file, **wildcards):
+    """`file` of the results, an output of the checkpoint `made_by`, as an input of networks.
+
+    Ancient: the images count (`images_of`), not the date. If it was there before this run, Snakemake waits for the checkpoint until it knows which networks it has to train.
+    Otherwise jobs behind these networks could start before. If it was not, what needs it is known to be trained, and asking
+    for the checkpoint would hide that from Snakemake.
+    """
+    if existed(file):
+        made_by.get(**wildcards)
+    return ancient(f"<results>/{file}")
+
+
 def features_of(wildcards):
-    """The features that a recipe trains on, if its backbone is frozen. Ancient: the images count (`images_of`)."""
+    """The features that a recipe trains on, if its backbone is frozen."""
     recipe = recipe_of(wildcards)
-    return ancient(f"<results>/backbone_features/{FEATURES[recipe]}.parquet") if recipe in FEATURES else []
+    if recipe not in FEATURES:
+        return []
+    return for_networks(
+        checkpoints.extract_features, f"backbone_features/{FEATURES[recipe]}.parquet", network=FEATURES[recipe]
+    )
 
 
 @cache

@@ -36,8 +36,8 @@ LONG_MINUTES = {"train": 480, "finetune": 120}
 
 if FEATURES:
 
-    # A checkpoint, as pack_images: the networks take its output as `ancient`, so that they are compared with what they were
-    # trained on only once it has ended.
+    # A checkpoint, as pack_images: its output is `ancient` to the networks, so they are compared with what they were trained on
+    # once it has ended.
     checkpoint extract_features:
         input:
             balanced=balanced_manifest,
@@ -94,7 +94,10 @@ if CONFIG.dataset.image_size > LARGE and FEATURES.keys() != CONFIG.recipes.keys(
         script:
             "../workflow_scripts/training/pack_images.py"
 
-    PACKED = {"index": ancient("<results>/packed/index.parquet"), "packed": ancient("<results>/packed/images.bin")}
+    PACKED = {
+        "index": lambda wildcards: for_networks(checkpoints.pack_images, "packed/index.parquet"),
+        "packed": lambda wildcards: for_networks(checkpoints.pack_images, "packed/images.bin"),
+    }
 
 
 # Stage -> recipe -> the part of the config that decides its networks: the form of the images, its data, its stages so far.

@@ -75,8 +75,6 @@ def main() -> None:
     except UserError as error:
         print(f"{ERROR_PREFIX}{error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of the output has ended
-        sys.exit(2)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             traceback.print_exc()

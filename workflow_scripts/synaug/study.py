@@ -26,10 +26,12 @@ def variant_configs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             raise UserError(f"config: study.{variant}: {changes!r}: should be a block of keys that differ")
         changes = dict(changes or {})
         base = copy.deepcopy(shared)
-        if base.get("recipes") == "auto":
-            fills = base.get("fills")
-            base["recipes"] = portfolio(fills if isinstance(fills, dict) else ())
         if isinstance(changes.get("recipes"), list):
+            if base.get("recipes") == "auto":
+                fills: dict[str, Any] = {}
+                for block in (base, changes):
+                    fills |= block["fills"] if isinstance(block.get("fills"), dict) else {}
+                base["recipes"] = portfolio(fills)
             base = _with_recipes(base, changes.pop("recipes"), variant)
         configs[variant] = _merge(base, changes) | {"experiment": f"{config['experiment']}-{variant}"}
     return configs
@@ -44,7 +46,10 @@ def check_trainings(configs: dict[str, Config]) -> None:
         first: dict[str, str] = {}  # folder -> the variant that trains it
         for variant, config in configs.items():
             settings = getattr(config, block)
-            if settings and first.setdefault(settings.output, variant) != variant:
+            used = [fill.model for fill in config.generation_of_fills.values()]
+            if block == "adaptation":
+                used = [adapter.model for fill in config.generation_of_fills.values() for adapter in fill.adapters]
+            if settings and settings.output in used and first.setdefault(settings.output, variant) != variant:
                 raise UserError(
                     f"config: study: {first[settings.output]} and {variant} would both train {settings.output} ({key})",
                     advice=f"train it first, with `snakemake {rule}` and a config of its own, and leave {block} out of "

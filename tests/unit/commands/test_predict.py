@@ -113,6 +113,7 @@ def test_linked_folders_are_read_and_unreadable_ones_are_named(synaug, model, ph
     (tmp_path / "elsewhere" / "x.jfif").write_bytes(pngs[0])
     (photos / "link").symlink_to(tmp_path / "elsewhere")
     (photos / "more" / "loop").symlink_to(photos)
+    (photos / "twice").symlink_to(photos / "more")
     status, out, _ = synaug("predict", photos, "--model", model[0])
     assert status == 0
     assert f"{photos}/link/x.jfif" in out and len(out.splitlines()) == 6

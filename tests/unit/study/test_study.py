@@ -39,16 +39,19 @@ def test_a_variant_replaces_some_keys_of_the_config():
 def test_a_variant_may_name_some_of_the_automatic_recipes():
     config = yaml.safe_load(CONFIG) | {"recipes": "auto", "evaluation": {}, "study": {"a": {"recipes": ["real"]}}}
     assert list(load_config(variant_configs(config)["a"]).recipes) == ["real"]
+    config["study"] = {"a": {"fills": {"x": {}, "y": {"guidance": 4.0}}}}  # their recipes are those of these fills
+    fills = {recipe.fill.name for recipe in load_config(variant_configs(config)["a"]).recipes.values() if recipe.fill}
+    assert fills == {"x", "y"}
 
 
 def test_two_variants_that_would_train_one_generator_are_named():
     generator = {"images": "data/train.parquet", "output": "own", "size": 16, "color": "grey"}
-    study = {"a": {"generation": {"guidance": 1.0}}, "b": {"generation": {"guidance": 3.0}}}
+    study = {name: {"generation": {"model": "own", "guidance": g}} for name, g in (("a", 1.0), ("b", 3.0))}
     config = yaml.safe_load(CONFIG) | {"generator": generator, "study": study}
     configs = {name: load_config(variant) for name, variant in variant_configs(config).items()}
     with pytest.raises(UserError, match=r"study: a and b would both train own \(generator\.output\); train it first"):
         check_trainings(configs)
-    study["b"]["generator"] = {"output": "other"}
+    study["b"]["generation"]["model"] = "model"  # nothing is trained for it
     check_trainings({name: load_config(variant) for name, variant in variant_configs(config).items()})
 
 

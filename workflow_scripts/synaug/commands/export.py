@@ -141,7 +141,7 @@ def data_card(
         groups=(rows["group"] != "").any(),
         generators=[dict(zip(_HOW, key, strict=True)) | {"count": count} for key, count in generators.most_common()],
         origins=_origins(rows, experiment),
-        rejected=_rejected(experiment),
+        rejected=_rejected(experiment, set(rows["fill"])),
         size_category=next(category for limit, category in _SIZES.items() if len(rows) < limit),
         layout=layout,
         experiment=experiment.name,
@@ -158,13 +158,13 @@ def _origins(rows: pd.DataFrame, experiment: Path) -> list[str]:
     return sorted({origin.decode() for origin in known if origin})
 
 
-def _rejected(experiment: Path) -> int:
-    """The number of synthetic images that the screening has rejected."""
+def _rejected(experiment: Path, fills: set[str]) -> int:
+    """The number of synthetic images of these fills that the screening has rejected."""
     path = experiment / "synthetic.parquet"
-    images = (
-        count_rows("synthetic", path, ["accepted"]) if path.exists() else pd.DataFrame({"accepted": [], "rows": []})
-    )
-    return int(images.loc[~images["accepted"].astype(bool), "rows"].sum())
+    if not path.exists():
+        return 0
+    images = with_fill(count_rows("synthetic", path, ["accepted", "fill"]))
+    return int(images.loc[~images["accepted"].astype(bool) & images["fill"].isin(fills), "rows"].sum())
 
 
 def _check_hash(data: bytes, fields: dict, path: str) -> None:

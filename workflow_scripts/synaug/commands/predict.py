@@ -76,9 +76,10 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
     seen = set()
     for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        if os.path.realpath(place) in seen:  # reached by a link
+            folders.clear()
+            continue
         seen.add(os.path.realpath(place))
-        # A link may lead back to a folder above it.
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in seen]
         yield from (file for name in names if (file := Path(place, name)).is_file())
 
 

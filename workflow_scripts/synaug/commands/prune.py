@@ -69,17 +69,16 @@ def find_pixel_caches(results: Path) -> list[Path]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Bytes of a file, or of all files in a folder; a link has none."""
+    if path.is_symlink():
+        return 0
     return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 def delete(paths: list[Path]) -> None:
     """Delete files and folders."""
     for path in paths:
-        if path.is_symlink():
-            shutil.rmtree(path.resolve(), ignore_errors=True)
-            path.unlink()
-        elif path.is_dir():
+        if path.is_dir() and not path.is_symlink():  # what a link leads to may be used elsewhere
             shutil.rmtree(path)
         else:
             path.unlink()

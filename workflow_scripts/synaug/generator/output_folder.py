@@ -32,6 +32,10 @@ def check_output_folder(output: str | os.PathLike, protected: Iterable[str | os.
     and the code of this package are always protected. Symbolic links are resolved.
     """
     _check_folder("generator.output", "train_generator", output, protected, _unexpected_file)
+    if os.path.ismount(output):  # it is replaced by renaming a new folder
+        raise UserError(
+            f"generator.output: {output} is a mount point, which cannot be replaced; name a new folder inside it"
+        )
 
 
 def check_adapter_folder(output: str | os.PathLike, protected: Iterable[str | os.PathLike] = ()) -> None:
@@ -85,8 +89,6 @@ def _check_folder(
         return
     if not folder.is_dir():
         raise UserError(f"{key}: {output} is a file; name a new folder")
-    if os.path.ismount(folder):
-        raise UserError(f"{key}: {output} is a mount point, which cannot be replaced; name a new folder inside it")
     try:
         unexpected = unexpected_file(folder)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import io
 import re
-import textwrap
 
 import matplotlib
 import numpy as np
@@ -109,7 +108,7 @@ def overview_figure(classes: pd.DataFrame, samples: list[tuple[str, np.ndarray, 
     for row, (name, real, synthetic) in zip(panels, samples, strict=True):
         if len(samples) < len(classes):  # the images are not beside the bars of their classes
             place = ((0, 0.5), (-3, 0), "axes fraction", "offset points")
-            row[0].annotate(textwrap.shorten(name, 16), *place, fontsize=6, ha="right", va="center")
+            row[0].annotate(name if len(name) <= 16 else f"{name[:15]}…", *place, fontsize=6, ha="right", va="center")
         for axes, images in zip(row, (real, synthetic), strict=True):
             axes.imshow(_strip(images, 8), aspect="auto", interpolation="nearest")
             axes.set_axis_off()

@@ -48,7 +48,7 @@ def step_costs(results: Path, shards: list[str], networks: list[tuple[str, str, 
     """
     benchmarks = results / "benchmarks"
     rows = [_sampling_costs(results, shards)]
-    # The config decides which of these jobs exist, so only existing records count as jobs.
+    # The config decides which of these jobs exist, so only existing records count, also those of earlier settings.
     for step, names in (
         ("training of the generator", ("train_generator", "adapt_generator")),
         ("preview and probe images", ("preview_images*", "generate_probe_images")),
@@ -71,7 +71,8 @@ def step_costs(results: Path, shards: list[str], networks: list[tuple[str, str, 
         ]
         if records:
             rows.append(_job_costs(step, records))
-    final = [record for file in sorted((benchmarks / "final").glob("*.jsonl")) if (record := _last_line(file))]
+    seeds = sorted({seed for _, _, seed in networks})
+    final = [record for seed in seeds if (record := _last_line(benchmarks / "final" / f"{seed}.jsonl"))]
     if final:
         rows.append(_job_costs("training on all images", final))
     return rows
