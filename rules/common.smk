@@ -476,9 +476,9 @@ def existed(file):
 def for_networks(made_by, file, **wildcards):
     """`file` of the results, an output of the checkpoint `made_by`, as an input of networks.
 
-    Ancient: the images count (`images_of`), not the date. If it was there before this run, Snakemake waits for the checkpoint until it knows which networks it has to train.
-    Otherwise jobs behind these networks could start before. If it was not, what needs it is known to be trained, and asking
-    for the checkpoint would hide that from Snakemake.
+    Ancient: the images count (`images_of`), not the date. If it was there before this run, Snakemake waits for the checkpoint
+    until it knows which networks it has to train. Otherwise jobs behind these networks could start before. If it was not,
+    what needs it is known to be trained, and asking for the checkpoint would hide that from Snakemake.
     """
     if existed(file):
         made_by.get(**wildcards)
