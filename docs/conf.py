@@ -56,7 +56,7 @@ def add_navigation(app, page: str, content: list[str]) -> None:
     elif page in ("docs/api/README", "docs/results"):
         links = dict.fromkeys(path for _, path in PAGE_LINK.findall(content[0]))
         folder = "" if page.endswith("README") else f"{Path(page).name}/"
-        inside = [path for path in links if path.startswith(folder) and "/" not in path.removeprefix(folder)]
+        inside = [path for path in links if path.startswith(folder) and (folder or "/" not in path)]
         content[0] += page_list("", [("", f"{Path(page).parent}/{path}") for path in inside])
 
 
