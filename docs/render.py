@@ -144,33 +144,24 @@ def variant(study: str, name: str) -> Variant:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables of one data set of benchmarks/evidence.py. Without `own`, those with the generator from outside.
+    """The tables of one data set of benchmarks/evidence.py, with the generator from outside.
 
-    results: (variant, method, column) -> figure; a variant is a way to fill, or `own_generator`. differences: (variant,
-    method, other method, column) -> figure. settings: method -> its row of the table of settings, which may be that of
-    another data set. filled: the methods with synthetic images.
+    results: (method, column) -> figure. differences: (method, other method, column) -> figure. settings: method -> its
+    row of the table of settings. filled: the methods with synthetic images.
     """
 
-    name: str
-    results: dict[tuple[str, str, str], Figure]
-    differences: dict[tuple[str, str, str, str], Figure]
+    results: dict[tuple[str, str], Figure]
+    differences: dict[tuple[str, str, str], Figure]
     settings: dict[str, dict[str, str]]
     filled: frozenset[str]
 
-    def value(self, method: str, column: str, own: bool = False) -> Figure:
-        """Of the test images."""
-        return self.results[self.variant(method, own), method, column]
+    def value(self, method: str, column: str) -> Figure:
+        """Accuracy on the test images."""
+        return self.results[method, column]
 
-    def difference(self, method: str, other: str, column: str, own: bool = False) -> Figure:
-        """`method` minus `other`, paired by seed. own: `method` with the generator of its own."""
-        return self.differences[self.variant(method, own), method, other, column]
-
-    def variant(self, method: str, own: bool = False) -> str:
-        """The way to fill of `method`. Raises KeyError if it has none."""
-        names = {variant for variant, of, _ in self.results if of == method and (variant == "own_generator") == own}
-        if len(names) != 1:
-            raise KeyError(f"{self.name}: {method!r}, own generator {own}: {len(names)} variants instead of one")
-        return names.pop()
+    def difference(self, method: str, other: str, column: str) -> Figure:
+        """`method` minus `other`, paired by seed."""
+        return self.differences[method, other, column]
 
     def validation(self, method: str) -> float:
         """Accuracy on the validation images by which the setting was chosen, in %."""
@@ -192,27 +183,21 @@ class Evidence:
         return list(best.values())
 
 
-def evidence(name: str, settings_of: str | None = None) -> Evidence:
-    """The tables docs/results/evidence/<name>_*.csv of the methods that were chosen by balanced accuracy.
+def evidence(name: str) -> Evidence:
+    """The tables docs/results/evidence/<name>_*.csv of the methods that were chosen by balanced accuracy."""
 
-    settings_of: the data set whose settings it uses, if it was not tuned itself.
-    """
-
-    def rows(table: str, of: str = name) -> list[dict[str, str]]:
-        with (ROOT / f"docs/results/evidence/{of}_{table}.csv").open() as file:
-            return [row for row in csv.DictReader(file) if row["chosen_by"] == "balanced"]
+    def rows(table: str) -> list[dict[str, str]]:
+        with (ROOT / f"docs/results/evidence/{name}_{table}.csv").open() as file:
+            chosen = [row for row in csv.DictReader(file) if row["chosen_by"] == "balanced"]
+        return [row for row in chosen if row.get("variant") != "own_generator"]
 
     def figure(row: dict[str, str], **options: bool) -> Figure:
         return Figure(*(100 * float(row[key] or "nan") for key in ("mean", "low", "high")), **options)
 
     return Evidence(
-        f"docs/results/evidence/{name}",
-        {(row["variant"], row["method"], row["column"]): figure(row) for row in rows("results")},
-        {
-            (row["variant"], row["method"], row["minus"], row["column"]): figure(row, is_difference=True)
-            for row in rows("differences")
-        },
-        {row["method"]: row for row in rows("settings", settings_of or name)},
+        {(row["method"], row["column"]): figure(row) for row in rows("results")},
+        {(row["method"], row["minus"], row["column"]): figure(row, is_difference=True) for row in rows("differences")},
+        {row["method"]: row for row in rows("settings")},
         frozenset(row["method"] for row in rows("results") if "synthetic images" in row["varied"]),
     )
 

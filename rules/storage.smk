@@ -26,8 +26,8 @@ def on_machine(files):
 def kept(path):
     """`path` as an output that Snakemake leaves where it is when its job starts again.
 
-    Only for files whose name decides what is in them, which are shards: if the job fails, Snakemake takes the file that it
-    left for the result of this job. A storage has only files that are complete, and its jobs see no file of an earlier run.
+    Only for shards, whose name decides what is in them: if the job fails, Snakemake records the old file as its result. A
+    storage has only files that are complete, and its jobs see no file of an earlier run.
     """
     return path if IN_STORAGE else update(path)
 

@@ -247,15 +247,15 @@ def _figures(summary: pd.DataFrame, metrics: pd.DataFrame) -> list[tuple]:
 
 def _generators(trained: TrainedNetwork) -> list[tuple[str, str, str]]:
     """Model, version and licence of the planned images of the recipe; those of all fills if its fill is not known."""
-    from synaug.report.page import config_on_page  # imports matplotlib
-
     columns = ["model", "model_version", "licence"]
     plan = with_fill(count_rows("plan", trained.experiment / "plan.parquet", [*columns, "fill"]))
     page = trained.experiment / "report.html"
-    config = (config_on_page(page) if page.exists() else None) or {}
-    recipe = config.get("recipes", {}).get(trained.recipe) or {}
-    if recipe.get("fill") and len(set(plan["fill"])) > 1:
-        plan = plan[plan["fill"] == recipe["fill"]["name"]]
+    if len(set(plan["fill"])) > 1 and page.exists():
+        from synaug.report.page import config_on_page  # imports matplotlib
+
+        recipes = (config_on_page(page) or {}).get("recipes", {})
+        if fill := recipes.get(trained.recipe, {}).get("fill"):
+            plan = plan[plan["fill"] == fill["name"]]
     return list(plan[columns].drop_duplicates().sort_values(columns).itertuples(index=False, name=None))
 
 

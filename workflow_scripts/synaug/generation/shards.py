@@ -56,10 +56,10 @@ def generate_shard(
 
     batch_size: images sampled together; 0: found by a trial. existing: files from which images with the same ids are
     copied; a damaged file is skipped, and if one is gone, they are iterated again. work: folder for finished batches,
-    from which a killed job continues; deleted at the end. Images in an earlier `out` are copied, even if `out` is
-    deleted after a failure. threads: of the CPU, for sampling and for
-    encoding. compile: whether to compile the model; auto: on CUDA, if that pays for the images of the manifest `plan`
-    (None: for `rows`). attention, sources: see `load_pipeline` and `sample`.
+    from which a killed job continues; deleted at the end. An earlier `out` gets a second name there, so that its images
+    are copied even if Snakemake deletes `out` after a failure. threads: of the CPU, for sampling and for encoding.
+    compile: whether to compile the model; auto: on CUDA, if that pays for the images of the manifest `plan` (None: for
+    `rows`). attention, sources: see `load_pipeline` and `sample`.
     cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled.
     Returns {"copied", "sampled"}: numbers of images.
     torch and diffusers are not imported if nothing has to be sampled.

@@ -147,7 +147,7 @@ def inline_svg(text: str, name: str) -> str:
 def label_classes(axes, names, what: str = "classes, largest first") -> None:
     """Names of classes or groups below the horizontal axis, if there is room for them; slanted if they are long.
 
-    what: what they are, if there is none.
+    what: the title of the axis if there is no room.
     """
     if len(names) > 40:
         axes.set_xlabel(what)

@@ -205,8 +205,7 @@ def data_context(data: ReportData) -> dict:
             "real": int(data.classes["real"].sum()),
             "synthetic": int(data.classes["synthetic"].sum()),
             "rejected": int(data.generated.loc[~data.generated["accepted"], "rows"].sum()),
-            "planned": int(data.plan.loc[data.plan["fill"] == data.fill, "rows"].sum()),
-            "planned_of_all_fills": int(data.plan["rows"].sum()),
+            "planned": int(data.plan["rows"].sum()),  # of all fills, as the images that were sampled
             "test": len(data.test),
         },
         "imbalance_before": data.imbalance[data.imbalance["kind"] == "summary"].iloc[0].to_dict(),
