@@ -41,6 +41,7 @@ rule generate_shard:
         batch_size=CONFIG.generation.batch_size or 0,
         compile=COMPILE,
         attention=CONFIG.generation.attention or "",
+        keep_batches_in=CONFIG.generation.keep_batches_in or "",
     params:
         licence=lambda wildcards: CONFIG.generation_of_fills[fill_of_shard(wildcards)].licence,
     message:

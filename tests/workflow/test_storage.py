@@ -212,6 +212,27 @@ def an_interrupted_shard_goes_on_where_jobs_share_a_disk(stored, bucket, objects
     assert not {"train", "finetune", "evaluate"} & set(stored.run("-n").jobs)
 
 
+def an_interrupted_shard_goes_on_from_the_bucket_where_machines_share_nothing(stored, bucket, objects):
+    before = objects()
+    name = max((name for name in before if "/shards/" in name), key=lambda name: len(before[name]))
+    address = bucket.address.removeprefix("http://")
+    place = f"s3://images/batches?endpoint_override={address}&scheme=http"
+    stored.change(generation={"keep_batches_in": place})
+    # What a job has sent before its machine was taken away.
+    batch = io.BytesIO()
+    pq.write_table(pq.read_table(io.BytesIO(before[name])).slice(0, 3), batch)
+    batches = f"batches/{Path(name).stem}/batch.parquet"
+    bucket.client.put_object(Bucket="images", Key=batches, Body=batch.getvalue())
+    bucket.client.delete_object(Bucket="images", Key=f"project/{name}")
+    done = stored.run(name)
+    assert done.jobs == ["generate_shard"], done.text
+    after = objects()
+    log = name.replace("results/test/shards", "logs/test/generate_shard").replace(".parquet", ".log")
+    assert ": 3 finished before," in after[log].decode()
+    assert after[name] == before[name]
+    assert not [name for name in after if name.startswith("batches/") and name.endswith(".parquet")]
+
+
 def a_shard_that_is_gone_is_made_again(stored, bucket, objects):
     before = objects()
     name = min(name for name in before if "/shards/" in name)
@@ -241,5 +262,6 @@ def test_results_in_a_bucket(stored, finished, bucket, objects):
     manifests_name_places_in_the_bucket(stored, objects)
     a_shard_costs_few_requests(stored, objects)
     an_interrupted_shard_goes_on_where_jobs_share_a_disk(stored, bucket, objects)
+    an_interrupted_shard_goes_on_from_the_bucket_where_machines_share_nothing(stored, bucket, objects)
     a_shard_that_is_gone_is_made_again(stored, bucket, objects)
     training_an_adapter_into_the_bucket_is_refused(stored)

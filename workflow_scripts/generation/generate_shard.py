@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from synaug.generation.existing import FilesWith
+from synaug.generation.kept_batches import KeptBatches
 from synaug.generation.locks import shard_lock
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
@@ -20,21 +21,24 @@ def main(
     compile: bool | Literal["auto"],
     threads: int,
     attention: str = "",
+    keep_batches_in: str = "",
 ) -> None:
     """Generate the shard `out` (<results>/shards/<shard>.parquet) of the manifest `plan`.
 
-    real: the manifest of this name, for image-to-image. What it cost goes to <results>/costs/<shard>.json, which no
-    rule depends on.
+    real: the manifest of this name, for image-to-image. keep_batches_in: see the config; empty: nowhere. What it cost
+    goes to <results>/costs/<shard>.json, which no rule depends on.
     """
     out = Path(out)
     experiment, results = out.parents[1], out.parents[2]
     rows = rows_of_shard(plan, out.stem)
+    work = experiment / "work" / out.stem
+    kept = KeptBatches(keep_batches_in, out.stem, work) if keep_batches_in else None
     with shard_lock(results, out.stem):
         generate_shard(
             rows,
             batch_size,
             out,
-            experiment / "work" / out.stem,
+            work,
             # Looked up inside the lock: what another run made while this one waited is there.
             FilesWith(rows["image_id"], results),
             threads,
@@ -43,6 +47,7 @@ def main(
             plan=Path(plan),
             sources=RealImages(real, rows["source_image"], int(rows["size"].iloc[0])) if real else None,
             cost_file=experiment / "costs" / f"{out.stem}.json",
+            kept=kept,
         )
 
 
@@ -56,4 +61,5 @@ if __name__ == "__main__":
             COMPILE_SETTINGS[snakemake.resources.compile],
             snakemake.threads,
             snakemake.resources.attention,
+            snakemake.resources.keep_batches_in,
         )

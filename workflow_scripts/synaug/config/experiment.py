@@ -27,7 +27,7 @@ from synaug.runtime.errors import UserError
 log = logging.getLogger(__name__)
 
 # Keys of `generation` that all fills share, because they belong to the jobs or to the report.
-_OF_ALL_FILLS = ("compile", "attention", "batch_size", "images_per_shard", "note")
+_OF_ALL_FILLS = ("compile", "attention", "batch_size", "images_per_shard", "keep_batches_in", "note")
 # Key of `generation` -> keys that a fill with another value does not take over from there.
 _BELONG_TO = {"model": ("revision", "variant", "adapters"), "pipeline": ("strength",)}
 _MOST_VALUES, _DEEPEST = 1_000_000, 50
@@ -125,7 +125,7 @@ class Config(Block):
 
     def plan_settings(self) -> dict[str, Any]:
         """The settings that the rows of the manifest `plan` depend on, as plain values, for `plan_from_settings`."""
-        same_images = {"attention", "batch_size", "compile", "note"}  # with any value of these keys
+        same_images = {"attention", "batch_size", "compile", "keep_batches_in", "note"}  # with any value of these keys
         settings = {
             "seed": self.seed,
             "image_size": self.dataset.image_size,

@@ -1,6 +1,7 @@
 """Config block `generation`: which model makes the images, and how."""
 
 import json
+import re
 from itertools import product
 from math import isfinite
 from typing import Any, Literal
@@ -72,8 +73,8 @@ class Scheduler(Block):
 class Generation(Block):
     """The diffusion model and its settings.
 
-    `compile`, `attention`, `batch_size`, `images_per_shard`, `licence` and `note` do not change the images, `compile`
-    and `attention` apart from the last bits; all other keys do.
+    `compile`, `attention`, `batch_size`, `images_per_shard`, `keep_batches_in`, `licence` and `note` do not change the
+    images, `compile` and `attention` apart from the last bits; all other keys do.
     """
 
     pipeline: Literal["text-to-image", "image-to-image", "class-conditional"] = Field(
@@ -147,6 +148,12 @@ class Generation(Block):
     images_per_shard: int = Field(
         2000, ge=1, description="Images per job. Each job loads the model once and should run for minutes."
     )
+    keep_batches_in: str | None = Field(
+        None,
+        description="For machines that share no disk and may be taken away: a folder in a bucket "
+        "(s3://my-bucket/batches) or on a mounted volume (an absolute path), to which each job copies its finished "
+        "batches. An interrupted shard continues from there on any machine. null: nowhere.",
+    )
     licence: str = Field("", description="Licence of the synthetic images, stored in every shard.")
     note: str = Field("", description="Text about the model for readers of the results, shown in the report.")
 
@@ -165,6 +172,16 @@ class Generation(Block):
     @classmethod
     def _guidance_is_in_range(cls, guidance: float | list[float] | None) -> float | list[float] | None:
         return None if guidance is None else _in_range(guidance, 0, 100)
+
+    @field_validator("keep_batches_in")
+    @classmethod
+    def _place_is_complete(cls, place: str | None) -> str | None:
+        """A relative path would be another folder for every job."""
+        if place is not None and not re.match(r"/|(s3|gs|abfss?)://[^/]", place):
+            raise ValueError(
+                f"{place!r}: neither an absolute path nor an address; give one that begins with /, s3://, gs:// or abfs://"
+            )
+        return place
 
     @model_validator(mode="after")
     def _strength_belongs_to_image_to_image(self):

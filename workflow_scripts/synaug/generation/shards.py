@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from synaug.generation.encoding import encode
+from synaug.generation.kept_batches import KeptBatches
 from synaug.generation.stored_images import DESCRIBING, NO_IMAGES, images_for, intact_images
 from synaug.images.tables import ImageTable
 from synaug.manifests import with_group, write_shard
@@ -51,6 +52,7 @@ def generate_shard(
     plan: Path | None = None,
     sources: Mapping[str, np.ndarray] | None = None,
     cost_file: Path | None = None,
+    kept: KeptBatches | None = None,
 ) -> dict[str, int]:
     """Write the images of `rows` (manifest `plan`, all of one shard) as the manifest `shard` to `out`.
 
@@ -61,9 +63,12 @@ def generate_shard(
     compile: whether to compile the model; auto: on CUDA, if that pays for the images of the manifest `plan` (None: for
     `rows`). attention, sources: see `load_pipeline` and `sample`.
     cost_file: where to write what sampling used (JSON, see `UsageMeter.total`), if anything was sampled.
+    kept: copies of the work folder, from which a job on another machine continues; deleted at the end, too.
     Returns {"copied", "sampled"}: numbers of images.
     torch and diffusers are not imported if nothing has to be sampled.
     """
+    if kept:
+        kept.fetch()
     resumed = _intact_images(rows["image_id"], sorted(work.glob("*.parquet")))
     _link(out, work / "earlier.parquet")
     copied = _intact_images(rows["image_id"][~rows["image_id"].isin(resumed["image_id"])], existing)
@@ -77,7 +82,9 @@ def generate_shard(
         len(missing),
     )
     if len(missing):
-        sampled, usage = _sample_missing(missing, batch_size, work, threads, sources, compile, attention, plan, rows)
+        sampled, usage = _sample_missing(
+            missing, batch_size, work, threads, sources, compile, attention, plan, rows, kept
+        )
         stored += sampled
         if cost_file:
             _write_cost(cost_file, usage)
@@ -95,8 +102,10 @@ def generate_shard(
             raise
         log.info("another job has moved images that are copied: they are looked up again")
         again = {"compile": compile, "attention": attention, "plan": plan, "sources": sources, "cost_file": cost_file}
-        return generate_shard(rows, batch_size, out, work, existing, threads, **again)
+        return generate_shard(rows, batch_size, out, work, existing, threads, **again, kept=kept)
     shutil.rmtree(work, ignore_errors=True)
+    if kept:
+        kept.delete()
     return {"copied": len(copied), "sampled": len(missing) + len(resumed)}
 
 
@@ -187,6 +196,7 @@ def _sample_missing(
     attention: str,
     plan: Path | None,
     shard: pd.DataFrame,
+    kept: KeptBatches | None,
 ) -> tuple[list[pd.DataFrame], dict]:
     """Sample `rows` and write every finished batch to `work`. Returns the stored images, and what sampling used.
 
@@ -223,6 +233,9 @@ def _sample_missing(
                 shard=of_model[model],
                 decision=_kept_in(work, "compiled", alike),
             )
+            decisions = [_kept_in(work, name, alike) for name in ("batch_size", "compiled")]
+            if kept:
+                kept.send([file.name for file in decisions if file.exists()])
             libraries = library_versions(compiled, attention)
             columns = {"device": device_name(device), "threads": threads, "libraries": libraries}
             meter.model_loaded()
@@ -232,7 +245,7 @@ def _sample_missing(
             for batch, pixels in sample(pipeline, alike, size, sources):
                 if being_written is not None:
                     batches.append(being_written.result())
-                being_written = writer.submit(_write_batch, batch, pixels, columns, work, encoders)
+                being_written = writer.submit(_write_batch, batch, pixels, columns, work, encoders, kept)
                 sampled += len(batch)
                 rate = meter.batch_sampled(len(batch))
                 seconds_left = (len(rows) - sampled) / rate
@@ -261,8 +274,13 @@ def _kept_in(work: Path, name: str, rows: pd.DataFrame) -> Path:
     return work / f"{name}_{text_hash(*rows[_MODEL_COLUMNS].iloc[0].tolist())[:8]}"
 
 
-def _write_batch(batch: pd.DataFrame, pixels, columns: dict, work: Path, encoders: ThreadPoolExecutor) -> pd.DataFrame:
-    """Encode `pixels` and write them with the rows `batch` to `work`. columns: values that all images share."""
+def _write_batch(
+    batch: pd.DataFrame, pixels, columns: dict, work: Path, encoders: ThreadPoolExecutor, kept: KeptBatches | None
+) -> pd.DataFrame:
+    """Encode `pixels` and write them with the rows `batch` to `work` and `kept`.
+
+    columns: values that all images share.
+    """
     rows = batch.to_dict("records")
     encoded = list(encoders.map(lambda image, row: encode(image, row, row["format"]), pixels, rows))
 
@@ -276,6 +294,8 @@ def _write_batch(batch: pd.DataFrame, pixels, columns: dict, work: Path, encoder
     names = [name for name in SCHEMAS["shard"].names if name not in ("image", "sha256")]
     file = work / f"{batch['image_id'].iloc[0]}.parquet"
     write_shard(described[names], images, file, sum(map(len, encoded)), _BATCH_GROUP_BYTES)
+    if kept:
+        kept.send([file.name])
     return _intact_images(batch["image_id"], [file])
 
 
