@@ -37,7 +37,7 @@ rule generate_shard:
         gpu_share=WHOLE_DEVICE,
         # Resources, not parameters: they belong to the device (a profile can set them with set-resources), and another
         # value makes no image again. batch_size 0: found by a short trial. compile: 0 false, 1 true, 2 auto. attention:
-        # the name of a backend, or empty.
+        # the name of a backend, or empty. keep_batches_in: empty: nowhere.
         batch_size=CONFIG.generation.batch_size or 0,
         compile=COMPILE,
         attention=CONFIG.generation.attention or "",

@@ -96,6 +96,30 @@ def test_a_wrong_scheduler_is_one_line(value, expected):
     assert expected in complaint(changed("generation.scheduler", value))
 
 
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("batches", "must begin with /, s3://, gs:// or abfs://; correct it"),
+        ("s3:///batches", "must begin with /"),
+        ("s3://key:hidden@bucket/batches", "keys must not stand in an address"),
+        ("s3://bucket/batches?secret_key=hidden&scheme=http", "keys must not stand in an address"),
+        ("s3://bucket/batches?scheme=http&sas=hidden", "keys must not stand in an address"),
+    ],
+)
+def test_a_place_for_batches_is_complete_and_has_no_keys(place, expected):
+    said = complaint(changed("generation.keep_batches_in", place))
+    assert f"generation: keep_batches_in: {expected}" in said
+    assert "hidden" not in said
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/mnt/batches", "s3://bucket/batches?endpoint_override=h:9000&scheme=http", "abfs://container@account/batches"],
+)
+def test_a_place_for_batches_may_be_a_folder_or_an_address(place):
+    assert load_config(changed("generation.keep_batches_in", place)).generation.keep_batches_in == place
+
+
 def test_options_of_a_scheduler_may_come_from_the_command_line_as_texts():
     given = {"name": "X", "flow_shift": "3", "use_flow_sigmas": "true", "timestep_spacing": "trailing"}
     scheduler = load_config(changed("generation.scheduler", given)).generation.scheduler

@@ -1,11 +1,10 @@
 """Finished batches are kept in another place, from which a job on another machine continues."""
 
-import errno
 from pathlib import Path
 
 import pytest
 
-from synaug.generation import sampling
+from synaug.generation import batch_size, sampling
 from synaug.generation.kept_batches import KeptBatches
 from synaug.generation.shards import generate_shard
 from synaug.manifests import read_manifest
@@ -14,7 +13,9 @@ from synaug.runtime.errors import UserError
 
 @pytest.fixture
 def place(tmp_path) -> Path:
-    return tmp_path / "volume/batches"
+    place = tmp_path / "volume/batches"
+    place.mkdir(parents=True)
+    return place
 
 
 @pytest.fixture
@@ -54,8 +55,6 @@ def test_another_machine_continues_where_the_first_one_was_interrupted(plan, tmp
 
 
 def test_the_batch_size_of_the_trial_goes_with_the_batches(plan, tmp_path, place, sampled, monkeypatch):
-    from synaug.generation import batch_size
-
     monkeypatch.setattr(batch_size, "find_batch_size", lambda *arguments: 4)
     with pytest.raises(KeyboardInterrupt):
         generate(plan, tmp_path / "first", place, batch_size=0)
@@ -64,30 +63,45 @@ def test_the_batch_size_of_the_trial_goes_with_the_batches(plan, tmp_path, place
     assert set(read_manifest("shard", tmp_path / "second/shards/1.parquet")["batch_size"]) == {4}
 
 
-def test_a_damaged_copy_is_sampled_again(plan, tmp_path, place, sampled):
+def test_a_damaged_copy_is_sampled_again_and_replaced(plan, tmp_path, place, sampled):
     with pytest.raises(KeyboardInterrupt):
         generate(plan, tmp_path / "first", place)
-    for file in (place / "1").iterdir():
-        file.write_bytes(file.read_bytes()[:-100])
-    generate(plan, tmp_path / "second", place)
-    assert sum(sampled[3:]) == len(plan)
+    intact = {file: file.read_bytes() for file in (place / "1").iterdir()}
+    for number, (file, content) in enumerate(intact.items()):
+        file.write_bytes(content[:-100] if number else b"")
+    sampled[:] = [4]  # the second machine is taken away after one batch
+    with pytest.raises(KeyboardInterrupt):
+        generate(plan, tmp_path / "second", place)
+    assert [file.read_bytes() == content for file, content in intact.items()].count(True) == 1
+    generate(plan, tmp_path / "third", place)
+    assert sum(sampled[3:]) == len(plan) - 4
 
 
-def test_a_place_that_becomes_full_costs_no_image(plan, tmp_path, place, caplog, monkeypatch):
-    class Full:
-        def __getattr__(self, name):
-            return getattr(whole, name)
+@pytest.mark.parametrize("failures", [1, 100])
+def test_a_place_that_fails_costs_no_image(plan, tmp_path, place, caplog, monkeypatch, failures):
+    """And what could not be sent is sent with the next batch, the batch size first."""
+    sent, whole, errors = [], KeptBatches._write, iter(range(failures))
 
-        def open_output_stream(self, path):
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def write(self, name):
+        if next(errors, None) is not None:
+            raise RuntimeError("no answer")
+        sent.append(name)
+        whole(self, name)
 
+    monkeypatch.setattr(KeptBatches, "_write", write)
+    monkeypatch.setattr(batch_size, "find_batch_size", lambda *arguments: 2)
     monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
     work = tmp_path / "work"
     kept = KeptBatches(str(place), "1", work)
-    whole, kept.files = kept.files, Full()
-    done = generate_shard(plan, 4, tmp_path / "shards/1.parquet", work, [], 1, kept=kept)
+    done = generate_shard(plan, 0, tmp_path / "shards/1.parquet", work, [], 1, kept=kept)
     assert done == {"copied": 0, "sampled": len(plan)}
-    assert f"{place}: a finished batch is not kept there ([Errno 28] No space left on device)" in caplog.text
+    assert caplog.text.count(f"{place}: a finished batch is not kept there (no answer)") == min(failures, 3)
+    assert [name.startswith("batch_size") for name in sent[:1]] == ([True] if failures == 1 else [])
+
+
+def test_a_volume_that_is_not_mounted_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="nowhere: no such folder; make it, or mount the volume"):
+        KeptBatches(str(tmp_path / "nowhere"), "1", tmp_path / "work")
 
 
 def test_a_wrong_address_is_one_line_before_anything_is_sampled(tmp_path):

@@ -255,6 +255,7 @@ def test_the_original_size_is_part_of_the_id_if_it_differs_from_the_size(make):
         {"licence": "MIT"},
         {"note": "n"},
         {"images_per_shard": 7},
+        {"keep_batches_in": "s3://bucket/batches"},
         {"compile": True},
         {"attention": "flash"},
         {"compile": False},

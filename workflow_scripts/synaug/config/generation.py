@@ -173,15 +173,21 @@ class Generation(Block):
     def _guidance_is_in_range(cls, guidance: float | list[float] | None) -> float | list[float] | None:
         return None if guidance is None else _in_range(guidance, 0, 100)
 
-    @field_validator("keep_batches_in")
-    @classmethod
-    def _place_is_complete(cls, place: str | None) -> str | None:
-        """A relative path would be another folder for every job."""
-        if place is not None and not re.match(r"/|(s3|gs|abfss?)://[^/]", place):
+    @model_validator(mode="after")
+    def _place_of_batches_is_complete(self):
+        """A relative path would be another folder for every job. The config stands in the report, so it has no keys.
+
+        Not a validator of the field, whose errors show the value.
+        """
+        place = self.keep_batches_in or "/"
+        if not re.match(r"/|(s3|gs|abfss?)://[^/]", place):
+            raise ValueError("keep_batches_in: must begin with /, s3://, gs:// or abfs://; correct it")
+        if re.search(r"//[^/@]*:[^/@]*@|[?&](?!endpoint_override=|scheme=|region=)", place):
             raise ValueError(
-                f"{place!r}: neither an absolute path nor an address; give one that begins with /, s3://, gs:// or abfs://"
+                "keep_batches_in: keys must not stand in an address, nor other options than endpoint_override, scheme "
+                "and region; leave them out: jobs read keys from their environment"
             )
-        return place
+        return self
 
     @model_validator(mode="after")
     def _strength_belongs_to_image_to_image(self):
