@@ -1,12 +1,14 @@
 """The evidence: tune every method equally on validation images, then measure the chosen settings on the test images.
 
-    python benchmarks/evidence.py FOLDER [--cores 2] [--only classes_100 classes_50 classes_10 groups]
+    python benchmarks/evidence.py FOLDER [--cores 2] [--only classes_100 classes_100_internal ...]
     python benchmarks/evidence.py --quick
 
 FOLDER holds the four official files of Fashion-MNIST (see resources/fashion_mnist_lt/README.md); the data sets and the
 outside generator for the groups are made first, if they are missing. `classes_<factor>` is Fashion-MNIST-LT with this
-imbalance factor, `groups` is coloured Fashion-MNIST. The first two steps are for classes_100 and for the groups; the
-factors 50 and 10 use the settings of factor 100, of all methods. For each of them:
+imbalance factor, `groups` is coloured Fashion-MNIST, both with a generator that was trained on other images.
+`<name>_internal` is the same with a generator that is trained on the training images alone, one per seed. The first two
+steps are for classes_100 and for the groups; the factors 50 and 10 and the internal parts use the settings that were
+chosen there, of all methods. For each part:
 
 1. Tuning. Every method has a learning rate and one or two other hyperparameters with three values each, and nine
    trials: all combinations of two, an orthogonal array of three (Taguchi's L9). Every method is tuned with and without
@@ -14,9 +16,9 @@ factors 50 and 10 use the settings of factor 100, of all methods. For each of th
    are those on validation images; the config of the tuning does not name the test images.
 2. If the best trial has the smallest or largest value of a hyperparameter, the next value in the same ratio is tried
    too, at most twice. What is still at an end is listed with the result.
-3. Evidence. The chosen settings are trained with five seeds. Seed k has its own block of synthetic images (`seed: k`).
-   At factor 100, and for the groups, seeds 0 to 2 are repeated with a generator that is trained on the training images
-   alone, one generator per seed. The settings are those that were chosen with the outside generator.
+3. Evidence. The chosen settings are trained with five seeds, of internal parts with three. Seed k has its own block of
+   synthetic images (`seed: k`). Internal parts have the methods that fill all classes or groups, and those that all are
+   compared with.
 4. Tables. docs/results/evidence/ gets, for each of them, the configs of both studies, all trials, the chosen settings,
    the results and the paired differences as CSV, and the results as Markdown.
 
@@ -54,10 +56,10 @@ from synaug.manifests import read_manifest
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("Snakefile", "rules", "workflow_scripts", "profiles", "envs", "resources", "config.yaml")
 
-TUNING_SEEDS, SEEDS, OWN_GENERATOR_SEEDS = [0], [0, 1, 2, 3, 4], [0, 1, 2]
+TUNING_SEEDS, SEEDS, INTERNAL_SEEDS = (0,), (0, 1, 2, 3, 4), (0, 1, 2)
 WIDENINGS = 2
 ALPHA = 0.2
-OWN_GENERATOR = "own_generator"  # the variant
+OWN_GENERATOR = "own_generator"  # the variant of internal parts, in place of `full`
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ FILL_WORDS = {
     "quarter": "a quarter of the synthetic images",
     "filtered": "at most as many synthetic as real images, of those that a classifier recognises",
     "even": "equally many synthetic images of every class in every group, used before the real ones",
-    OWN_GENERATOR: "as `full`, with a generator trained on the training images alone",
+    OWN_GENERATOR: "as `full`, with generators trained on the training images alone",
 }
 CRITERIA = {"balanced": ("balanced", "classes"), "worst_cell": ("worst_cell", "cells")}
 RESULTS = {  # columns of the results: metric, subset, weighting
@@ -265,8 +267,8 @@ class Part:
     """One data set of the evidence.
 
     base: config without recipes, seeds and study. tuning, test: what differs from it in the two studies. generator: the
-    block `generator` of the variants with a generator of their own; None: there are none. criteria: how to choose.
-    settings_of: the part whose settings it uses, which has to be run before; None: it is tuned itself.
+    block `generator` of an internal part, else None. criteria: how to choose. settings_of: the part whose settings it
+    uses, which has to be run before; None: it is tuned itself.
     """
 
     name: str
@@ -278,9 +280,8 @@ class Part:
     generator: dict[str, Any] | None
     criteria: tuple[str, ...]
     settings_of: str | None = None
-    tuning_seeds: tuple[int, ...] = tuple(TUNING_SEEDS)
-    seeds: tuple[int, ...] = tuple(SEEDS)
-    own_generator_seeds: tuple[int, ...] = tuple(OWN_GENERATOR_SEEDS)
+    tuning_seeds: tuple[int, ...] = TUNING_SEEDS
+    seeds: tuple[int, ...] = SEEDS
     widenings: int = WIDENINGS
 
 
@@ -316,7 +317,6 @@ def parts() -> list[Part]:
     """All data sets of the evidence."""
     keys = ("dataset", "prompts", "generation", "training")
     config = experiment_config("fashion_mnist_lt_evidence")
-    generator = experiment_config("fashion_mnist_lt_internal")["generator"]
     validation = {"dataset": {"path": "build/study/validation"}}
     # Smaller factors keep the tail and reduce the head, because the embedded generator has seen all other images.
     cuts = {
@@ -332,7 +332,7 @@ def parts() -> list[Part]:
             {},
             CLASS_METHODS,
             CLASS_FILLS,
-            generator if factor == 100 else None,
+            None,
             ("balanced",),
             None if factor == 100 else "classes_100",
         )
@@ -352,10 +352,22 @@ def parts() -> list[Part]:
         {},
         GROUP_METHODS,
         GROUP_FILLS,
-        experiment_config("fashion_mnist_colored")["generator"],
+        None,
         ("balanced", "worst_cell"),
     )
-    return [*classes, groups]
+    return [
+        *classes,
+        internal(classes[0], experiment_config("fashion_mnist_lt_internal")["generator"]),
+        groups,
+        internal(groups, experiment_config("fashion_mnist_colored")["generator"]),
+    ]
+
+
+def internal(part: Part, generator: dict[str, Any]) -> Part:
+    """The part with the settings of `part` and generators of its own."""
+    fills = {"full": part.fills["full"]}
+    name = f"{part.name}_internal"
+    return replace(part, name=name, fills=fills, generator=generator, settings_of=part.name, seeds=INTERNAL_SEEDS)
 
 
 def recipes_of(trials: Iterable[Trial], training: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -392,31 +404,25 @@ def tuning_config(part: Part, trials: list[Trial]) -> dict[str, Any]:
 
 
 def evidence_config(part: Part, chosen: list[Trial]) -> dict[str, Any]:
-    """The study of the chosen settings: for each fill and generator, a replicate per seed."""
+    """The study of the chosen settings: a replicate per fill and seed, in an internal part with a generator each."""
     config, name = merge(part.base, part.test), f"evidence_{part.name}"
     recipes, study = {}, {}
     for fill, members in by_fill(chosen, part.fills).items():
         of_fill = recipes_of(members, config["training"])
         recipes |= of_fill
         for seed in part.seeds:
-            changes = {"seed": seed, "seeds": [seed], "recipes": list(of_fill)}
-            study[f"{fill}_seed{seed}"] = part.fills[fill] | changes
-    # `stage1_of` of a filled method always names a filled method, so these recipes are complete.
-    filled = [trial for trial in chosen if trial.method.data == "balanced" and trial.method.fill == "full"]
-    for seed in part.own_generator_seeds if part.generator and filled else ():
-        variant = f"{OWN_GENERATOR}_seed{seed}"
-        home = f"results/{name}-{variant}"
-        study[variant] = {
-            "seed": seed,
-            "seeds": [seed],
-            "recipes": list(recipes_of(filled, config["training"])),
-            "generator": part.generator | {"images": f"{home}/real.parquet", "output": f"{home}/generator"},
-            "generation": {
-                "model": f"{home}/generator",
-                "licence": "",
-                "note": "The generator was trained on the training images of this experiment alone.",
-            },
-        }
+            variant = f"{OWN_GENERATOR if part.generator else fill}_seed{seed}"
+            study[variant] = part.fills[fill] | {"seed": seed, "seeds": [seed], "recipes": list(of_fill)}
+            if part.generator:
+                home = f"results/{name}-{variant}"
+                study[variant] |= {
+                    "generator": part.generator | {"images": f"{home}/real.parquet", "output": f"{home}/generator"},
+                    "generation": {
+                        "model": f"{home}/generator",
+                        "licence": "",
+                        "note": "The generator was trained on the training images of this experiment alone.",
+                    },
+                }
     return {"experiment": name, **config, "recipes": recipes, "seeds": list(part.seeds), "study": study}
 
 
@@ -532,13 +538,21 @@ def tune(part: Part, folder: Path, out: Path, cores: int) -> tuple[pd.DataFrame,
 
 
 def read_settings(part: Part, out: Path) -> tuple[pd.DataFrame, dict[tuple, Trial]]:
-    """The settings that were chosen for `part.settings_of`, from its tables in `out`; returned as by `tune`."""
+    """The settings that were chosen for `part.settings_of`, from its tables in `out`; returned as by `tune`.
+
+    Of an internal part: of the methods that it has (see the top of this file).
+    """
     file = out / f"{part.settings_of}_settings.csv"
     if not file.exists():
         sys.exit(f"{part.name} uses the settings of {part.settings_of}: run --only {part.settings_of} first")
     settings = pd.read_csv(file, keep_default_na=False)
     trials = pd.read_csv(out / f"{part.settings_of}_trials.csv", keep_default_na=False).set_index("recipe")
     methods = {method.name: method for method in part.methods}
+    if part.generator:
+        filled = {method.name for method in part.methods if method.data == "balanced" and method.fill in part.fills}
+        compared = {name for criterion in part.criteria for name in baselines(part, settings, criterion)}
+        compared = {name for name in compared if methods[name].fill in part.fills}
+        settings = settings[settings["method"].isin(filled | compared)]
     best = {}
     for row in settings.itertuples():
         axes = trials.loc[row.recipe, [f"hyperparameter_{i + 1}" for i in range(len(methods[row.method].axes))]]
@@ -569,8 +583,7 @@ def measure(
     for criterion in part.criteria:
         of_criterion = table[table["chosen_by"] == criterion]
         rows_of = of_criterion[["variant", "method", "recipe"]].drop_duplicates()
-        compared = rows_of["method"].isin(baselines(part, settings, criterion))
-        for baseline in rows_of[compared & (rows_of["variant"] != OWN_GENERATOR)].itertuples():
+        for baseline in rows_of[rows_of["method"].isin(baselines(part, settings, criterion))].itertuples():
             for row in rows_of.itertuples():
                 if (row.variant, row.recipe) == (baseline.variant, baseline.recipe):
                     continue
@@ -600,15 +613,20 @@ def baselines(part: Part, settings: pd.DataFrame, criterion: str) -> list[str]:
 def markdown(part: Part, settings: pd.DataFrame, results: pd.DataFrame) -> str:
     """The results of a part as a table per variant and criterion."""
     trials = settings.groupby(["method", "chosen_by"])[["trials", "at_end"]].first()
-    own = (results["variant"] == OWN_GENERATOR).any()
+    trained = (
+        ["For each seed a generator was trained on the training images alone."]
+        if part.generator
+        else [
+            "The generator was trained on tens of thousands of other images of Fashion-MNIST, which the methods",
+            "without synthetic images do not have.",
+        ]
+    )
     lines = [
         f"# {part.name}",
         "",
         "Written by benchmarks/evidence.py. In %, mean over seeds [95 % interval, Student t] on the test images. The",
-        f"settings were chosen on the validation images of {part.settings_of or part.name}. The generator was trained",
-        "on tens of thousands of other images of Fashion-MNIST, which the methods without synthetic images do not",
-        "have.",
-        *(["In the table own_generator it was trained on the training images alone."] if own else []),
+        f"settings were chosen on the validation images of {part.settings_of or part.name}.",
+        *trained,
         "At an end: hyperparameters whose chosen value is the smallest or the largest that was tried.",
     ]
     for (variant, criterion), rows in results.groupby(["variant", "chosen_by"], sort=False):
@@ -651,13 +669,13 @@ def hold_out_half(source: Path, out: Path) -> None:
     )
 
 
-def make_data(official: Path, cores: int, groups: bool) -> None:
-    """The data sets, below build/. groups: whether those of the groups and their outside generator are needed."""
+def make_data(official: Path, cores: int, names: list[str]) -> None:
+    """The data sets of the parts `names`, below build/, and the outside generator of the groups."""
     build, python = ROOT / "build", sys.executable
     if not (build / "study").exists() or not (build / "grey").exists():
         make = ["resources/fashion_mnist_lt/make.py", str(official)]
         run([python, *make, "--study", "build/study", "--colored", "build/grey"], ROOT)
-    if not groups:
+    if not {"groups", "groups_internal"} & set(names):
         return
     for name, strength in (("pool", "0.5"), ("data", "0.95")):
         if not (build / "colored" / name).exists():
@@ -665,7 +683,8 @@ def make_data(official: Path, cores: int, groups: bool) -> None:
             run([python, *make, "--strength", strength], ROOT)
     if not (build / "colored/evidence").exists():
         hold_out_half(build / "colored/data/images.parquet", build / "colored/evidence")
-    if not (ROOT / "results/fashion_mnist_colored_pool/generator/model_index.json").exists():
+    trained = (ROOT / "results/fashion_mnist_colored_pool/generator/model_index.json").exists()
+    if "groups" in names and not trained:
         snakemake(ROOT, cores, "train_generator", "--configfile", "experiments/fashion_mnist_colored_pool.yaml")
 
 
@@ -693,10 +712,12 @@ def make_quick_data(folder: Path) -> None:
     hold_out_half(folder / "build/colored/data/images.parquet", folder / "build/colored/evidence")
 
 
-# Methods on real and on synthetic images, with and without stage 2. By default only `groups` is run,
-# which has both criteria and the extra split.
+# Methods on real and on synthetic images, with and without stage 2. By default the groups are run, which have both
+# criteria and the extra split.
+_QUICK_GROUPS = ["cross_entropy", "dfr_validation", "filled_fine_tuned"]
 QUICK_METHODS = {
-    "groups": ["cross_entropy", "dfr_validation", "filled_fine_tuned"],
+    "groups": _QUICK_GROUPS,
+    "groups_internal": _QUICK_GROUPS,
     "classes_100": ["cross_entropy", "logit_adjustment", "filled", "synaug"],
 }
 
@@ -724,7 +745,6 @@ def quick(part: Part) -> Part:
         generator=part.generator and part.generator | steps,
         tuning_seeds=(0,),
         seeds=(0, 1),
-        own_generator_seeds=(),
         widenings=1,
     )
 
@@ -742,7 +762,7 @@ def main() -> None:
         parser.error("FOLDER is needed without --quick")
     if arguments.quick and set(arguments.only or ()) - QUICK_METHODS.keys():
         parser.error(f"--quick is for {', '.join(QUICK_METHODS)}")
-    names = arguments.only or (["groups"] if arguments.quick else [part.name for part in every])
+    names = arguments.only or (["groups", "groups_internal"] if arguments.quick else [part.name for part in every])
     chosen = [part for part in every if part.name in names]
     with tempfile.TemporaryDirectory() as place:
         folder, out = ROOT, ROOT / "docs/results/evidence"
@@ -754,7 +774,7 @@ def main() -> None:
             make_quick_data(folder)
             chosen = [quick(part) for part in chosen]
         else:
-            make_data(arguments.folder.resolve(), arguments.cores, groups="groups" in names)
+            make_data(arguments.folder.resolve(), arguments.cores, names)
         summary = {part.name: run_part(part, folder, out, arguments.cores) for part in chosen}
     result = {"parts": summary, "quick": arguments.quick, **measured_on()}
     if not arguments.quick:

@@ -45,14 +45,20 @@ def test_three_hyperparameters_have_an_orthogonal_array():
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_the_configs_of_both_studies_are_valid(part):
     trials = first_trials(part)
-    tuning = variant_configs(evidence.tuning_config(part, trials))
+    tuning = {} if part.settings_of else variant_configs(evidence.tuning_config(part, trials))
     loaded = [load_config(config, where=name) for name, config in tuning.items()]
-    assert sum(len(config.recipes) for config in loaded) == len(trials)
+    assert sum(len(config.recipes) for config in loaded) == (0 if part.settings_of else len(trials))
     chosen = [trial for trial in trials if trial.point == trial.method.points[4]]
     configs = variant_configs(evidence.evidence_config(part, chosen))
-    results = group_replicates({name: load_config(config, where=name) for name, config in configs.items()})
-    assert {len(results[fill]) for fill in part.fills} == {5}
-    assert ("own_generator" in results) == (part.name in ("classes_100", "groups"))
+    variants = {name: load_config(config, where=name) for name, config in configs.items()}
+    results = group_replicates(variants)
+    if part.generator:
+        assert {name: len(seeds) for name, seeds in results.items()} == {"own_generator": 3}
+        assert {config.generator.images for config in variants.values()} == {
+            f"results/{config.experiment}/real.parquet" for config in variants.values()
+        }
+    else:
+        assert {fill: len(results[fill]) for fill in part.fills} == dict.fromkeys(part.fills, 5)
     if part.name == "groups":
         # The images that settings are chosen by are no training images, not even of DFR.
         assert {config.dataset.test_split for config in loaded} == {"validation"}
@@ -101,6 +107,16 @@ def test_a_part_uses_the_settings_that_were_chosen_for_another_one(tmp_path):
     settings, best = evidence.read_settings(part, tmp_path)
     assert best == {("synaug", "balanced"): trial}
     assert settings["at_end"].tolist() == [""]
+
+
+def test_an_internal_part_has_the_methods_that_fill_and_those_that_they_are_compared_with():
+    part, out = PARTS["classes_100_internal"], Path(__file__).parents[3] / "docs/results/evidence"
+    settings, best = evidence.read_settings(part, out)
+    real = {method.name for method in part.methods if method.data == "real"}
+    assert set(settings["method"]) & real == {"cross_entropy", "balanced_softmax"}
+    assert {method for method, _ in best} == set(settings["method"])
+    filled = {method.name for method in part.methods if method.data == "balanced" and method.fill == "full"}
+    assert set(settings["method"]) - real == filled
 
 
 def test_the_smallest_study_has_methods_that_exist():
