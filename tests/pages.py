@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# Commands that no test runs, and why. tests/unit/test_docs.py checks that what they name is there.
+# Commands that no test runs, and why. tests/unit/repository/test_docs.py checks that what they name is there.
 NOT_RUN = {
     r"^make ": "sets up an environment of 6 GB, or passes all tests: this one among them",
     r"^\. \.venv/bin/activate$": "needs the environment that `make setup` makes",

@@ -9,7 +9,7 @@ from synaug.config.training import Sampling
 
 
 class Adaptation(Block):
-    """An adapter (LoRA) that `snakemake adapt_generator` trains: `generation.model` learns the classes of the data set.
+    """A LoRA adapter that the target `adapt_generator` trains: `generation.model` learns the classes of the data set.
 
     It is trained on the training images of the experiment, at `generation.size`, with the templates of `prompts`.
     """

@@ -43,10 +43,10 @@ class Config(Block):
     prompts: Prompts = Prompts()
     balance: Balance = Balance()
     generator: Generator | None = Field(
-        None, description="A small generator that `snakemake train_generator` trains; null: none."
+        None, description="A small generator that the target `train_generator` trains; null: none."
     )
     adaptation: Adaptation | None = Field(
-        None, description="An adapter of generation.model that `snakemake adapt_generator` trains; null: none."
+        None, description="An adapter of generation.model that the target `adapt_generator` trains; null: none."
     )
     generation: Generation
     fills: dict[Name, Annotated[Generation, WithJsonSchema({"type": "object"})]] = Field(

@@ -150,7 +150,7 @@ class Generation(Block):
     )
     keep_batches_in: str | None = Field(
         None,
-        description="For machines that share no disk and may be taken away: a folder in a bucket "
+        description="For machines that share no disk and may be reclaimed at any time: a folder in a bucket "
         "(s3://my-bucket/batches) or on a mounted volume (an absolute path), to which each job copies its finished "
         "batches. An interrupted shard continues from there on any machine. null: nowhere.",
     )

@@ -9,11 +9,11 @@ from synaug.config.training import Sampling
 
 
 class Generator(Block):
-    """A small text-to-image model that `snakemake train_generator` trains on labelled images."""
+    """A small text-to-image model that the target `train_generator` trains on labelled images."""
 
     images: str = Field(
         description="Parquet table with the columns image {bytes, path} and label_name, or real.parquet of an "
-        "experiment, of which test images are left out."
+        "experiment, of which test and validation images are left out."
     )
     output: str = Field(
         description="Folder of the trained checkpoint, in the diffusers layout: a new or empty folder, or the output "
