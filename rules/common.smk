@@ -448,6 +448,15 @@ FEATURES = {
 }
 
 
+def training_state(output):
+    """The folder in which the training of the generator or adapter `output` keeps its checkpoints.
+
+    It belongs to the output and not to the experiment, or an experiment with another name would train it again.
+    """
+    folder, name = os.path.split(os.path.normpath(output))
+    return os.path.join(folder, "adaptation" if name == "adapter" else f"{name}_training")
+
+
 @exits_in_one_line
 def weights_of(recipe):
     """The file of the weights that the networks of `recipe` start from, if it has one."""

@@ -118,6 +118,9 @@ if CONFIG.evaluation.shortcut_images:
         params:
             networks=lambda wildcards: trained_networks(),
             form=CONFIG.dataset.model_dump(include={"image_size", "color", "test_split"}),
+            recipes=IMAGES_OF_RECIPES,
+            # The manifest is `ancient`, and its groups count even if no network uses the images that were added.
+            images=lambda wildcards: images_of("balanced"),
             code=code("evaluation/probe_shortcuts.py"),
         message:
             "Probe the networks for shortcuts"

@@ -17,6 +17,7 @@ if CONFIG.generator:
         input:
             images=CONFIG.generator.images,
             start=[f"{CONFIG.generator.start}/model_index.json"] if CONFIG.generator.start else [],
+            prompts=PROMPT_FILES,
         output:
             # The whole folder is written, and moved into place when it is complete. Snakemake deletes declared outputs before
             # the job starts, so that only this small file is declared: the weights of the old model stay until then.
@@ -43,7 +44,7 @@ if CONFIG.generator:
             held_out=CONFIG.dataset.held_out,
             seed=CONFIG.seed,
             # Checkpoints of an interrupted training. Not an output: Snakemake would delete it when the job is killed.
-            state=f"results/{CONFIG.experiment}/generator_training",
+            state=training_state(CONFIG.generator.output),
         message:
             "Train the generator"
         script:
@@ -89,7 +90,7 @@ if CONFIG.adaptation:
             train_split=CONFIG.dataset.train_split,
             seed=CONFIG.seed,
             # Checkpoints of an interrupted training. Not an output: Snakemake would delete it when the job is killed.
-            state=f"results/{CONFIG.experiment}/adaptation",
+            state=training_state(CONFIG.adaptation.output),
         message:
             "Train the adapter"
         script:

@@ -21,8 +21,11 @@ def test_train_generator_writes_a_checkpoint_that_the_workflow_then_uses(work):
     assert done.status == 0, done.text
     assert done.jobs == ["train_generator"]
     assert (work.path / "own_model" / "unet" / "diffusion_pytorch_model.safetensors").is_file()
-    assert (work.results / "generator_training" / "denoiser.pt").is_file()  # what an interrupted training goes on from
+    assert (work.path / "own_model_training" / "denoiser.pt").is_file()  # what an interrupted training goes on from
     assert not list(work.path.glob("<*"))
+    work.change(experiment="another")  # it uses the same generator
+    assert work.run("-n", "train_generator").jobs == []
+    work.change(experiment="test")
     work.change(generator=None, generation={"model": "own_model"})
     assert work.run("results/test/scores.parquet").status == 0
     shard = sorted((work.results / "shards").glob("*.parquet"))[0]

@@ -36,11 +36,13 @@ def main(
     """
     check_output_folder(out, [images, state])
     torch.set_num_threads(threads)
-    rows = read_labelled_images(images, held_out, group_columns)
+    rows, known = read_labelled_images(images, held_out, group_columns)
     # The generator's labels are the cells, class x group, in their order.
     cell_columns = ["label", "group"]
     cells = rows.drop_duplicates(cell_columns).sort_values(cell_columns, ignore_index=True)
-    texts = cell_prompts(captions := Prompts.model_validate(prompts), cells, group_columns)
+    of_known = cell_prompts(captions := Prompts.model_validate(prompts), known, group_columns)
+    text_of = dict(zip(map(tuple, known[cell_columns].to_numpy()), of_known, strict=True))
+    texts = [text_of[tuple(cell)] for cell in cells[cell_columns].to_numpy()]
     number_of_cell = pd.Series(cells.index, pd.MultiIndex.from_frame(cells[cell_columns]))
     labels = number_of_cell.loc[pd.MultiIndex.from_frame(rows[cell_columns])].to_numpy(np.int64)
     pixels = load_pixels(rows, settings["size"], settings["color"])

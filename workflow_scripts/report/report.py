@@ -60,7 +60,7 @@ def main(
     texts |= {path: plots.svg_file(drawn[name]) for name, path in figures.items()}
     for path, text in texts.items():
         with atomic_path(path, len(text)) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     with atomic_path(picture, _PICTURE_BYTES) as temporary:
         side = min(settings.dataset.image_size, gallery.SIDE)
         samples = [

@@ -1,17 +1,24 @@
 """Train the classifier of the screening on the real training images."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
+import pandas as pd
 import torch
 
-from synaug.manifests import class_names, read_with_local_paths
+from synaug.images.codec import CHANNELS, LARGE
+from synaug.images.packing import pack_images
+from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import save_classifier
 from synaug.runtime.allocation import use_large_pages
 from synaug.runtime.devices import WHOLE_DEVICE, leased_device
+from synaug.runtime.files import temporary_folder
 from synaug.runtime.logs import job_log
 from synaug.screening.classifier import train_screening_classifier
-from synaug.training.data import compute_feature_set, images_of_experiment, open_training_set
+from synaug.training.data import LargeImages, compute_feature_set, images_of_experiment, open_training_set
 from synaug.training.memory import share_for
+
+_IN_MEMORY = 2 << 30  # bytes of decoded images that are kept on the device
 
 
 def main(real: str, settings: dict, experiment: Path, threads: int, out: str, gpu_share: int = WHOLE_DEVICE) -> None:
@@ -28,14 +35,25 @@ def main(real: str, settings: dict, experiment: Path, threads: int, out: str, gp
     train = images[(images["split"] == settings["train_split"]) & images["usable"]].assign(source="real", weight=1.0)
     network, size, color = settings["network"], settings["image_size"], settings["color"]
     decoded = images_of_experiment(experiment, size, color)
-    with leased_device(share_for(len(train), gpu_share)) as device:
+    with ExitStack() as opened, leased_device(share_for(len(train), gpu_share)) as device:
         if network:
             weights = network["backbone"], network["pretrained"]
             data = compute_feature_set(train, *weights, size, color, device, threads, decoded)
         else:
+            if size > LARGE and len(train) * size**2 * CHANNELS[color] > _IN_MEMORY:
+                decoded = _packed(
+                    train, opened.enter_context(temporary_folder(Path(out).with_name("images"))), size, color, threads
+                )
             data = open_training_set(train, decoded, device)
         model = train_screening_classifier(data, classes, settings["steps"], settings["seed"], network)
         save_classifier(model, out)
+
+
+def _packed(train: pd.DataFrame, folder: Path, size: int, color: str, threads: int) -> LargeImages:
+    """The images of `train` (of the manifest `real`) in one file in `folder`, decoded when they are drawn."""
+    images, index = folder / "images.bin", folder / "packed.parquet"
+    write_manifest("packed", pack_images(train, images), index)
+    return LargeImages(str(images), str(index), size, color, threads)
 
 
 if __name__ == "__main__":

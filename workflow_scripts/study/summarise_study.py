@@ -35,7 +35,7 @@ def main(
     }
     for path, text in texts.items():
         with atomic_path(path, len(text)) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     with atomic_path(out.picture) as temporary:
         study_figure(summary, variants, chosen).savefig(temporary, format="png", dpi=150, facecolor="white")
 

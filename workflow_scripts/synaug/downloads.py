@@ -96,7 +96,10 @@ def check_downloads(config: Config, rules: Collection[str], config_file: str) ->
 
     rules: those with jobs to run. config_file: for the message.
     """
-    if _PLAN.intersection(rules) and _WAIT.intersection(rules):
+    # With target: 1 and without groups no image is planned: every class has a training image.
+    balance = config.balance
+    wants_none = balance.strategy == "fixed" and balance.target == 1 and not config.dataset.group_columns
+    if _PLAN.intersection(rules) and _WAIT.intersection(rules) and not wants_none:
         rules = {*rules, *_FOLLOW}
     needed = each_once(download for download in downloads_of(config) if download.rules.intersection(rules))
     if not needed:

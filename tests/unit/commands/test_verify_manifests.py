@@ -219,3 +219,12 @@ def test_splits_with_equally_many_images_are_not_mistaken_for_each_other(synaug,
     more = train.assign(split="another", sha256=digests, image_id=[digest[:24] for digest in digests])
     write_manifest("real", pd.concat([real.astype({"split": str}), more]), home / "real.parquet")
     assert findings(synaug, "") == []
+
+
+def test_predictions_have_no_groups(synaug, home):
+    """A network predicts classes: its predictions do not differ from `real` because that has groups."""
+    rows = read_manifest("real", path_of(home, "real"))
+    rows["group"] = np.where(rows["image_id"].str[0] < "8", "red", "blue")
+    rows["attributes"] = [[group] for group in rows["group"]]
+    write_manifest("real", rows, path_of(home, "real"))
+    assert not [line for line in findings(synaug, "predictions") if "predictions.parquet" in line]

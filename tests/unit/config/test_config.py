@@ -96,6 +96,22 @@ def test_a_wrong_scheduler_is_one_line(value, expected):
     assert expected in complaint(changed("generation.scheduler", value))
 
 
+@pytest.mark.parametrize(("steps", "strength"), [(4, 0.2), ([20, 4], 0.24)])
+def test_image_to_image_needs_a_step(steps, strength):
+    generation = GOOD["generation"] | {"pipeline": "image-to-image", "steps": steps, "strength": strength}
+    said = complaint({**GOOD, "generation": generation})
+    assert f"generation: strength: {strength:g} of 4 steps is no step; raise one of the two" in said
+
+
+@pytest.mark.parametrize("changes", [{"make_splits": {"test": 0.2}}, {"split_column": "fold"}])
+def test_a_generator_is_not_trained_on_images_that_may_be_held_out(changes):
+    dataset = {"source": "table", "path": "./t.parquet", "image_size": 32, "label_column": "name", **changes}
+    generator = {"images": "t.parquet", "output": "own"}
+    said = complaint({**GOOD, "dataset": dataset, "generator": generator})
+    assert "which images of dataset.path are held out; give results/" in said
+    load_config({**GOOD, "dataset": dataset, "generator": generator | {"images": "results/x/real.parquet"}})
+
+
 @pytest.mark.parametrize(
     ("place", "expected"),
     [

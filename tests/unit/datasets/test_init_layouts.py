@@ -172,3 +172,26 @@ def test_tars_of_other_splits_are_named(pngs):
     for number, split in enumerate(("train", "test", "extra")):
         write_tar(Path(f"data/{split}-0.tar"), samples(pngs, ["cat", "dog"] * 4, 8 * number))
     assert "files of no split that is used are skipped (1), such as data/extra-0.tar" in write_config(Path("data"))
+
+
+def test_links_and_look_alike_names_can_be_allowed(image_folder, synaug):
+    image_folder({"cat": 6, "dog": 6})
+    Path("elsewhere").mkdir()
+    shutil.move("data/dog", "elsewhere/dog")
+    Path("data/dog").symlink_to("../elsewhere/dog")
+    with pytest.raises(UserError, match="synaug init: --follow-links"):
+        write_config(Path("data"))
+    write_config(Path("data"), follow_links=True)
+    assert yaml.safe_load(Path("data.yaml").read_text())["dataset"]["follow_links"] is True
+    assert classes_of() == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("column", ["group", "label"])
+def test_a_group_column_with_the_name_of_a_placeholder_is_one_line(pngs, column):
+    images = [{"bytes": data, "path": None} for data in pngs[:12]]
+    frame = pd.DataFrame({"image": images, "name": ["cat", "dog"] * 6, column: ["a", "b", "b"] * 4})
+    frame.to_parquet("t.parquet")
+    with pytest.raises(
+        UserError, match=f"t.parquet: .*group_columns: {column}: a placeholder of prompts has this name"
+    ):
+        write_config(Path("t.parquet"), label="name", groups=[column])

@@ -36,6 +36,13 @@ def test_a_validation_split_can_be_made(mnist, tmp_path):
     assert rows["split"].value_counts().to_dict() == {"train": 6, "validation": 2, "test": 4}
 
 
+def test_a_long_tail_can_be_cut(mnist, tmp_path):
+    rows = converted(block(mnist, name="MNIST", imbalance_factor=4, cut_seed=1), tmp_path)
+    sizes = rows[rows["split"] == "train"]["label_name"].value_counts()
+    assert sorted(sizes) == [1, 4]
+    assert (rows["split"] == "test").sum() == 4
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [

@@ -138,3 +138,19 @@ def test_a_network_is_trained_on_the_images_of_every_source(source, tmp_path, pn
     settings = form | {"train_split": "train", "network": None, "steps": 2, "seed": 0}
     fit_screener(real, settings, results, 1, str(tmp_path / "screener"))
     assert load_classifier(tmp_path / "screener").config["classes"] == classes
+
+
+def test_the_screening_classifier_is_trained_on_large_images_that_do_not_fit_into_memory(tmp_path, pngs, monkeypatch):
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    monkeypatch.setattr("screening.fit_screener._IN_MEMORY", 0)
+    block, *_ = make_dataset("folder", tmp_path / "data", pngs)
+    results = tmp_path / "results" / "test"
+    results.mkdir(parents=True)
+    index_dataset(
+        Dataset(source="folder", image_size=72, color="grey", **block).model_dump(), str(results / "real.parquet")
+    )
+    settings = {"image_size": 72, "color": "grey", "train_split": "train", "network": None, "steps": 2, "seed": 0}
+    out = results / "screener" / "model.safetensors"
+    fit_screener(str(results / "real.parquet"), settings, results, 1, str(out))
+    assert load_classifier(out).config["size"] == 72
+    assert [file.name for file in out.parent.iterdir()] == [out.name]

@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
+from synaug.config import Prompts
 from synaug.generator.training_data import read_labelled_images
 from synaug.manifests import write_manifest
+from synaug.plan.prompts import cell_prompts
 from synaug.runtime.errors import UserError
 
 
@@ -22,14 +24,23 @@ def table(tmp_path, pngs):
 
 def test_a_table_with_images(table):
     path = table(label_name=["dog", "cat", "dog"], split=["train", "train", "test"], colour=["red", "blue", "red"])
-    rows = read_labelled_images(path, ["test"], [])
+    rows, cells = read_labelled_images(path, ["test"], [])
+    assert cells["label_name"].tolist() == ["cat", "dog"]
     assert rows["label_name"].tolist() == ["dog", "cat"]
     assert rows["label"].tolist() == [2, 1]  # in the order of the names
     assert rows[["path", "row", "column"]].to_numpy().tolist() == [[path, 0, "image"], [path, 1, "image"]]
     assert rows["group"].tolist() == ["", ""]
-    grouped = read_labelled_images(path, [], ["colour", "split"])
+    grouped, _ = read_labelled_images(path, [], ["colour", "split"])
     assert grouped["group"].tolist() == ["red, train", "blue, train", "red, test"]
     assert grouped["attributes"].tolist() == [["red", "train"], ["blue", "train"], ["red", "test"]]
+
+
+def test_prompts_may_name_a_group_that_only_held_out_images_have(table):
+    path = table(label_name="cat", split=["train", "train", "test"], colour=["red", "blue", "green"])
+    rows, cells = read_labelled_images(path, ["test"], ["colour"])
+    assert rows["group"].tolist() == ["red", "blue"]
+    assert cells["group"].tolist() == ["blue", "green", "red"]
+    assert len(cell_prompts(Prompts(names={"green": "lush green"}), cells, ["colour"])) == 3
 
 
 def test_a_manifest_gives_its_usable_training_images(tmp_path):
@@ -39,7 +50,7 @@ def test_a_manifest_gives_its_usable_training_images(tmp_path):
          "usable": [True, True, False], "reason": None, "group": "red", "attributes": [["red"]] * 3}
     ).astype({"row": "Int64"})  # fmt: skip
     write_manifest("real", rows, tmp_path / "real.parquet")
-    kept = read_labelled_images(str(tmp_path / "real.parquet"), ["test"], ["colour"])
+    kept, _ = read_labelled_images(str(tmp_path / "real.parquet"), ["test"], ["colour"])
     assert kept[["label", "label_name", "group", "path"]].to_numpy().tolist() == [[4, "cat", "red", "1.png"]]
     assert list(kept["attributes"].iloc[0]) == ["red"]
 

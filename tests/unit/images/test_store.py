@@ -10,7 +10,7 @@ import pytest
 
 from synaug.images import store, tables
 from synaug.images.codec import decode_image
-from synaug.images.store import load_pixels, read_encoded, stream_images
+from synaug.images.store import batches_in_order, iterate_pixels, load_pixels, read_encoded, stream_images
 from synaug.runtime.errors import UserError
 
 
@@ -93,3 +93,15 @@ def test_a_table_of_gigabytes_gives_the_same_images(mixed_manifest, pngs, monkey
     assert [images[position] for position in range(24)] == [pngs[n] for n in rows["n"]]
     pixels = np.stack([decode_image(pngs[n], 28, "grey") for n in rows["n"]])
     assert np.array_equal(load_pixels(rows, 28, "grey"), pixels)
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_batches_are_those_that_batches_in_order_names(mixed_manifest, monkeypatch, count):
+    """Files are read a few at a time, because photographs are large, and still come in the same batches."""
+    monkeypatch.setattr(store, "_FILES", 2)
+    monkeypatch.setattr(store, "_BATCH", count)
+    manifest = mixed_manifest.assign(column=None)
+    batches = [positions.tolist() for positions, _ in iterate_pixels(manifest, 28, "grey")]
+    assert batches == [positions.tolist() for positions in batches_in_order(manifest)]
+    files = [positions for positions, _ in read_encoded(manifest) if manifest["row"].iloc[positions].isna().all()]
+    assert max(map(len, files)) == 2

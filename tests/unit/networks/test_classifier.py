@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from synaug.networks.classifier import Classifier, CosineHead, load_classifier, save_classifier
+from synaug.networks.classifier import Classifier, CosineHead, images_at_once, load_classifier, save_classifier
 from synaug.runtime.errors import UserError
 
 CLASSES = ["dark", "middle", "light"]
@@ -26,7 +26,9 @@ def classifier(images) -> Classifier:
 def test_probabilities_do_not_depend_on_the_batch(classifier, images):
     probabilities = classifier.probabilities(images)
     assert probabilities.sum(1) == pytest.approx(np.ones(len(images)), abs=1e-5)
-    assert np.allclose(probabilities, classifier.probabilities(images, batch_size=7), atol=1e-5)
+    assert np.allclose(
+        probabilities, np.concatenate([classifier.probabilities(part) for part in images.split(7)]), atol=1e-5
+    )
 
 
 def test_a_cosine_head_by_hand():
@@ -49,3 +51,12 @@ def test_a_file_that_is_not_a_network_is_a_user_error(tmp_path, content):
         (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(UserError, match=r"model\.safetensors"):
         load_classifier(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [((9, 1, 28, 28), 500), ((9, 3, 64, 64), 500), ((9, 3, 512, 512), 7), ((9, 3, 2048, 2048), 1), ((9, 1280), 500)],
+)
+def test_a_network_gets_fewer_large_images_at_once(shape, count):
+    """Or a network that was trained with small batches would run out of memory when it predicts."""
+    assert images_at_once(shape) == count

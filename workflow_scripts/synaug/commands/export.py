@@ -212,6 +212,7 @@ def export(
     layout = layout or (Layout.hf if hub else Layout.imagefolder)
     if hub and layout is not Layout.hf:
         raise UserError(f"--format: {layout} is not uploaded to the hub", advice="leave it out: the hub shows Parquet")
+    experiment = Path(os.path.abspath(experiment))  # `.` has no name
     rows = read_balanced(experiment, fill)
     repository = check_new_repository(hub, "dataset") if hub else None
     with progress("exporting", len(rows)) as advance:

@@ -51,14 +51,17 @@ def write_config(
     split: str | None = None,
     groups: list[str] | None = None,
     budget_minutes: float | None = None,
+    follow_links: bool = False,
+    unify_names: bool = False,
 ) -> str:
     """Inspect the images at `path` and write `<name>.yaml` and `<name>_names.csv` to the current folder.
 
     path: a folder, a table, or, if there is neither, the id of a data set of the Hugging Face hub, which is downloaded.
     name: name of the experiment; None: the name of the folder. image, label, split, groups: columns of a table; None:
     columns with a usual name. budget_minutes: for the run, by the estimate; None: 20, or 180 with a GPU of 8 GB or
-    more. Returns a description of the data and of the next step, to be printed. Raises UserError if the data cannot be
-    used, if the budget is no time, or, unless `force`, if one of the files exists.
+    more. follow_links, unify_names: keys of `dataset`. Returns a description of the data and of the next step, to be
+    printed. Raises UserError if the data cannot be used, if the budget is no time, or, unless `force`, if one of the
+    files exists.
     """
     if budget_minutes is not None:
         check_budget(budget_minutes)
@@ -72,11 +75,14 @@ def write_config(
             raise UserError(f"{file}: exists already", advice="give --force to replace it, or another --name")
     machine = this_machine()
     detect_at = detect_on_hub if of_hub else detect
-    detected = detect_at(path, image, label, split, groups or [], lambda found: _search_faults(found, machine))
+    keys = {"follow_links": follow_links, "unify_names": unify_names}
+    given = {key: True for key, value in keys.items() if value}
+    detected = detect_at(path, image, label, split, groups or [], given, lambda found: _search_faults(found, machine))
     settings = choose_settings(detected, machine, budget_minutes)
     text = config_text(name, detected, str(names), settings)
     load_config(yaml.safe_load(text), str(config))
-    words = names_text(detected.rows, detected.dataset.get("group_columns", []))
+    usable = detected.rows[detected.rows["usable"]]
+    words = names_text(usable, detected.dataset.get("group_columns", []))
     for file, content in ((names, words), (config, text)):
         with atomic_path(file, len(content)) as temporary:
             temporary.write_text(content, encoding="utf-8")
@@ -95,6 +101,7 @@ def detect_on_hub(
     label: str | None,
     split: str | None,
     groups: list[str],
+    given: dict[str, bool],
     examine: Callable[[DetectedDataset], None],
 ) -> DetectedDataset:
     """Download the data set with the id `path`, as it is now, and detect what it holds, as `detect` does.
@@ -123,7 +130,7 @@ def detect_on_hub(
         notes.append("its own files are no Parquet or Arrow files: the Parquet copy of the hub is used")
     folder, commit = cached(named, True)
     try:
-        detected = detect(folder, image, label, split, groups, examine, "huggingface")
+        detected = detect(folder, image, label, split, groups, given, examine, "huggingface")
     except UserError as error:  # users know the data set by its id
         problem, advice = (text.replace(str(folder), str(path)) for text in (error.problem, error.advice))
         raise UserError(problem, advice=advice) from None
@@ -615,6 +622,10 @@ def init(
             f"[default: {CPU_BUDGET:g}, or {GPU_BUDGET:g} with a GPU of 8 GB or more]",
         ),
     ] = None,
+    follow_links: Annotated[bool, typer.Option("--follow-links", help="Read images through symbolic links.")] = False,
+    unify_names: Annotated[
+        bool, typer.Option("--unify-names", help="Classes whose names look alike (Cat, cat) are one class.")
+    ] = False,
 ) -> None:
     """Inspect your images and write a config for them.
 
@@ -628,4 +639,4 @@ def init(
       synaug init OWNER/NAME
       synaug init photos --budget-minutes 60
     """
-    print(write_config(path, name, force, image, label, split, group, budget_minutes))
+    print(write_config(path, name, force, image, label, split, group, budget_minutes, follow_links, unify_names))

@@ -86,7 +86,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine, budget: float |
         autoencoder_steps, denoiser_steps = 4000, 20000
     # As many synthetic images as real ones at most: in docs/results.md, a part of the fill was as good as all of it.
     target = fill_target(counts, min(MAX_PUBLIC_IMAGES if public_model else MAX_SMALL_IMAGES, images))
-    fills = FILLS if frozen else ()
+    fills = FILLS if frozen and every_cell_has_training_images(detected) else ()  # one is made from them
     settings = Settings(
         gpu=gpu,
         cores=machine.cores,
@@ -174,6 +174,14 @@ def training_counts(detected: DetectedDataset) -> pd.Series:
         return rows.groupby("label_name").size()
     # Cells without an image are filled too.
     return rows.groupby(["label_name", "group"]).size().unstack(fill_value=0).stack()
+
+
+def every_cell_has_training_images(detected: DetectedDataset) -> bool:
+    """Whether every class has a usable training image in every group, also in groups of held-out images alone."""
+    counts, usable = training_counts(detected), detected.rows[detected.rows["usable"]]
+    if not detected.dataset.get("group_columns"):
+        return True
+    return len(counts) == usable["label_name"].nunique() * usable["group"].nunique() and bool((counts > 0).all())
 
 
 def median_side(rows: pd.DataFrame) -> float:

@@ -1,6 +1,7 @@
 """`synaug watch`: how far a run is that was started elsewhere."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -84,7 +85,8 @@ def newest_run(experiment: Path) -> Events:
 
     Raises UserError if there is none.
     """
-    folder = experiment.absolute().parents[1] / EVENTS_FOLDER
+    experiment = Path(os.path.abspath(experiment))  # `.` has no name
+    folder = experiment.parents[1] / EVENTS_FOLDER
     for file in sorted(folder.glob(f"*{EVENTS_SUFFIX}"), reverse=True):
         events = Events(file)
         paths = (path for job in events.run.jobs.values() for path in [*job.logs, *job.outputs])

@@ -20,6 +20,7 @@ _SOURCES = {
 # A data set of the Hugging Face hub, <owner>/<name>, or a folder in it.
 HUB_ID = r"\w[\w.-]*/\w[\w.-]*(/\w[\w.-]*)*"
 # Their authors define a training and a test split only.
+_CONVERTED = ("webdataset", "huggingface")  # to a table with columns of their own
 _WITHOUT_VALIDATION = ("cifar10", "cifar100", "fashion_mnist", "utkface")
 _PLACEHOLDERS = ("label", "modifier", "group")  # of prompts; a group column is a placeholder too
 
@@ -235,6 +236,10 @@ class Dataset(Block):
         if reserved := set(self.group_columns) & set(_PLACEHOLDERS):
             raise ValueError(
                 f"group_columns: {', '.join(sorted(reserved))}: a placeholder of prompts has this name; rename it"
+            )
+        if self.source in _CONVERTED and (taken := set(self.group_columns) & {"image", "label_name", "split"}):
+            raise ValueError(
+                f"group_columns: {', '.join(sorted(taken))}: a column of the converted table has this name; rename it"
             )
         if self.group_columns and self.imbalance_factor is not None:
             raise ValueError("imbalance_factor cuts classes, not the groups of group_columns; leave one of the two out")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from itertools import combinations
+from os.path import normpath
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator, model_validator
@@ -156,6 +157,18 @@ class Config(Block):
                     f"fills.{second}: makes the same images as fills.{first} (steps {steps}, guidance {guidance:g}); "
                     "change it or leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _generator_sees_training_images_only(self):
+        """A plain table says by its column `split` which images are held out, and by nothing else."""
+        dataset = self.dataset
+        other_splits = bool(dataset.make_splits) or dataset.split_column != "split"
+        if self.generator and other_splits and normpath(self.generator.images) == normpath(dataset.path):
+            raise ValueError(
+                "generator.images: the training cannot tell which images of dataset.path are held out; give "
+                f"results/{self.experiment}/real.parquet"
+            )
         return self
 
     @model_validator(mode="after")

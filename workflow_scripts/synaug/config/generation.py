@@ -192,6 +192,10 @@ class Generation(Block):
     @model_validator(mode="after")
     def _strength_belongs_to_image_to_image(self):
         self._require_exactly_with("strength", "pipeline: image-to-image", self.pipeline == "image-to-image")
+        fewest = min(self.steps) if isinstance(self.steps, list) else self.steps
+        # So do the pipelines of diffusers count: the steps of the last part of the schedule.
+        if self.strength is not None and int(fewest * self.strength) < 1:
+            raise ValueError(f"strength: {self.strength:g} of {fewest} steps is no step; raise one of the two")
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,9 @@ class Generator(Block):
         description="Folder of a checkpoint that train_generator wrote with the same size and color, to start from; "
         "null: from random weights.",
     )
-    size: int = Field(32, ge=8, multiple_of=8, description="Side of the square images that it makes, in pixels.")
+    size: int = Field(
+        32, ge=16, le=512, multiple_of=8, description="Side of the square images that it makes, in pixels."
+    )
     color: Literal["grey", "rgb"] = Field("rgb", description="Channels of the images that it makes. grey: 1; rgb: 3.")
     autoencoder_steps: int = Field(4000, ge=1, description="Optimiser steps of the autoencoder.")
     denoiser_steps: int = Field(20000, ge=1, description="Optimiser steps of the text encoder and the denoiser.")

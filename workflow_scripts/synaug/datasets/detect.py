@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from PIL import Image
+from pydantic import ValidationError
 
 from synaug.config import Dataset
+from synaug.config.errors import describe
 from synaug.datasets import PACKED, as_table, huggingface, index_dataset, write_table
 from synaug.datasets.columns import texts
 from synaug.datasets.folder import TABLES, looks_like_image
@@ -23,6 +25,7 @@ from synaug.datasets.tree import is_skipped
 from synaug.images.codec import FORMATS, open_image, uses_few_bits
 from synaug.images.store import read_encoded
 from synaug.images.tables import holds_images
+from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file
 
@@ -87,14 +90,15 @@ def detect(
     label: str | None,
     split: str | None,
     groups: list[str],
+    given: dict[str, bool] | None = None,
     examine: Callable[[DetectedDataset], None] | None = None,
     source: str | None = None,
 ) -> DetectedDataset:
     """Detect classes, splits, sizes, colours and faults of the images at `path`, a folder or a table.
 
-    image, label, split, groups: names of columns of a table; None: detected by their usual names. examine: is called
-    with the result while the images can be read where its rows say, those of tars too. source: that of the config, if
-    it is known.
+    image, label, split, groups: names of columns of a table; None: detected by their usual names. given: more keys of
+    the block `dataset`. examine: is called with the result while the images can be read where its rows say, those of
+    tars too. source: that of the config, if it is known.
     Raises UserError, with what to do, if the workflow cannot use the data.
     """
     notes: list[str] = []
@@ -107,6 +111,7 @@ def detect(
         block = _table_block(path, image, label, split, groups, notes)
     else:
         block = _packed_block(source, path, image, label, groups, notes)
+    block |= given or {}
     with tempfile.TemporaryDirectory() as folder:
         rows = _index(block, notes, folder)
         detected = DetectedDataset(block, rows, notes=notes)
@@ -119,17 +124,27 @@ def detect(
     return detected
 
 
+def _dataset(block: dict) -> Dataset:
+    """The block `dataset` of the config. Raises UserError for what it does not allow, such as a column's name."""
+    try:
+        return Dataset(image_size=32, **block)
+    except ValidationError as error:
+        raise UserError(f"{block['path']}: {describe(error.errors(), block, Dataset)}") from None
+
+
 def _index(block: dict, notes: list[str], folder: str) -> pd.DataFrame:
     """The rows of `index_dataset`. `block` loses the validation split if it cannot be made: every class is too small.
 
     folder: for the table of a packed data set.
     """
-    dataset = Dataset(image_size=32, **block)
+    dataset = _dataset(block)
     if dataset.source in PACKED:
-        write_table(dataset, f"{folder}/images.parquet")
+        table = Path(folder) / "images.parquet"
+        with space_for(table):
+            write_table(dataset, table)
 
     def index() -> pd.DataFrame:
-        dataset = Dataset(image_size=32, **block)
+        dataset = _dataset(block)
         return index_dataset(as_table(dataset, f"{folder}/images.parquet") if dataset.source in PACKED else dataset)
 
     made = dataset.validation_split in dataset.make_splits
@@ -193,7 +208,7 @@ def _packed_block(
         columns = {"image_column": image, "label_column": label}
     columns = {key: name for key, name in columns.items() if name != key.removesuffix("_column")}
     block = _split_block(source, path, splits, notes, **columns, **({"group_columns": groups} if groups else {}))
-    read = set(PACKED[source].files(Dataset(image_size=32, **block)))
+    read = set(PACKED[source].files(_dataset(block)))
     if skipped := [file for file in packed_files if file not in read]:
         notes.append(f"files of no split that is used are skipped ({len(skipped):,}), such as {skipped[0]}")
     return block

@@ -120,7 +120,8 @@ def _files(folder: Path, follow_links: bool, check: bool = False) -> Iterator[st
                 continue
             if check and not follow_links:
                 raise UserError(
-                    f"{path}: is a link to a folder, and links are not followed; set dataset.follow_links: true, or "
+                    f"{path}: is a link to a folder, and links are not followed; set dataset.follow_links: true "
+                    "(synaug init: --follow-links), or "
                     "copy its files"
                 )
             before_links[path] = [*passed, os.path.realpath(parent)]

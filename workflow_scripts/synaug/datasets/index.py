@@ -319,7 +319,8 @@ def _check(counts: Counter[tuple], dataset: Dataset) -> None:
             if look_alike_key(alike) == look_alike_key(name):
                 raise UserError(
                     f"dataset.path: {dataset.path}: class {name!a} of split {other!r} looks like {alike!a} of split "
-                    f"{dataset.train_split!r}; set dataset.unify_names: true, or rename one"
+                    f"{dataset.train_split!r}; set dataset.unify_names: true (synaug init: "
+                    "--unify-names), or rename one"
                 )
         raise UserError(
             f"dataset.path: {dataset.path}: class {name!r} ({count} images) has no usable image in split "

@@ -40,6 +40,8 @@ def as_table(dataset: Dataset, images: str) -> Dataset:
     """The config block of `dataset` after its conversion to the table at `images`."""
     same = {"image_size", "color", "train_split", "test_split", "validation_split", "make_splits", "max_megapixels"}
     settings = dataset.model_dump(include={*same, "group_columns", "unify_names", "faults"})
+    if dataset.source not in PUBLISHED and dataset.imbalance_factor is not None:  # PUBLISHED: `convert` has cut them
+        settings |= dataset.model_dump(include={"imbalance_factor", "largest_class", "cut_seed"})
     return Dataset(source="table", path=images, label_column="label_name", **settings)
 
 

@@ -1,6 +1,7 @@
 """Test and validation splits made of training images: stratified, by content, with near-duplicates in one split."""
 
 import logging
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -99,23 +100,34 @@ def near_duplicates(rows: list[dict]) -> np.ndarray:
     columns = ("path", "row", "column")
     manifest = pd.DataFrame([{name: rows[i].get(name) for name in columns} for i in unique])
     pixels = load_pixels(manifest.astype({"row": "Int64"}), SIDE, "grey")
-    first, second = _near_pairs(perceptual_hashes(pixels))
-    same = np.zeros(len(first), bool)
     flat = pixels.reshape(len(pixels), -1)
-    for start in range(0, len(first), _PAIRS):
-        chunk = slice(start, start + _PAIRS)
-        same[chunk] = _correlation(flat[first[chunk]], flat[second[chunk]]) >= CORRELATION
-    graph = coo_array((np.ones(same.sum()), (first[same], second[same])), shape=(len(unique), len(unique)))
-    return connected_components(graph, directed=False)[1][copies]
+    clusters = np.arange(len(unique))
+    # Blank images have equal hashes, so there can be as many pairs as the square of the images: they are not collected,
+    # and those within a cluster are not compared.
+    for first, second in _near_pairs(perceptual_hashes(pixels)):
+        apart = clusters[first] != clusters[second]
+        first, second = first[apart], second[apart]
+        same = np.zeros(len(first), bool)
+        for start in range(0, len(first), _PAIRS):
+            chunk = slice(start, start + _PAIRS)
+            same[chunk] = _correlation(flat[first[chunk]], flat[second[chunk]]) >= CORRELATION
+        if same.any():
+            edges = clusters[first[same]], clusters[second[same]]
+            graph = coo_array((np.ones(same.sum()), edges), shape=(len(unique), len(unique)))
+            clusters = connected_components(graph, directed=False)[1][clusters]
+    # Numbered by the first image of each.
+    _, first_image, clusters = np.unique(clusters, return_index=True, return_inverse=True)
+    return first_image.argsort().argsort()[clusters][copies]
 
 
-def _near_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of all pairs of `hashes` (uint64, N) that differ in at most BITS bits. A pair may occur more than once.
+def _near_pairs(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield positions of all pairs of `hashes` (uint64, N) that differ in at most BITS bits, in parts of up to N pairs.
+
+    A pair may occur more than once.
 
     If the hashes are cut into BITS + 1 pieces, at least one piece of such a pair is equal (pigeonhole principle), so
     only hashes with a piece in common are compared.
     """
-    pairs = []
     edges = np.linspace(0, 64, BITS + 2).astype(int)
     for low, high in pairwise(edges):
         piece = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
@@ -128,9 +140,8 @@ def _near_pairs(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             left = left[piece[left] == piece[left + gap]]
             first, second = order[left], order[left + gap]
             near = np.bitwise_count(hashes[first] ^ hashes[second]) <= BITS
-            pairs.append((first[near], second[near]))
+            yield first[near], second[near]
             gap += 1
-    return np.concatenate([first for first, _ in pairs]), np.concatenate([second for _, second in pairs])
 
 
 def _correlation(images: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -82,17 +82,17 @@ def encode_images(
     autoencoder: in float32, since that of SDXL overflows at half precision.
     """
     color = "grey" if autoencoder.config.in_channels == 1 else "rgb"
-    orders, means, stds = [], [], []
+    shift, scale = _latent_scale(autoencoder.config)
+    mean, std = torch.empty(0), torch.empty(0)
     for positions, pixels in _batches(rows, root, size, color):
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        parts = [encode(autoencoder, part) for part in ([images, images.flip(3)] if flip else [images])]
-        orders += positions
-        means.append(torch.stack([mean for mean, _ in parts]))
-        stds.append(torch.stack([std for _, std in parts]))
-    order = torch.tensor(orders).argsort()
-    shift, scale = _latent_scale(autoencoder.config)
-    mean = (torch.cat(means, dim=1)[:, order] - shift) * scale
-    return mean.half(), (torch.cat(stds, dim=1)[:, order] * scale).half()
+        for i, part in enumerate([images, images.flip(3)] if flip else [images]):
+            means, stds = encode(autoencoder, part)
+            if not len(mean):  # the shape of the latents is known
+                shape = (2 if flip else 1, len(rows), *means.shape[1:])
+                mean, std = torch.empty(shape, dtype=torch.float16), torch.empty(shape, dtype=torch.float16)
+            mean[i, positions], std[i, positions] = ((means - shift) * scale).half(), (stds * scale).half()
+    return mean, std
 
 
 def _batches(rows: pd.DataFrame, root: Path, size: int, color: str) -> Iterator[tuple[list[int], np.ndarray]]:

@@ -10,12 +10,15 @@ from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file
 
 
-def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Sequence[str]) -> pd.DataFrame:
-    """One row per image: label, label_name, group, attributes, and path, row, column of the encoded image.
+def read_labelled_images(
+    table: str, held_out: Sequence[str], group_columns: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per image: label, label_name, group, attributes, and path, row, column of the encoded image; the cells.
 
     table: a Parquet file with the images in it (columns image, label_name and `group_columns`), or a manifest `real`.
-    Images of the splits `held_out` and unusable images are left out. Raises UserError if a column is missing or no
-    image is left.
+    Images of the splits `held_out` and unusable images are left out. The cells, one row each, are sorted, and include
+    those that only held-out images have: prompts may name them. Raises UserError if a column is missing or no image is
+    left.
     """
     check_regular_file(table)
     available = pq.read_schema(table).names
@@ -35,12 +38,14 @@ def read_labelled_images(table: str, held_out: Sequence[str], group_columns: Seq
     if not is_manifest:
         rows["attributes"] = rows[needed[1:]].astype(str).to_numpy().tolist()
         rows["group"] = [", ".join(values) for values in rows["attributes"]]
-    if "split" in available:
-        rows = rows[~rows["split"].isin(held_out)]
     if "usable" in available:
         rows = rows[rows["usable"]]
+    cell = ["label", "group"]
+    cells = rows.drop_duplicates(cell).sort_values(cell, ignore_index=True)
+    if "split" in available:
+        rows = rows[~rows["split"].isin(held_out)]
     if rows.empty:
         raise UserError(
             f"{table}: has no image outside the split {' or '.join(map(repr, held_out))}", advice="add training images"
         )
-    return rows.reset_index(drop=True)
+    return rows.reset_index(drop=True), cells

@@ -1,7 +1,7 @@
 """Reading the images that the rows of a manifest point to, from tables and image files.
 
 The rows have the columns `path`, `row` (null: `path` is an image file) and `column` (null: `image`). `read_encoded` is
-quick, and holds up to 1 GiB in memory; `stream_images` holds some megabytes.
+quick, and holds up to 1 GiB of a table, or some image files, in memory; `stream_images` holds some megabytes.
 """
 
 import os
@@ -19,6 +19,7 @@ from synaug.runtime.files import check_regular_file
 from synaug.runtime.machine import usable_cores
 
 _BATCH = 1024  # images that are read from files, or decoded, at once
+_FILES = 64  # image files that `read_encoded` reads at once: photographs have up to tens of megabytes
 _IN_MEMORY = 1 << 30  # bytes of encoded images of one table that `read_encoded` holds
 
 
@@ -46,11 +47,11 @@ def read_encoded(
                 for positions, images in _read_pieces(table, name, rows, damaged):
                     encoded.update(zip(positions.tolist(), images, strict=True))
                 yield rows.index.to_numpy(), [encoded[position] for position in rows.index]
-    files = manifest[~in_table]
-    for start in range(0, len(files), _BATCH):
-        group = files.iloc[start : start + _BATCH]
-        with ThreadPoolExecutor() as pool:
-            yield group.index.to_numpy(), list(pool.map(_read_file, group["path"]))
+    files = manifest.loc[~in_table, "path"]
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), _FILES):
+            group = files.iloc[start : start + _FILES]
+            yield group.index.to_numpy(), list(pool.map(_read_file, group))
 
 
 def _read_pieces(
@@ -90,7 +91,9 @@ def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tu
     Raises UserError if an image is missing or cannot be decoded.
     """
 
-    def decode(position: int, data: bytes) -> np.ndarray:
+    def decode(position: int, data: bytes | None = None) -> np.ndarray:
+        """The image at `position`. data: the encoded image, if it is in a table."""
+        data = data or _read_file(manifest.iloc[position]["path"])
         try:
             return decode_image(data, size, color)
         except Exception as error:
@@ -100,11 +103,17 @@ def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tu
                 advice="if it is synthetic, `synaug verify` names the remedy; if it is real, run the workflow again",
             ) from None
 
+    in_table = manifest["row"].notna().to_numpy()
+    tables, files = np.flatnonzero(in_table), np.flatnonzero(~in_table)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for positions, images in read_encoded(manifest):
+        for rows, images in read_encoded(manifest[in_table]):
             for start in range(0, len(images), _BATCH):
                 batch = slice(start, start + _BATCH)
-                yield positions[batch], np.stack(list(pool.map(decode, positions[batch], images[batch])))
+                positions = tables[rows[batch]]
+                yield positions, np.stack(list(pool.map(decode, positions, images[batch])))
+        for start in range(0, len(files), _BATCH):  # each file is read when it is decoded
+            positions = files[start : start + _BATCH]
+            yield positions, np.stack(list(pool.map(decode, positions)))
 
 
 def load_pixels(manifest: pd.DataFrame, size: int, color: str) -> np.ndarray:

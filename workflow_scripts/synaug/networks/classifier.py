@@ -17,6 +17,12 @@ from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path, check_regular_file
 
 COSINE_SCALE = 30.0  # Cao et al. 2019
+_AT_ONCE = 500  # images of up to 64 pixels
+
+
+def images_at_once(shape: torch.Size | tuple[int, ...]) -> int:
+    """How many images a network gets at once, where only memory matters. shape: N x C x H x W, or N x D of features."""
+    return _AT_ONCE if len(shape) == 2 else max(1, _AT_ONCE * 64**2 // max(shape[-1], 64) ** 2)
 
 
 class CosineHead(nn.Linear):
@@ -93,11 +99,11 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     @gpu_arithmetic()
-    def probabilities(self, images: torch.Tensor, batch_size: int = 500) -> np.ndarray:
+    def probabilities(self, images: torch.Tensor) -> np.ndarray:
         """Images (uint8, N x C x H x W), or their `features` (N x D), to probabilities, float32, N x classes."""
         self.eval()
         device = self.head.weight.device
-        batches = [self(batch.to(device)).softmax(1) for batch in images.split(batch_size)]
+        batches = [self(batch.to(device)).softmax(1) for batch in images.split(images_at_once(images.shape))]
         return torch.cat(batches).float().cpu().numpy()
 
 

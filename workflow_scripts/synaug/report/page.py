@@ -53,7 +53,8 @@ def contents(context: Mapping[str, Any]) -> dict[str, str]:
 
 def config_on_page(page: Path) -> dict[str, Any] | None:
     """The whole config as the report at `page` shows it; None: it shows none. The results hold it nowhere else."""
-    text = re.search(r'aria-label="The whole config">(.*?)</pre>', page.read_text(errors="replace"), re.DOTALL)
+    content = page.read_text(encoding="utf-8", errors="replace")
+    text = re.search(r'aria-label="The whole config">(.*?)</pre>', content, re.DOTALL)
     try:
         config = json.loads(html.unescape(text[1])) if text else None
     except ValueError:

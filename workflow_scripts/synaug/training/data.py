@@ -1,6 +1,7 @@
 """Training images: small ones in memory on the device, large ones decoded when they are needed."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from synaug.training.packed import PackedImages, Prefetcher
 from synaug.training.parallel import Process
 from synaug.training.sampling import Sampler, TwoPhaseSampler, subsample_per_class
 from synaug.training.transfer import to_device
+
+_VALUES = 1000 * 3 * 224**2  # of the images for statistics: 0.6 GB as float32
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class TrainingSet:
     def images_for_statistics(self) -> torch.Tensor:
         """Evenly spaced images, from which mean and standard deviation are estimated: uint8, n x C x H x W."""
         count = 1000 if isinstance(self.images, PackedImages) else 10_000
+        count = max(1, min(count, _VALUES // math.prod(self.images.shape[1:])))
         return self.images[torch.arange(0, len(self), max(1, len(self) // count))]
 
     def make_sampler(

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from synaug.config import Stage2
-from synaug.networks.classifier import Classifier
+from synaug.networks.classifier import Classifier, images_at_once
 from synaug.training.data import TrainingSet
 
 
@@ -21,7 +21,7 @@ def fit_dfr_head(model: Classifier, data: TrainingSet, settings: Stage2, seed: i
     from sklearn.preprocessing import StandardScaler
 
     rng = np.random.default_rng(seed)
-    batches = torch.arange(len(data)).split(500)
+    batches = torch.arange(len(data)).split(images_at_once(data.images.shape))
     features = np.concatenate([model.features(data.images[batch]).float().cpu().numpy() for batch in batches])
     labels = data.labels.cpu().numpy()
     scaler = StandardScaler().fit(features)

@@ -51,7 +51,8 @@ def training_phases(data: TrainingSet, settings: Stage1, classes: int) -> list[P
         weight_of_class = class_weights(settings.class_weights if first_step >= weights_start else "none", mass)
         weighted_mass = mass * weight_of_class
         # The margins of LDAM come from a bound in the number of images, and not from a prior.
-        counts = torch.bincount(data.labels, weights * torch.from_numpy(drawn).to(weights), classes)
+        # On the CPU: a GPU has no deterministic algorithm.
+        counts = torch.bincount(data.labels.cpu(), weights.cpu() * torch.from_numpy(drawn), classes).to(weights)
         loss = make_loss(settings.loss, counts if settings.loss.name == "ldam" else weighted_mass)
         phases.append(Phase(first_step, loss, weight_of_class, weighted_mass))
     return phases

@@ -8,7 +8,7 @@ import torch
 
 from synaug.config import Stage1
 from synaug.networks.arithmetic import gpu_arithmetic
-from synaug.networks.classifier import Classifier
+from synaug.networks.classifier import Classifier, images_at_once
 from synaug.networks.freezing import freeze
 from synaug.networks.lora import add_lora, merge_lora
 from synaug.runtime.errors import UserError
@@ -145,7 +145,7 @@ def upweight_errors(
     model, _ = train_stage1(data, classes, first_settings, seed, None, process)
     wrong = torch.empty(len(data), dtype=torch.bool, device=data.labels.device)
     with torch.inference_mode(), gpu_arithmetic(settings.precision, deterministic=settings.deterministic):
-        for positions in torch.arange(len(data)).split(500):
+        for positions in torch.arange(len(data)).split(images_at_once(data.images.shape)):
             wrong[positions] = model(data.images[positions]).argmax(1) != data.labels[positions]
     log.info("the first network gets %d of %d images wrong", int(wrong.sum()), len(data))
     return dataclasses.replace(data, weights=torch.where(wrong, settings.jtt.weight, 1.0) * data.weights)
