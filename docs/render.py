@@ -7,7 +7,8 @@ docs/templates/<page>.j2 is the template of <page>: docs/templates/docs/results.
 is the page with expressions in place of the figures. It calls:
 
     variant(study, name)      the tables of one variant of a study (class `Variant`), from docs/results/<study>.md
-    evidence(name)            the tables of one data set of benchmarks/evidence.py (class `Evidence`)
+    evidence(name)            the tables of one data set of benchmarks/evidence.py (class `Evidence`);
+                              evidence(name, other): with the settings that were chosen for `other`
     benchmark(name)           the object in benchmarks/results/<name>.json
     measured(name)            when it was measured: date and commit
     claim(condition)          nothing, if the condition is true; otherwise an error. Place it behind a sentence whose
@@ -144,7 +145,7 @@ def variant(study: str, name: str) -> Variant:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables of one data set of benchmarks/evidence.py, with the generator from outside.
+    """The tables of one data set of benchmarks/evidence.py.
 
     results: (method, column) -> figure. differences: (method, other method, column) -> figure. settings: method -> its
     row of the table of settings. filled: the methods with synthetic images.
@@ -183,13 +184,15 @@ class Evidence:
         return list(best.values())
 
 
-def evidence(name: str) -> Evidence:
-    """The tables docs/results/evidence/<name>_*.csv of the methods that were chosen by balanced accuracy."""
+def evidence(name: str, settings_of: str | None = None) -> Evidence:
+    """The tables docs/results/evidence/<name>_*.csv of the methods that were chosen by balanced accuracy.
 
-    def rows(table: str) -> list[dict[str, str]]:
+    settings_of: the data set that the settings were chosen for, if it is another one.
+    """
+
+    def rows(table: str, name: str = name) -> list[dict[str, str]]:
         with (ROOT / f"docs/results/evidence/{name}_{table}.csv").open() as file:
-            chosen = [row for row in csv.DictReader(file) if row["chosen_by"] == "balanced"]
-        return [row for row in chosen if row.get("variant") != "own_generator"]
+            return [row for row in csv.DictReader(file) if row["chosen_by"] == "balanced"]
 
     def figure(row: dict[str, str], **options: bool) -> Figure:
         return Figure(*(100 * float(row[key] or "nan") for key in ("mean", "low", "high")), **options)
@@ -197,7 +200,7 @@ def evidence(name: str) -> Evidence:
     return Evidence(
         {(row["method"], row["column"]): figure(row) for row in rows("results")},
         {(row["method"], row["minus"], row["column"]): figure(row, is_difference=True) for row in rows("differences")},
-        {row["method"]: row for row in rows("settings")},
+        {row["method"]: row for row in rows("settings", settings_of or name)},
         frozenset(row["method"] for row in rows("results") if "synthetic images" in row["varied"]),
     )
 

@@ -453,8 +453,11 @@ def training_state(output):
 
     It belongs to the output and not to the experiment, or an experiment with another name would train it again.
     """
-    folder, name = os.path.split(os.path.normpath(output))
-    return os.path.join(folder, "adaptation" if name == "adapter" else f"{name}_training")
+    output = os.path.normpath(output)
+    folder, name = os.path.split(output)
+    if os.path.dirname(folder) == "results":
+        return os.path.join(folder, "adaptation" if name == "adapter" else f"{name}_training")
+    return f"results/.training/{name}-{text_hash(output)[:8]}"
 
 
 @exits_in_one_line

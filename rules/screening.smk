@@ -10,6 +10,7 @@ Scoring is expensive. The comparison of the images is cheaper, and the verdict c
 its own: a new shard scores only itself, and a changed threshold scores and compares nothing.
 """
 
+from synaug.images.codec import LARGE
 from synaug.screening.checkpoints import classifier_file, local_model_files, screening_network
 from synaug.submissions import scoring_minutes
 
@@ -53,8 +54,9 @@ rule fit_screener:
         "<benchmarks>/fit_screener.jsonl"
     conda:
         "../envs/torch.yaml"
-    # A training has one thread, as in rule train. The features of a frozen network have as many as there are.
-    threads: 2 if SCREENING_NETWORK else 1
+    # A training has one thread, as in rule train; the other threads decode large images. The features of a frozen network
+    # have as many as there are.
+    threads: 2 if SCREENING_NETWORK else 8 if CONFIG.dataset.image_size > LARGE else 1
     resources:
         gpu=whole_gpus(SCREENING_JOBS),
         gpu_share=gpu_share(SCREENING_JOBS),

@@ -24,7 +24,7 @@ from pathlib import Path
 
 FAULTS = ("disk full", "input/output error", "killed")
 # What jobs keep for themselves, in results/<experiment>/ and results/: they make it again, and no rule reads it.
-OWN = ("pixels", "work", "checkpoints", "costs", "generator_training", "adaptation", ".index", ".locks", "benchmarks")
+OWN = ("pixels", "work", "checkpoints", "costs", ".training", "adaptation", ".index", ".locks", "benchmarks")
 _TEMPORARY = re.compile(r"\.([^/]+)\.[^/.]*-\d+\.tmp(?=/|$)")
 
 

@@ -67,6 +67,8 @@ def write_config(
         check_budget(budget_minutes)
     is_id = re.fullmatch(HUB_ID, str(path)) is not None and path.suffix.lower() not in (*TABLES, ".tar")
     of_hub = is_id and not path.exists()
+    if of_hub and follow_links:
+        raise UserError("--follow-links: a data set of the hub has no links", advice="leave it out")
     # Without the owner: people/animals/small becomes animals_small.
     name = name or _experiment_name(Path("_".join(path.parts[1:])) if of_hub else path)
     config, names = Path(f"{name}.yaml"), Path(f"{name}_names.csv")

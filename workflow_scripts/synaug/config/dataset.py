@@ -19,8 +19,8 @@ _SOURCES = {
 }
 # A data set of the Hugging Face hub, <owner>/<name>, or a folder in it.
 HUB_ID = r"\w[\w.-]*/\w[\w.-]*(/\w[\w.-]*)*"
-# Their authors define a training and a test split only.
 _CONVERTED = ("webdataset", "huggingface")  # to a table with columns of their own
+# Their authors define a training and a test split only.
 _WITHOUT_VALIDATION = ("cifar10", "cifar100", "fashion_mnist", "utkface")
 _PLACEHOLDERS = ("label", "modifier", "group")  # of prompts; a group column is a placeholder too
 

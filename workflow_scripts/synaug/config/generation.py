@@ -182,7 +182,7 @@ class Generation(Block):
         place = self.keep_batches_in or "/"
         if not re.match(r"/|(s3|gs|abfss?)://[^/]", place):
             raise ValueError("keep_batches_in: must begin with /, s3://, gs:// or abfs://; correct it")
-        if re.search(r"//[^/@]*:[^/@]*@|[?&](?!endpoint_override=|scheme=|region=)", place):
+        if re.search(r"://([^/@]*:[^@]*@|.*[?&](?!endpoint_override=|scheme=|region=))", place):
             raise ValueError(
                 "keep_batches_in: keys must not stand in an address, nor other options than endpoint_override, scheme "
                 "and region; leave them out: jobs read keys from their environment"
@@ -192,10 +192,6 @@ class Generation(Block):
     @model_validator(mode="after")
     def _strength_belongs_to_image_to_image(self):
         self._require_exactly_with("strength", "pipeline: image-to-image", self.pipeline == "image-to-image")
-        fewest = min(self.steps) if isinstance(self.steps, list) else self.steps
-        # So do the pipelines of diffusers count: the steps of the last part of the schedule.
-        if self.strength is not None and int(fewest * self.strength) < 1:
-            raise ValueError(f"strength: {self.strength:g} of {fewest} steps is no step; raise one of the two")
         return self
 
     @model_validator(mode="after")

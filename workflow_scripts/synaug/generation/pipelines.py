@@ -163,6 +163,13 @@ def check_rows(pipeline, rows: pd.DataFrame) -> None:
 
     The same checks as those of the plan, which knows a hub model only once it was downloaded.
     """
+    # Pipelines with a U-Net round down, those with a transformer up.
+    too_few = rows[(rows["steps"] * rows["strength"].fillna(1) < 1) & hasattr(pipeline, "unet")]
+    if len(too_few):
+        steps, strength = too_few[["steps", "strength"]].iloc[0]
+        raise UserError(
+            f"generation.strength: {strength:g} of {steps:g} steps is no step", advice="raise strength or steps"
+        )
     checked = rows[~rows["truncate"]]
     check_prompts(pipeline, [*checked["prompt"].unique(), *checked["negative_prompt"].unique()], rows["model"].iloc[0])
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer

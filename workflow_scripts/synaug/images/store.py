@@ -85,17 +85,37 @@ def batches_in_order(manifest: pd.DataFrame) -> Iterator[np.ndarray]:
             yield positions[start : start + _BATCH].to_numpy(np.int64, copy=True)
 
 
+def read_tables(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
+    """Yield as `read_encoded`, but None in place of image files, 1,024 at a time: `encoded_image` reads them.
+
+    So only the files that are being decoded are in memory.
+    """
+    in_table = manifest["row"].notna().to_numpy()
+    tables, files = np.flatnonzero(in_table), np.flatnonzero(~in_table)
+    for rows, images in read_encoded(manifest[in_table]):
+        yield tables[rows], images
+    for start in range(0, len(files), _BATCH):
+        positions = files[start : start + _BATCH]
+        yield positions, [None] * len(positions)
+
+
+def encoded_image(manifest: pd.DataFrame, position: int, data: bytes | None) -> bytes | None:
+    """The encoded image at `position`. data: of `read_tables`. Raises UserError if its file cannot be read."""
+    image = manifest.iloc[position]
+    return _read_file(image["path"]) if pd.isna(image["row"]) else data
+
+
 def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (positions in `manifest`, their images: uint8, n x size x size x channels), up to 1,024 at a time.
 
     Raises UserError if an image is missing or cannot be decoded.
     """
 
-    def decode(position: int, data: bytes | None = None) -> np.ndarray:
-        """The image at `position`. data: the encoded image, if it is in a table."""
-        data = data or _read_file(manifest.iloc[position]["path"])
+    def decode(position: int, data: bytes | None) -> np.ndarray:
         try:
-            return decode_image(data, size, color)
+            return decode_image(encoded_image(manifest, position, data), size, color)
+        except UserError:
+            raise
         except Exception as error:
             image = manifest.iloc[position]
             raise UserError(
@@ -103,17 +123,11 @@ def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tu
                 advice="if it is synthetic, `synaug verify` names the remedy; if it is real, run the workflow again",
             ) from None
 
-    in_table = manifest["row"].notna().to_numpy()
-    tables, files = np.flatnonzero(in_table), np.flatnonzero(~in_table)
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for rows, images in read_encoded(manifest[in_table]):
+        for positions, images in read_tables(manifest):
             for start in range(0, len(images), _BATCH):
                 batch = slice(start, start + _BATCH)
-                positions = tables[rows[batch]]
-                yield positions, np.stack(list(pool.map(decode, positions, images[batch])))
-        for start in range(0, len(files), _BATCH):  # each file is read when it is decoded
-            positions = files[start : start + _BATCH]
-            yield positions, np.stack(list(pool.map(decode, positions)))
+                yield positions[batch], np.stack(list(pool.map(decode, positions[batch], images[batch])))
 
 
 def load_pixels(manifest: pd.DataFrame, size: int, color: str) -> np.ndarray:

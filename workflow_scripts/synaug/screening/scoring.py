@@ -22,7 +22,7 @@ from PIL import Image
 from synaug.config import Screening
 from synaug.images.codec import CHANNELS, FORMATS, decode_image, inspect_image
 from synaug.images.perceptual_hash import perceptual_hashes
-from synaug.images.store import read_encoded
+from synaug.images.store import encoded_image, read_encoded, read_tables
 from synaug.images.tables import ImageTable
 from synaug.manifests import with_group
 from synaug.runtime.devices import WHOLE_DEVICE, leased_device
@@ -250,15 +250,17 @@ def _recorded_rows(shard: str) -> tuple[pd.DataFrame, str]:
 def _read_real(real: pd.DataFrame, form: ImageForm, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions in `real` and their pixels (uint8, N x S x S x C). Every file is read once."""
 
-    def decode(position: int, encoded: bytes) -> np.ndarray:
+    def decode(position: int, encoded: bytes | None) -> np.ndarray:
         try:
-            return decode_image(encoded, form.image_size, form.color)
+            return decode_image(encoded_image(real, position, encoded), form.image_size, form.color)
+        except UserError:
+            raise
         except Exception as error:
             path = real["path"].iloc[position]
             raise UserError(f"{path}: cannot be decoded: {error}", advice="index the data again") from None
 
     with ThreadPoolExecutor(threads) as pool:
-        for positions, encoded in read_encoded(real):
+        for positions, encoded in read_tables(real):
             for start in range(0, len(positions), form.chunk_size):
                 chunk = slice(start, start + form.chunk_size)
                 yield positions[chunk], np.stack(list(pool.map(decode, positions[chunk], encoded[chunk])))
