@@ -1,6 +1,7 @@
 """Parts of the report on hand-made tables: the compared networks, counts, costs and advice."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from synaug.report.confusion import (
 from synaug.report.gallery import MOST_IMAGES, images_per_class, shown_classes, thumbnails
 from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg, svg
-from synaug.report.result_plots import accuracy_figure
+from synaug.report.result_plots import accuracy_figure, confusion_figure
 from synaug.report.sections import shown_fill
 from synaug.report.tables import choice_table, chosen_headline, quality_table
 
@@ -184,6 +185,19 @@ def test_confusion_and_reliability_agree_with_the_metrics(predictions):
     error = (table["images"] * (table["accuracy"] - table["confidence"]).abs()).sum() / table["images"].sum()
     expected = score(rows, dict.fromkeys(range(3), "many"), np.ones((1, 500), int)).loc[("ece", "all", "images"), 0]
     assert error == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [10, 16, 17, 40])
+def test_names_in_confusion_matrices_do_not_overlap(count):
+    counts = PredictionCounts(np.eye(count, dtype=int), np.zeros((15, 3)))
+    classes = pd.DataFrame({"label": range(count), "label_name": [f"class number {i}" for i in range(count)]})
+    figure = confusion_figure({"real": counts, "synaug": counts}, classes)
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.get_ylabel() == "true class"]
+    assert len(panels) == (1 if count <= 16 else 2)  # side by side, only the first one is named
+    for labels, side in ((panels[0].get_yticklabels(), 1), (figure.axes[1].get_xticklabels(), 0)):
+        boxes = sorted(label.get_window_extent().get_points()[:, side].tolist() for label in labels)
+        assert all(below[1] <= above[0] + 1 for below, above in pairwise(boxes))
 
 
 def test_confused_pairs_are_ordered_by_the_last_network():

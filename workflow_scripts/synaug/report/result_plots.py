@@ -21,6 +21,7 @@ from synaug.report.plots import (
 MOST_NAMED = 40  # most classes that are named
 MOST_UNBINNED = 60  # of more classes, a confusion matrix shows bins
 BINS = 20  # of a confusion matrix
+MOST_IN_A_ROW = 16  # most classes of which confusion matrices stand side by side
 BEFORE, AFTER = "#999999", "#D55E00"
 
 
@@ -122,23 +123,32 @@ def confusion_figure(counts: dict[str, PredictionCounts], classes: pd.DataFrame)
     """
     order = classes["label"].to_numpy()
     unbinned = len(order) <= MOST_UNBINNED
-    figure = Figure(figsize=(7, 1.1 + min(3.2, 0.9 + 0.22 * (len(order) if unbinned else BINS))))
-    panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
+    # Names of more classes would overlap in panels that stand side by side.
+    stacked = MOST_IN_A_ROW < len(order) <= MOST_NAMED
+    if stacked:
+        figure = Figure(figsize=(7, 1.1 + 0.13 * len(order) * len(counts)))
+        panels = figure.subplots(len(counts), 1, sharex=True, squeeze=False)[:, 0]
+    else:
+        figure = Figure(figsize=(7, 1.1 + min(3.2, 0.9 + 0.22 * (len(order) if unbinned else BINS))))
+        panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axes, (name, count) in zip(panels, counts.items(), strict=True):
         shares = count.shares[np.ix_(order, order)] if unbinned else binned_confusion(count.confusion, order, BINS)
         image = draw_cells(axes, 100 * shares, 100, "{:.0f}", numbered=shares.size <= 144, hide_below=0.5)
         axes.set_title(name, fontsize=9)
         if unbinned:
             labels = classes["label_name"] if len(order) <= MOST_NAMED else [""] * len(order)
-            axes.set_yticks(np.arange(len(order)), labels)
-            axes.set_xticks(np.arange(len(order)), labels, rotation=90)
+            size = 7 if stacked else None
+            axes.set_yticks(np.arange(len(order)), labels, fontsize=size)
+            axes.set_xticks(np.arange(len(order)), labels, fontsize=size, rotation=90)
         else:
             axes.set_yticks([0, BINS - 1], ["largest\nclasses", "smallest\nclasses"])
             axes.set_xticks([0, BINS - 1], ["largest", "smallest"])
             for label, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
                 label.set_horizontalalignment(side)  # centred labels of adjacent panels would touch
-        axes.set_xlabel("predicted class")
-    panels[0].set_ylabel("true class")
+        if not stacked or axes is panels[-1]:
+            axes.set_xlabel("predicted class")
+        if stacked or axes is panels[0]:
+            axes.set_ylabel("true class")
     figure.colorbar(image, ax=panels, label="% of the true class")
     return figure
 
