@@ -775,15 +775,15 @@ def main() -> None:
             chosen = [quick(part) for part in chosen]
         else:
             make_data(arguments.folder.resolve(), arguments.cores, names)
-        summary = {part.name: run_part(part, folder, out, arguments.cores) for part in chosen}
-    result = {"parts": summary, "quick": arguments.quick, **measured_on()}
-    if not arguments.quick:
-        file = ROOT / "benchmarks/results/evidence.json"
-        measured = json.loads(file.read_text()) if file.exists() else {}
-        # Parts are measured in runs of their own.
-        measured |= {name: {**of_part, **measured_on()} for name, of_part in summary.items()}
-        file.write_text(json.dumps(measured, indent=2) + "\n")
-    print(json.dumps(result))
+        summary = {}
+        for part in chosen:
+            summary[part.name] = run_part(part, folder, out, arguments.cores)
+            if not arguments.quick:  # after each part: a part takes an hour or more
+                file = ROOT / "benchmarks/results/evidence.json"
+                measured = json.loads(file.read_text()) if file.exists() else {}
+                measured[part.name] = {**summary[part.name], **measured_on()}
+                file.write_text(json.dumps(measured, indent=2) + "\n")
+    print(json.dumps({"parts": summary, "quick": arguments.quick, **measured_on()}))
 
 
 def run_part(part: Part, folder: Path, out: Path, cores: int) -> dict[str, Any]:
