@@ -449,14 +449,14 @@ FEATURES = {
 
 
 def training_state(output):
-    """The folder in which the training of the generator or adapter `output` keeps its checkpoints.
+    """The folder in which the training of the generator `output` keeps its checkpoints.
 
     It belongs to the output and not to the experiment, or an experiment with another name would train it again.
     """
     output = os.path.normpath(output)
     folder, name = os.path.split(output)
     if os.path.dirname(folder) == "results":
-        return os.path.join(folder, "adaptation" if name == "adapter" else f"{name}_training")
+        return f"{output}_training"
     return f"results/.training/{name}-{text_hash(output)[:8]}"
 
 

@@ -90,7 +90,7 @@ if CONFIG.adaptation:
             train_split=CONFIG.dataset.train_split,
             seed=CONFIG.seed,
             # Checkpoints of an interrupted training. Not an output: Snakemake would delete it when the job is killed.
-            state=training_state(CONFIG.adaptation.output),
+            state=f"results/{CONFIG.experiment}/adaptation",
         message:
             "Train the adapter"
         script:

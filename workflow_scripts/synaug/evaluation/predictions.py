@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from synaug.networks.arithmetic import gpu_arithmetic
-from synaug.networks.classifier import Classifier
+from synaug.networks.classifier import Classifier, images_at_once
 
 _BATCH = 256  # images of up to 64 pixels whose features are computed at once; as many pixels of larger ones
 
@@ -36,8 +36,8 @@ def compute_features(model: Classifier, count: int, batches: Iterable[tuple[np.n
     model.eval()
     device = model.head.weight.device
     for positions, pixels in batches:
-        at_once = max(1, _BATCH * 64**2 // max(pixels.shape[1], 64) ** 2)
-        parts = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(at_once)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        parts = images.split(images_at_once(images.shape, _BATCH))
         features[positions] = torch.cat([model.features(part.to(device)) for part in parts]).float().cpu().numpy()
     return features
 

@@ -85,8 +85,8 @@ def batches_in_order(manifest: pd.DataFrame) -> Iterator[np.ndarray]:
             yield positions[start : start + _BATCH].to_numpy(np.int64, copy=True)
 
 
-def read_tables(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes | None]]]:
-    """Yield as `read_encoded`, but None in place of image files, 1,024 at a time: `encoded_image` reads them.
+def read_tables(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, Sequence[bytes | str | None]]]:
+    """Yield as `read_encoded`, but of image files the paths, 1,024 at a time, for `encoded_image`.
 
     So only the files that are being decoded are in memory.
     """
@@ -96,13 +96,12 @@ def read_tables(manifest: pd.DataFrame) -> Iterator[tuple[np.ndarray, list[bytes
         yield tables[rows], images
     for start in range(0, len(files), _BATCH):
         positions = files[start : start + _BATCH]
-        yield positions, [None] * len(positions)
+        yield positions, manifest["path"].iloc[positions].astype(str).tolist()
 
 
-def encoded_image(manifest: pd.DataFrame, position: int, data: bytes | None) -> bytes | None:
-    """The encoded image at `position`. data: of `read_tables`. Raises UserError if its file cannot be read."""
-    image = manifest.iloc[position]
-    return _read_file(image["path"]) if pd.isna(image["row"]) else data
+def encoded_image(image: bytes | str | None) -> bytes | None:
+    """The encoded image. image: of `read_tables`. Raises UserError if it is a file that cannot be read."""
+    return _read_file(image) if isinstance(image, str) else image
 
 
 def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -111,9 +110,9 @@ def iterate_pixels(manifest: pd.DataFrame, size: int, color: str) -> Iterator[tu
     Raises UserError if an image is missing or cannot be decoded.
     """
 
-    def decode(position: int, data: bytes | None) -> np.ndarray:
+    def decode(position: int, data: bytes | str | None) -> np.ndarray:
         try:
-            return decode_image(encoded_image(manifest, position, data), size, color)
+            return decode_image(encoded_image(data), size, color)
         except UserError:
             raise
         except Exception as error:

@@ -20,9 +20,12 @@ COSINE_SCALE = 30.0  # Cao et al. 2019
 _AT_ONCE = 500  # images of up to 64 pixels
 
 
-def images_at_once(shape: torch.Size | tuple[int, ...]) -> int:
-    """How many images a network gets at once, where only memory matters. shape: N x C x H x W, or N x D of features."""
-    return _AT_ONCE if len(shape) == 2 else max(1, _AT_ONCE * 64**2 // max(shape[-1], 64) ** 2)
+def images_at_once(shape: torch.Size | tuple[int, ...], most: int = _AT_ONCE) -> int:
+    """How many images a network gets at once, where only memory matters. shape: N x C x H x W, or N x D of features.
+
+    most: of up to 64 pixels, or of features.
+    """
+    return most if len(shape) == 2 else max(1, most * 64**2 // max(shape[-1], 64) ** 2)
 
 
 class CosineHead(nn.Linear):

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from synaug.config import Screening
 from synaug.images.codec import CHANNELS
 from synaug.networks.arithmetic import gpu_arithmetic
-from synaug.networks.classifier import load_classifier
+from synaug.networks.classifier import images_at_once, load_classifier
 from synaug.runtime.errors import UserError
 from synaug.screening.checkpoints import extractor_name
 from synaug.screening.scoring import ImageForm, Scorers
@@ -43,7 +43,7 @@ class ClassifierScorer:
         self.classes = np.array(config["classes"], object)
         self.label_of_class = {name: label for label, name in enumerate(config["classes"])}
         self.device = device
-        self.batch = max(1, CLASSIFIER_BATCH * 64**2 // max(size, 64) ** 2)
+        self.batch = images_at_once((1, 3, size, size), CLASSIFIER_BATCH)
 
     @torch.inference_mode()
     @gpu_arithmetic()

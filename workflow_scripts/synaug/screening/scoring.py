@@ -250,9 +250,9 @@ def _recorded_rows(shard: str) -> tuple[pd.DataFrame, str]:
 def _read_real(real: pd.DataFrame, form: ImageForm, threads: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield positions in `real` and their pixels (uint8, N x S x S x C). Every file is read once."""
 
-    def decode(position: int, encoded: bytes | None) -> np.ndarray:
+    def decode(position: int, data: bytes | str | None) -> np.ndarray:
         try:
-            return decode_image(encoded_image(real, position, encoded), form.image_size, form.color)
+            return decode_image(encoded_image(data), form.image_size, form.color)
         except UserError:
             raise
         except Exception as error:
