@@ -27,8 +27,11 @@ and 95 % intervals over seeds (Student's t).
 
 import argparse
 import json
+import multiprocessing
+import os
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,18 +70,21 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2000, help="of the denoiser and of the adapter")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="seeds at a time, each with one thread")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet (PNG) of the first seed")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     quick = arguments.quick
     budget = {"steps": 3, "batch_size": 4} if quick else {"steps": arguments.steps, "batch_size": 16}
     classifier_steps = 3 if quick else 600
     per_class = 5 if quick else TEST_PER_CLASS
-    runs = []
-    for seed in range(1 if quick else arguments.seeds):
-        runs.append(measure(seed, budget, classifier_steps, per_class, arguments.sheet if not seed else None))
-        print(json.dumps({"seed": seed, **runs[-1]}), flush=True)
+    seeds = range(1 if quick else arguments.seeds)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(arguments.cores, len(seeds)), context, torch.set_num_threads, (1,)) as pool:
+        jobs = [
+            pool.submit(measure, seed, budget, classifier_steps, per_class, arguments.sheet if not seed else None)
+            for seed in seeds
+        ]
+        runs = [job.result() for job in jobs]
     result = {
         "quick": quick, "seeds": len(runs), **budget, "classifier_steps": classifier_steps,
         "arms": {arm: {name: interval([run[arm][name] for run in runs]) for name in runs[0][arm]} for arm in runs[0]},
@@ -90,7 +96,7 @@ def main() -> None:
 
 
 def measure(seed: int, budget: dict, classifier_steps: int, per_class: int, sheet: Path | None) -> dict[str, dict]:
-    """Arm -> its figures. per_class: images of each class that are generated for the Frechet distance."""
+    """Arm -> its figures, which are printed too. per_class: generated images of each class for the Frechet distance."""
     digits = load_digits()
     pixels = np.stack([scale_up(image) for image in digits.images])
     test = draw(digits.target, [TEST_PER_CLASS] * 10, seed)
@@ -133,6 +139,7 @@ def measure(seed: int, budget: dict, classifier_steps: int, per_class: int, shee
             rows.append(np.concatenate(list(generated[:: max(1, per_class // 2)][:20]), axis=1))
     if sheet:
         Image.fromarray(np.concatenate(rows)).save(sheet)
+    print(json.dumps({"seed": seed, **arms}), flush=True)
     return arms
 
 
