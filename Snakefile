@@ -88,6 +88,11 @@ onstart:
             file=sys.stderr,
         )
     check_downloads_of_jobs()
+    # The default limit of Snakemake, 100 jobs a second, adds a thread for each job that ends while others wait, and each
+    # of these threads wakes the scheduler every second. Another limit, which the user sets, stays.
+    limit = workflow.scheduler.job_rate_limiter
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
 
 
 onerror:

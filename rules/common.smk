@@ -286,6 +286,13 @@ def settings_of_fill(fill):
     return {key: value for key, value in settings.items() if key != "fills"}
 
 
+def settings_of_few_images(fill):
+    """`settings_of_fill` for images that lie in no shard: another `images_per_shard` must not sample them again."""
+    settings = settings_of_fill(fill)
+    generation = {key: value for key, value in settings["generation"].items() if key != "images_per_shard"}
+    return settings | {"generation": generation}
+
+
 def sources_of_shard(wildcards):
     """Where the images of a shard start from: the real images, if its fill is image-to-image."""
     return ancient("<results>/real.parquet") if PIPELINES[fill_of_shard(wildcards)] == "image-to-image" else []

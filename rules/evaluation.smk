@@ -57,7 +57,7 @@ if CONFIG.evaluation.domain_probe or CONFIG.evaluation.shortcut_images:
             compile=COMPILE,
             attention=CONFIG.generation.attention or "",
         params:
-            settings=settings_of_fill(next(iter(CONFIG.generation_of_fills))),  # the only one
+            settings=settings_of_few_images(next(iter(CONFIG.generation_of_fills))),  # the only one
             test_split=CONFIG.dataset.test_split,
             images_per_cell=CONFIG.evaluation.shortcut_images,
         message:

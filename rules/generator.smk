@@ -8,7 +8,8 @@ this workflow's manifests (its training images are taken). Of the adapter, <resu
 Outputs: generator.output, a checkpoint in the diffusers layout; adaptation.output, an adapter with its training history and
 a sample sheet.
 
-The code is not a parameter: a changed comment or line must not cost hours of training. To train again, delete the folder.
+The code is not a parameter: a changed comment or line must not cost hours of training. To train again with the same
+settings, delete the output, and the folder of its checkpoints (param `state`).
 """
 
 if CONFIG.generator:
@@ -32,8 +33,10 @@ if CONFIG.generator:
         resources:
             gpu=1,
             gpu_share=WHOLE_DEVICE,
-            # A resource, not a parameter: it decides whether captions are accepted, and does not change the generator.
+            # Resources, not parameters: `truncate` decides whether captions are accepted, and does not change the generator;
+            # `train_split` came later, and generators that were trained before are not trained again.
             truncate=int(CONFIG.prompts.truncate),
+            train_split=CONFIG.dataset.train_split,
         params:
             # Without a start the key is left out: generators that were trained before it existed are not trained again.
             settings=CONFIG.generator.model_dump(
@@ -55,8 +58,8 @@ if CONFIG.adaptation:
 
     rule adapt_generator:
         input:
-            # Its content counts, not its date or an added image: another adapter would make all images again, so it is the
-            # user who decides to train it again, by deleting it.
+            # An added image does not train it again: another adapter would make all images again, so it is the user who
+            # decides to do so, by deleting it.
             real=ancient("<results>/real.parquet"),
             images=real_images,
             model=BASE_FILES,

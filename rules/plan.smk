@@ -126,7 +126,7 @@ rule preview_images:
     params:
         # The number of images per class does not matter here.
         settings=lambda wildcards: {
-            key: value for key, value in settings_of_fill(PREVIEWS[wildcards.fill]).items() if key != "balance"
+            key: value for key, value in settings_of_few_images(PREVIEWS[wildcards.fill]).items() if key != "balance"
         },
     message:
         "Generate the preview images, preview{wildcards.fill}.parquet"

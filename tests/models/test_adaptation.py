@@ -1,12 +1,14 @@
 """An adapter is trained for every supported family through its real loading code, and is an ordinary adapter then."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusers import DiffusionPipeline, EDMDPMSolverMultistepScheduler
 from PIL import Image
 from safetensors import safe_open
 
@@ -248,6 +250,16 @@ def test_a_family_without_support_is_one_line(planned, family):
     assert "\n" not in str(caught.value)
 
 
+def test_noise_that_betas_do_not_give_is_one_line(planned):
+    """Playground v2.5 has the parts of SDXL, and noise levels of EDM."""
+    pipeline = load_pipeline(planned("sdxl").iloc[0], "cpu")
+    pipeline.scheduler = EDMDPMSolverMultistepScheduler()
+    with pytest.raises(
+        UserError, match=r"follows EDMDPMSolver\w+, and an adapter can be trained for schedules of betas"
+    ):
+        LoraAdapter(pipeline, 16, Adaptation(output="unused", precision="float32"), 0)
+
+
 def test_a_text_encoder_of_sd3_is_one_line(planned):
     pipeline = load_pipeline(planned("sd3").iloc[0], "cpu")
     with pytest.raises(UserError, match=r"adaptation\.text_encoder: is not supported for StableDiffusion3Pipeline"):
@@ -294,6 +306,24 @@ def test_the_script_writes_adapter_history_and_samples(family, checkpoint, real,
         arguments[1] = model | {"original_size": 64}
         adapt_generator.main(*arguments)
         assert (out / "pytorch_lora_weights.safetensors").read_bytes() != weights
+
+
+def test_another_variant_of_the_same_model_is_trained_anew(checkpoint, real, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    folder = shutil.copytree(checkpoint("stable diffusion"), tmp_path / "model")
+    pipeline = DiffusionPipeline.from_pretrained(folder)
+    with torch.no_grad():
+        for weight in pipeline.unet.parameters():
+            weight += 0.1
+    pipeline.save_pretrained(folder, variant="other")
+    model = {"model": str(folder), "revision": None, "size": 16}
+    out, manifest = tmp_path / "results" / "e" / "adapter", real({"cat": 4, "dog": 2})
+    weights = []
+    for variant in ({}, {"variant": "other"}):
+        arguments = [settings(), Prompts().model_dump(), [], "train", 0, 1, str(tmp_path / "work"), str(out)]
+        adapt_generator.main(manifest, model | variant, *arguments)
+        weights.append((out / "pytorch_lora_weights.safetensors").read_bytes())
+    assert weights[0] != weights[1]
 
 
 def test_sdxl_below_its_trained_size_learns_the_original_size_that_its_images_get(planned):

@@ -13,7 +13,7 @@ import torch
 from synaug.config import Adapter
 from synaug.generation import sampling
 from synaug.generation.batch_size import find_batch_size
-from synaug.generation.pipelines import check_rows, load_pipeline
+from synaug.generation.pipelines import _EncodeOnce, check_rows, load_pipeline
 from synaug.generation.sampling import sample
 from synaug.generation.shards import generate_shard
 from synaug.plan.checkpoints import adapters_json, model_version
@@ -50,6 +50,17 @@ def test_every_prompt_is_encoded_once(planned, family, monkeypatch):
     )
     images(pipeline, rows)
     assert sorted(calls) == [["a photo of a cat"], ["a photo of a dog"]]
+
+
+def test_embeddings_that_are_lists_are_joined_too():
+    """Z-Image gives a list with one tensor for each prompt, and an empty one without a negative prompt."""
+
+    def encode(prompt, negative_prompt=None):
+        return [torch.full((3, 2), float(len(text))) for text in prompt], [], torch.zeros(5, 3)
+
+    embeddings, negative, position_ids = _EncodeOnce(encode)(prompt=["a", "bb", "a"])
+    assert [float(embedding[0, 0]) for embedding in embeddings] == [1, 2, 1]
+    assert negative == [] and position_ids.shape == (5, 3)
 
 
 @pytest.mark.parametrize("family", ["stable diffusion", "sdxl", "sd3", "pixart", "sana"])

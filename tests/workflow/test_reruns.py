@@ -7,11 +7,12 @@ dry run afterwards, and so is what a change runs again that no checkpoint stands
 import hashlib
 import os
 import shutil
+import sys
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from workdir import CLASSES
+from workdir import CLASSES, call
 
 from synaug.manifests import read_manifest
 
@@ -53,6 +54,31 @@ def test_networks_on_real_images_alone_do_not_wait_for_synthetic_images(work):
 
 def test_nothing_changed_nothing_runs(work):
     assert work.run("-n").jobs == []
+
+
+def test_no_timer_wakes_the_scheduler_while_jobs_run(work):
+    """Snakemake starts one for every job, each a thread until the end of the run."""
+    (work.results / "imbalance.parquet").unlink()
+    code = (
+        "import sys; from snakemake.cli import main; from snakemake.scheduling.job_scheduler import JobScheduler as S; "
+        "S._schedule_reevalutation = lambda self, delay: print('a timer'); main(sys.argv[1:])"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "results/test/imbalance.parquet",
+        "--cores",
+        "2",
+        "--configfile",
+        "test.yaml",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(work.path / "workflow_scripts")}
+    done = call(work.path, command, environment, timeout=300)
+    assert done.status == 0 and done.jobs == ["measure_imbalance"], done.text
+    assert "a timer" not in done.text
+    limited = [*command, "--force", "--max-jobs-per-timespan", "5/1s"]
+    assert "a timer" in call(work.path, limited, environment, timeout=300).text
 
 
 def test_touching_every_file_of_the_checkout_runs_nothing(work):

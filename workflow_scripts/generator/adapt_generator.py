@@ -15,7 +15,7 @@ from synaug.generator.adapt_samples import sample_images, sample_rows, sample_sh
 from synaug.generator.output_folder import ADAPTER_HISTORY, ADAPTER_SAMPLES, ADAPTER_WEIGHTS, check_adapter_folder
 from synaug.images.contact_sheet import cell_name
 from synaug.manifests import write_manifest
-from synaug.plan.checkpoints import adapters_json
+from synaug.plan.checkpoints import adapters_json, is_local
 from synaug.runtime.devices import leased_device
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
@@ -78,8 +78,11 @@ def main(
                 generation.size,
                 images.rows["image_id"].tolist(),
                 images.captions,
-                # Only if it is set, so that states of models without it remain valid.
+                # Only if they are set, so that states of models without them remain valid. The version of a local model
+                # is the hash of its files, and that of a model of the hub may be the name of a branch.
                 *([generation.original_size] if generation.original_size else []),
+                *([] if is_local(rows["model_version"].iloc[0]) else [generation.model]),
+                *([f"variant {generation.variant}"] if generation.variant else []),
             ],
         )
         weights = Path(out) / ADAPTER_WEIGHTS

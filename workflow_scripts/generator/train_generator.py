@@ -22,6 +22,7 @@ def main(
     settings: dict,
     prompts: dict,
     group_columns: list[str],
+    train_split: str,
     held_out: list[str],
     seed: int,
     threads: int,
@@ -36,7 +37,7 @@ def main(
     """
     check_output_folder(out, [images, state])
     torch.set_num_threads(threads)
-    rows, known = read_labelled_images(images, held_out, group_columns)
+    rows, known = read_labelled_images(images, train_split, held_out, group_columns)
     # The generator's labels are the cells, class x group, in their order.
     cell_columns = ["label", "group"]
     cells = rows.drop_duplicates(cell_columns).sort_values(cell_columns, ignore_index=True)
@@ -72,6 +73,7 @@ if __name__ == "__main__":
             snakemake.params.settings,
             snakemake.params.prompts | {"truncate": bool(snakemake.resources.truncate)},
             snakemake.params.group_columns,
+            snakemake.resources.train_split,
             snakemake.params.held_out,
             snakemake.params.seed,
             snakemake.threads,

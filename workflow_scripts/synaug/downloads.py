@@ -96,9 +96,11 @@ def check_downloads(config: Config, rules: Collection[str], config_file: str) ->
 
     rules: those with jobs to run. config_file: for the message.
     """
-    # With target: 1 and without groups no image is planned: every class has a training image.
+    # With target: 1 no image is planned, since every class has a training image. With groups a cell may be empty, and a
+    # limit per real image leaves it so.
     balance = config.balance
-    wants_none = balance.strategy == "fixed" and balance.target == 1 and not config.dataset.group_columns
+    no_empty_cell_filled = not config.dataset.group_columns or balance.max_synthetic_per_real is not None
+    wants_none = balance.strategy == "fixed" and balance.target == 1 and no_empty_cell_filled
     if _PLAN.intersection(rules) and _WAIT.intersection(rules) and not wants_none:
         rules = {*rules, *_FOLLOW}
     needed = each_once(download for download in downloads_of(config) if download.rules.intersection(rules))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from synaug.manifests import class_names, read_with_local_paths, write_manifest
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.allocation import use_large_pages
 from synaug.runtime.devices import WHOLE_DEVICE, leased_devices
+from synaug.runtime.files import file_hash
 from synaug.runtime.logs import job_log
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import ImageSource, images_of_rule, open_training_set, predict_rows
@@ -21,13 +23,14 @@ from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 
 
-def checkpoint_of(experiment: Path, recipe: str, seed: int, *decisive) -> Checkpoint:
+def checkpoint_of(experiment: Path, recipe: str, seed: int, weights: Iterable[str], *decisive) -> Checkpoint:
     """Where an interrupted training of `recipe` with `seed` continues: <experiment>/checkpoints/<recipe>-<seed>.pt.
 
-    decisive: everything that decides the network, as values that JSON can write. If one of them has changed, training
-    begins anew.
+    weights: files of pretrained weights. decisive: everything else that decides the network, as values that JSON can
+    write. If one of them has changed, training begins anew.
     """
-    key = hashlib.sha256(json.dumps([seed, *decisive], sort_keys=True).encode())
+    contents = [file_hash(file) for file in weights]
+    key = hashlib.sha256(json.dumps([seed, contents, *decisive], sort_keys=True).encode())
     return Checkpoint(experiment / "checkpoints" / f"{recipe}-{seed}.pt", key.hexdigest())
 
 
@@ -88,6 +91,7 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
         experiment = Path(snakemake.output.model).parents[3]
+        decisive = (snakemake.input.pretrained, settings, snakemake.params.images, snakemake.params.code)
         main(
             snakemake.input.balanced or None,
             images_of_rule(snakemake.input, experiment, settings, snakemake.threads),
@@ -95,7 +99,7 @@ if __name__ == "__main__":
             snakemake.params.train_split,
             settings,
             seed,
-            checkpoint_of(experiment, recipe, seed, settings, snakemake.params.images, snakemake.params.code),
+            checkpoint_of(experiment, recipe, seed, *decisive),
             snakemake.output,
             snakemake.resources.gpu_share,
         )

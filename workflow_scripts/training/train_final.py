@@ -73,7 +73,7 @@ if __name__ == "__main__":
             snakemake.input.real,
             snakemake.params.splits,
             seed,
-            checkpoint_of(experiment, "final", seed, *decisive),
+            checkpoint_of(experiment, "final", seed, snakemake.input.pretrained, *decisive),
             snakemake.output,
             snakemake.resources.gpu_share,
         )

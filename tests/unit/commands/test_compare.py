@@ -157,6 +157,15 @@ def test_a_key_that_recipes_take_from_another_block_is_listed_once():
     assert changes[1][1:] == ("[0, 1]", "[0]")
 
 
+def test_a_key_that_recipes_and_fills_with_dots_in_their_names_inherit_is_listed_once():
+    recipes = {"focal-0.5": {"data": "real"}, "focal-1.0": {"data": "real"}, "filled": {"data": "balanced"}}
+    recipes["filled"]["fill"] = {"name": "sd1.5"}
+    settings = SETTINGS | {"recipes": recipes, "fills": {"sd1.5": {}}}
+    a = load_config(settings)
+    b = load_config(settings | {"training": {"steps": 7}, "generation": settings["generation"] | {"guidance": 3.5}})
+    assert [key for key, *_ in config_changes(a, b)] == ["generation.guidance", "training.steps"]
+
+
 def test_what_cannot_be_compared_is_one_line(synaug, two, copies, tmp_path):
     (copies[0] / "report.html").unlink()
     study, empty, other = tmp_path / "study", tmp_path / "empty", tmp_path / "other"

@@ -150,6 +150,19 @@ def test_the_folder_of_an_experiment_with_a_choice_stands_for_its_final_network(
     assert (about["recipe"], about["stage"], about["seed"]) == ("synaug", "finetune", 1)
     card = (tmp_path / "out/README.md").read_text()
     assert "and on the validation images" in card and "76.5" in card
+    # The figures are those of another network, and the card does not call it this one.
+    assert about["trained_on_validation_images"] and "| | mean over seeds | seed 1 |" in card
+    assert "this network over" not in card
+
+
+def test_the_card_names_the_split_of_a_last_layer_that_was_trained_on_validation_images(trained, synaug, tmp_path):
+    home, _ = trained
+    config = {"recipes": {"synaug": {"data": "balanced", "fill": None, "stage2": {"split": "val"}}}}
+    (home / "report.html").write_text(f'<pre aria-label="The whole config">{json.dumps(config)}</pre>')
+    assert synaug("export-model", home / "finetune/synaug/2", tmp_path / "out", "--no-onnx")[0] == 0
+    card = (tmp_path / "out/README.md").read_text()
+    assert "Its last layer was trained on the real images of the split `val`." in card
+    assert "| | mean over seeds | this network |" in card
 
 
 def save_another_seed(home, *network):

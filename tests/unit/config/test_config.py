@@ -96,13 +96,20 @@ def test_a_wrong_scheduler_is_one_line(value, expected):
     assert expected in complaint(changed("generation.scheduler", value))
 
 
-@pytest.mark.parametrize("changes", [{"make_splits": {"test": 0.2}}, {"split_column": "fold"}])
-def test_a_generator_is_not_trained_on_images_that_may_be_held_out(changes):
-    dataset = {"source": "table", "path": "./t.parquet", "image_size": 32, "label_column": "name", **changes}
-    generator = {"images": "t.parquet", "output": "own"}
-    said = complaint({**GOOD, "dataset": dataset, "generator": generator})
-    assert "which images of dataset.path are held out; give results/" in said
-    load_config({**GOOD, "dataset": dataset, "generator": generator | {"images": "results/x/real.parquet"}})
+@pytest.mark.parametrize(
+    "changes", [{"make_splits": {"test": 0.2}}, {"split_column": "fold"}, {"imbalance_factor": 10}]
+)
+def test_a_generator_is_not_trained_on_images_that_may_be_held_out(changes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("data")
+    dataset = {"source": "table", "path": "./data", "image_size": 32, "label_column": "name", **changes}
+    config = {**GOOD, "experiment": "x", "dataset": dataset}
+    inside = ["data/part.parquet", str(tmp_path / "data/part.parquet"), "link/part.parquet", "data"]
+    for images in (*inside, "results/x/dataset.parquet"):
+        said = complaint({**config, "generator": {"images": images, "output": "own"}})
+        assert f"which images of {images} are held out or left out; give results/x/real.parquet" in said
+    for images in ("results/x/real.parquet", "data.parquet", "other/dataset.parquet"):
+        load_config({**config, "generator": {"images": images, "output": "own"}})
 
 
 @pytest.mark.parametrize(
@@ -339,6 +346,9 @@ def test_a_fault_that_recipes_inherit_is_reported_where_it_was_written():
     assert "devices: 4 devices share each batch of 7 images" in message and message.endswith(
         "; set batch_size to at least 8"
     )
+    stage2 = {"data": "real", "stage2": {"class_weights": "inverse"}}
+    message = complaint({**GOOD, "recipes": {**recipes, "plain": stage2}})
+    assert "class_weights has no effect without images_per_class: all; leave it out" in message
     message = complaint({**GOOD, "training": {"sync_batch_norm": True}})
     assert message == "config: training: sync_batch_norm has no effect with devices: 1; leave it out"
 

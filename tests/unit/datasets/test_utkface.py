@@ -40,8 +40,8 @@ def test_a_name_with_an_impossible_value_has_no_values(name):
 
 def test_every_age_has_a_group_and_every_group_a_phrase():
     groups = [utkface.age_group(age) for age in range(117)]
-    assert list(dict.fromkeys(groups)) == list(utkface.AGE_PHRASES)
-    assert [groups.index(name) for name in utkface.AGE_PHRASES] == [0, 3, 13, 20, 30, 40, 50, 60]
+    assert list(dict.fromkeys(groups)) == [name for _, name in utkface.AGES]
+    assert [groups.index(name) for _, name in utkface.AGES] == [0, 3, 13, 20, 30, 40, 50, 60]
 
 
 def test_a_fifth_of_the_images_are_test_images_in_every_group():

@@ -111,6 +111,20 @@ def test_offline_jobs_that_need_what_is_missing_are_refused(nothing_cached, rule
         )
 
 
+def test_a_plan_without_images_needs_no_model(nothing_cached):
+    grouped = {"source": "table", "path": "t", "image_size": 64, "label_column": "name", "group_columns": ["place"]}
+    jobs = ["plan_generation", "compare_images"]
+    none = {"balance": {"strategy": "fixed", "target": 1, "max_synthetic_per_real": 1}}
+    for changes in ({"balance": {"strategy": "fixed", "target": 1}}, none, none | {"dataset": grouped}):
+        check_downloads(Config.model_validate(SETTINGS | changes), jobs, "mine.yaml")
+    with pytest.raises(UserError, match=r"generation\.model"):  # an empty cell is filled
+        check_downloads(
+            Config.model_validate(
+                SETTINGS | {"dataset": grouped, "balance": {"strategy": "fixed", "target": 1}}
+            ), jobs, "mine.yaml",
+        )  # fmt: skip
+
+
 def test_online_nothing_is_refused(nothing_cached, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     check_downloads(Config.model_validate(SETTINGS | EVERYTHING), ["generate_shard", "train"], "mine.yaml")

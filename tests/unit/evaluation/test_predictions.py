@@ -21,6 +21,7 @@ def test_predictions_follow_the_manifest_and_can_be_read_back(tmp_path, pngs):
             "label": [0, 1, 2] * 3,
             "label_name": classes * 3,
             "split": "test",
+            "group": ["day", "night", "day"] * 3,
             "path": [str(tmp_path / f"{n}.png") for n in range(9)],
             "row": pd.array([None] * 9, "Int64"),
         }
@@ -32,6 +33,7 @@ def test_predictions_follow_the_manifest_and_can_be_read_back(tmp_path, pngs):
     assert rows["image_id"].tolist() == shuffled["image_id"].tolist()
     write_manifest("predictions", rows, tmp_path / "predictions.parquet")
     predictions = read_manifest("predictions", tmp_path / "predictions.parquet")
+    assert predictions.set_index("image_id")["group"].to_dict() == manifest.set_index("image_id")["group"].to_dict()
     assert [np.argmax(p) for p in predictions["probabilities"]] == predictions["predicted"].tolist()
 
 

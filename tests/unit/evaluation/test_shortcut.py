@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from synaug.evaluation.bootstrap import resample
-from synaug.evaluation.shortcut import accuracy_drop_on_swap, balanced_probe_images
+from synaug.evaluation.shortcut import accuracy_drop_on_swap, balanced_probe_images, shortcut_metrics
+from synaug.networks.classifier import Classifier
 
 # Class 0 is mostly red and class 1 mostly green, so class 0 has green synthetic images and class 1 red ones.
 TRAINING = pd.DataFrame({"label": [0] * 9 + [1] * 9, "group": ["green"] * 9 + ["red"] * 9})
@@ -59,3 +60,11 @@ def test_a_class_without_test_images_in_a_group_does_not_count():
     of_class_0 = images[images["label"] == 0].assign(group=["red", "green"])
     only = pd.concat([of_class_0.assign(label=[0, 1])])
     assert accuracy_drop_on_swap(np.ones(2), only, TRAINING, resample(np.arange(2))) is None
+
+
+def test_probe_images_of_other_groups_than_the_test_images_give_no_metrics(caplog):
+    synthetic = pd.DataFrame({"image_id": ["s0", "s1"], "label": [0, 1], "group": "hospital 1"})
+    test = pd.DataFrame({"image_id": ["r0", "r1"], "label": [0, 1], "group": "hospital 2"})
+    model = Classifier("resnet8", 4, ["a", "b"], 12, 1)
+    assert list(shortcut_metrics(model, balanced_probe_images(synthetic, test), TRAINING, [])) == []
+    assert "the shortcut is not measured" in caplog.text

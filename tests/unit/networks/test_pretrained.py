@@ -4,10 +4,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
+from torchvision.models import get_model, get_model_weights
 
 from synaug.config import Stage1
 from synaug.networks.classifier import Classifier, load_classifier, save_classifier
-from synaug.networks.pretrained import check_backbone
+from synaug.networks.pretrained import build_body, check_backbone, load_pretrained_body
 from synaug.runtime.errors import UserError
 
 CLASSES = ["a", "b", "c"]
@@ -60,6 +61,16 @@ def test_weights_that_do_not_fit_or_do_not_exist_are_one_line(tmp_path):
         with pytest.raises(UserError, match=message) as error:
             model.load_pretrained(str(weights))
         assert "\n" not in str(error.value)
+
+
+def test_weights_of_the_library_that_do_not_fit_the_size_are_no_failed_download(monkeypatch):
+    weights = get_model_weights("vit_b_32").DEFAULT
+    of_224_pixels = get_model("vit_b_32", weights=None).state_dict()
+    monkeypatch.setattr(type(weights), "get_state_dict", lambda *arguments, **options: of_224_pixels)
+    body, _ = build_body("torchvision/vit_b_32", 3, 64)
+    message = r"vit_b_32 do not fit images of 64 pixels \(size mismatch for .*; change dataset.image_size"
+    with pytest.raises(UserError, match=message):
+        load_pretrained_body(body, "torchvision/vit_b_32", 3, 64, True)
 
 
 def test_a_network_that_cannot_take_images_of_a_size_is_a_user_error():

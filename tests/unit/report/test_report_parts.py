@@ -14,6 +14,7 @@ from synaug.config import Config
 from synaug.evaluation.classification import score
 from synaug.manifests import write_manifest
 from synaug.report import advice, run_info
+from synaug.report.advice import DOMAIN_PROBE
 from synaug.report.comparison import compared_networks
 from synaug.report.confusion import (
     PredictionCounts,
@@ -266,6 +267,12 @@ def test_advice_lists_losses_and_what_one_amount_cannot_show():
     assert "from 2.0 to 8.0 %" in texts[2] and "one seed only" in texts[3] and "± 22 points" in texts[4]
     others = advice.experiment_advice(classes, names, differences, summary, quality, test_images, [], True, 3)
     assert "The recipes use 3 amounts of them" in others[1]
+    probe = pd.DataFrame({"series": ["mixed"], "mean": [0.97], "seeds": 1, "metric": DOMAIN_PROBE[0]})
+    probe = probe.assign(subset=DOMAIN_PROBE[1], weighting=DOMAIN_PROBE[2])
+    probed = pd.concat([summary, probe], ignore_index=True)
+    # The main recipe has the stage 1 of another one.
+    texts = advice.experiment_advice(classes, names, differences, probed, quality, test_images, [], True, 1, "mixed")
+    assert any("97 % of the images as real or synthetic" in text for text in texts)
     without = advice.experiment_advice(classes, names, differences, summary, quality, test_images, [], False)
     assert "more synthetic images" not in " ".join(without)
 

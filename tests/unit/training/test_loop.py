@@ -11,6 +11,7 @@ from synaug.training.checkpoint import Checkpoint
 from synaug.training.loop import scheduled_rate, training_loop
 from synaug.training.optimizer import make_optimizer
 from synaug.training.sampling import Sampler
+from training.train import checkpoint_of
 from training_sets import same_weights
 
 STEPS = 26
@@ -92,6 +93,15 @@ def test_a_checkpoint_of_other_settings_is_ignored(checkpoint):
         train(checkpoint, 15)
     *_, steps_done = train(Checkpoint(checkpoint.path, "another key"))
     assert steps_done == STEPS
+
+
+def test_other_pretrained_weights_in_the_same_file_are_another_training(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    keys = []
+    for content in (b"old", b"new", b"old"):
+        file.write_bytes(content)
+        keys.append(checkpoint_of(tmp_path, "a", 0, [str(file)], {"pretrained": str(file)}).key)
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_a_checkpoint_of_another_number_of_processes_is_ignored_with_one_line(checkpoint, caplog):

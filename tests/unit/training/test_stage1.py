@@ -76,12 +76,15 @@ def test_every_setting_changes_the_network_and_repeats(change, without_change):
     assert not same(model, without_change)
 
 
-def test_synthetic_first_without_a_synthetic_image_trains_on_the_real_ones(caplog):
+@pytest.mark.parametrize("count", [0, 1])
+def test_synthetic_first_without_a_batch_of_synthetic_images_trains_on_all_images(caplog, count):
     settings = SETTINGS.model_copy(update={"synthetic_first": 0.5})
-    model, _ = train_stage1(brightness_classes(), CLASSES, settings, seed=1)
-    plain, _ = train_stage1(brightness_classes(), CLASSES, SETTINGS, seed=1)
+    data = brightness_classes()
+    data.synthetic[:count] = True
+    model, _ = train_stage1(data, CLASSES, settings, seed=1)
+    plain, _ = train_stage1(data, CLASSES, SETTINGS, seed=1)
     assert same(model, plain)
-    assert "no synthetic image was accepted: all steps use the real images" in caplog.text
+    assert f"synthetic_first: {count} synthetic images are too few; all steps use all images" in caplog.text
 
 
 def test_a_network_with_a_cosine_head_and_ldam_is_trained_and_saved(tmp_path):

@@ -130,6 +130,7 @@ def describe(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> dict
         "recipe": trained.recipe,
         "stage": trained.stage,
         "seed": trained.seed,
+        "trained_on_validation_images": trained.final,
         "experiment": trained.experiment.name,
     }
     if onnx:
@@ -211,6 +212,7 @@ def model_card(
         figures=_figures(summary, metrics),
         seeds=int(summary["seeds"].iloc[0]),
         generators=_generators(trained) if total[1] else [],
+        split=(_recipe_on_page(trained).get("stage2") or {}).get("split") if trained.stage == "finetune" else None,
         onnx=onnx,
         timm=timm,
         place=f"hf-hub:{repository}" if repository else "local-dir:.",
@@ -249,14 +251,19 @@ def _generators(trained: TrainedNetwork) -> list[tuple[str, str, str]]:
     """Model, version and licence of the planned images of the recipe; those of all fills if its fill is not known."""
     columns = ["model", "model_version", "licence"]
     plan = with_fill(count_rows("plan", trained.experiment / "plan.parquet", [*columns, "fill"]))
-    page = trained.experiment / "report.html"
-    if len(set(plan["fill"])) > 1 and page.exists():
-        from synaug.report.page import config_on_page  # imports matplotlib
-
-        recipes = (config_on_page(page) or {}).get("recipes", {})
-        if fill := recipes.get(trained.recipe, {}).get("fill"):
-            plan = plan[plan["fill"] == fill["name"]]
+    if len(set(plan["fill"])) > 1 and (fill := _recipe_on_page(trained).get("fill")):
+        plan = plan[plan["fill"] == fill["name"]]
     return list(plan[columns].drop_duplicates().sort_values(columns).itertuples(index=False, name=None))
+
+
+def _recipe_on_page(trained: TrainedNetwork) -> dict:
+    """The config of the recipe, which the results hold in the report alone; empty if it is not there."""
+    page = trained.experiment / "report.html"
+    if not page.exists():
+        return {}
+    from synaug.report.page import config_on_page  # imports matplotlib
+
+    return (config_on_page(page) or {}).get("recipes", {}).get(trained.recipe, {})
 
 
 def export_model(

@@ -294,7 +294,7 @@ def _kept(balanced: pd.DataFrame, quality: pd.DataFrame) -> Iterator[str]:
 
 def _predicted(predictions: pd.DataFrame, real: pd.DataFrame) -> Iterator[str]:
     splits = predictions["split"].unique()
-    # Networks predict classes, and their predictions have no groups.
+    # Predictions of older versions have no groups.
     predictions = predictions.drop(columns="group", errors="ignore")
     yield from _same_images(predictions, real[real["usable"] & real["split"].isin(splits)])
 

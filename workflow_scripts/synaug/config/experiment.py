@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from itertools import combinations
-from os.path import normpath
+from os.path import realpath
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator, model_validator
@@ -163,12 +163,15 @@ class Config(Block):
     def _generator_sees_training_images_only(self):
         """A plain table says by its column `split` which images are held out, and by nothing else."""
         dataset = self.dataset
-        other_splits = bool(dataset.make_splits) or dataset.split_column != "split"
-        if self.generator and other_splits and normpath(self.generator.images) == normpath(dataset.path):
-            raise ValueError(
-                "generator.images: the training cannot tell which images of dataset.path are held out; give "
-                f"results/{self.experiment}/real.parquet"
-            )
+        leaves_out = bool(dataset.make_splits) or dataset.imbalance_factor is not None
+        if self.generator and (leaves_out or dataset.split_column != "split"):
+            images = realpath(self.generator.images)
+            of_dataset = [realpath(path) for path in (dataset.path, f"results/{self.experiment}/dataset.parquet")]
+            if any(images == path or images.startswith(f"{path}/") for path in of_dataset):
+                raise ValueError(
+                    f"generator.images: the training cannot tell which images of {self.generator.images} are held out "
+                    f"or left out; give results/{self.experiment}/real.parquet"
+                )
         return self
 
     @model_validator(mode="after")

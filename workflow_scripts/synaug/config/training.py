@@ -318,6 +318,8 @@ class Stage2(Block):
             "dfr": {"tau", *sgd},
         }
         self._refuse_without_effect(sorted(unused[self.method]), f"with method: {self.method}")
+        if self.images_per_class != "all":  # all classes have equally many
+            self._refuse_without_effect(["class_weights"], "without images_per_class: all")
         return self
 
 

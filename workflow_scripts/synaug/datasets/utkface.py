@@ -16,18 +16,17 @@ from synaug.runtime.errors import UserError
 
 GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "Others")
-# First year of each age group, its name, and its words in a prompt ("a headshot of a person in their twenties").
+# First year of each age group, and its name.
 AGES = (
-    (0, "baby", "who is a baby"),
-    (3, "child", "who is a child"),
-    (13, "teenager", "who is a teenager"),
-    (20, "twenties", "in their twenties"),
-    (30, "thirties", "in their thirties"),
-    (40, "forties", "in their forties"),
-    (50, "fifties", "in their fifties"),
-    (60, "60 or older", "aged 60 or older"),
+    (0, "baby"),
+    (3, "child"),
+    (13, "teenager"),
+    (20, "twenties"),
+    (30, "thirties"),
+    (40, "forties"),
+    (50, "fifties"),
+    (60, "60 or older"),
 )
-AGE_PHRASES = {name: phrase for _, name, phrase in AGES}
 COLUMNS = ("age", "gender", "race")
 TEST_SHARE = 0.2
 UNNAMED = "the file name does not hold age, gender and race"
@@ -78,7 +77,7 @@ def describe(name: str) -> dict[str, str] | None:
 
 def age_group(age: int) -> str:
     """The name of the age group of `age` (years, 0 or more)."""
-    return next(name for first, name, _ in reversed(AGES) if age >= first)
+    return next(name for first, name in reversed(AGES) if age >= first)
 
 
 def is_test(name: str) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from synaug.manifests import with_group
 from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier, images_at_once
 
@@ -43,6 +44,6 @@ def compute_features(model: Classifier, count: int, batches: Iterable[tuple[np.n
 
 
 def _predictions(images: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
-    return images[["image_id", "split", "label", "label_name"]].assign(
+    return with_group(images)[["image_id", "split", "label", "label_name", "group"]].assign(
         predicted=probabilities.argmax(1), probabilities=list(probabilities)
     )

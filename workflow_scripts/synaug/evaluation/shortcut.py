@@ -13,6 +13,7 @@ equally many in every cell:
   for other reasons.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -24,6 +25,7 @@ from synaug.evaluation.linear_probe import FOLDS, probe_correct
 from synaug.evaluation.predictions import compute_features
 from synaug.networks.classifier import Classifier
 
+log = logging.getLogger(__name__)
 _CELL = ["label", "group"]
 
 MetricRow = tuple[str, str, str, float, float, float]  # metric, subset, weighting, value, low, high
@@ -52,8 +54,11 @@ def shortcut_metrics(
 
     images: from `balanced_probe_images`. training: label and group of the synthetic training images (from the manifest
     `balanced`). A class without synthetic training images is not part of swap_drop. batches: positions in `images` and
-    their pixels, as of `iterate_pixels`.
+    their pixels, as of `iterate_pixels`. No metrics if there are no images.
     """
+    if images.empty:
+        log.warning("no class in a group has both probe images and test images: the shortcut is not measured")
+        return
     features = compute_features(model, len(images), batches)
     predicted = model.probabilities(torch.from_numpy(features)).argmax(1)
     strata = images.groupby([*_CELL, "source"]).ngroup().to_numpy()

@@ -8,7 +8,9 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -79,9 +81,14 @@ def load_pipeline(row: Mapping, device: str, attention: str = ""):
     _load_adapters(pipeline, json.loads(row["adapters"] or "[]"), model)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
+    if getattr(pipeline, "vae", None) is None:
+        raise UserError(
+            f"generation.model: {model} has no autoencoder (part `vae`)", advice="choose a latent diffusion model"
+        )
     unet = getattr(pipeline, "unet", None)
     for part in (unet, pipeline.vae):
-        if part is not None:
+        # Autoencoders of videos (Qwen-Image) have weights of five dimensions, for which there is no such format.
+        if part is not None and all(weight.dim() < 5 for weight in part.parameters()):
             part.to(memory_format=torch.channels_last)
     denoiser = unet if unet is not None else pipeline.transformer
     _set_attention(denoiser, attention, model)
@@ -103,6 +110,19 @@ def download_model(model: str, revision: str | None, variant: str | None, local_
         warnings.simplefilter("ignore")  # diffusers passes an argument that huggingface_hub no longer has
         settings = _file_settings(model, revision, variant, local_files_only)
         return Path(DiffusionPipeline.download(model, **settings))
+
+
+def _join(values: tuple) -> Any:
+    """One value for all prompts, from those of each prompt.
+
+    Tensors and lists (Z-Image) with one row belong to the prompt; others (position ids of Flux) are the same for all.
+    """
+    first = values[0]
+    if torch.is_tensor(first) and len(first) == 1:
+        return torch.cat(values)
+    if isinstance(first, list) and len(first) == 1:
+        return list(chain.from_iterable(values))
+    return first
 
 
 def _file_settings(model: str, revision: str | None, variant: str | None, local_files_only: bool) -> dict:
@@ -136,11 +156,7 @@ class _EncodeOnce:
         if not isinstance(prompts, list):
             return self.encode(**arguments)
         rows = [self._encode_prompt(arguments, i) for i in range(len(prompts))]
-        # Tensors with one row belong to the prompt; others (position ids of Flux) are the same for all prompts.
-        return tuple(
-            torch.cat(column) if torch.is_tensor(column[0]) and len(column[0]) == 1 else column[0]
-            for column in zip(*rows, strict=True)
-        )
+        return tuple(map(_join, zip(*rows, strict=True)))
 
     def _encode_prompt(self, arguments: dict, i: int) -> tuple:
         count = len(arguments["prompt"])

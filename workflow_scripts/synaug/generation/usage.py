@@ -17,6 +17,7 @@ class UsageMeter:
         self.loading_seconds, self.loading_start = 0.0, self.start
         self.images = 0
         if device.startswith("cuda"):
+            torch.cuda.init()  # not done yet where NVML does not answer
             torch.cuda.reset_peak_memory_stats(device)
 
     def seconds(self) -> float:

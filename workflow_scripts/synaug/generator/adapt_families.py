@@ -28,9 +28,14 @@ class StableDiffusion:
     def __init__(self, pipeline, size: int, snr_gamma: float | None) -> None:
         """size: of the images, pixels. snr_gamma: limit of the loss weights (min-SNR); None: no weights.
 
-        Raises UserError if the model predicts neither noise nor velocity.
+        Raises UserError if the model predicts neither noise nor velocity, or if no betas give its noise levels.
         """
         self.pipeline, self.size, self.snr_gamma = pipeline, size, snr_gamma
+        if "beta_schedule" not in pipeline.scheduler.config:  # for example EDM (Playground v2.5)
+            raise UserError(
+                f"adaptation: the noise of {pipeline.name_or_path} follows {type(pipeline.scheduler).__name__}, and an "
+                "adapter can be trained for schedules of betas only; choose another generation.model"
+            )
         self.schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
         self.prediction = self.schedule.config.prediction_type
         if self.prediction not in ("epsilon", "v_prediction"):

@@ -11,14 +11,14 @@ from synaug.runtime.files import check_regular_file
 
 
 def read_labelled_images(
-    table: str, held_out: Sequence[str], group_columns: Sequence[str]
+    table: str, train_split: str, held_out: Sequence[str], group_columns: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per image: label, label_name, group, attributes, and path, row, column of the encoded image; the cells.
 
     table: a Parquet file with the images in it (columns image, label_name and `group_columns`), or a manifest `real`.
-    Images of the splits `held_out` and unusable images are left out. The cells, one row each, are sorted, and include
-    those that only held-out images have: prompts may name them. Raises UserError if a column is missing or no image is
-    left.
+    Of a manifest, only usable images of `train_split` are taken; of another table, those outside the splits `held_out`.
+    The cells, one row each, are sorted, and include those that only other images have: prompts may name them. Raises
+    UserError if a column is missing or no image is left.
     """
     check_regular_file(table)
     available = pq.read_schema(table).names
@@ -42,10 +42,13 @@ def read_labelled_images(
         rows = rows[rows["usable"]]
     cell = ["label", "group"]
     cells = rows.drop_duplicates(cell).sort_values(cell, ignore_index=True)
-    if "split" in available:
+    if is_manifest:
+        rows = rows[rows["split"] == train_split]
+    elif "split" in available:
         rows = rows[~rows["split"].isin(held_out)]
     if rows.empty:
-        raise UserError(
-            f"{table}: has no image outside the split {' or '.join(map(repr, held_out))}", advice="add training images"
+        which = (
+            f"of the split {train_split!r}" if is_manifest else f"outside the split {' or '.join(map(repr, held_out))}"
         )
+        raise UserError(f"{table}: has no image {which}", advice="add training images")
     return rows.reset_index(drop=True), cells

@@ -45,7 +45,7 @@ def build_body(backbone: str, channels: int, size: int) -> tuple[nn.Module, int]
         body.train()
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UserError(
-            f"backbone: {backbone} cannot take images of {size} pixels ({_first_line(error)})",
+            f"backbone: {backbone} cannot take images of {size} pixels ({_reason(error)})",
             advice="change dataset.image_size, or choose another backbone",
         ) from None
     return body, features.shape[1]
@@ -75,9 +75,13 @@ def load_pretrained_body(
         else:
             mean, std = _load_torchvision(body[-1], name, weights)
     except Exception as error:  # no connection, weights of another network, a damaged file
-        problem = "cannot be downloaded" if weights is True else "do not fit"
-        advice = "offline, give a safetensors file" if weights is True else f"give weights of {backbone}"
-        problem = f"pretrained: the weights of {backbone} {problem} ({_first_line(error)[:200]})"
+        if weights is not True:
+            problem, advice = "do not fit", f"give weights of {backbone}"
+        elif isinstance(error, RuntimeError) and "state_dict" in str(error):  # `load_state_dict`
+            problem, advice = f"do not fit images of {size} pixels", "change dataset.image_size, or the backbone"
+        else:
+            problem, advice = "cannot be downloaded", "offline, give a safetensors file"
+        problem = f"pretrained: the weights of {backbone} {problem} ({_reason(error)[:200]})"
         raise UserError(problem, advice=advice) from None
     if channels == 1:
         mean, std = [sum(mean) / 3], [sum(std) / 3]
@@ -85,8 +89,10 @@ def load_pretrained_body(
     return mean, std
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _reason(error: Exception) -> str:
+    """The first line of an error, or what follows its colon."""
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    return lines[1] if lines[0].endswith(":") and len(lines) > 1 else lines[0]
 
 
 class _GreyToRGB(nn.Module):

@@ -110,13 +110,14 @@ def experiment_advice(
     cells: list[dict],
     uses_synthetic: bool = True,
     amounts: int = 1,
+    stage1_recipe: str = "",
 ) -> list[str]:
     """Advice about the whole experiment, one text per topic.
 
     classes: class table with accuracies of `names`, one or two series. differences: rows of the manifest for the main
     recipe minus the baseline. summary: manifest with `series`. test_images: per class. cells: the table of cells of a
     data set with groups; otherwise empty. uses_synthetic: whether the last of `names` trains on synthetic images.
-    amounts: how many different amounts of them the recipes use.
+    amounts: how many different amounts of them the recipes use. stage1_recipe: whose stage 1 the last of `names` has.
     """
     advice = []
     tested = [cell for cell in cells if cell["accuracies"][-1] is not None]
@@ -140,7 +141,7 @@ def experiment_advice(
     if len(names) == 2 and uses_synthetic and classes["synthetic"].gt(0).any():
         advice.append(_more_images(classes, quality, amounts))
     # It is measured on networks of stage 1, and stage 2 leaves the features as they are.
-    probe = _value(summary, names[-1].removesuffix(" + fine-tune"), DOMAIN_PROBE)
+    probe = _value(summary, stage1_recipe, DOMAIN_PROBE)
     if probe is not None and probe > DOMAINS_APART:
         advice.append(
             f"A linear classifier on the features of {names[-1]} recognises {100 * probe:.0f} % of the images as real "

@@ -34,8 +34,6 @@ from synaug.report.tables import (
 LETTERS = ("A", "B")
 KEY = ["metric", "subset", "weighting"]
 OF_ONE_CLASS = re.compile(r"class:|cell:|group:.*\|class:")  # subsets
-# Blocks from which each recipe or fill takes the keys that it does not name.
-INHERITED = {r"recipes\.[^.]+\.stage1\.": "training.", r"fills\.[^.]+\.": "generation."}
 QUALITY = ("agreement", "fd", "kid", "precision", "recall", "density", "coverage")
 
 
@@ -99,10 +97,13 @@ def config_changes(a: Config, b: Config) -> list[tuple[str, str, str]]:
     short = (config.model_dump(mode="json", exclude_defaults=True) for config in (a, b))
     changes = dict(_changes("", *(config.model_dump(mode="json") for config in (a, b)), *short))
     changes.pop("experiment", None)
+    # Start of a key -> that of the key which it takes if it is not named.
+    inherited = {f"recipes.{name}.stage1.": "training." for name in (*a.recipes, *b.recipes)}
+    inherited |= {f"fills.{name}.": "generation." for name in (*a.fills, *b.fills)}
     kept = []
     for key, values in changes.items():
-        inherited = (re.sub(f"^{pattern}", block, key) for pattern, block in INHERITED.items())
-        if not any(other != key and changes.get(other) == values for other in inherited):
+        others = (block + key.removeprefix(start) for start, block in inherited.items() if key.startswith(start))
+        if not any(changes.get(other) == values for other in others):
             kept.append((key, *values))
     return kept
 

@@ -233,7 +233,8 @@ def results_context(data: ReportData, settings: Config) -> dict:
     choice = tables.choice_table(data.chosen, data.summary, data.final)
     few = data.classes.loc[data.classes["shot"] == "few", "label"]
     filled = [recipe.fill for recipe in settings.recipes.values() if recipe.data == "balanced"]
-    uses_synthetic = settings.recipes[compared_networks(settings, data.chosen)[-1][0]].data == "balanced"
+    main = compared_networks(settings, data.chosen)[-1][0]
+    uses_synthetic = settings.recipes[main].data == "balanced"
     weak_classes, weak_count = advice.weak_classes(
         data.classes,
         data.quality,
@@ -274,6 +275,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
             uses_synthetic,
             # With one fill, a recipe without `fill` uses all of it, as one with `share: 1`.
             len({(fill.share, fill.per_real) if fill else (1.0, None) for fill in filled}),
+            settings.recipes[main].stage1_of or main,
         ),
     }
 

@@ -20,7 +20,7 @@ def check_size(images: int, values: int) -> None:
     """
     if images * values >= 1 << 31:
         raise UserError(
-            f"screening: {images:,} images with {values:,} features each are {images * values:,} numbers, and a table "
+            f"{images:,} images with {values:,} features each are {images * values:,} numbers, and a table "
             f"can hold {(1 << 31) - 1:,}",
             advice="divide the experiment (docs/scaling.md), or use a network with fewer features",
         )

@@ -82,7 +82,7 @@ class TrainingSet:
         """Evenly spaced images, from which mean and standard deviation are estimated: uint8, n x C x H x W."""
         count = 1000 if isinstance(self.images, PackedImages) else 10_000
         count = max(1, min(count, _VALUES // math.prod(self.images.shape[1:])))
-        return self.images[torch.arange(0, len(self), max(1, len(self) // count))]
+        return self.images[torch.arange(0, len(self), -(-len(self) // count))]
 
     def make_sampler(
         self,

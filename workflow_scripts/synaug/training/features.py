@@ -11,10 +11,11 @@ import torch
 
 from synaug.images.codec import CHANNELS
 from synaug.images.store import iterate_pixels
-from synaug.manifests import read_manifest
+from synaug.manifests import read_table
 from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
+from synaug.screening.features import check_size
 
 _BATCH = 32  # images: with more, a CPU is not faster
 
@@ -34,11 +35,13 @@ def extract_features(
 
     backbone, pretrained: keys of the config block `training`. size: side of the images, pixels. color: grey or rgb.
     threads: batches that a CPU computes at the same time. They do not change the features: each batch has one thread.
-    iterate: reads the images, as `ImageSource.iterate`; None: they are decoded from their files.
+    iterate: reads the images, as `ImageSource.iterate`; None: they are decoded from their files. Raises UserError if
+    a table cannot hold so many features.
     """
     iterate = iterate or partial(iterate_pixels, size=size, color=color)
     images = images.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
     model = Classifier(backbone, None, ["any"], size, CHANNELS[color])
+    check_size(len(images), model.head.in_features)
     model.load_pretrained(pretrained)
     model.to(device, memory_format=torch.channels_last).eval()
 
@@ -60,10 +63,12 @@ def read_features(path: str | os.PathLike, image_ids: pd.Series) -> np.ndarray:
 
     Raises UserError if an image is not in the table.
     """
-    table = read_manifest("backbone_features", path)
-    if lacking := set(image_ids) - set(table["image_id"]):
-        raise UserError(f"{path}: lacks image {min(lacking)}", advice="delete it and run again")
-    return select_features(table, image_ids)
+    table = read_table("backbone_features", path)
+    rows = pd.Index(table["image_id"].to_pandas()).get_indexer(image_ids)
+    if (rows < 0).any():
+        raise UserError(f"{path}: lacks image {min(image_ids[rows < 0])}", advice="delete it and run again")
+    # As one matrix: a data frame has an array for each image, and needs several times the memory.
+    return table["features"].combine_chunks().values.to_numpy().reshape(len(table), -1)[rows]
 
 
 def select_features(table: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:

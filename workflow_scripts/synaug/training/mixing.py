@@ -1,6 +1,6 @@
 """Mixup and CutMix, within a domain or between the two domains (real and synthetic)."""
 
-from math import gamma
+from math import exp, lgamma
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +71,8 @@ def mean_partner_share(settings: Mixup | CutMix) -> float:
 
     Mixup: 1/2, since Beta(alpha, alpha) is symmetric. CutMix: a span of length l with a uniform centre covers l - l^2/4
     of the unit interval on average, so a rectangle of area u = l^2 covers (l - l^2/4)^2 = u - u^(3/2)/2 + u^2/16, with
-    u ~ Beta(alpha, alpha).
+    u ~ Beta(alpha, alpha). Whole pixels make it smaller: with alpha 1 it is 0.321 here, 0.300 with sides of 32 pixels,
+    and 0.233 with sides of 8.
     """
     if isinstance(settings, Mixup):
         return 0.5
@@ -79,7 +80,7 @@ def mean_partner_share(settings: Mixup | CutMix) -> float:
 
     def moment(power: float) -> float:
         """E u^power."""
-        return gamma(alpha + power) * gamma(2 * alpha) / (gamma(alpha) * gamma(2 * alpha + power))
+        return exp(lgamma(alpha + power) + lgamma(2 * alpha) - lgamma(alpha) - lgamma(2 * alpha + power))
 
     return moment(1) - moment(1.5) / 2 + moment(2) / 16
 

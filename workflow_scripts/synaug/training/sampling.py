@@ -116,8 +116,6 @@ def subsample_per_class(
         return np.arange(len(cells))
     sizes = np.bincount(cells, minlength=len(names))
     cells_of_class = [np.flatnonzero(class_of_cell == label) for label in range(class_of_cell.max() + 1)]
-    if not all(len(members) and sizes[members].sum() for members in cells_of_class):
-        raise UserError("stage2: a class has no real training image", advice="look at real.parquet")
     most_cells = max(len(members) for members in cells_of_class)
     if count is None:
         of_class = min(len(members) * int(sizes[members].min()) for members in cells_of_class)

@@ -58,8 +58,10 @@ def train_stage1(
             f"class {classes[min(missing)]!r} has no usable training image",
             advice="look at real.parquet and balanced.parquet",
         )
-    if settings.synthetic_first and not data.synthetic.any():
-        log.warning("no synthetic image was accepted: all steps use the real images")
+    synthetic_count = int(data.synthetic.sum())
+    # Batch normalisation needs two images on each device.
+    if settings.synthetic_first and synthetic_count < 2 * (process.world_size if process else 1):
+        log.warning("synthetic_first: %d synthetic images are too few; all steps use all images", synthetic_count)
         settings = settings.model_copy(update={"synthetic_first": 0.0})
     if settings.jtt:
         data = upweight_errors(data, classes, settings, seed, process)
