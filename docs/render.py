@@ -168,6 +168,11 @@ class Evidence:
         """Accuracy on the validation images by which the setting was chosen, in %."""
         return 100 * float(self.settings[method]["validation"])
 
+    def best_on_test(self, filled: bool) -> str:
+        """The method with synthetic images (`filled`) or without that has the highest accuracy on the test images."""
+        methods = [name for name in self.settings if (name in self.filled) == filled]
+        return max(methods, key=lambda method: self.value(method, "all classes").number)
+
     def better_of(self, method: str) -> str:
         """`method` with or without Mixup (<method>_mixup): the better one on the validation images."""
         return max((name for name in (method, f"{method}_mixup") if name in self.settings), key=self.validation)
