@@ -88,9 +88,7 @@ def test_an_experiment_does_not_differ_from_its_copy(two, copies, page):
     rows, _, file = page(two[0], copies[0])
     assert "All keys are the same." in file.read_text() and 'class="note"' not in file.read_text()
     differences = [row[4] for row in rows if row[1] in ("balanced", "few")]
-    assert len(differences) == 6 and all(
-        re.match(r"\+0\.0\s+\[0\.0, 0\.0\] s, \[0\.0, 0\.0\] i", text) for text in differences
-    )
+    assert differences == ["+0.0"] * 6  # without intervals, which would have no width
 
 
 @pytest.mark.parametrize(

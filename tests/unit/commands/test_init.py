@@ -231,6 +231,31 @@ def test_unusable_folders_are_refused_with_the_reason(image_folder, counts, mess
     assert not list(Path().glob("*.yaml"))
 
 
+def test_a_path_that_the_workflow_refuses_is_refused_at_once(image_folder):
+    image_folder({"a": 3, "b": 3}).rename("{b}r")
+    with pytest.raises(UserError, match="has a brace in its name"):
+        write_config(Path("{b}r"))
+
+
+def test_an_empty_name_is_refused(image_folder):
+    image_folder({"a": 3, "b": 3})
+    with pytest.raises(UserError, match="--name: is empty"):
+        write_config(Path("data"), name="")
+
+
+def test_folders_below_a_class_are_named(image_folder):
+    image_folder({"a/train": 4, "a/test": 2, "b/train": 4, "b": 2})
+    assert "the class folders hold folders ('test', 'train'): all images below a class folder are of this" in " ".join(
+        write_config(Path("data")).split()
+    )
+
+
+def test_a_csv_with_other_separators_is_named(tmp_path):
+    Path("t.csv").write_text("image;label\na.png;x\n")
+    with pytest.raises(UserError, match="its columns are separated by ';'; save it with commas"):
+        write_config(Path("t.csv"))
+
+
 def test_a_folder_with_a_table_of_its_images_points_at_it(pngs):
     write_table(pngs, "csv", {"label": ["a", "b"] * 3})
     with pytest.raises(UserError, match=r"call: synaug init some/table\.csv"):

@@ -43,7 +43,7 @@ def photos(tmp_path, pngs):
 def test_classes_and_probabilities_are_those_of_the_network(synaug, model, photos, pngs):
     folder, network = model
     status, out, err = synaug("predict", photos, "--model", folder, "--top", 9, "--format", "json")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, f"1 file of no known image format skipped: {photos / 'notes.txt'}\n")
     predictions = [json.loads(line) for line in out.splitlines()]
     assert [prediction["image"] for prediction in predictions] == [str(photos / f"{i}.PNG") for i in range(4)] + [
         str(photos / "more/4.PNG")
@@ -73,9 +73,33 @@ def test_broken_images_are_named_and_the_others_classified(synaug, model, photos
     status, out, err = synaug("predict", photos, "--model", model[0])
     assert status == 1
     assert len(out.splitlines()) == 3
-    lines = err.splitlines()
+    lines = err.splitlines()[1:]
     assert lines[0].startswith(f"{photos / '2.PNG'}: is damaged")
     assert lines[1:] == [f"{photos / '3.PNG'}: is not an image of a known format", "2 images of 5 cannot be used"]
+
+
+def test_a_folder_is_read_as_a_data_set_is(synaug, model, photos, pngs):
+    """Hidden files and those of a system are skipped; an image needs no suffix; a broken link and a HEIC are named."""
+    (photos / "__MACOSX").mkdir()
+    for name in ("._a.png", ".hidden.png", "__MACOSX/b.png", "5"):
+        (photos / name).write_bytes(pngs[60] if name == "5" else b"attributes")
+    (photos / "6.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (photos / "7.png").symlink_to(photos / "gone.png")
+    status, out, err = synaug("predict", photos, "--model", model[0])
+    assert status == 1
+    assert len(out.splitlines()) == 6 and str(photos / "5:") in out
+    assert err.splitlines() == [
+        f"2 files of no known image format skipped, such as {photos / '6.heic'}",
+        f"{photos / '7.png'}: cannot be read (No such file or directory)",
+        "1 image of 7 cannot be used",
+    ]
+
+
+def test_an_experiment_without_a_choice_says_so(synaug, model, photos):
+    home = model[0].parents[2]
+    (home / "summary.parquet").touch()
+    status, _, err = synaug("predict", photos, "--model", home)
+    assert status == 2 and f"this experiment chooses no recipe; name a network, such as {model[0]}" in err
 
 
 def test_only_broken_images(synaug, model, photos):

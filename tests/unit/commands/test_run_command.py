@@ -57,9 +57,9 @@ def test_without_a_config_it_copies_the_demo_once(started, capsys):
     command.run(SimpleNamespace(args=[]))
     assert "Copied the demo: resources/fashion_mnist_lt, " in capsys.readouterr().out
     assert Path("resources/fashion_mnist_lt/train.parquet").is_file()
-    Path("config.yaml").write_text("mine")
+    Path("config.yaml").write_text("experiment: mine")
     command.run(SimpleNamespace(args=["-n"]))
-    assert Path("config.yaml").read_text() == "mine" and capsys.readouterr().out == ""
+    assert Path("config.yaml").read_text() == "experiment: mine" and capsys.readouterr().out == ""
     assert [call[:2] for call in started] == [["--configfile", "config.yaml"]] * 2
     assert started[1][-1] == "-n"
 
@@ -86,4 +86,11 @@ def test_a_config_that_cannot_be_used_is_one_line(started, config, options, mess
     Path("mine.yaml").touch()
     with pytest.raises(UserError, match=message):
         command.run(SimpleNamespace(args=options), Path(config))
+    assert not started
+
+
+def test_a_config_that_is_no_yaml_is_one_line_with_its_place(started):
+    Path("bad.yaml").write_text("experiment: nm\n  foo: [\n")
+    with pytest.raises(UserError, match=r"bad\.yaml: cannot be read as YAML .*line 2"):
+        command.run(SimpleNamespace(args=["-n"]), Path("bad.yaml"))
     assert not started

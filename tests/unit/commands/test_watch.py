@@ -60,7 +60,7 @@ def test_it_goes_on_to_the_end_of_the_run(synaug, run):
 
     threading.Thread(target=rest).start()
     status, out, _ = synaug("watch", run.experiment)
-    assert status == 0
+    assert status == 1
     lines = out.splitlines()
     assert lines[2].endswith("[2/3] Job 1: 2 s")
     assert lines[3:] == ["Stopped after 3 s: 2 of 3 steps done"]

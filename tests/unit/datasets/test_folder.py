@@ -127,6 +127,9 @@ def test_a_link_to_a_file_outside_the_folder_is_not_followed(image_folder, tmp_p
     link = rows[rows["path"].str.endswith("link.png")].iloc[0]
     assert not link["usable"]
     assert "out of" in link["reason"]
+    (tmp_path / "secret.png").unlink()
+    rows = index(path)
+    assert rows.loc[rows["path"].str.endswith("link.png"), "reason"].item() == "is a link to a file that does not exist"
 
 
 @pytest.mark.parametrize("change", ["add", "edit", "remove", "rename"])

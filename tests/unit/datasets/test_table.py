@@ -94,7 +94,7 @@ def test_a_missing_column_is_named_with_the_columns_of_the_table(tmp_path, pngs,
 def test_a_row_without_a_label_is_named(tmp_path, pngs, empty, kind):
     labels, splits = ["a", "b", empty, "b"], ["train", "train", "test", "test"]
     write = write_csv if kind == "csv" else lambda folder, *rest: write_parquet(folder / "t.parquet", *rest)
-    assert "row 2 has no label" in error(write(tmp_path, pngs, labels, splits))
+    assert "row 2 has no label (the first row below a header is 0)" in error(write(tmp_path, pngs, labels, splits))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a table"])
@@ -133,6 +133,11 @@ def test_a_path_outside_the_folder_of_the_table_is_not_read(tmp_path, pngs, path
 def test_labels_of_a_csv_stay_text(tmp_path, pngs):
     path = write_csv(tmp_path, pngs, ["007", "7", "007", "7"], ["train", "train", "test", "test"])
     assert set(index(path)["label_name"]) == {"007", "7"}
+
+
+def test_an_apostrophe_that_keeps_a_spreadsheet_from_a_formula_is_no_part_of_a_class(tmp_path, pngs):
+    path = write_csv(tmp_path, pngs, ["'-1", "''=x", "'-1", "''=x", "'s"], ["train", "train", "test", "test", "train"])
+    assert set(index(path)["label_name"]) == {"-1", "'=x", "'s"}
 
 
 def write_files(folder, pngs, count) -> list[str]:

@@ -129,7 +129,7 @@ def test_a_network_is_trained_on_the_images_of_every_source(source, tmp_path, pn
     out = SimpleNamespace(**{name: str(tmp_path / name) for name in ("model", "history", "predictions")})
     settings = form | {"held_out": ["test"], "recipe": recipe.model_dump(include={"data", "stage1"})}
     pixels = SmallImages(PixelCache(results / "pixels", 8, "grey"))
-    train(balanced, pixels, real, "train", settings, 0, checkpoint_of(results, "real", 0), out)
+    train(balanced, pixels, real, "train", settings, 0, checkpoint_of(results, "real", 0, []), out)
     assert load_classifier(out.model).config["classes"] == classes
     predictions = read_manifest("predictions", out.predictions)
     assert len(predictions) == (images["usable"] & (images["split"] == "test")).sum()

@@ -28,7 +28,7 @@ from synaug.report.page import duration
 from synaug.report.plots import fill_figure, inline_svg, svg
 from synaug.report.result_plots import accuracy_figure, confusion_figure
 from synaug.report.sections import shown_fill
-from synaug.report.tables import choice_table, chosen_headline, quality_table
+from synaug.report.tables import choice_table, chosen_headline, interval, quality_table
 
 
 @pytest.mark.parametrize(
@@ -319,3 +319,8 @@ def test_a_class_without_test_images_has_a_place_but_no_value_in_the_figure_of_a
     axes = accuracy_figure(accuracies, ["hat", "untested", "bag"]).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["hat", "untested", "bag"]
     assert "nan" not in [text.get_text() for text in axes.texts]
+
+
+def test_an_interval_without_width_is_not_shown():
+    assert interval(0.2, 0.4) == ["[20.0, 40.0]"]
+    assert interval(0.2, 0.2) == interval(float("nan"), float("nan")) == []

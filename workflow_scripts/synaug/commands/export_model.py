@@ -116,7 +116,8 @@ def describe(trained: TrainedNetwork, network: "Classifier", onnx: bool) -> dict
             "color": _color_of(network),
             "channels": card["channels"],
             "range": [0, 255],
-            "resize": "upright (EXIF), shorter side resized to `size` (bicubic, antialiased), centre crop",
+            "resize": "upright (EXIF), transparency on white, 16 bits scaled to 8, shorter side resized to `size` "
+            "(bicubic, antialiased), centre crop",
         },
         "normalisation": {
             "mean": network.mean.flatten().tolist(),

@@ -31,7 +31,7 @@ from synaug.datasets.hub import download as download_data_set
 from synaug.datasets.look_alikes import look_alikes
 from synaug.downloads import Download
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path
+from synaug.runtime.files import atomic_path, check_no_braces
 from synaug.runtime.machine import Machine, this_machine
 from synaug.runtime.shown_text import csv_cell
 
@@ -65,6 +65,9 @@ def write_config(
     """
     if budget_minutes is not None:
         check_budget(budget_minutes)
+    if name == "":
+        raise UserError("--name: is empty", advice="leave it out, or give a name")
+    check_no_braces(path)
     is_id = re.fullmatch(HUB_ID, str(path)) is not None and path.suffix.lower() not in (*TABLES, ".tar")
     of_hub = is_id and not path.exists()
     if of_hub and follow_links:

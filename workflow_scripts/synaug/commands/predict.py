@@ -17,7 +17,8 @@ import typer
 
 from synaug.commands.terminal import number_of, progress
 from synaug.config import Dataset
-from synaug.datasets.folder import IMAGE_SUFFIXES
+from synaug.datasets.folder import IMAGE_SUFFIXES, looks_like_image
+from synaug.datasets.tree import is_skipped
 from synaug.images.codec import CHANNELS, decode_image, inspect_image
 from synaug.runtime.devices import available_devices
 from synaug.runtime.errors import UserError
@@ -43,16 +44,19 @@ class Prediction:
     fault: str | None = None
 
 
-def find_images(paths: list[Path]) -> list[Path]:
-    """The files among `paths`, and all image files below the folders among them, sorted by name.
+def find_images(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The files among `paths`, and all image files below the folders among them, sorted by name; and the other files.
 
-    Linked folders are followed. Raises UserError if a path does not exist, or if a folder holds no image or cannot be
-    read.
+    A file is an image by its name or by its header. Hidden files, and folders that a system has added, are left out as
+    in a data set. Linked folders are followed. Raises UserError if a path does not exist, or if a folder holds no image
+    or cannot be read.
     """
-    images = []
+    images, others = [], []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in _files_below(path) if file.suffix.lower() in IMAGE_SUFFIXES)
+            files = sorted(_files_below(path))
+            inside = [file for file in files if looks_like_image(file)]
+            others += sorted(set(files) - set(inside))
             if not inside:
                 raise UserError(
                     f"{path}: holds no image (files that end in {', '.join(IMAGE_SUFFIXES)})",
@@ -63,11 +67,14 @@ def find_images(paths: list[Path]) -> list[Path]:
             images.append(path)
         else:
             raise UserError(f"{path}: no such file or folder", advice="correct the path")
-    return images
+    return images, others
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """The files in `folder` and in the folders below it, each folder once. Raises UserError for an unreadable one."""
+    """The files in `folder` and in the folders below it, each folder once, as `files_below` without hidden ones.
+
+    Raises UserError for an unreadable folder.
+    """
 
     def unreadable(error: OSError) -> None:
         raise UserError(
@@ -80,7 +87,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(os.path.realpath(place))
-        yield from (file for name in names if (file := Path(place, name)).is_file())
+        folders[:] = [name for name in folders if not is_skipped(name)]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def find_weights(model: Path | None) -> Path:
@@ -101,6 +109,10 @@ def find_weights(model: Path | None) -> Path:
     if (model / "final").is_dir():  # an experiment with a choice
         seeds = [folder for folder in (model / "final").iterdir() if folder.name.isdecimal()]
         model = min(seeds, key=lambda seed: int(seed.name), default=model / "final")
+    elif (model / "summary.parquet").is_file():
+        networks = sorted(model.glob("finetune/*/0")) or sorted(model.glob("train/*/0"))
+        example = networks[0] if networks else model / "finetune/<recipe>/<seed>"
+        raise UserError(f"{model}: this experiment chooses no recipe", advice=f"name a network, such as {example}")
     path = model / "model.safetensors" if model.is_dir() else model
     if not path.is_file():
         raise UserError(f"{path}: no such file", advice="name a folder such as results/mine/finetune/synaug/0")
@@ -189,8 +201,11 @@ def predict(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8, as they are
     weights = find_weights(model)
-    paths = find_images(images)
+    paths, others = find_images(images)
     network = load_network(weights)
+    if others:
+        which = f", such as {others[0]}" if len(others) > 1 else f": {others[0]}"
+        print(f"{number_of(len(others), 'file')} of no known image format skipped{which}", file=sys.stderr)
     top = min(top, len(network.config["classes"]))
     table = csv.writer(sys.stdout, lineterminator="\n")
     if format_ is Format.csv:

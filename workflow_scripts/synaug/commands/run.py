@@ -74,6 +74,7 @@ def run(
     if config is None and not Path("config.yaml").exists():
         copy_demo(root)
     config = config or Path("config.yaml")
+    read_config_file(config)  # a file that is no YAML is one line with its name
     given = arguments(root, config, options)
     if parts is not None and (elsewhere := [option for option in options if option.startswith(_OTHER_CONFIG)]):
         raise UserError(

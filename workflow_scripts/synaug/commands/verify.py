@@ -54,13 +54,14 @@ def find_experiments(folder: Path) -> list[Path]:
     experiments = [path for path in sorted(folder.iterdir()) if _is_experiment(path)]
     if not experiments:
         raise UserError(
-            f"{folder}: holds no experiment (a folder with shards/ or plan.parquet)", advice="name another folder"
+            f"{folder}: holds no experiment (a folder with shards/, plan.parquet or real.parquet)",
+            advice="name another folder",
         )
     return experiments
 
 
 def _is_experiment(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("shards", "plan.parquet", "work"))
+    return any((folder / name).exists() for name in ("shards", "plan.parquet", "work", "real.parquet"))
 
 
 def files_to_check(experiment: Path) -> list[Path]:

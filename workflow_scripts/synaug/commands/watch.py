@@ -51,7 +51,8 @@ def watch(
     dead = not run.ended and events.silent_s() > SILENT_S
     if dead:
         display.show(f"No sign of life for {duration(events.silent_s())}: the run or its machine was stopped", "red")
-    raise typer.Exit(1 if dead or run.failed() else 0)
+    stopped = run.ended and run.done < run.total
+    raise typer.Exit(1 if dead or stopped or run.failed() else 0)
 
 
 class Events:

@@ -235,6 +235,9 @@ def _folder_block(path: Path, notes: list[str]) -> dict:
                 f"if the classes are below it, call: synaug init {path / folders[0]}"
             )
         _note_other_files(path, notes)
+        if below := sorted({name for folder in folders for name in _folders_in(path / folder)}):
+            named = ", ".join(map(repr, below[:3])) + (f" and {len(below) - 3} more" if len(below) > 3 else "")
+            notes.append(f"the class folders hold folders ({named}): all images below a class folder are of this class")
         return _split_block("folder", path, {}, notes)
     for name in sorted(set(folders) - set(splits.values())):
         notes.append(f"folder {name!r} is not a split and is skipped (files: {_count_files(path / name):,})")
@@ -357,6 +360,8 @@ def _table_block(
             raise UserError(f"{file}: has no column {name!r} (its columns: {', '.join(names)}); change --{option}")
     image = image or next(iter(_embedded_images(schema)), None) or _usual(names, IMAGE_COLUMNS)
     label = label or _usual([name for name in names if name != image], LABEL_COLUMNS)
+    if len(names) == 1 and file.suffix.lower() == ".csv" and (separator := re.search(r"[;\t|]", names[0])):
+        raise UserError(f"{file}: its columns are separated by {separator[0]!r}; save it with commas")
     for option, name, content in (("image", image, "the images or their paths"), ("label", label, "the class")):
         if name is None:
             raise UserError(

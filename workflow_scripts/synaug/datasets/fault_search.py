@@ -108,7 +108,9 @@ def class_probabilities(
         predicted = folds == fold
         fitted = is_train & ~predicted
         if predicted.any() and len(np.unique(labels[fitted])) > 1:
-            model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000).fit(features[fitted], labels[fitted])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # many classes for few images: so are the images of a user
+                model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000).fit(features[fitted], labels[fitted])
             probabilities[np.ix_(predicted, model.classes_)] = model.predict_proba(features[predicted])
     return probabilities
 

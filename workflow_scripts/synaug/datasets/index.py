@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import stat
 import tempfile
 from array import array
@@ -272,7 +273,9 @@ def _examine(row: dict, dataset: Dataset) -> dict:
     data, source_reason = row.pop("data"), row.pop("reason", None)
     width, height, reason = None, None, None
     if data is None:
-        data, reason = b"", source_reason or "lies out of the data set's folder (dataset.follow_links reads links)"
+        broken = os.path.islink(row["path"]) and not os.path.exists(row["path"])
+        outside = "lies out of the data set's folder (dataset.follow_links reads links)"
+        data, reason = b"", source_reason or ("is a link to a file that does not exist" if broken else outside)
     elif isinstance(data, Path):
         data, reason = _read(data)
     if reason is None:
@@ -306,10 +309,12 @@ def _check(counts: Counter[tuple], dataset: Dataset) -> None:
             reasons: Counter[str] = Counter()
             for (of, _, _, reason), count in counts.items():
                 reasons[reason] += count if of == split else 0
-            why = ", ".join(f"{count}: {reason}" for reason, count in (+reasons).most_common(2))
+            why = _most_common(reasons)
+            too_small = split in dataset.make_splits and not why
             raise UserError(
-                f"dataset.path: {dataset.path} has no usable image in split {split!r}" + (f" ({why})" if why else ""),
-                advice="add images that can be read",
+                f"dataset.path: {dataset.path} has no usable image in split {split!r}"
+                + (f" ({why})" if why else ": no class has the two images that a split needs" if too_small else ""),
+                advice="add images" if too_small else "add images that can be read",
             )
     trainable = {name for split, name, usable, _ in counts if split == dataset.train_split and usable}
     for name in sorted({name for _, name, _, _ in counts} - trainable - {UNKNOWN}):
@@ -322,15 +327,25 @@ def _check(counts: Counter[tuple], dataset: Dataset) -> None:
                     f"{dataset.train_split!r}; set dataset.unify_names: true (synaug init: "
                     "--unify-names), or rename one"
                 )
+        reasons = Counter()
+        for (_, of, _, reason), number in counts.items():
+            reasons[reason] += number if of == name and reason else 0
+        why = _most_common(reasons)
+        rest = "remove the class" if dataset.unsplit else f"remove the class from split {other!r}"
+        images = "1 image" if count == 1 else f"{count} images"
         raise UserError(
-            f"dataset.path: {dataset.path}: class {name!r} ({count} images) has no usable image in split "
-            f"{dataset.train_split!r}; add some, or remove the class from split {other!r}"
+            f"dataset.path: {dataset.path}: class {name!r} ({images}) has no usable image in split "
+            f"{dataset.train_split!r}" + (f" ({why})" if why else "") + f"; add some, or {rest}"
         )
     if len(trainable) < 2:
         raise UserError(
             f"dataset.path: {dataset.path} has one class ({trainable.pop()!r}), and at least two are needed",
             advice="add images of another class",
         )
+
+
+def _most_common(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count}: {reason}" for reason, count in (+reasons).most_common(2))
 
 
 def _natural(name: str) -> tuple:

@@ -16,6 +16,7 @@ from synaug.datasets.tree import Boundary
 from synaug.images.tables import ImageTable, encoded_images, holds_images
 from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import check_regular_file
+from synaug.runtime.shown_text import from_csv_cell
 
 _TEXT_FILES = (".csv", ".jsonl", ".ndjson")
 
@@ -31,10 +32,17 @@ def find(dataset: Dataset) -> Iterator[dict]:
         table, image_type = _read(file, dataset)
         named = [dataset.label_column, *([] if dataset.unsplit else [dataset.split_column]), *dataset.group_columns]
         columns = {name: texts(table.column(name), f"{file}: column {name!r}") for name in named}
+        if file.suffix.lower() == ".csv":  # `synaug export` and spreadsheets put an apostrophe before =, +, - and @
+            columns = {
+                name: [value if value is None else from_csv_cell(value) for value in values]
+                for name, values in columns.items()
+            }
         for name, values in columns.items():
             empty = next((row for row, value in enumerate(values) if value is None or not value.strip()), None)
             if empty is not None:
-                raise UserError(f"{file}: row {empty} has no {name}; fill it in or remove the row")
+                raise UserError(
+                    f"{file}: row {empty} has no {name} (the first row below a header is 0); fill it in or remove it"
+                )
         splits = [dataset.train_split] * table.num_rows if dataset.unsplit else columns[dataset.split_column]
         groups = zip(*(columns[name] for name in dataset.group_columns), strict=True)
         groups = groups if dataset.group_columns else [()] * table.num_rows

@@ -521,7 +521,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("seed", pa.int64(), "seed of the training"),
             *_FIGURE,
             _field("value", pa.float64(), "value of the metric, 0 to 1"),
-            _field("low", pa.float64(), "lower end of the 95 % interval over test images (percentile bootstrap)"),
+            _field(
+                "low",
+                pa.float64(),
+                "lower end of the 95 % interval over test images (percentile bootstrap within classes or cells); equal "
+                "ends say nothing: all resamples agree, for example with one image per class",
+            ),
             _field("high", pa.float64(), "upper end of the 95 % interval over test images"),
         ]
     ),

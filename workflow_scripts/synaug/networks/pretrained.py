@@ -75,14 +75,20 @@ def load_pretrained_body(
         else:
             mean, std = _load_torchvision(body[-1], name, weights)
     except Exception as error:  # no connection, weights of another network, a damaged file
+        reason = _reason(error)[:200]
         if weights is not True:
-            problem, advice = "do not fit", f"give weights of {backbone}"
-        elif isinstance(error, RuntimeError) and "state_dict" in str(error):  # `load_state_dict`
-            problem, advice = f"do not fit images of {size} pixels", "change dataset.image_size, or the backbone"
-        else:
-            problem, advice = "cannot be downloaded", "offline, give a safetensors file"
-        problem = f"pretrained: the weights of {backbone} {problem} ({_reason(error)[:200]})"
-        raise UserError(problem, advice=advice) from None
+            raise UserError(
+                f"pretrained: the weights of {backbone} do not fit ({reason})", advice=f"give weights of {backbone}"
+            ) from None
+        if isinstance(error, RuntimeError) and "state_dict" in str(error):  # `load_state_dict`
+            raise UserError(
+                f"pretrained: the weights of {backbone} do not fit images of {size} pixels ({reason})",
+                advice="change dataset.image_size, or choose another backbone",
+            ) from None
+        raise UserError(
+            f"pretrained: the weights of {backbone} cannot be downloaded ({reason})",
+            advice="offline, give a safetensors file",
+        ) from None
     if channels == 1:
         mean, std = [sum(mean) / 3], [sum(std) / 3]
     mean, std = (255 * torch.tensor(values).reshape(1, -1, 1, 1) for values in (mean, std))

@@ -361,8 +361,11 @@ def percent(value: float | None, sign: str = "") -> str:
 
 
 def interval(low: float, high: float, mark: str = "") -> list[str]:
-    """An interval (shares) as one line of text, followed by `mark`; no line if the ends are null."""
-    return [] if pd.isna(low) else [f"[{percent(low)}, {percent(high)}] {mark}".strip()]
+    """An interval (shares) as one line of text, followed by `mark`.
+
+    No line if the ends are null or equal: resamples or seeds that agree do not show how far the value may be off.
+    """
+    return [] if pd.isna(low) or low == high else [f"[{percent(low)}, {percent(high)}] {mark}".strip()]
 
 
 def seconds_text(seconds: float) -> str:
