@@ -50,6 +50,9 @@ def test_a_preview_shows_every_class_and_nothing_of_it_is_made_twice(fresh):
         assert sheet.format == "PNG"
         assert sheet.height > 4 * 100
     assert fresh.run("-n", "preview").jobs == []
+    fresh.change(generation={"images_per_shard": 3})  # these images are in no shard
+    assert fresh.run("-n", "preview").jobs == []
+    fresh.change(generation={"images_per_shard": 2000})
 
     done = fresh.run("plan")
     assert done.status == 0

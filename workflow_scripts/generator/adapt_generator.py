@@ -78,8 +78,8 @@ def main(
                 generation.size,
                 images.rows["image_id"].tolist(),
                 images.captions,
-                # Only if they are set, so that states of models without them remain valid. The version of a local model
-                # is the hash of its files, and that of a model of the hub may be the name of a branch.
+                # Only where they are needed, so that other states remain valid. The version of a local model is a hash
+                # of its files, while that of a model of the hub may be the name of a branch.
                 *([generation.original_size] if generation.original_size else []),
                 *([] if is_local(rows["model_version"].iloc[0]) else [generation.model]),
                 *([f"variant {generation.variant}"] if generation.variant else []),

@@ -228,3 +228,13 @@ def test_predictions_have_no_groups(synaug, home):
     rows["attributes"] = [[group] for group in rows["group"]]
     write_manifest("real", rows, path_of(home, "real"))
     assert not [line for line in findings(synaug, "predictions") if "predictions.parquet" in line]
+
+
+def test_an_experiment_that_was_interrupted_before_its_plan_is_known(synaug, home):
+    for path in home.glob("*.parquet"):
+        if path.name not in ("real.parquet", "imbalance.parquet"):
+            path.unlink()
+    for folder in ("shards", "work"):
+        shutil.rmtree(home / folder, ignore_errors=True)
+    status, out, err = synaug("verify", home)
+    assert (status, err) == (0, "") and "no findings in 1 experiment" in out

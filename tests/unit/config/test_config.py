@@ -110,6 +110,8 @@ def test_a_generator_is_not_trained_on_images_that_may_be_held_out(changes, tmp_
         assert f"which images of {images} are held out or left out; give results/x/real.parquet" in said
     for images in ("results/x/real.parquet", "data.parquet", "other/dataset.parquet"):
         load_config({**config, "generator": {"images": images, "output": "own"}})
+    here = {**config, "dataset": dataset | {"path": "."}}
+    load_config({**here, "generator": {"images": "results/x/real.parquet", "output": "own"}})
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def test_a_fault_that_recipes_inherit_is_reported_where_it_was_written():
     )
     stage2 = {"data": "real", "stage2": {"class_weights": "inverse"}}
     message = complaint({**GOOD, "recipes": {**recipes, "plain": stage2}})
-    assert "class_weights has no effect without images_per_class: all; leave it out" in message
+    assert "class_weights: is for images_per_class: all; leave it out" in message
     message = complaint({**GOOD, "training": {"sync_batch_norm": True}})
     assert message == "config: training: sync_batch_norm has no effect with devices: 1; leave it out"
 

@@ -40,12 +40,14 @@ def test_a_class_without_a_usable_training_image_is_named(image_folder):
     (path / "train/bag/0.png").write_bytes(b"")
     message = error(path)
     assert "class 'bag' (3 images) has no usable image in split 'train' (1: is empty (0 bytes)); add some" in message
+    (path / "test/bag/0.png").write_bytes(b"x")  # a fault in another split is no reason
+    assert "in split 'train' (1: is empty (0 bytes)); add some" in error(path)
 
 
 def test_classes_that_are_too_small_for_the_splits_are_no_unreadable_images(image_folder):
     data = Dataset(source="folder", path=str(image_folder({"a": 1, "b": 1})), image_size=28, make_splits={"test": 0.2})
     message = one_line_error(index_dataset, data)
-    assert "no usable image in split 'test': no class has the two images that a split needs; add images" in message
+    assert "in split 'test': every class is too small or has copies of one image; add images" in message
 
 
 def test_a_split_without_a_usable_image_is_named_with_the_reason(image_folder, tmp_path):

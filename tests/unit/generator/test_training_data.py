@@ -56,7 +56,7 @@ def test_a_manifest_gives_its_usable_training_images(tmp_path):
     kept, _ = read_labelled_images(manifest, "train", ["test"], ["colour"])
     assert kept[["label", "label_name", "group", "path"]].to_numpy().tolist() == [[4, "cat", "red", "1.png"]]
     assert list(kept["attributes"].iloc[0]) == ["red"]
-    with pytest.raises(UserError, match="has no image of the split 'training'; add training images"):
+    with pytest.raises(UserError, match=r"of the split 'training' \(its splits: 'test', 'train', 'validation'\)"):
         read_labelled_images(manifest, "training", ["test"], ["colour"])
 
 

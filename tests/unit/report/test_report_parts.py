@@ -12,6 +12,7 @@ import pytest
 from small_experiment import SETTINGS
 from synaug.config import Config
 from synaug.evaluation.classification import score
+from synaug.evaluation.intervals import mean_interval
 from synaug.manifests import write_manifest
 from synaug.report import advice, run_info
 from synaug.report.advice import DOMAIN_PROBE
@@ -255,6 +256,7 @@ def test_code_outside_a_repository_has_no_commit(monkeypatch, tmp_path):
 def test_advice_lists_losses_and_what_one_amount_cannot_show():
     classes = pd.DataFrame({"label_name": ["a", "b"], "synthetic": [0, 50], "before": [0.9, 0.2], "after": [0.8, 0.6]})
     differences = pd.DataFrame({"subset": ["class:a", "class:b"], "mean": [-0.1, 0.4], "high": [-0.05, 0.5]})
+    differences = differences.assign(low=[-0.15, 0.3])
     summary = pd.DataFrame({"series": ["real", "synaug"], "mean": [0.02, 0.08], "seeds": 1})
     summary = summary.assign(metric="ece", subset="all", weighting="images")
     quality = pd.DataFrame({"label_name": [""], "metric": ["coverage"], "value": [0.3]})
@@ -273,6 +275,9 @@ def test_advice_lists_losses_and_what_one_amount_cannot_show():
     # The main recipe has the stage 1 of another one.
     texts = advice.experiment_advice(classes, names, differences, probed, quality, test_images, [], True, 1, "mixed")
     assert any("97 % of the images as real or synthetic" in text for text in texts)
+    agreeing = differences.assign(mean=-1.0, low=-1.0, high=-1.0)  # seeds that agree on one test image
+    texts = advice.experiment_advice(classes, names, agreeing, summary, quality, test_images, [])
+    assert not any("has a lower accuracy than" in text for text in texts)
     without = advice.experiment_advice(classes, names, differences, summary, quality, test_images, [], False)
     assert "more synthetic images" not in " ".join(without)
 
@@ -324,3 +329,5 @@ def test_a_class_without_test_images_has_a_place_but_no_value_in_the_figure_of_a
 def test_an_interval_without_width_is_not_shown():
     assert interval(0.2, 0.4) == ["[20.0, 40.0]"]
     assert interval(0.2, 0.2) == interval(float("nan"), float("nan")) == []
+    _, low, high = mean_interval(np.array([0.7] * 3))  # their mean is rounded
+    assert low == high and interval(0.7 - 1e-16, 0.7) == []

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from synaug.balance import rows_of_recipe
-from synaug.training.data import load_training_set
+from synaug.training.data import TrainingSet, load_training_set
 from training_sets import CLASSES
 
 
@@ -42,3 +42,10 @@ def test_subsampled_rows_have_the_same_number_of_every_cell():
     sizes = subsampled.groupby(["label_name", "group"]).size()
     assert sizes.to_dict() == {("a", "x"): 2, ("a", "y"): 2, ("b", "x"): 2, ("b", "y"): 2}
     assert set(subsampled["source"]) == {"real"}
+
+
+@pytest.mark.parametrize("count", [9_999, 15_000, 20_001])
+def test_normalisation_comes_from_at_most_ten_thousand_images(count):
+    images = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
+    data = TrainingSet(images, torch.zeros(count, dtype=torch.long), torch.zeros(count, dtype=bool), torch.ones(count))
+    assert len(data.images_for_statistics()) in {9_999: (9_999,), 15_000: (7_500,), 20_001: (6_667,)}[count]

@@ -84,7 +84,7 @@ def test_synthetic_first_without_a_batch_of_synthetic_images_trains_on_all_image
     model, _ = train_stage1(data, CLASSES, settings, seed=1)
     plain, _ = train_stage1(data, CLASSES, SETTINGS, seed=1)
     assert same(model, plain)
-    assert f"synthetic_first: {count} synthetic images are too few; all steps use all images" in caplog.text
+    assert f"synthetic_first: too few synthetic images ({count}); all steps use all images" in caplog.text
 
 
 def test_a_network_with_a_cosine_head_and_ldam_is_trained_and_saved(tmp_path):

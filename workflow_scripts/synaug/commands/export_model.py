@@ -213,7 +213,7 @@ def model_card(
         figures=_figures(summary, metrics),
         seeds=int(summary["seeds"].iloc[0]),
         generators=_generators(trained) if total[1] else [],
-        split=(_recipe_on_page(trained).get("stage2") or {}).get("split") if trained.stage == "finetune" else None,
+        split=_split_of_last_layer(trained),
         onnx=onnx,
         timm=timm,
         place=f"hf-hub:{repository}" if repository else "local-dir:.",
@@ -255,6 +255,13 @@ def _generators(trained: TrainedNetwork) -> list[tuple[str, str, str]]:
     if len(set(plan["fill"])) > 1 and (fill := _recipe_on_page(trained).get("fill")):
         plan = plan[plan["fill"] == fill["name"]]
     return list(plan[columns].drop_duplicates().sort_values(columns).itertuples(index=False, name=None))
+
+
+def _split_of_last_layer(trained: TrainedNetwork) -> str | None:
+    """The split that stage 2 was trained on, if the config names one; a final network is trained on two splits."""
+    if trained.stage != "finetune" or trained.final:
+        return None
+    return (_recipe_on_page(trained).get("stage2") or {}).get("split")
 
 
 def _recipe_on_page(trained: TrainedNetwork) -> dict:

@@ -17,7 +17,7 @@ import typer
 
 from synaug.commands.terminal import number_of, progress
 from synaug.config import Dataset
-from synaug.datasets.folder import IMAGE_SUFFIXES, looks_like_image
+from synaug.datasets.folder import looks_like_image
 from synaug.datasets.tree import is_skipped
 from synaug.images.codec import CHANNELS, decode_image, inspect_image
 from synaug.runtime.devices import available_devices
@@ -58,10 +58,7 @@ def find_images(paths: list[Path]) -> tuple[list[Path], list[Path]]:
             inside = [file for file in files if looks_like_image(file)]
             others += sorted(set(files) - set(inside))
             if not inside:
-                raise UserError(
-                    f"{path}: holds no image (files that end in {', '.join(IMAGE_SUFFIXES)})",
-                    advice="name another folder",
-                )
+                raise UserError(f"{path}: holds no image", advice="name another folder")
             images += inside
         elif path.exists():
             images.append(path)
@@ -71,9 +68,9 @@ def find_images(paths: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """The files in `folder` and in the folders below it, each folder once, as `files_below` without hidden ones.
+    """The files in `folder` and in the folders below it, each folder once. Raises UserError for an unreadable folder.
 
-    Raises UserError for an unreadable folder.
+    Hidden files, and folders that are hidden or that a system has added, are left out.
     """
 
     def unreadable(error: OSError) -> None:
@@ -109,6 +106,8 @@ def find_weights(model: Path | None) -> Path:
     if (model / "final").is_dir():  # an experiment with a choice
         seeds = [folder for folder in (model / "final").iterdir() if folder.name.isdecimal()]
         model = min(seeds, key=lambda seed: int(seed.name), default=model / "final")
+    elif (model / "chosen.parquet").is_file():
+        raise UserError(f"{model}: the networks of the chosen recipe are not trained yet", advice="run the workflow")
     elif (model / "summary.parquet").is_file():
         networks = sorted(model.glob("finetune/*/0")) or sorted(model.glob("train/*/0"))
         example = networks[0] if networks else model / "finetune/<recipe>/<seed>"

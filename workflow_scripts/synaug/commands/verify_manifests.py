@@ -294,8 +294,8 @@ def _kept(balanced: pd.DataFrame, quality: pd.DataFrame) -> Iterator[str]:
 
 def _predicted(predictions: pd.DataFrame, real: pd.DataFrame) -> Iterator[str]:
     splits = predictions["split"].unique()
-    # Predictions of older versions have no groups.
-    predictions = predictions.drop(columns="group", errors="ignore")
+    if "group" in predictions and predictions["group"].eq("").all():  # of an older version
+        predictions = predictions.drop(columns="group")
     yield from _same_images(predictions, real[real["usable"] & real["split"].isin(splits)])
 
 

@@ -165,12 +165,13 @@ class Config(Block):
         dataset = self.dataset
         leaves_out = bool(dataset.make_splits) or dataset.imbalance_factor is not None
         if self.generator and (leaves_out or dataset.split_column != "split"):
-            images = realpath(self.generator.images)
-            of_dataset = [realpath(path) for path in (dataset.path, f"results/{self.experiment}/dataset.parquet")]
-            if any(images == path or images.startswith(f"{path}/") for path in of_dataset):
+            results, images = f"results/{self.experiment}", realpath(self.generator.images)
+            of_dataset = [realpath(path) for path in (dataset.path, f"{results}/dataset.parquet")]
+            within = any(images == path or images.startswith(f"{path}/") for path in of_dataset)
+            if within and images != realpath(f"{results}/real.parquet"):  # which knows the splits
                 raise ValueError(
                     f"generator.images: the training cannot tell which images of {self.generator.images} are held out "
-                    f"or left out; give results/{self.experiment}/real.parquet"
+                    f"or left out; give {results}/real.parquet"
                 )
         return self
 

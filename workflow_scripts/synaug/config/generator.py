@@ -12,8 +12,8 @@ class Generator(Block):
     """A small text-to-image model that the target `train_generator` trains on labelled images."""
 
     images: str = Field(
-        description="Parquet table with the columns image {bytes, path} and label_name, or real.parquet of an "
-        "experiment, of which test and validation images are left out."
+        description="Parquet table with the columns image {bytes, path} and label_name, of which the test and "
+        "validation split are left out; or real.parquet of an experiment, of which the training split is used."
     )
     output: str = Field(
         description="Folder of the trained checkpoint, in the diffusers layout: a new or empty folder, or the output "

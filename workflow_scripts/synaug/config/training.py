@@ -318,8 +318,8 @@ class Stage2(Block):
             "dfr": {"tau", *sgd},
         }
         self._refuse_without_effect(sorted(unused[self.method]), f"with method: {self.method}")
-        if self.images_per_class != "all":  # all classes have equally many
-            self._refuse_without_effect(["class_weights"], "without images_per_class: all")
+        if self.images_per_class != "all" and self.class_weights != "none":  # all classes have equally many
+            raise ValueError("class_weights: is for images_per_class: all; leave it out")
         return self
 
 

@@ -235,14 +235,14 @@ def _folder_block(path: Path, notes: list[str]) -> dict:
                 f"if the classes are below it, call: synaug init {path / folders[0]}"
             )
         _note_other_files(path, notes)
-        if below := sorted({name for folder in folders for name in _folders_in(path / folder)}):
-            named = ", ".join(map(repr, below[:3])) + (f" and {len(below) - 3} more" if len(below) > 3 else "")
-            notes.append(f"the class folders hold folders ({named}): all images below a class folder are of this class")
+        _note_folders_in_classes([path / folder for folder in folders], notes)
         return _split_block("folder", path, {}, notes)
     for name in sorted(set(folders) - set(splits.values())):
         notes.append(f"folder {name!r} is not a split and is skipped (files: {_count_files(path / name):,})")
-    for folder in (path, *(path / name for name in splits.values())):
+    parents = [path / name for name in splits.values()]
+    for folder in (path, *parents):
         _note_other_files(folder, notes)
+    _note_folders_in_classes([parent / name for parent in parents for name in _folders_in(parent)], notes)
     if len(splits) == 1:
         path = path / splits["train"]
         splits = {}
@@ -308,6 +308,13 @@ def _note_other_files(folder: Path, notes: list[str]) -> None:
         table = next((entry for entry in others if entry.suffix.lower() in TABLES), None)
         instead = f"; if {table.name} lists the images, call: synaug init {table}" if table else ""
         notes.append(f"files in {folder} itself are skipped ({len(others):,}), such as {others[0].name}{instead}")
+
+
+def _note_folders_in_classes(classes: list[Path], notes: list[str]) -> None:
+    """Note the folders below class folders, which make no difference."""
+    if below := sorted({name for folder in classes for name in _folders_in(folder)}):
+        named = ", ".join(map(repr, below[:3])) + (f" and {len(below) - 3} more" if len(below) > 3 else "")
+        notes.append(f"the class folders hold folders ({named}): all images below a class folder are of this class")
 
 
 def _known_splits(names: list[str]) -> dict[str, str]:

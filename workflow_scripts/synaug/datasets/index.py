@@ -310,11 +310,15 @@ def _check(counts: Counter[tuple], dataset: Dataset) -> None:
             for (of, _, _, reason), count in counts.items():
                 reasons[reason] += count if of == split else 0
             why = _most_common(reasons)
-            too_small = split in dataset.make_splits and not why
+            if split in dataset.make_splits and not why:
+                raise UserError(
+                    f"dataset.path: {dataset.path} has no usable image in split {split!r}: every class is too small "
+                    "or has copies of one image",
+                    advice="add images",
+                )
             raise UserError(
-                f"dataset.path: {dataset.path} has no usable image in split {split!r}"
-                + (f" ({why})" if why else ": no class has the two images that a split needs" if too_small else ""),
-                advice="add images" if too_small else "add images that can be read",
+                f"dataset.path: {dataset.path} has no usable image in split {split!r}" + (f" ({why})" if why else ""),
+                advice="add images that can be read",
             )
     trainable = {name for split, name, usable, _ in counts if split == dataset.train_split and usable}
     for name in sorted({name for _, name, _, _ in counts} - trainable - {UNKNOWN}):
@@ -328,8 +332,8 @@ def _check(counts: Counter[tuple], dataset: Dataset) -> None:
                     "--unify-names), or rename one"
                 )
         reasons = Counter()
-        for (_, of, _, reason), number in counts.items():
-            reasons[reason] += number if of == name and reason else 0
+        for (split, of, _, reason), number in counts.items():
+            reasons[reason] += number if of == name and split == dataset.train_split and reason else 0
         why = _most_common(reasons)
         rest = "remove the class" if dataset.unsplit else f"remove the class from split {other!r}"
         images = "1 image" if count == 1 else f"{count} images"

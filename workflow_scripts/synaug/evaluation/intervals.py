@@ -13,7 +13,9 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float
         return mean, float("nan"), float("nan")
     from scipy.special import stdtrit  # here, because a report of one seed needs no scipy
 
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    # Of equal values, a standard deviation of 1e-17 is the rounding of their mean.
+    deviation = np.std(values, ddof=1) if np.ptp(values) else 0.0
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2) * deviation / np.sqrt(len(values)))
     return mean, mean - half, mean + half
 
 

@@ -42,6 +42,7 @@ def read_labelled_images(
         rows = rows[rows["usable"]]
     cell = ["label", "group"]
     cells = rows.drop_duplicates(cell).sort_values(cell, ignore_index=True)
+    splits = ", ".join(map(repr, sorted(rows["split"].unique()))) if "split" in available else ""
     if is_manifest:
         rows = rows[rows["split"] == train_split]
     elif "split" in available:
@@ -50,5 +51,5 @@ def read_labelled_images(
         which = (
             f"of the split {train_split!r}" if is_manifest else f"outside the split {' or '.join(map(repr, held_out))}"
         )
-        raise UserError(f"{table}: has no image {which}", advice="add training images")
+        raise UserError(f"{table}: has no image {which} (its splits: {splits})", advice="add training images")
     return rows.reset_index(drop=True), cells

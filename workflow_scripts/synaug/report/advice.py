@@ -130,6 +130,7 @@ def experiment_advice(
         )
         advice.append(f"The weakest cells of {names[-1]}: {listed}.")
     worse = differences[differences["subset"].str.startswith("class:") & (differences["high"] < 0)]
+    worse = worse[worse["low"] < worse["high"]]  # seeds that agree say nothing
     if len(worse):
         worse_names = worse.sort_values("mean")["subset"].str.removeprefix("class:")
         more = f" and {len(worse) - MOST_CLASSES} more" if len(worse) > MOST_CLASSES else ""

@@ -31,13 +31,21 @@ class Phase(NamedTuple):
     label_mass: torch.Tensor
 
 
+def without_impossible_phase(data: TrainingSet, settings: Stage1) -> Stage1:
+    """`settings` without `synthetic_first` if there are fewer than two synthetic images for each device.
+
+    Batch normalisation needs two.
+    """
+    possible = int(data.synthetic.sum()) >= 2 * settings.devices
+    return settings if possible else settings.model_copy(update={"synthetic_first": 0.0})
+
+
 def training_phases(data: TrainingSet, settings: Stage1, classes: int) -> list[Phase]:
     """The phases of stage 1, in order. `synthetic_first` and `deferred` each start a new one.
 
-    Without synthetic images there is no phase of them.
+    Without enough synthetic images there is no phase of them.
     """
-    if not data.synthetic.any():
-        settings = settings.model_copy(update={"synthetic_first": 0.0})
+    settings = without_impossible_phase(data, settings)
     synthetic = data.synthetic.cpu().numpy()
     weights = image_weights(data, settings)
     real_start = round(settings.synthetic_first * settings.steps)

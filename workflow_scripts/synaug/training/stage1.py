@@ -14,7 +14,7 @@ from synaug.networks.lora import add_lora, merge_lora
 from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
-from synaug.training.label_mass import image_weights, phase_at, training_phases
+from synaug.training.label_mass import image_weights, phase_at, training_phases, without_impossible_phase
 from synaug.training.loop import training_loop
 from synaug.training.losses import GroupDROLoss
 from synaug.training.mixing import mix
@@ -58,10 +58,8 @@ def train_stage1(
             f"class {classes[min(missing)]!r} has no usable training image",
             advice="look at real.parquet and balanced.parquet",
         )
-    synthetic_count = int(data.synthetic.sum())
-    # Batch normalisation needs two images on each device.
-    if settings.synthetic_first and synthetic_count < 2 * (process.world_size if process else 1):
-        log.warning("synthetic_first: %d synthetic images are too few; all steps use all images", synthetic_count)
+    if settings.synthetic_first and not without_impossible_phase(data, settings).synthetic_first:
+        log.warning("synthetic_first: too few synthetic images (%d); all steps use all images", data.synthetic.sum())
         settings = settings.model_copy(update={"synthetic_first": 0.0})
     if settings.jtt:
         data = upweight_errors(data, classes, settings, seed, process)
