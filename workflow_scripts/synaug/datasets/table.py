@@ -32,7 +32,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
         table, image_type = _read(file, dataset)
         named = [dataset.label_column, *([] if dataset.unsplit else [dataset.split_column]), *dataset.group_columns]
         columns = {name: texts(table.column(name), f"{file}: column {name!r}") for name in named}
-        if file.suffix.lower() == ".csv":  # `synaug export` and spreadsheets put an apostrophe before =, +, - and @
+        if file.suffix.lower() == ".csv":  # `synaug export` puts an apostrophe before =, +, - and @
             columns = {
                 name: [value if value is None else from_csv_cell(value) for value in values]
                 for name, values in columns.items()
