@@ -439,12 +439,13 @@ def of_networks(networks, file):
     return [f"<results>/{stage}/{recipe}/{seed}/{file}" for stage, recipe, seed in networks]
 
 
+def file_of_weights(pretrained):
+    """The file that `pretrained`, a key of `training`, names, in a list; an empty one if it names none."""
+    return [pretrained] if isinstance(pretrained, str) and pretrained != "embedded" else []
+
+
 # Recipe -> file of the weights that it starts from, if it has one.
-WEIGHTS = {
-    name: recipe.stage1.pretrained
-    for name, recipe in CONFIG.recipes.items()
-    if isinstance(recipe.stage1.pretrained, str) and recipe.stage1.pretrained != "embedded"
-}
+WEIGHTS = {name: file for name, recipe in CONFIG.recipes.items() for file in file_of_weights(recipe.stage1.pretrained)}
 # Recipe -> name of the features that its networks are trained on, if its backbone is frozen.
 FEATURES = {
     name: "-".join(

@@ -29,13 +29,7 @@ if CONFIG.screening.classifier:
     )
 SCREENING_NETWORK = screening_network(CONFIG.training)
 # A file of the user: other weights make another network.
-SCREENING_WEIGHTS = on_machine(
-    [
-        weights
-        for weights in [(SCREENING_NETWORK or {}).get("pretrained")]
-        if isinstance(weights, str) and weights != "embedded"
-    ]
-)
+SCREENING_WEIGHTS = on_machine(file_of_weights((SCREENING_NETWORK or {}).get("pretrained")))
 # A job with a small network spends most of its time starting, so such jobs run side by side.
 SCORING_THREADS = 1 if screens_with_little_memory(CONFIG.screening, CONFIG.training, CONFIG.dataset.image_size) else 2
 SCORING_MINUTES = scoring_minutes(CONFIG.generation.images_per_shard)

@@ -58,7 +58,7 @@ def find_images(paths: list[Path]) -> tuple[list[Path], list[Path]]:
             inside = [file for file in files if looks_like_image(file)]
             others += sorted(set(files) - set(inside))
             if not inside:
-                raise UserError(f"{path}: holds no image", advice="name another folder")
+                raise UserError(f"{path}: holds no image of a known format", advice="name another folder")
             images += inside
         elif path.exists():
             images.append(path)

@@ -365,7 +365,7 @@ def interval(low: float, high: float, mark: str = "") -> list[str]:
 
     No line if the ends are null or equal: resamples or seeds that agree do not show how far the value may be off.
     """
-    return [] if pd.isna(low) or high - low < 1e-9 else [f"[{percent(low)}, {percent(high)}] {mark}".strip()]
+    return [] if pd.isna(low) or low == high else [f"[{percent(low)}, {percent(high)}] {mark}".strip()]
 
 
 def seconds_text(seconds: float) -> str:

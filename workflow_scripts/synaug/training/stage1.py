@@ -58,9 +58,10 @@ def train_stage1(
             f"class {classes[min(missing)]!r} has no usable training image",
             advice="look at real.parquet and balanced.parquet",
         )
-    if settings.synthetic_first and not without_impossible_phase(data, settings).synthetic_first:
+    possible = without_impossible_phase(data, settings)
+    if possible.synthetic_first != settings.synthetic_first:
         log.warning("synthetic_first: too few synthetic images (%d); all steps use all images", data.synthetic.sum())
-        settings = settings.model_copy(update={"synthetic_first": 0.0})
+    settings = possible
     if settings.jtt:
         data = upweight_errors(data, classes, settings, seed, process)
     device = data.images.device
