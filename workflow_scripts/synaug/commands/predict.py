@@ -181,7 +181,10 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of images.")],
     model: Annotated[
         Path | None,
-        typer.Option(help="results/<experiment> (its chosen network), the folder of a trained network or of `export-model`, or its file model.safetensors. [required]"),
+        typer.Option(
+            help="results/<experiment> (its chosen network), the folder of a trained network or of `export-model`, or "
+            "its file model.safetensors. Required."
+        ),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 1,
     format_: Annotated[
