@@ -39,7 +39,7 @@ def as_here(text: str, work: Workdir) -> str:
     text = re.sub(r"\bmine\.yaml", "test.yaml", text)
     text = re.sub(r"results/(mine-v2|mine|images|fashion_mnist_lt)\b", "results/test", text)
     # The small experiment chooses no recipe, and so has no final network.
-    text = text.replace("export-model results/test ", "export-model results/test/finetune/synaug/0 ")
+    text = re.sub(r"(export-model|--model) results/test(?=\s|$)", r"\1 results/test/finetune/synaug/0", text)
     if "IMAGE_ID" in text:
         image_id = read_manifest("synthetic", work.results / "synthetic.parquet")["image_id"].iloc[0]
         text = text.replace("IMAGE_ID", image_id)
