@@ -1,7 +1,10 @@
 """Images in one file: large ones decoded in advance, small ones decoded once, with the same results for a seed."""
 
+import errno
+import fcntl
 import hashlib
 import io
+import os
 
 import numpy as np
 import pandas as pd
@@ -222,14 +225,34 @@ def test_small_images_are_decoded_once_and_shared(balanced, tmp_path, monkeypatc
     assert torch.equal(whole.images, load_training_set(balanced, 32, "rgb", "cpu").images)
 
 
-@pytest.mark.parametrize("left", ["pixels", "half a hash"])
-def test_what_a_killed_job_leaves_in_the_cache_is_overwritten(balanced, tmp_path, left):
-    images = pack(balanced, tmp_path, 32)
-    open_training_set(balanced[:10], images, "cpu")
-    with open(images.cache.folder / ("images.bin" if left == "pixels" else "hashes.bin"), "ab") as file:
-        file.write(b"rubbish")
-    whole = open_training_set(balanced, images, "cpu")
-    assert torch.equal(whole.images, load_training_set(balanced, 32, "rgb", "cpu").images)
+def test_without_locks_the_images_are_cached_with_a_warning(balanced, tmp_path, monkeypatch, caplog):
+    """Lustre without the option `flock`."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for rows in (balanced[:10], balanced):
+        images = open_training_set(rows, pack(balanced, tmp_path, 32), "cpu").images
+        assert torch.equal(images, load_training_set(rows, 32, "rgb", "cpu").images)
+    assert "lock cannot be locked (Function not implemented): another job may decode the same images" in caplog.text
+
+
+def test_machines_that_do_not_see_each_others_locks_do_not_mix_up_images(balanced, tmp_path, monkeypatch):
+    """While one job decodes, another one decodes other images of the same experiment."""
+    decode, decoded = store.decode_image, []
+
+    def decode_while_another_job_does(*arguments):
+        decoded.append(1)
+        if len(decoded) == 13:  # the images in files are decoded and written, those in the table are not
+            open_training_set(balanced[8:], pack(balanced, tmp_path, 32), "cpu")
+        return decode(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(store, "decode_image", decode_while_another_job_does)
+    for rows in (balanced[:16], balanced[8:], balanced):
+        images = open_training_set(rows, pack(balanced, tmp_path, 32), "cpu").images
+        assert torch.equal(images, load_training_set(rows, 32, "rgb", "cpu").images)
 
 
 def test_another_size_or_colour_has_pixels_of_its_own(balanced, tmp_path):

@@ -1,9 +1,9 @@
 """Images that many networks read: large ones packed into one file, small ones decoded once and kept."""
 
-import fcntl
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,9 @@ from synaug.images.store import iterate_pixels, read_encoded
 from synaug.manifests import read_manifest
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path, file_hash, open_lock_file, text_hash
+from synaug.runtime.files import atomic_path, file_hash, locked_if_possible, text_hash
+
+_KEY = 32  # bytes of a SHA-256
 
 
 def pack_images(rows: pd.DataFrame, path: str | os.PathLike) -> pd.DataFrame:
@@ -51,63 +53,82 @@ class PixelCache:
     """Decoded images in a folder that several processes share: each image is decoded by the first one that needs it.
 
     The key of an image is the hash of its file, so the same file is decoded once, wherever it lies. Another size,
-    colour, version of Pillow or of the decoding code has a folder of its own. `images.bin` holds pixels (uint8, size x
-    size x channels), one image after the other, and `hashes.bin` their keys (32 bytes each), written after the pixels:
-    what a killed process leaves behind the last key is overwritten.
+    colour, version of Pillow or of the decoding code has a folder of its own. A process writes all images that it
+    decodes into one new file `<name>.pixels`: their pixels (uint8, size x size x channels), one image after the other, and
+    then their keys (32 bytes each). No file changes once it has its name, so that processes of several machines cannot
+    damage each other's images, even where the file system has no locks.
     """
 
     def __init__(self, folder: str | os.PathLike, size: int, color: str):
+        self.shape = (size, size, CHANNELS[color])
         self.size, self.color = size, color
         version = text_hash(file_hash(str(codec.__file__)), PIL.__version__)[:8]
         self.folder = Path(folder) / f"{size}-{color}-{version}"
 
-    def pixels(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """All images of the folder (uint8, N x size x size x channels, memory-mapped), and positions (int64) of `rows`.
+    def pixels(self, rows: pd.DataFrame) -> "CachedPixels":
+        """The images of `rows` (columns sha256, path, row, column), in their order.
 
-        rows: columns sha256, path, row, column. Raises UserError if an image is gone or cannot be decoded.
+        Raises UserError if an image is gone or cannot be decoded.
         """
         keys = [bytes.fromhex(sha256) for sha256 in rows["sha256"]]
         with space_for(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open_lock_file(self.folder / "lock") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                positions = self._positions()
-                missing = rows[[key not in positions for key in keys]].drop_duplicates("sha256")
+            with locked_if_possible(self.folder / "lock", "another job may decode the same images"):
+                places, files = self._find()
+                missing = rows[[key not in places for key in keys]].drop_duplicates("sha256")
                 if len(missing):
-                    self._append(missing, len(positions))
-                    positions = self._positions()
-        if not positions:  # an empty file cannot be mapped
-            return np.empty((0, self.size, self.size, CHANNELS[self.color]), np.uint8), np.empty(0, np.int64)
-        shape = (len(positions), self.size, self.size, CHANNELS[self.color])
-        pixels = np.memmap(self.folder / "images.bin", np.uint8, "r", shape=shape)
-        return pixels, np.array([positions[key] for key in keys], np.int64)
+                    self._add(missing)
+                    places, files = self._find()
+        place = np.array([places[key] for key in keys], np.int64).reshape(-1, 2)
+        return CachedPixels(files, place[:, 0], place[:, 1], self.shape)
 
-    def _positions(self) -> dict[bytes, int]:
-        file = self.folder / "hashes.bin"
-        data = file.read_bytes() if file.exists() else b""
-        return {data[32 * i : 32 * (i + 1)]: i for i in range(len(data) // 32)}
+    def _find(self) -> tuple[dict[bytes, tuple[int, int]], list[np.memmap]]:
+        """For each key the number of its file and its position there, and the pixels of all files."""
+        places: dict[bytes, tuple[int, int]] = {}
+        files = []
+        length = math.prod(self.shape)
+        for number, path in enumerate(sorted(self.folder.glob("*.pixels"))):
+            count = path.stat().st_size // (length + _KEY)
+            files.append(np.memmap(path, np.uint8, "r", shape=(count, *self.shape)))
+            with path.open("rb") as file:
+                file.seek(count * length)
+                keys = file.read(count * _KEY)
+            places |= {keys[_KEY * i : _KEY * (i + 1)]: (number, i) for i in range(count)}
+        return places, files
 
-    def _append(self, rows: pd.DataFrame, count: int) -> None:
-        """Decode `rows` behind the first `count` images."""
-        length = self.size**2 * CHANNELS[self.color]
-        path = self.folder / "images.bin"
-        with space_for(path, len(rows) * length), _open_to_change(path) as file:
+    def _add(self, rows: pd.DataFrame) -> None:
+        """Decode `rows` into a new file. Its name is made of their keys."""
+        length = math.prod(self.shape)
+        path = self.folder / f"{text_hash(*rows['sha256'])[:16]}.pixels"
+        with atomic_path(path, len(rows) * (length + _KEY)) as temporary, open(temporary, "wb") as file:
             for positions, images in iterate_pixels(rows, self.size, self.color):
                 for position, image in zip(positions.tolist(), images, strict=True):
-                    file.seek((count + position) * length)
+                    file.seek(position * length)
                     file.write(image.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        hashes = self.folder / "hashes.bin"
-        with space_for(hashes, 32 * len(rows)), _open_to_change(hashes) as file:
-            file.seek(count * 32)
+            file.seek(len(rows) * length)
             file.write(b"".join(bytes.fromhex(sha256) for sha256 in rows["sha256"]))
-            file.truncate()
-            file.flush()
-            os.fsync(file.fileno())
 
 
-def _open_to_change(path: Path) -> BinaryIO:
-    """Open `path` to read and write anywhere in it; it is created if it is missing."""
-    path.touch()
-    return open(path, "r+b")
+@dataclass(frozen=True)
+class CachedPixels:
+    """Images of a `PixelCache`. An index reads those at the given positions: uint8, n x size x size x channels.
+
+    files: their pixels, memory-mapped. file, row: number of the file and position there of each image, int64, N. shape:
+    of an image.
+    """
+
+    files: list[np.memmap]
+    file: np.ndarray
+    row: np.ndarray
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.file)
+
+    def __getitem__(self, positions: np.ndarray | slice) -> np.ndarray:
+        files, rows = self.file[positions], self.row[positions]
+        pixels = np.empty((len(files), *self.shape), np.uint8)
+        for number in np.unique(files):
+            here = files == number
+            pixels[here] = self.files[number][rows[here]]
+        return pixels

@@ -1,8 +1,10 @@
 """Atomic writing of files and folders, and hashes."""
 
+import fcntl
 import glob
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -15,6 +17,8 @@ from typing import TextIO
 
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # The leftover of another machine, whose processes cannot be seen, is one if it has not changed for so long.
 _LEFTOVER_SECONDS = 24 * 3600
@@ -103,6 +107,20 @@ def open_lock_file(path: str | os.PathLike) -> TextIO:
     An existing file is not truncated, and a symbolic link is not followed: it raises OSError.
     """
     return open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666))
+
+
+@contextmanager
+def locked_if_possible(path: str | os.PathLike, otherwise: str) -> Generator[None]:
+    """Inside the block no other process is inside it for the same `path`. It waits until that is so.
+
+    If the file cannot be locked (some network file systems have no locks), a warning says what may happen (`otherwise`).
+    """
+    with open_lock_file(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): %s", path, error.strerror, otherwise)
+        yield
 
 
 def file_hash(path: str | os.PathLike) -> str:

@@ -128,14 +128,13 @@ class SmallImages:
 
     def images(self, rows: pd.DataFrame, device: str) -> torch.Tensor:
         """The images of `rows` (sha256, path, row, column): uint8, N x C x H x W, on the device."""
-        pixels, positions = self.cache.pixels(rows)
-        return torch.from_numpy(pixels[positions]).permute(0, 3, 1, 2).contiguous().to(device)
+        return torch.from_numpy(self.cache.pixels(rows)[:]).permute(0, 3, 1, 2).contiguous().to(device)
 
     def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
-        pixels, positions = self.cache.pixels(rows)
+        pixels = self.cache.pixels(rows)
         for batch in batches_in_order(rows):
-            yield batch, pixels[positions[batch]]
+            yield batch, pixels[batch]
 
 
 @dataclass(frozen=True)
