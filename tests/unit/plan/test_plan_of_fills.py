@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from synaug.config import load_config
 from synaug.manifests import read_manifest, write_manifest
 from synaug.plan.rows import plan_from_settings
 from synaug.plan.shards import fills_of_shards, planned_shards, rows_of_shard
@@ -39,6 +40,25 @@ def test_every_fill_completes_every_class_with_the_images_of_its_settings_alone(
         assert set(alone["fill"]) == {""}
         of_fill = plan[plan["fill"] == name].reset_index(drop=True)
         pd.testing.assert_frame_equal(of_fill.drop(columns="fill"), alone.drop(columns="fill"))
+
+
+@pytest.mark.parametrize(
+    ("image_size", "crop_area", "stored"), [(224, 1.0, 224), (224, 0.5, 512), (640, 0.5, 640), (64, 0.5, 64)]
+)
+def test_with_crops_of_large_images_the_images_keep_the_size_at_which_they_are_made(
+    cells, image_size, crop_area, stored
+):
+    """Crops of real photographs are cut out of the files, so those of images of 224 pixels would be less sharp."""
+    config = load_config(
+        {
+            "experiment": "crops",
+            "dataset": {"source": "folder", "path": "photos", "image_size": image_size},
+            "generation": HUB,
+            "training": {"crop_area": crop_area},
+            "recipes": "auto",
+        }
+    )
+    assert set(plan_from_settings(cells(COUNTS), config.plan_settings(), None)["stored_size"]) == {stored}
 
 
 def test_a_shard_has_images_of_one_fill(plan_of, tmp_path):

@@ -137,6 +137,8 @@ class Config(Block):
             "prompts": self.prompts.model_dump(),
             "generation": self.generation.model_dump(exclude=same_images),
         }
+        if any(recipe.stage1.crop_area < 1 for recipe in self.recipes.values()):
+            settings["crops"] = True  # no key of experiments without crops, whose plans remain
         if self.fills:
             settings["fills"] = {name: fill.model_dump(exclude=same_images) for name, fill in self.fills.items()}
         return settings

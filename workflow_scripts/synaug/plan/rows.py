@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from synaug.config import Balance, Generation, Prompts
+from synaug.images.codec import LARGE
 from synaug.manifests import read_manifest, to_frame, with_group
 from synaug.manifests.schemas import REPEATED, SCHEMAS
 from synaug.plan.checkpoints import adapters_json, is_local, model_version, without_local_paths
@@ -142,10 +143,14 @@ def plan_fill(
     shares: Mapping[str, float] | None = None,
     pilot: int | None = None,
     fill: str = "",
+    crops: bool = False,
 ) -> PlannedFill:
     """The planned images of one fill.
 
-    imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the stored images.
+    imbalance: the manifest of this name. seed: base of all seeds. image_size (pixels), color: of the images for the
+    classifier. crops: whether it is trained on random crops. Crops of large images are cut out of the image file, and
+    those of real photographs are sharp. So that those of synthetic images are sharp too, the images are stored at the
+    size at which they are made.
     version, adapters: from `model_version` and `adapters_json`. sources: for image-to-image, the real images to start
     from (columns image_id, label_name, group). group_columns: of the data set. shares: of the gate, see
     `wanted_counts`. pilot: at most this many images of each cell, the first ones. fill: its name.
@@ -162,7 +167,7 @@ def plan_fill(
         "scheduler": generation.scheduler_text,
         "strength": generation.strength,
         "size": generation.size,
-        "stored_size": image_size,
+        "stored_size": max(image_size, generation.size) if crops and image_size > LARGE else image_size,
         "color": color,
         "format": generation.format,
         "dtype": generation.dtype,
@@ -278,6 +283,7 @@ def plan_fills(
             generation=generation,
             seed=settings["seed"],
             image_size=settings["image_size"],
+            crops=settings.get("crops", False),
             color=settings["color"],
             version=model_version(generation.model, generation.revision),
             adapters=adapters_json(generation.adapters),
