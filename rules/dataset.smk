@@ -27,7 +27,8 @@ if CONVERTED:
             # torchvision downloads data sets, and reads its own.
             "../envs/torch.yaml" if CONFIG.dataset.download or CONFIG.dataset.name else "../envs/data.yaml"
         params:
-            dataset=DATASET.model_dump(exclude={"faults"}),
+            # Keys that change no row are left out, so that with other values of them nothing is converted again.
+            dataset=DATASET.model_dump(exclude={"faults", "image_size", "color", "unify_names"}),
             origin=ORIGIN,
             # Of the files of torchvision, which only torchvision knows.
             listing=lambda wildcards: fingerprint(CONFIG.dataset),
@@ -51,7 +52,7 @@ checkpoint index_dataset:
         "../envs/torch.yaml" if IMAGES.faults.find else "../envs/data.yaml"
     threads: 4 if IMAGES.faults.find else 1
     params:
-        dataset=IMAGES.model_dump(),
+        dataset=IMAGES.model_dump(exclude={"image_size"}),  # it changes no row
         # Of the image files, which are too many to be inputs one by one.
         listing=lambda wildcards: "" if CONVERTED else fingerprint(CONFIG.dataset),
         code=code("dataset/index_dataset.py"),

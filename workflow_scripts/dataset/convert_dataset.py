@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
-from synaug.datasets import PACKED, convert, input_files, write_table
+from synaug.datasets import ANY_SIZE, PACKED, convert, input_files, write_table
 from synaug.runtime.files import atomic_path
 from synaug.runtime.logs import job_log
 from synaug.runtime.paths import local_path, results_root
@@ -13,7 +13,8 @@ from synaug.runtime.paths import local_path, results_root
 
 def main(dataset: dict, images: str, origin: str = "") -> None:
     """Convert `dataset` (block of the config) to the table `images`. origin: see `write_table`."""
-    block = Dataset.model_validate(dataset | {"path": local_path(dataset["path"], results_root(images))})
+    path = local_path(dataset["path"], results_root(images))
+    block = Dataset.model_validate(dataset | {"path": path, "image_size": ANY_SIZE})
     if block.source in PACKED:
         size = sum(Path(file).stat().st_size for file in input_files(block))
         with atomic_path(images, size) as temporary:

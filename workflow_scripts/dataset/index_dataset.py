@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from synaug.config import Dataset
-from synaug.datasets import index_dataset, index_parts
+from synaug.datasets import ANY_SIZE, index_dataset, index_parts
 from synaug.manifests import write_manifest, write_sorted
 from synaug.manifests.sorting import sorted_rows
 from synaug.runtime.files import temporary_folder
@@ -17,7 +17,7 @@ def main(dataset: dict, real: str, threads: int = 1) -> None:
     """Index `dataset` (block of the config) into the manifest `real`. threads: of the search for faults."""
     root = results_root(real)
     path = local_path(dataset["path"], root)
-    settings = Dataset.model_validate(dataset | {"path": path})
+    settings = Dataset.model_validate(dataset | {"path": path, "image_size": ANY_SIZE})
     moved = path != dataset["path"]
     if settings.faults.find:
         from synaug.datasets.fault_search import find_faults  # torch takes seconds to import

@@ -94,6 +94,20 @@ def test_a_hugging_face_data_set_may_hold_paths(tmp_path, pngs):
     assert rows["usable"].all()
 
 
+def test_a_file_of_a_hugging_face_data_set_that_cannot_be_read_has_a_reason(tmp_path, pngs):
+    (tmp_path / "set").mkdir()
+    write_csv(tmp_path / "set", pngs, LABELS, SPLITS)
+    (tmp_path / "secret.png").write_bytes(pngs[9])
+    images = [{"bytes": data, "path": None} for data in pngs[:4]]
+    images += [{"bytes": None, "path": name} for name in ("gone.png", "../secret.png", "images")]
+    rows = converted(arrow(tmp_path, {"image": images, "label": [*LABELS, "cat", "dog", "cat"]}), tmp_path)
+    assert rows["reason"].dropna().tolist() == [
+        "cannot be read (No such file or directory)",
+        "lies outside the data set's folder (for a table, the folder that it is in)",
+        "cannot be read (Is a directory)",
+    ]
+
+
 def test_a_path_in_a_struct_may_not_leave_the_folder(tmp_path, pngs):
     (tmp_path / "secret.png").write_bytes(pngs[9])
     (tmp_path / "inside").mkdir()
@@ -101,7 +115,7 @@ def test_a_path_in_a_struct_may_not_leave_the_folder(tmp_path, pngs):
     rows = index_dataset(
         table(tmp_path / "inside", {"label": [*LABELS, "cat"], "split": [*SPLITS, "train"], "image": images})
     )
-    assert rows["usable"].tolist() == [True] * 4 + [False] and "out of" in rows["reason"].iloc[-1]
+    assert rows["usable"].tolist() == [True] * 4 + [False] and "outside" in rows["reason"].iloc[-1]
 
 
 LISTS = {

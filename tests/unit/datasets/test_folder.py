@@ -8,7 +8,7 @@ import pytest
 from layouts import one_line_error
 
 from synaug.config import Dataset
-from synaug.datasets import fingerprint, index_dataset
+from synaug.datasets import fingerprint, index_dataset, input_files
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
 
@@ -48,6 +48,32 @@ def test_a_missing_folder_or_split_is_named(image_folder, tmp_path):
     message = one_line_error(index_dataset, folder(image_folder(SMALL), test_split="val"))
     assert "'val'" in message
     assert "test, train" in message
+
+
+def test_a_folder_around_the_results_is_named(image_folder, monkeypatch):
+    path = image_folder({"shirt": 3, "bag": 3})
+    (path / "notes/.work").mkdir(parents=True)
+    for inside in (path, path / "notes"):
+        monkeypatch.chdir(inside)
+        for name in (path, os.path.relpath(path)):
+            message = one_line_error(input_files, folder(name, make_splits={"test": 0.5}))
+            assert f"would hold the results of the workflow ({inside}/results)" in message
+            assert "from a folder outside" in message
+    for outside in (path.parent, path / "notes/.work"):  # hidden folders are not read
+        monkeypatch.chdir(outside)
+        assert input_files(folder(path, make_splits={"test": 0.5})) == []
+
+
+def test_results_may_be_beside_the_folders_of_the_splits(image_folder, monkeypatch):
+    path = image_folder(SMALL)
+    monkeypatch.chdir(path)
+    for name in ("results/own", "logs/own", ".snakemake/log"):
+        (path / name).mkdir(parents=True)
+        (path / name / "image.png").write_bytes(b"x")
+    assert input_files(folder(".")) == []
+    assert len(index(".")) == 9
+    monkeypatch.chdir(path / "train")
+    assert "results of the workflow" in one_line_error(input_files, folder(path))
 
 
 def test_a_linked_folder_is_named(image_folder, tmp_path):
@@ -126,7 +152,7 @@ def test_a_link_to_a_file_outside_the_folder_is_not_followed(image_folder, tmp_p
     rows = index(path)
     link = rows[rows["path"].str.endswith("link.png")].iloc[0]
     assert not link["usable"]
-    assert "out of" in link["reason"]
+    assert "outside" in link["reason"]
     (tmp_path / "secret.png").unlink()
     rows = index(path)
     assert rows.loc[rows["path"].str.endswith("link.png"), "reason"].item() == "is a link to a file that does not exist"

@@ -52,6 +52,12 @@ def test_a_hugging_face_data_set_on_disk(on_disk, tmp_path, pngs):
     assert sorted(images) == sorted(pngs[:12])
 
 
+def test_a_folder_around_the_results_is_named(on_disk, tmp_path, monkeypatch):
+    monkeypatch.chdir(on_disk)
+    message = error(block(Path(".")), tmp_path)
+    assert f"would hold the results of the workflow ({on_disk}/results)" in message
+
+
 def test_a_data_set_without_splits_is_divided(tmp_path, pngs):
     write_arrow(tmp_path / "set" / "data-00000-of-00001.arrow", arrow_table(pngs, LABELS))
     rows = converted(block(tmp_path / "set", make_splits={"test": 0.5}), tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from layouts import WORDNET_IDS, one_line_error, write_lists
 
 from synaug.config import Dataset, load_config
-from synaug.datasets import index_dataset, input_files
+from synaug.datasets import fingerprint, index_dataset, input_files
 from synaug.manifests import write_manifest
 
 
@@ -80,7 +80,24 @@ def test_listed_files_that_are_missing_or_outside_the_folder_are_rows_with_a_rea
         file.write("train/gone.JPEG 0\n../outside.JPEG 0\n")
     reasons = index_dataset(lists())["reason"].dropna().tolist()
     assert len(reasons) == 2
-    assert "No such file" in reasons[0] and "out of" in reasons[1]
+    assert "No such file" in reasons[0] and "outside" in reasons[1]
+
+
+def test_a_list_of_a_split_that_is_not_used_is_not_read(lists, tmp_path):
+    plain, files = index_dataset(lists()), fingerprint(lists())
+    named = {**lists().lists, "extra": write(tmp_path / "extra.txt", "no line of a list", "extra/1.JPEG 9")}
+    assert index_dataset(lists(lists=named)).equals(plain) and fingerprint(lists(lists=named)) == files
+    assert input_files(lists(lists=named)) == input_files(lists())
+
+
+def test_backslashes_of_windows_separate_folders(lists, tmp_path):
+    plain, files = index_dataset(lists()), fingerprint(lists())
+    for split in ("train", "test"):
+        file = tmp_path / f"{split}.txt"
+        file.write_text(file.read_text().replace("/", "\\"))
+    assert index_dataset(lists()).equals(plain) and fingerprint(lists()) == files
+    write(tmp_path / "ids.txt", *WORDNET_IDS)
+    assert len(index_dataset(lists(classes=str(tmp_path / "ids.txt")))) == len(plain)
 
 
 def test_errors_in_the_text_files_are_named(lists, tmp_path):

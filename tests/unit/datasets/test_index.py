@@ -1,8 +1,12 @@
 """The rows of every source: classes, ids, and what is refused."""
 
+import io
+
+import numpy as np
 import pandas as pd
 import pytest
 from layouts import one_line_error, write_csv, write_parquet
+from PIL import Image
 
 from dataset import index_dataset as index_rule
 from synaug.config import Dataset
@@ -54,7 +58,7 @@ def test_a_split_without_a_usable_image_is_named_with_the_reason(image_folder, t
     path = image_folder(SMALL)
     (path / "test").rename(tmp_path / "elsewhere")
     (path / "test").symlink_to(tmp_path / "elsewhere")
-    assert "4: lies out of the data set's folder" in error(path)
+    assert "4: lies outside the data set's folder" in error(path)
 
 
 NAMES = ["two words", 'the "best"', "it's", "Äpfel 苹果", "a,b", "%20", "{label}", "null", "NA"]
@@ -85,6 +89,19 @@ def test_images_of_other_splits_are_skipped(tmp_path, pngs):
         tmp_path / "t.parquet", pngs, ["a", "b", "a", "b", "c"], ["train"] * 2 + ["test"] * 2 + ["extra"]
     )
     assert set(index(path, "table")["label_name"]) == {"a", "b"}
+
+
+def test_a_split_that_is_not_used_is_not_read(tmp_path, pngs, caplog):
+    dark = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 9, np.uint16)).save(dark, "PNG")
+    images = [*pngs[:4], dark.getvalue(), dark.getvalue()]
+    splits = ["train", "train", "test", "test", "extra", "extra"]
+    path = write_parquet(tmp_path / "t.parquet", images, ["a", "b"] * 3, splits)
+    assert len(index(path, "table")) == 4
+    assert "nearly black" not in caplog.text
+    write_parquet(path, images, ["a", "b"] * 3, [*splits[:4], "train", "train"])
+    assert len(index(path, "table")) == 6
+    assert "nearly black: 2" in caplog.text
 
 
 def test_copies_of_an_image_get_different_ids(image_folder):

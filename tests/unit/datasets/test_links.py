@@ -1,4 +1,4 @@
-"""Links out of the data set's folder, as git-annex, DVC and datalad make them: refused, or followed on demand."""
+"""Links outside the data set's folder, as git-annex, DVC and datalad make them: refused, or followed on demand."""
 
 import os
 from pathlib import Path
@@ -76,6 +76,7 @@ def test_a_path_that_leaves_the_folder_is_never_read(tmp_path, pngs):
     csv.write_text(csv.read_text() + f"../secret.png,a,train\n{tmp_path}/secret.png,a,train\n")
     rows = index_dataset(Dataset(source="table", path=str(csv), image_size=28, follow_links=True))
     assert rows["usable"].tolist() == [True] * 4 + [False] * 2
+    assert not rows["reason"].str.contains("follow_links").any()  # which would not help
 
 
 @pytest.mark.parametrize("source", ["csv", "image_list"])

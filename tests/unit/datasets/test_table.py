@@ -10,7 +10,7 @@ import pytest
 from layouts import one_line_error, write_csv, write_parquet
 
 from synaug.config import Dataset
-from synaug.datasets import index_dataset, input_files
+from synaug.datasets import fingerprint, index_dataset, input_files
 from synaug.images.codec import decode_image
 from synaug.images.store import load_pixels
 from synaug.manifests import read_manifest, write_manifest
@@ -127,7 +127,31 @@ def test_a_path_outside_the_folder_of_the_table_is_not_read(tmp_path, pngs, path
     csv.write_text(csv.read_text() + f"{path},a,train\n")
     rows = index(csv)
     assert rows["usable"].tolist() == [True] * 4 + [False]
-    assert "out of" in rows["reason"].iloc[-1]
+    assert rows["reason"].iloc[-1] == "lies outside the data set's folder (for a table, the folder that it is in)"
+
+
+def test_a_name_that_no_file_can_have_has_a_reason(tmp_path, pngs):
+    csv = write_csv(tmp_path, pngs, ["a", "b"] * 2, ["train", "train", "test", "test"])
+    rows = [*pd.read_csv(csv).to_dict("records"), {"image": "a\0b.png", "label": "a", "split": "train"}]
+    (tmp_path / "t.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert index(tmp_path / "t.jsonl")["reason"].dropna().tolist() == ["has a name that no file can have"]
+
+
+def test_backslashes_of_windows_separate_folders(tmp_path, pngs):
+    csv = write_csv(tmp_path, pngs, ["a", "b"] * 2, ["train", "train", "test", "test"])
+    (tmp_path / "images/0.png").rename(tmp_path / "a\\0.png")  # the file with this very name comes first
+    plain = csv.read_text().replace("images/0.png", "a\\0.png")
+    csv.write_text(plain)
+    expected, files = index(csv), fingerprint(table(csv))
+    csv.write_text(plain.replace("images/", "images\\") + "images\\gone.png,a,train\n..\\x.png,a,train\n")
+    rows = index(csv)
+    assert (
+        rows["path"].tolist()[:4] == expected["path"].tolist() and rows["usable"].tolist() == [True] * 4 + [False] * 2
+    )
+    assert "No such file" in rows["reason"][4] and "outside the data set's folder" in rows["reason"][5]
+    assert fingerprint(table(csv)) not in ("", files)
+    csv.write_text(plain.replace("images/", "images\\"))
+    assert fingerprint(table(csv)) == files
 
 
 def test_labels_of_a_csv_stay_text(tmp_path, pngs):

@@ -7,7 +7,7 @@ import pytest
 from layouts import converted, one_line_error, write_mnist
 
 from synaug.config import Dataset
-from synaug.datasets import input_files
+from synaug.datasets import fingerprint, input_files
 from synaug.images.codec import decode_image
 from synaug.images.store import load_pixels
 
@@ -56,6 +56,17 @@ def test_a_long_tail_can_be_cut(mnist, tmp_path):
 def test_an_unknown_data_set_or_split_is_named(mnist, tmp_path, name, settings, message):
     assert message in one_line_error(converted, block(mnist, name=name, **settings), tmp_path)
     assert not list(tmp_path.glob("*dataset.parquet*"))  # no partial file
+
+
+def test_results_are_no_files_of_a_data_set(mnist, monkeypatch):
+    monkeypatch.chdir(mnist)
+    (mnist / "results/own").mkdir(parents=True)
+    known = fingerprint(block(Path("."), name="MNIST"))
+    unknown = block(Path("."), name="FER2013")  # no entry has its name, so that all files are taken for its own
+    assert input_files(block(Path("."), name="MNIST")) == []
+    assert "results of the workflow" in one_line_error(input_files, unknown)
+    (mnist / "results/own/real.parquet").write_bytes(b"x")
+    assert fingerprint(block(Path("."), name="MNIST")) == known != ""
 
 
 def test_the_folder_must_exist(tmp_path):

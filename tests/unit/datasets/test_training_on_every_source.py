@@ -138,6 +138,8 @@ def test_a_network_is_trained_on_the_images_of_every_source(source, tmp_path, pn
     settings = form | {"train_split": "train", "network": None, "steps": 2, "seed": 0}
     fit_screener(real, settings, results, 1, str(tmp_path / "screener"))
     assert load_classifier(tmp_path / "screener").config["classes"] == classes
+    fit_screener(real, settings | {"flip": False, "shift": 0}, results, 1, str(tmp_path / "not mirrored"))
+    assert (tmp_path / "not mirrored").read_bytes() != (tmp_path / "screener").read_bytes()
 
 
 def test_the_screening_classifier_is_trained_on_large_images_that_do_not_fit_into_memory(tmp_path, pngs, monkeypatch):

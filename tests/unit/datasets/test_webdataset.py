@@ -83,6 +83,9 @@ def test_an_unusable_image_of_a_tar_is_a_row_with_a_reason(tars, tmp_path):
         ({"1.png": b"x", "1.json": b'{"label": [0, 1]}'}, "1.json: 'label' should be one text or number"),
         ({"1.png": b"x", "1.cls": b"\xff\xfe"}, "1.cls: is b'\\xff\\xfe', which is not UTF-8 text"),
         ({"1.png": b"x", "1.cls": b"9" * (1 << 25)}, "1.cls has 33,554,432 bytes"),
+        ({"1.png": b"x", "1.jpg": b"y", "1.cls": b"cat"}, "train.tar: 1: has several images (jpg, png)"),
+        ({"1.png": b"x", "1.PNG": b"y", "1.cls": b"cat"}, "train.tar: 1: has several parts 'png'"),
+        ({"1.png": b"x", "1.cls": b"cat", "1.CLS": b"dog"}, "train.tar: 1: has several parts 'cls'"),
     ],
 )
 def test_samples_that_lack_something_are_named(tmp_path, members, message):
@@ -95,6 +98,33 @@ def test_missing_and_damaged_tars_are_named(tars, tmp_path):
     assert "holds no *.tar" in error(block(tmp_path / "nowhere"), tmp_path)
     (tars / "train-000000.tar").write_bytes(b"no tar" * 500)
     assert "train-000000.tar: cannot be read" in error(block(tars, test_split="val"), tmp_path)
+
+
+def test_all_tars_of_a_joined_file_are_read(tmp_path, pngs):
+    parts = [write_tar(tmp_path / f"{start}.tar", samples(pngs, LABELS[:4], start)) for start in (0, 4)]
+    (tmp_path / "all.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
+    rows = converted(block(tmp_path / "all.tar", make_splits={"test": 0.25}), tmp_path)
+    assert len(rows) == 8 and rows["usable"].all()
+
+
+@pytest.mark.parametrize("fault", ["damaged header", "cut off in a header", "cut off before a header"])
+def test_a_tar_that_would_end_early_is_named(tmp_path, pngs, fault):
+    path = write_tar(tmp_path / "all.tar", samples(pngs, LABELS))
+    with tarfile.open(path) as tar:
+        header = tar.getmembers()[16].offset  # of the ninth sample
+    whole = path.read_bytes()
+    if fault == "damaged header":
+        path.write_bytes(whole[:header] + b"x" * 512 + whole[header + 512 :])
+    else:
+        path.write_bytes(whole[: header + (100 if fault == "cut off in a header" else 0)])
+    assert "all.tar: cannot be read as tar" in error(block(path, make_splits={"test": 0.25}), tmp_path)
+
+
+def test_a_part_that_is_not_used_may_be_repeated(tmp_path, pngs):
+    members = samples(pngs, LABELS[:4])
+    members |= {f"a.b/0003.{part}": b"x" for part in ("txt", "TXT", "mask.png", "mask.PNG")}
+    path = write_tar(tmp_path / "all.tar", members)
+    assert len(converted(block(path, make_splits={"test": 0.5}), tmp_path)) == 4
 
 
 def test_truth_values_are_classes_and_groups(tmp_path, pngs):

@@ -13,6 +13,7 @@ from synaug.manifests.schemas import IMAGE
 from synaug.runtime.errors import UserError
 
 ORIGIN = "synaug.origin"  # key of the metadata of the table
+REASON = "synaug.reason"  # column of the table: why an image is not usable, where the source knows it
 # Source -> module with its functions `files` and `find`.
 PACKED = {"webdataset": webdataset, "huggingface": huggingface, "torchvision": torchvision_set}
 
@@ -20,9 +21,9 @@ PACKED = {"webdataset": webdataset, "huggingface": huggingface, "torchvision": t
 def write_table(dataset: Dataset, path: str | os.PathLike, origin: str = "") -> int:
     """Write all images of the splits that are used to the table `path`. Returns their number.
 
-    Columns: image (the encoded image, unchanged), label_name, split and the group columns. origin: what the data set is
-    called elsewhere; the table keeps it in its metadata. Raises UserError if there is no image, or if the source cannot
-    be read.
+    Columns: image (the encoded image, unchanged), label_name, split, the group columns, and REASON for a source that
+    yields reasons. origin: what the data set is called elsewhere; the table keeps it in its metadata. Raises UserError
+    if there is no image, or if the source cannot be read.
     """
     count, writer = 0, None
     try:
@@ -42,7 +43,7 @@ def write_table(dataset: Dataset, path: str | os.PathLike, origin: str = "") -> 
 
 
 def _batches(dataset: Dataset) -> Iterator[pa.Table]:
-    for batch in in_batches(PACKED[dataset.source].find(dataset), lambda row: len(row["data"])):
+    for batch in in_batches(PACKED[dataset.source].find(dataset), lambda row: len(row["data"] or b"")):
         columns = {
             "image": pa.array([{"bytes": row["data"], "path": None} for row in batch], IMAGE),
             "label_name": pa.array([row["label_name"] for row in batch], pa.string()),
@@ -50,4 +51,6 @@ def _batches(dataset: Dataset) -> Iterator[pa.Table]:
         }
         for number, name in enumerate(dataset.group_columns):
             columns[name] = pa.array([row["attributes"][number] for row in batch], pa.string())
+        if "reason" in batch[0]:  # of all rows of a source, or of none
+            columns[REASON] = pa.array([row["reason"] for row in batch], pa.string())
         yield pa.table(columns)

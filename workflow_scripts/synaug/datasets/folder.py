@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from synaug.config import Dataset
-from synaug.datasets.tree import Boundary, is_skipped
+from synaug.datasets.tree import Boundary, check_holds_no_results, is_skipped
 from synaug.images.codec import FORMATS
 from synaug.runtime.errors import UserError
 
@@ -24,7 +24,8 @@ def find(dataset: Dataset) -> Iterator[dict]:
     split, label_name: of the image; label_name is None if the class is unknown.
     path: of the image file, or of the table that holds the image.
     row: of the image in that table, None for an image file; and with it column, the name of the table's column.
-    data: the encoded image (bytes), or the Path of the image file, or None if it lies outside the data set's folder.
+    data: the encoded image (bytes), or the Path of the image file, or None, with a reason, if it cannot be read, such
+        as a file outside the data set's folder.
     attributes: values of `group_columns`, where the source has groups.
     reason: why the image is not usable, if the source knows one.
 
@@ -77,8 +78,12 @@ def _advice_for_image_outside(folder: Path) -> str:
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """An empty list, since there are too many files (see `image_files`). Raises UserError if a folder is missing."""
-    split_folders(dataset)
+    """An empty list, since there are too many files (see `image_files`).
+
+    Raises UserError if a folder is missing, or would hold the results of the workflow.
+    """
+    for folder in split_folders(dataset).values():
+        check_holds_no_results(folder)
     return []
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from synaug.config import Dataset
 from synaug.datasets.columns import is_text, texts
-from synaug.datasets.tree import Boundary, files_below
+from synaug.datasets.tree import Boundary, check_holds_no_results, files_below, named_file, read_image_file
 from synaug.images.tables import ImageTable, is_binary
 from synaug.runtime.errors import UserError, short_text
 
@@ -25,8 +25,8 @@ _OF_HUB = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 def files(dataset: Dataset) -> list[Path]:
     """The files of the splits that are used.
 
-    Raises UserError if there are none, if `path` holds several data sets or configurations, and for files of several
-    downloads or of an incomplete one.
+    Raises UserError if there are none, if `path` holds several data sets or configurations, for files of several
+    downloads or of an incomplete one, and if `path` would hold the results of the workflow, which are Parquet too.
     """
     root = Path(dataset.path)
     present = _saved_files(root) or _files_of_hub(root) if root.is_dir() else []
@@ -35,6 +35,7 @@ def files(dataset: Dataset) -> list[Path]:
             f"dataset.path: {root} holds neither data-*.arrow nor *.parquet; give the folder that "
             "`load_dataset(...).save_to_disk(folder)` wrote, or a folder of Parquet files from the Hub"
         )
+    check_holds_no_results(root)
     if dataset.unsplit:
         return present
     for split in dataset.given_splits:
@@ -106,7 +107,9 @@ def _ask_for_one(root: Path, folders: list[Path]) -> None:
 
 
 def find(dataset: Dataset) -> Iterator[dict]:
-    """Yield `split, label_name, attributes` and `data` (bytes) of every row. Numbers of classes become their names.
+    """Yield `split, label_name, attributes`, `data` (bytes) and `reason` (None: it may be usable) of every row.
+
+    Numbers of classes become their names.
 
     Raises UserError for an unreadable file, a missing column and a row without class or group.
     """
@@ -132,8 +135,9 @@ def find(dataset: Dataset) -> Iterator[dict]:
                     for name, value in zip(label_and_groups, values, strict=True):
                         if value is None or not value.strip():
                             raise UserError(f"{file}: row {row} has no {name}; fill it in or remove the row")
-                    data = _encoded(image.as_py(), file, row, boundary)
-                    yield {"split": split, "label_name": values[0], "attributes": values[1:], "data": data}
+                    data, reason = _encoded(image.as_py(), file, row, boundary)
+                    found = {"split": split, "label_name": values[0], "attributes": values[1:]}
+                    yield found | {"data": data, "reason": reason}
                     row += 1
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise UserError(f"{file}: cannot be read ({error}); save or download it again") from None
@@ -201,20 +205,17 @@ def _names(column: pa.Array, names: list[str] | None, where: str, first: int) ->
     return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
 
 
-def _encoded(image: dict | bytes | None, file: Path, row: int, boundary: Boundary) -> bytes:
+def _encoded(image: dict | bytes | None, file: Path, row: int, boundary: Boundary) -> tuple[bytes, str | None]:
     """The encoded image in a value of the image column: bytes, a struct with bytes, or one with the path of a file.
 
-    It is empty, with a warning, if the file is missing or lies outside the data set's folder.
+    And the reason, with a warning, if the file cannot be read or lies outside the data set's folder.
     """
     if not isinstance(image, dict):
-        return image or b""
+        return image or b"", None
     if image.get("bytes") is not None or not image.get("path"):
-        return image.get("bytes") or b""
-    path = boundary.row(file.parent / image["path"])["data"]
-    if path is not None and path.is_file():
-        try:
-            return path.read_bytes()
-        except OSError:
-            pass
-    log.warning("%s: row %d: %s is no file in the data set's folder that can be read", file, row, image["path"])
-    return b""
+        return image.get("bytes") or b"", None
+    listed = boundary.row(named_file(file.parent, image["path"]))
+    data, reason = (b"", listed["reason"]) if listed["data"] is None else read_image_file(listed["data"])
+    if reason:
+        log.warning("%s: row %d: %s %s", file, row, image["path"], reason)
+    return data, reason

@@ -3,13 +3,12 @@
 ImageNet-LT (Liu et al. 2019) is published in this form.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from synaug.config import Dataset
-from synaug.datasets.tree import Boundary
+from synaug.datasets.tree import Boundary, named_file
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file
 
@@ -27,23 +26,23 @@ def find(dataset: Dataset) -> Iterator[dict]:
     ids = _wordnet_ids(dataset)
     names = _read_names(Path(dataset.class_names), ids) if dataset.class_names else None
     wanted = _read_classes(Path(dataset.classes), ids) if dataset.classes else ids
-    for split, file in dataset.lists.items():
-        for name, label in _read_list(Path(file)):
+    for split, file in _lists(dataset).items():
+        for name, label in _read_list(file):
             if label not in wanted:
                 continue
             if names is not None and label not in names:
                 raise UserError(f"{dataset.class_names}: names no class {label} ({ids[label] or name}); add it")
             label_name = names[label] if names is not None else str(label)
-            yield {"split": split, "label_name": label_name, **boundary.row(root / name)}
+            yield {"split": split, "label_name": label_name, **boundary.row(named_file(root, name))}
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """All text files of the data set. Raises UserError if one of them, or the folder of the images, is missing."""
+    """The text files that are used. Raises UserError if one of them, or the folder of the images, is missing."""
     if not Path(dataset.path).is_dir():
         raise UserError(
             f"dataset.path: {dataset.path} is not a folder; give the folder that the paths in the lists start from"
         )
-    named = {f"lists.{split}": file for split, file in dataset.lists.items()}
+    named = {f"lists.{split}": file for split, file in _lists(dataset).items()}
     named |= {"class_names": dataset.class_names, "classes": dataset.classes}
     for key, file in named.items():
         if file:
@@ -56,8 +55,13 @@ def files(dataset: Dataset) -> list[Path]:
 def image_files(dataset: Dataset) -> Iterator[str]:
     """Paths of all images of the lists. Raises UserError as `files`, and for a malformed line."""
     files(dataset)
-    for file in dataset.lists.values():
-        yield from (os.path.join(dataset.path, name) for name, _ in _read_list(Path(file)))
+    for file in _lists(dataset).values():
+        yield from (str(named_file(Path(dataset.path), name)) for name, _ in _read_list(file))
+
+
+def _lists(dataset: Dataset) -> dict[str, Path]:
+    """Split -> list, for the splits that are used."""
+    return {split: Path(file) for split, file in dataset.lists.items() if split in dataset.splits}
 
 
 def _read_list(file: Path) -> Iterator[tuple[str, int]]:
@@ -74,9 +78,9 @@ def _read_list(file: Path) -> Iterator[tuple[str, int]]:
 def _wordnet_ids(dataset: Dataset) -> dict[int, str]:
     """Class number -> WordNet id in the paths of its images, or an empty text. Raises UserError for two ids."""
     ids: dict[int, str] = {}
-    for file in dataset.lists.values():
-        for name, label in _read_list(Path(file)):
-            folder = next(filter(_WORDNET_ID.fullmatch, Path(name).parts), "")
+    for file in _lists(dataset).values():
+        for name, label in _read_list(file):
+            folder = next(filter(_WORDNET_ID.fullmatch, re.split(r"[\\/]", name)), "")
             if folder and ids.get(label, "") not in ("", folder):
                 raise UserError(
                     f"{file}: class {label} is {folder} here and {ids[label]} elsewhere; "

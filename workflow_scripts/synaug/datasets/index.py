@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import os
-import stat
 import tempfile
 from array import array
 from collections import Counter
@@ -23,7 +21,7 @@ from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.look_alikes import look_alike_key, look_alikes, unified
 from synaug.datasets.splits import make_splits
-from synaug.datasets.tree import files_hash
+from synaug.datasets.tree import files_hash, read_image_file
 from synaug.images.codec import inspect_image, uses_few_bits
 from synaug.images.tables import in_batches
 from synaug.runtime.disk import space_for
@@ -50,6 +48,7 @@ _COLUMNS = pa.schema(
     ]
 )
 _COUNTED = ["split", "label_name", "usable", "reason"]
+ANY_SIZE = 32  # dataset.image_size of code that lists images, for which it has no meaning
 UNKNOWN = ""  # label_name of an image whose class is unknown; its label is -1, and it is not usable
 
 
@@ -149,12 +148,13 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def _examine_images(dataset: Dataset, path: Path) -> None:
-    """Examine all images of the source, and write what is found to `path`: batches with the columns _COLUMNS.
+    """Examine all images of the splits that are used, and write what is found to `path`: batches of _COLUMNS.
 
     Raises UserError for a full disk, and what the source raises.
     """
     dark, example = 0, ""
-    images = SOURCES[dataset.source].find(dataset)
+    splits = dataset.splits
+    images = (row for row in SOURCES[dataset.source].find(dataset) if row["split"] in splits)
     size = lambda row: 0 if isinstance(row["data"], Path) else len(row["data"] or b"")  # noqa: E731
     with (
         ThreadPoolExecutor(usable_cores()) as pool,
@@ -187,10 +187,9 @@ class _Examined:
         self._dropped: set[int] = set()  # positions of images
 
     def parts(self, which: pc.Expression | None = None) -> Iterator[pa.Table]:
-        """The rows of the splits that are used, without images that `cut` dropped. which: only these rows."""
-        is_used = pc.field("split").isin(self.dataset.splits)
+        """All rows, without images that `cut` dropped. which: only these rows."""
         for _, rows in self._all():
-            rows = rows.filter(is_used if which is None else is_used & which)
+            rows = rows if which is None else rows.filter(which)
             if rows.num_rows:
                 yield rows
 
@@ -273,11 +272,9 @@ def _examine(row: dict, dataset: Dataset) -> dict:
     data, source_reason = row.pop("data"), row.pop("reason", None)
     width, height, reason = None, None, None
     if data is None:
-        broken = os.path.islink(row["path"]) and not os.path.exists(row["path"])
-        outside = "lies out of the data set's folder (dataset.follow_links reads links)"
-        data, reason = b"", source_reason or ("is a link to a file that does not exist" if broken else outside)
+        data, reason = b"", source_reason
     elif isinstance(data, Path):
-        data, reason = _read(data)
+        data, reason = read_image_file(data)
     if reason is None:
         width, height, reason = inspect_image(data, dataset.max_megapixels, dataset.color)
     # A file without contents is identified by its path: all such files would have the same hash.
@@ -286,17 +283,6 @@ def _examine(row: dict, dataset: Dataset) -> dict:
     row |= {"label_name": row["label_name"] or UNKNOWN, "group": ", ".join(row.get("attributes", []))}
     row |= {"few_bits": reason is None and uses_few_bits(data)}
     return {**row, "sha256": digest, "width": width, "height": height, "usable": reason is None, "reason": reason}
-
-
-def _read(path: Path) -> tuple[bytes, str | None]:
-    """The contents of an image file, and why it cannot be read."""
-    try:
-        # To open a named pipe waits for a writer, and to read a device may never end.
-        if stat.S_IFMT(path.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
-            return b"", "is not a regular file"
-        return path.read_bytes(), None
-    except OSError as error:
-        return b"", f"cannot be read ({error.strerror})"
 
 
 def _check(counts: Counter[tuple], dataset: Dataset) -> None:

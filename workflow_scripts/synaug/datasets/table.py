@@ -1,7 +1,6 @@
 """Images listed in a table (Parquet, CSV or JSON lines), one row per image: as a path, or embedded (Parquet only)."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import pyarrow.parquet as pq
 
 from synaug.config import Dataset
 from synaug.datasets.columns import is_text, texts
-from synaug.datasets.tree import Boundary
+from synaug.datasets.conversion import REASON
+from synaug.datasets.tree import Boundary, named_file
 from synaug.images.tables import ImageTable, encoded_images, holds_images
 from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import check_regular_file
@@ -46,6 +46,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
         splits = [dataset.train_split] * table.num_rows if dataset.unsplit else columns[dataset.split_column]
         groups = zip(*(columns[name] for name in dataset.group_columns), strict=True)
         groups = groups if dataset.group_columns else [()] * table.num_rows
+        reasons = table.column(REASON).to_pylist() if REASON in table.column_names else [None] * table.num_rows
         if holds_images(image_type):
             images = _embedded_images(file, dataset.image_column)
         else:
@@ -54,8 +55,10 @@ def find(dataset: Dataset) -> Iterator[dict]:
         for row, ((image, path), label, split, group) in enumerate(values):
             listed = {"split": split, "label_name": label, "path": str(file), "row": row, "attributes": list(group)}
             names_file = image is None and (path or "").strip() != ""
-            if names_file:
-                yield listed | boundary.row(file.parent / path)
+            if reason := reasons[row]:
+                yield listed | {"data": None, "reason": reason}
+            elif names_file:
+                yield listed | boundary.row(named_file(file.parent, path))
             elif holds_images(image_type):
                 yield listed | {"column": dataset.image_column, "data": image or b""}
             else:
@@ -84,7 +87,7 @@ def image_files(dataset: Dataset) -> Iterator[str]:
             paths = _paths(table.column(name)) if table.schema.names.count(name) == 1 else []
         else:
             paths = _paths_in_parquet(file, name)
-        yield from (os.path.join(file.parent, path) for path in paths if (path or "").strip())
+        yield from (str(named_file(file.parent, path)) for path in paths if (path or "").strip())
 
 
 def _embedded_images(file: Path, name: str) -> Iterator[tuple[bytes | None, str | None]]:
@@ -183,6 +186,7 @@ def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, pa.DataType]:
             f"{file}: column {name_of_image!r} holds {image_type}, not images or paths; set dataset.image_column"
         )
     read = [name for name in dict.fromkeys(wanted.values()) if name != name_of_image or not holds_images(image_type)]
+    read += [REASON] if REASON in schema.names else []
     return (open_table(file, read) if text is None else text).select(read), image_type
 
 

@@ -15,18 +15,23 @@ from typing import Any
 import numpy as np
 
 from synaug.config import Dataset
-from synaug.datasets.tree import files_below, is_skipped
+from synaug.datasets.tree import check_holds_no_results, files_below, is_skipped
 from synaug.images.codec import encode_image
 from synaug.runtime.errors import UserError
 
 
 def files(dataset: Dataset) -> list[Path]:
-    """An empty list, since only torchvision knows the files. Raises UserError if the folder is missing."""
+    """An empty list, since only torchvision knows the files.
+
+    Raises UserError if the folder is missing, or if its files (see `image_files`) would include those of the results.
+    """
     if not dataset.download and not Path(dataset.path).is_dir():
         raise UserError(
             f"dataset.path: {dataset.path} is not a folder; give the `root` that holds {dataset.name}, "
             "or set dataset.download: true where there is a network"
         )
+    if not dataset.download and not _entries_of_name(dataset):
+        check_holds_no_results(Path(dataset.path))
     return []
 
 
@@ -98,11 +103,18 @@ def image_files(dataset: Dataset) -> Iterator[str]:
     files(dataset)
     if dataset.download:
         return
-    entries = sorted(entry for entry in Path(dataset.path).iterdir() if not is_skipped(entry.name))
-    letters = re.sub(r"\W", "", dataset.name).lower()
-    of_name = [entry for entry in entries if re.sub(r"\W", "", entry.name).lower().startswith(letters)]
-    for entry in of_name or entries:
+    for entry in _entries_of_name(dataset) or _entries(dataset):
         yield from [str(entry)] if entry.is_file() else map(str, files_below(entry, "*"))
+
+
+def _entries(dataset: Dataset) -> list[Path]:
+    return sorted(entry for entry in Path(dataset.path).iterdir() if not is_skipped(entry.name))
+
+
+def _entries_of_name(dataset: Dataset) -> list[Path]:
+    """The files and folders in `path` whose names begin with that of the data set."""
+    letters = re.sub(r"\W", "", dataset.name).lower()
+    return [entry for entry in _entries(dataset) if re.sub(r"\W", "", entry.name).lower().startswith(letters)]
 
 
 def _data_set(name: str) -> type:

@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
+
+from synaug.runtime.errors import UserError
 
 # Folders that a system, a file server or an archive program adds, in lower case. They hold thumbnails, deleted files
 # or attributes of files.
@@ -26,6 +29,36 @@ def files_below(root: Path, pattern: str) -> list[Path]:
     ]
 
 
+def check_holds_no_results(folder: Path) -> None:
+    """Raise UserError if `results/` of the current folder, where the workflow writes, is below `folder`.
+
+    For a folder of which all files are read: those of the results would be too, the next time.
+    """
+    here, outer = Path.cwd(), folder.resolve()
+    if here.is_relative_to(outer) and not any(map(is_skipped, here.relative_to(outer).parts)):
+        raise UserError(
+            f"dataset.path: {folder} would hold the results of the workflow ({here / 'results'}) and read them",
+            advice="call the workflow from a folder outside the data set",
+        )
+
+
+def named_file(folder: Path, name: str) -> Path:
+    """The file that a table or list in `folder` names, also if Windows wrote backslashes between folders."""
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not os.path.lexists(path) else path
+
+
+def read_image_file(path: Path) -> tuple[bytes, str | None]:
+    """The contents of an image file, and why it cannot be read."""
+    try:
+        # To open a named pipe waits for a writer, and to read a device may never end.
+        if stat.S_IFMT(path.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            return b"", "is not a regular file"
+        return path.read_bytes(), None
+    except OSError as error:
+        return b"", f"cannot be read ({error.strerror})"
+
+
 class Boundary:
     """The folder of a data set, which its image files may not leave.
 
@@ -38,18 +71,24 @@ class Boundary:
         self._targets: dict[str, str] = {}  # folder -> the same with its links resolved
 
     def row(self, path: Path) -> dict:
-        """path, row and data of an image file (see `folder.find`).
+        """path, row, data and, for a file outside, reason of an image file (see `folder.find`).
 
         `path` is the target of a link that leaves the folder and is followed. `data` is None for a file outside.
         """
         target = self._resolve(str(path))
         if target is None:
-            return {"path": str(path), "row": None, "data": None}
-        if _is_below(target, self._target):
+            reason = "has a name that no file can have"
+        elif _is_below(target, self._target):
             return {"path": str(path), "row": None, "data": path}
-        if self.follow_links and _is_below(os.path.abspath(path), self._folder):
+        elif not _is_below(os.path.abspath(path), self._folder):
+            reason = "lies outside the data set's folder (for a table, the folder that it is in)"
+        elif self.follow_links:
             return {"path": target, "row": None, "data": Path(target)}
-        return {"path": str(path), "row": None, "data": None}
+        elif not os.path.exists(target):
+            reason = "is a link to a file that does not exist"
+        else:
+            reason = "lies outside the data set's folder (dataset.follow_links reads links)"
+        return {"path": str(path), "row": None, "data": None, "reason": reason}
 
     def _resolve(self, path: str) -> str | None:
         """`path` with its links resolved; None if no file can have this name."""

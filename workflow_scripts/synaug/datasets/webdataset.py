@@ -43,13 +43,24 @@ def files(dataset: Dataset) -> list[Path]:
 def find(dataset: Dataset) -> Iterator[dict]:
     """Yield `split, label_name, attributes` and `data` (bytes) of every sample.
 
-    Raises UserError for an unreadable tar, and for a sample without image, class or group.
+    Raises UserError for an unreadable tar, and for a sample without image, class or group, or with two of a part.
     """
     for file in files(dataset):
         try:
-            with tarfile.open(file, tarinfo=_Member) as tar:
+            # ignore_zeros: tars that `cat` joined have an end mark in the middle. `_Member` raises for damaged headers,
+            # which would be skipped too.
+            with tarfile.open(file, tarinfo=_Member, ignore_zeros=True) as tar:
                 for key, members in groupby(_members(tar), lambda member: _key(member.name)[0]):
-                    sample = {_key(member.name)[1]: _content(tar, member, file, dataset) for member in members}
+                    sample: dict[str, bytes | None] = {}
+                    for member in members:
+                        part = _key(member.name)[1]
+                        content = _content(tar, member, file, dataset)
+                        if sample.get(part) is not None:
+                            raise UserError(
+                                f"{file}: {key}: has several parts {part!r}; make the tar again, with one of them, or "
+                                "with another key"
+                            )
+                        sample[part] = content
                     yield {"split": _split(file, dataset)} | _read(f"{file}: {key}", sample, dataset)
         except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             why = short_text(error).rstrip(":")
@@ -66,8 +77,13 @@ def _split(file: Path, dataset: Dataset) -> str | None:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The files that are not hidden. Links are skipped, since the file that they point to is listed itself."""
+    """The files that are not hidden. Links are skipped, since the file that they point to is listed itself.
+
+    Raises ReadError if the end mark is missing: the tar may have been cut off between two members.
+    """
+    end = 0  # of the last member
     for member in tar:
+        end = tar.offset
         path = PurePosixPath(member.name)
         if (
             member.isfile()
@@ -75,10 +91,19 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             and SYSTEM_FOLDERS.isdisjoint(map(str.lower, path.parts[:-1]))
         ):
             yield member
+    if tar.offset == end:
+        raise tarfile.ReadError("its end is missing")
 
 
 class _Member(tarfile.TarInfo):
     """The header of a member. Additions to it are read into memory at once, whatever size they declare."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # `tarfile` would end or skip it
+            raise tarfile.ReadError(str(error)) from None
 
     def _proc_member(self, tar: tarfile.TarFile):
         additions = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
@@ -115,9 +140,14 @@ def _key(name: str) -> tuple[str, str]:
 
 def _read(where: str, sample: dict[str, bytes | None], dataset: Dataset) -> dict:
     """Class, groups and image of one sample. where: its tar and key. sample: part -> content, None if not used."""
-    image = next((sample[part] for part in IMAGES if part in sample), None)
-    if image is None:
+    images = [part for part in IMAGES if part in sample]
+    if not images:
         raise UserError(f"{where}: has no image (its parts: {', '.join(sample)}); make the tar again, with <key>.jpg")
+    if len(images) > 1:
+        raise UserError(
+            f"{where}: has several images ({', '.join(images)}); make the tar again, with one of them (or with another "
+            "as <key>.mask.png, which is not read)"
+        )
     values = {}
     if "json" in sample:
         try:
@@ -147,4 +177,4 @@ def _read(where: str, sample: dict[str, bytes | None], dataset: Dataset) -> dict
                 f"{where}: has no {name} (its parts: {present}); set dataset.label_column, group_columns, or add it"
             )
     label, *groups = (str(values[name]) for name in (dataset.label_column, *dataset.group_columns))
-    return {"label_name": label, "attributes": groups, "data": image}
+    return {"label_name": label, "attributes": groups, "data": sample[images[0]]}

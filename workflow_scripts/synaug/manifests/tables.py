@@ -437,6 +437,8 @@ def read_with_local_paths(
     Do not write these rows to another manifest, which must hold logical paths (see `synaug.runtime.paths`).
     """
     rows, root = read_manifest(kind, path, columns, filters), results_root(path)
+    if root.resolve() == Path.cwd():  # no storage: both are the same, and a million files need not be looked for
+        return rows
     local_paths = {logical: local_path(logical, root) for logical in rows["path"].dropna().unique()}
     return rows.assign(path=rows["path"].map(local_paths))
 

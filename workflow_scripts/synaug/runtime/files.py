@@ -113,7 +113,8 @@ def open_lock_file(path: str | os.PathLike) -> TextIO:
 def locked_if_possible(path: str | os.PathLike, otherwise: str) -> Generator[None]:
     """Inside the block no other process is inside it for the same `path`. It waits until that is so.
 
-    If the file cannot be locked (some network file systems have no locks), a warning says what may happen (`otherwise`).
+    If the file cannot be locked (some network file systems have no locks), a warning says what may happen instead:
+    `otherwise`.
     """
     with open_lock_file(path) as lock:
         try:
