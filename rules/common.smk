@@ -61,8 +61,8 @@ include: "storage.smk"
 
 def files_of_model(generation):
     """The files of the model of a fill, as inputs."""
-    if CONFIG.generator and CONFIG.generator.output == generation.model:  # rule train_generator makes it
-        return [f"{generation.model}/model_index.json"]  # it holds a hash of the weights
+    if CONFIG.trains_model(generation.model):  # rule train_generator makes it; it holds a hash of the weights
+        return [f"{CONFIG.generator.output}/model_index.json"]
     return on_machine(model_files(generation.model, generation.revision))
 
 
@@ -70,8 +70,8 @@ def files_of_adapters(generation):
     """The files of the adapters of a fill, as inputs."""
     files = []
     for adapter in generation.adapters:
-        if CONFIG.adaptation and adapter.model == CONFIG.adaptation.output:  # rule adapt_generator makes it
-            files.append(f"{adapter.model}/{ADAPTER_WEIGHTS}")
+        if CONFIG.trains_adapter(adapter.model):  # rule adapt_generator makes it
+            files.append(f"{CONFIG.adaptation.output}/{ADAPTER_WEIGHTS}")
         else:
             files += on_machine(adapter_files(adapter))
     return files
@@ -265,7 +265,7 @@ def fill_of_shard(wildcards):
 
 def is_small(model):
     """Whether a model, by its local folder, is small like the embedded one, or like one that train_generator makes."""
-    if CONFIG.generator and CONFIG.generator.output == model:
+    if CONFIG.trains_model(model):
         return True
     files = Path(model).rglob("*") if Path(model).is_dir() else []
     return 0 < sum(file.stat().st_size for file in files if file.is_file()) < SMALL_MODEL

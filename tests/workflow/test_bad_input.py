@@ -33,7 +33,10 @@ def folder(fresh) -> Workdir:
             place.mkdir(parents=True, exist_ok=True)
             (place / f"{i}.png").write_bytes(row["image"]["bytes"])
     fresh.change(
-        dataset={"source": "folder", "path": "files"}, prompts={"names": {}}, training={"batch_size": 4}, seeds=[1]
+        dataset={"source": "folder", "path": "files", "label_column": "label"},
+        prompts={"names": {}},
+        training={"batch_size": 4},
+        seeds=[1],
     )
     return fresh
 
@@ -57,7 +60,7 @@ def fails_with(run, *words: str) -> None:
         ({"generation": {"steps": "many"}}, ["generation.steps", "'many'", "whole number"]),
         ({"dataset": {"source": "cloud"}}, ["dataset.source", "'cloud'", "'table', 'folder'"]),
         ({"dataset": {"path": "nowhere"}}, ["dataset.path", "nowhere"]),
-        ({"dataset": {"path": "nowhere", "source": "folder"}}, ["dataset.path", "nowhere"]),
+        ({"dataset": {"path": "nowhere", "source": "folder", "label_column": "label"}}, ["dataset.path", "nowhere"]),
         ({"generation": {"model": "data"}}, ["generation.model", "model_index.json"]),
         ({"generation": {"model": "someone/model"}}, ["generation.model", "generation.revision"]),
     ],

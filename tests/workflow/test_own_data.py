@@ -69,7 +69,7 @@ def test_from_a_folder_to_the_report_in_two_commands(work: Workdir):
 
 def test_splits_that_are_made_stay_when_an_image_is_added(work: Workdir):
     make_folder(work)
-    work.change(dataset={"source": "folder", "path": "mine", "make_splits": {"test": 0.3}})
+    work.change(dataset={"source": "folder", "path": "mine", "label_column": "label", "make_splits": {"test": 0.3}})
     target = "results/test/real.parquet"
     assert work.run(target).status == 0
     before = read_manifest("real", work.path / target).set_index("image_id")["split"]

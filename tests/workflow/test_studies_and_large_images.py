@@ -18,7 +18,7 @@ def test_a_study_runs_its_variants_and_puts_them_into_one_table_and_figure(work:
         },
         dataset={"imbalance_factor": 9.0},
         evaluation={"baseline": ["real", "synaug"], "domain_probe": True},
-        recipes={"half": {"stage1_of": "synaug", "stage2": {"steps": 1}}},
+        recipes={"half": {"stage1_of": "synaug", "stage2": {"steps": 2}}},
     )
     done = work.run()
     assert done.status == 0, done.text
@@ -63,7 +63,7 @@ def test_replicates_have_their_own_images_and_one_result(work: Workdir):
     work.change(
         study={f"fill_seed{seed}": {"seed": seed, "seeds": [seed]} for seed in (0, 1)},
         dataset={"validation_split": "val", "make_splits": {"val": 0.5}},
-        recipes={"on_val": {"stage1_of": "real", "stage2": {"split": "val", "images_per_class": "all", "steps": 1}}},
+        recipes={"on_val": {"stage1_of": "real", "stage2": {"split": "val", "images_per_class": "all", "steps": 2}}},
     )
     done = work.run()
     assert done.status == 0, done.text

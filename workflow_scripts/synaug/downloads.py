@@ -47,14 +47,12 @@ def downloads_of(config: Config) -> list[Download]:
     if config.adaptation:
         models.append(("generation", config.generation, {"adapt_generator"}))
     for block, fill, rules in models:
-        trained_here = config.generator and config.generator.output == fill.model
-        if not trained_here and not model_files(fill.model, fill.revision):
+        if not config.trains_model(fill.model) and not model_files(fill.model, fill.revision):
             get = partial(_model, fill.model, fill.revision, fill.variant)
             found.append(Download(f"{block}.model", fill.model, fill.revision, rules, get))
     for block, fill in fills:
         for adapter in fill.adapters:
-            trained_here = config.adaptation and config.adaptation.output == adapter.model
-            if not trained_here and not adapter_files(adapter):
+            if not config.trains_adapter(adapter.model) and not adapter_files(adapter):
                 get = partial(_adapter, adapter.model, adapter.revision, adapter.kind, adapter.file)
                 found.append(Download(f"{block}.adapters", adapter.model, adapter.revision, _GENERATE, get))
     for block in ("text_image", "safety"):

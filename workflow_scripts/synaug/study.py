@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Iterable
+from os.path import realpath
 from typing import Any
 
 import pandas as pd
@@ -45,13 +46,17 @@ def check_trainings(configs: dict[str, Config]) -> None:
     ):
         first: dict[str, str] = {}  # folder -> the variant that trains it
         for variant, config in configs.items():
-            settings = getattr(config, block)
-            used = [fill.model for fill in config.generation_of_fills.values()]
-            if block == "adaptation":
-                used = [adapter.model for fill in config.generation_of_fills.values() for adapter in fill.adapters]
-            if settings and settings.output in used and first.setdefault(settings.output, variant) != variant:
+            fills = config.generation_of_fills.values()
+            if block == "generator":
+                used = any(config.trains_model(fill.model) for fill in fills)
+            else:
+                used = any(config.trains_adapter(adapter.model) for fill in fills for adapter in fill.adapters)
+            if not used:
+                continue
+            output = getattr(config, block).output
+            if (other := first.setdefault(realpath(output), variant)) != variant:
                 raise UserError(
-                    f"config: study: {first[settings.output]} and {variant} would both train {settings.output} ({key})",
+                    f"config: study: {other} and {variant} would both train {output} ({key})",
                     advice=f"train it first, with `snakemake {rule}` and a config of its own, and leave {block} out of "
                     "the study; or give each variant another folder",
                 )
@@ -91,7 +96,7 @@ def group_replicates(configs: dict[str, Config]) -> dict[str, list[str]]:
 
 def _trains_generator(config: Config) -> bool:
     """Whether the images of an experiment come from a generator that it trains itself."""
-    return config.generator is not None and config.generator.output == config.generation.model
+    return config.trains_model(config.generation.model)
 
 
 def _without_seeds(config: Config) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def _without_seeds(config: Config) -> dict[str, Any]:
         values["generator"] |= {"output": None, "images": values["generator"]["images"].replace(own, "<experiment>")}
         values["generation"] |= {"model": None}
         for fill in values["fills"].values():
-            if fill["model"] == config.generator.output:
+            if config.trains_model(fill["model"]):
                 fill["model"] = None
     return values
 

@@ -71,6 +71,29 @@ def test_unknown_key_in_a_list_of_blocks_is_named_with_the_allowed_ones():
             {"model": "m", "pipeline": "class-conditional", "original_size": 1024},
             "original_size has no effect with pipeline: class-conditional; leave it out",
         ),
+        ("dataset.label_column", "species", "label_column is for source: table, webdataset, huggingface, utkface"),
+        ("dataset.image_column", "picture", "image_column is for source: table, huggingface; leave it out"),
+        ("dataset.split_column", "part", "split_column is for source: table; leave it out"),
+        (
+            "dataset",
+            GOOD["dataset"] | {"source": "table", "split_column": "part", "make_splits": {"test": 0.2}},
+            "split_column has no effect with the test split in make_splits, which replaces all splits; leave it out",
+        ),
+        (
+            "screening.classifier",
+            {"model": "network.safetensors", "steps": 5},
+            "screening.classifier: steps has no effect with model; leave it out",
+        ),
+        (
+            "generation.adapters",
+            [{"kind": "lora", "model": "a/b.safetensors", "file": "c.safetensors"}],
+            "generation.adapters.0: file has no effect with a model that is a file; leave it out",
+        ),
+        (
+            "recipes.plain.stage2",
+            {"sampling": "class_balanced"},
+            "recipes.plain.stage2: sampling: is for images_per_class: all; leave it out",
+        ),
     ],
 )
 def test_keys_that_need_each_other(key, value, expected):
@@ -232,6 +255,8 @@ def test_compiling_is_decided_automatically_or_by_the_user(value, expected):
         ("recipes.plain.stage1", {"backbone": "resnet50"}, "resnet8"),
         ("training", 5, "block of keys"),
         ("experiment", "../elsewhere", "pattern"),
+        ("balance.amount", 1e9, "at most 1000"),
+        ("recipes.plain.stage2", {"steps": 1}, "at least 2"),
         ("recipes", {}, "not be empty"),
     ],
 )
@@ -241,6 +266,20 @@ def test_wrong_value_is_shown_with_what_is_allowed(key, value, allowed):
     assert allowed in message
     shown = next(iter(value.values())) if isinstance(value, dict) and value else value
     assert repr(shown[-1] if isinstance(shown, list) else shown) in message
+
+
+def test_names_that_are_too_long_for_file_names_are_refused():
+    name = "n" * 101
+    for key, value in (("experiment", name), ("recipes", {name: {"data": "real"}}), ("fills", {name: {}})):
+        said = complaint(GOOD | {key: value})
+        assert said.startswith(f"config: {key}") and "nnn...: " in said
+        assert said.endswith("should have at most 100 characters")
+        load_config(GOOD | {key: name[1:] if key == "experiment" else {name[1:]: value[name]}})
+
+
+def test_columns_that_are_written_out_with_their_defaults_are_accepted():
+    columns = {"label_column": "label", "image_column": "image", "split_column": "split"}
+    assert load_config(GOOD | {"dataset": GOOD["dataset"] | columns}) == load_config(GOOD)
 
 
 @pytest.mark.parametrize("key", ["experiment", "dataset", "generation", "recipes", "dataset.path", "generation.model"])

@@ -47,6 +47,9 @@ def test_the_model_that_is_adapted_is_named_even_if_no_fill_uses_it():
 def test_what_the_workflow_trains_itself_and_local_files_are_not_downloaded(tiny_checkpoint):
     generator = {"images": "images.parquet", "output": "own"}
     assert named(generator=generator, generation={"model": "own"}) == []
+    adapters = [{"kind": "lora", "model": "./adapter"}]  # other spellings of the same paths
+    spelt = {"generation": {"model": "./own/", "adapters": adapters}, "adaptation": {"output": "adapter/"}}
+    assert named(generator=generator, **spelt) == []
     assert named(generation={"model": str(tiny_checkpoint)}) == []
 
 

@@ -55,6 +55,26 @@ def test_two_variants_that_would_train_one_generator_are_named():
     check_trainings({name: load_config(variant) for name, variant in variant_configs(config).items()})
 
 
+@pytest.mark.parametrize("spelling", ["./own", "own/", "link/own"])
+def test_two_variants_that_would_train_one_generator_or_adapter_are_named_with_any_spelling(
+    spelling, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(".")
+    generator = {"images": "data/train.parquet", "size": 16, "color": "grey"}
+    of_generator = [
+        {"generator": generator | {"output": out}, "generation": {"model": out}} for out in ("own", spelling)
+    ]
+    with pytest.raises(UserError, match=r"study: a and b would both train \S+ \(generator\.output\)"):
+        check_trainings(study_of(a=of_generator[0], b=of_generator[1]))
+    of_adapter = [
+        {"adaptation": {"output": out}, "generation": {"adapters": [{"kind": "lora", "model": out}]}}
+        for out in ("own", spelling)
+    ]
+    with pytest.raises(UserError, match=r"study: a and b would both train \S+ \(adaptation\.output\)"):
+        check_trainings(study_of(a=of_adapter[0], b=of_adapter[1]))
+
+
 @pytest.mark.parametrize(
     ("study", "message"),
     [
@@ -80,6 +100,11 @@ def test_a_variant_without_a_data_set_says_so():
         load_config(variant_configs(config)["short"], where="study.short")
 
 
+def test_a_variant_with_a_name_that_is_too_long_for_a_folder_is_named():
+    with pytest.raises(UserError, match=r"^v+: experiment: .* should have at most 100 characters"):
+        study_of(**{"v" * 95: None})
+
+
 def study_of(**variants) -> dict:
     config = yaml.safe_load(CONFIG) | {"study": variants}
     return {name: load_config(changed, where=name) for name, changed in variant_configs(config).items()}
@@ -102,6 +127,8 @@ def test_replicates_may_each_train_a_generator():
 
     configs = study_of(a_seed0=replicate(0), a_seed1=replicate(1))
     assert list(group_replicates(configs)) == ["a"]
+    spelt = replicate(1) | {"generation": {"model": "./results/probe-a_seed1/generator/"}}
+    assert list(group_replicates(study_of(a_seed0=replicate(0), a_seed1=spelt))) == ["a"]
     assert varied_by_replicates(configs["a_seed1"]) == "training seed, synthetic images, generator"
     with pytest.raises(UserError, match="differ in seed and seeds only"):
         group_replicates(study_of(a_seed0=replicate(0), a_seed1=replicate(1, steps=6)))

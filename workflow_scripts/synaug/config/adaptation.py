@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from synaug.config.base import Block
+from synaug.config.base import Block, NormalPath
 from synaug.config.training import Sampling
 
 
@@ -14,7 +14,7 @@ class Adaptation(Block):
     It is trained on the training images of the experiment, at `generation.size`, with the templates of `prompts`.
     """
 
-    output: str = Field(
+    output: NormalPath = Field(
         description="Folder of the adapter: a new or empty folder, or the output of an earlier training, which is "
         "replaced. An entry of generation.adapters with this `model` uses it."
     )

@@ -20,7 +20,10 @@ class Balance(Block):
         None, ge=1, description="strategy: fixed only: images per class, real and synthetic together."
     )
     amount: float = Field(
-        1.0, gt=0, description="Synthetic images per missing image: 1 fills a class, 0.5 fills half of the gap."
+        1.0,
+        gt=0,
+        le=1000,
+        description="Synthetic images per missing image: 1 fills a class, 0.5 fills half of the gap.",
     )
     max_synthetic_per_real: float | None = Field(
         None, gt=0, description="Largest number of synthetic images per real image of the class; null: no limit."

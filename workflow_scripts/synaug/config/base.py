@@ -2,13 +2,26 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def normal_path(path: str) -> str:
+    """`path` as Snakemake and this workflow write it: without `./`, double slashes and a slash at the end.
+
+    The id of a model of the hub has none of them, and the address of a storage is left as it is. `..` stays: behind a
+    symbolic link, `link/..` is not the folder of the link.
+    """
+    return path if "://" in path or not path.strip() else str(PurePosixPath(path))
+
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# Names become parts of file names, which may have 255 bytes: <name>.safetensors, .<name>.<computer>-<process>.tmp.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+NormalPath = Annotated[str, AfterValidator(normal_path)]
 
 # The tables have 32-bit columns. Seeds have a limit of their own.
 _LARGEST_NUMBER = 2**31 - 1

@@ -14,7 +14,10 @@ _SOURCES = {
     "classes": ("image_list",),
     "download": ("cifar10", "cifar100", "fashion_mnist", "torchvision"),
     "follow_links": ("folder", "table", "image_list", "utkface", "waterbirds", "celeba"),
+    "label_column": ("table", "webdataset", "huggingface", "utkface", "celeba"),
     "group_columns": ("table", "webdataset", "huggingface", "utkface", "waterbirds", "celeba"),
+    "split_column": ("table",),
+    "image_column": ("table", "huggingface"),
     "revision": ("huggingface",),
 }
 # A data set of the Hugging Face hub, <owner>/<name>, or a folder in it.
@@ -197,8 +200,12 @@ class Dataset(Block):
         self._require_exactly_with("lists", "source: image_list", self.source == "image_list")
         self._require_exactly_with("name", "source: torchvision", self.source == "torchvision")
         for key, sources in _SOURCES.items():
-            if getattr(self, key) and self.source not in sources:
+            if getattr(self, key) != type(self).model_fields[key].default and self.source not in sources:
                 raise ValueError(f"{key} is for source: {', '.join(sources)}; leave it out")
+        if self.unsplit:
+            self._refuse_without_effect(
+                ["split_column"], "with the test split in make_splits, which replaces all splits"
+            )
         if self.revision and not re.fullmatch(HUB_ID, self.path):
             raise ValueError(
                 f"path: {self.path!r} is no data set of the hub, which revision is for; give <owner>/<name>, or leave "

@@ -22,6 +22,7 @@ _EXPECTED = {
     "less_than_equal": "should be at most {le}",
     "multiple_of": "should be a multiple of {multiple_of}",
     "string_pattern_mismatch": "should match the pattern {pattern}",
+    "string_too_long": "should have at most {max_length} characters",
     "too_short": "should not be empty",
 }
 

@@ -5,14 +5,14 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from itertools import combinations
-from os.path import realpath
+from os.path import commonpath, realpath, relpath
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from synaug.config.adaptation import Adaptation
 from synaug.config.balance import Balance
-from synaug.config.base import Block, Name, Seed
+from synaug.config.base import Block, Name, Seed, normal_path
 from synaug.config.dataset import Dataset
 from synaug.config.errors import describe
 from synaug.config.evaluation import Evaluation
@@ -32,6 +32,11 @@ _OF_ALL_FILLS = ("compile", "attention", "batch_size", "images_per_shard", "keep
 # Key of `generation` -> keys that a fill with another value does not take over from there.
 _BELONG_TO = {"model": ("revision", "variant", "adapters"), "pipeline": ("strength",)}
 _MOST_VALUES, _DEEPEST = 1_000_000, 50
+# Folders in results/<experiment>/ that the rules and their jobs write to.
+_USED_FOLDERS = {
+    "adaptation", "backbone_features", "benchmarks", "candidates", "checkpoints", "costs", "figures", "final",
+    "finetune", "packed", "pixels", "scores", "screener", "shards", "train", "work",
+}  # fmt: skip
 
 
 class Config(Block):
@@ -113,7 +118,9 @@ class Config(Block):
         complete = {}
         for name, keys in fills.items():
             if isinstance(keys, dict):
-                different = [key for key in _BELONG_TO if key in keys and keys[key] != generation.get(key)]
+                different = [
+                    key for key in _BELONG_TO if key in keys and not _same_text(keys[key], generation.get(key))
+                ]
                 left_out = {belonging for key in different for belonging in _BELONG_TO[key]}
                 keys = {key: value for key, value in generation.items() if key not in left_out} | keys
             complete[name] = keys
@@ -123,6 +130,14 @@ class Config(Block):
     def generation_of_fills(self) -> dict[str, Generation]:
         """Name of each fill -> its settings. Without `fills` there is one, whose name is empty."""
         return self.fills or {"": self.generation}
+
+    def trains_model(self, model: str) -> bool:
+        """Whether `model`, the key of a fill, is the generator that this experiment trains."""
+        return self.generator is not None and realpath(model) == realpath(self.generator.output)
+
+    def trains_adapter(self, model: str) -> bool:
+        """Whether `model`, the key of an adapter, is the adapter that this experiment trains."""
+        return self.adaptation is not None and realpath(model) == realpath(self.adaptation.output)
 
     def plan_settings(self) -> dict[str, Any]:
         """The settings that the rows of the manifest `plan` depend on, as plain values, for `plan_from_settings`."""
@@ -175,6 +190,22 @@ class Config(Block):
                     f"generator.images: the training cannot tell which images of {self.generator.images} are held out "
                     f"or left out; give {results}/real.parquet"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _trained_models_have_folders_of_their_own(self):
+        """A training replaces its folder, and a later one refuses a folder with other files."""
+        results, outputs = f"results/{self.experiment}", []
+        for block, example in (("generator", "generator"), ("adaptation", "adapter")):
+            if settings := getattr(self, block):
+                outputs.append(realpath(settings.output))
+                if relpath(outputs[-1], realpath(results)).split("/")[0] in _USED_FOLDERS:
+                    raise ValueError(
+                        f"{block}.output: {settings.output} is in a folder that the workflow uses itself; name another "
+                        f"one, for example {results}/{example}"
+                    )
+        if len(outputs) > 1 and commonpath(outputs) in outputs:
+            raise ValueError("generator.output and adaptation.output must not lie in each other; name another folder")
         return self
 
     @model_validator(mode="after")
@@ -302,6 +333,12 @@ class Config(Block):
                 f"baseline: {', '.join(sorted(unknown))}: no such recipe; give null, or some of {', '.join(recipes)}"
             )
         return evaluation
+
+
+def _same_text(first: Any, second: Any) -> bool:
+    """Whether two values that are not checked yet are equal, or the same path."""
+    texts = isinstance(first, str) and isinstance(second, str)
+    return normal_path(first) == normal_path(second) if texts else first == second
 
 
 def _with_stage1_of(name: str, recipe: dict, source: Any, recipes: dict) -> dict:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from synaug.config.base import Block, parse_value
+from synaug.config.base import Block, NormalPath, parse_value
 
 # Guidance of a config that states none, for models with classifier-free guidance.
 DEFAULT_GUIDANCE = 2.0
@@ -20,7 +20,7 @@ class Adapter(Block):
     kind: Literal["lora", "textual_inversion"] = Field(
         description="lora: low-rank changes of the denoiser (needs the package peft); textual_inversion: a new word."
     )
-    model: str = Field(
+    model: NormalPath = Field(
         description="A *.safetensors file, a folder with one, adaptation.output, or the id of a model on the Hugging "
         "Face hub."
     )
@@ -38,6 +38,8 @@ class Adapter(Block):
         self._require_exactly_with("token", "kind: textual_inversion", self.kind == "textual_inversion")
         if self.kind == "textual_inversion":
             self._refuse_without_effect(["scale"], "with kind: textual_inversion")
+        if self.model.endswith(".safetensors"):
+            self._refuse_without_effect(["file"], "with a model that is a file")
         return self
 
 
@@ -82,7 +84,7 @@ class Generation(Block):
         description="text-to-image: from a prompt; image-to-image: from a prompt and a random real image of the same "
         "class; class-conditional: from a class name or number (e.g. DiT).",
     )
-    model: str = Field(
+    model: NormalPath = Field(
         description="A diffusers checkpoint: a local folder, or the id of a model on the Hugging Face hub."
     )
     revision: str | None = Field(

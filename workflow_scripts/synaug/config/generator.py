@@ -4,22 +4,22 @@ from typing import Literal
 
 from pydantic import Field
 
-from synaug.config.base import Block
+from synaug.config.base import Block, NormalPath
 from synaug.config.training import Sampling
 
 
 class Generator(Block):
     """A small text-to-image model that the target `train_generator` trains on labelled images."""
 
-    images: str = Field(
+    images: NormalPath = Field(
         description="Parquet table with the columns image {bytes, path} and label_name, of which the test and "
         "validation split are left out; or real.parquet of an experiment, of which the training split is used."
     )
-    output: str = Field(
+    output: NormalPath = Field(
         description="Folder of the trained checkpoint, in the diffusers layout: a new or empty folder, or the output "
         "of an earlier training, which is replaced."
     )
-    start: str | None = Field(
+    start: NormalPath | None = Field(
         None,
         description="Folder of a checkpoint that train_generator wrote with the same size and color, to start from; "
         "null: from random weights.",

@@ -27,8 +27,8 @@ class ScreeningClassifier(Block):
     model: str | None = Field(
         None,
         description="Weights from another experiment: model.safetensors, or its folder; null: a classifier is trained "
-        "on the real training images of this experiment: a small network, or with training.freeze: backbone the last "
-        "layer of that network.",
+        "on the real training images of this experiment: a small network, or with training.pretrained the last layer "
+        "of that network, even if the recipes train all of it.",
     )
     steps: int = Field(
         1000, ge=1, description="Optimiser steps (128 images each) of the classifier that is trained here."
@@ -58,6 +58,12 @@ class ScreeningClassifier(Block):
         description="gate: true only: images of each class (with groups: of each class in a group) and fill by which "
         "the gate decides before the others are planned; null: it decides by all images.",
     )
+
+    @model_validator(mode="after")
+    def _steps_are_for_the_classifier_that_is_trained_here(self):
+        if self.model is not None:
+            self._refuse_without_effect(["steps"], "with model")
+        return self
 
     @model_validator(mode="after")
     def _pilot_is_for_the_gate(self):

@@ -292,7 +292,8 @@ class Stage2(Block):
     start: Literal["warm", "fresh"] = Field(
         "warm", description="retrain only: first weights of the last layer. warm: those of stage 1; fresh: random."
     )
-    steps: int = Field(100, ge=1, description="retrain, scale only: optimiser steps.")
+    # The learning rate of the last step is 0: a single step would train nothing.
+    steps: int = Field(100, ge=2, description="retrain, scale only: optimiser steps.")
     batch_size: int = Field(64, ge=1, description="retrain, scale only: images per optimiser step.")
     learning_rate: float = Field(
         0.001, gt=0, description="retrain, scale only: peak learning rate of SGD with momentum; cosine to 0."
@@ -318,8 +319,10 @@ class Stage2(Block):
             "dfr": {"tau", *sgd},
         }
         self._refuse_without_effect(sorted(unused[self.method]), f"with method: {self.method}")
-        if self.images_per_class != "all" and self.class_weights != "none":  # all classes have equally many
-            raise ValueError("class_weights: is for images_per_class: all; leave it out")
+        if self.images_per_class != "all":  # all classes have equally many
+            for key, off in (("class_weights", "none"), ("sampling", "uniform")):
+                if getattr(self, key) != off:
+                    raise ValueError(f"{key}: is for images_per_class: all; leave it out")
         return self
 
 
