@@ -1,6 +1,7 @@
 """Scores and their bootstrap intervals, against numbers computed by hand and against scikit-learn and torchmetrics."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from synaug.evaluation.bootstrap import resample
+from synaug.evaluation.bootstrap import DRAWS, SEED, resample
 from synaug.evaluation.classification import score, with_intervals
 
 PREDICTIONS = pd.DataFrame(
@@ -77,6 +78,21 @@ def test_metrics_agree_with_scikit_learn_scipy_and_torchmetrics(seed, random_pre
     probabilities = torch.from_numpy(np.stack(predictions["probabilities"]))
     expected = multiclass_calibration_error(probabilities, torch.tensor(labels), 7, n_bins=15, norm="l1")
     assert values["ece", "all"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_resamples_of_many_images_need_little_more_memory_than_their_counts():
+    strata, size = np.repeat([0, 1], [3, 15_000]), 15_000
+    tracemalloc.start()
+    counts = resample(strata)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6 * counts.nbytes
+    # The same counts as if each stratum was drawn at once.
+    generator = np.random.default_rng(SEED)
+    generator.integers(3, size=(DRAWS, 3))
+    drawn = generator.integers(size, size=(DRAWS, size))
+    for row in (0, 1, 500, DRAWS - 1):
+        assert np.array_equal(counts[1 + row, 3:], np.bincount(drawn[row], minlength=size))
 
 
 def test_bootstrap_intervals_match_the_binomial(random_predictions):

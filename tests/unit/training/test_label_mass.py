@@ -92,6 +92,15 @@ def test_each_phase_has_its_own_mass_and_weights():
     assert measured_mass(data, settings, 40) == pytest.approx(np.array([60, 30, 6]) / 96, abs=0.01)
 
 
+@pytest.mark.parametrize("change", [{"synthetic_first": 0.97}, {"class_weights": "inverse", "deferred": 0.97}])
+def test_a_phase_that_begins_after_the_last_step_is_none(change):
+    """The last mass is that of stage 2, which is fitted to what the network was trained on."""
+    data = long_tail_with_fill()
+    phases = training_phases(data, Stage1(steps=10, **change), 3)
+    assert [phase.first_step for phase in phases] == [0]
+    assert phases[0].label_mass.tolist() == ([0, 30, 54] if "synthetic_first" in change else [60, 60, 60])
+
+
 @pytest.mark.parametrize("loss", [Loss(name="balanced_softmax", label_smoothing=0.1), Loss(name="ldam")])
 def test_a_phase_without_images_of_a_class_has_a_finite_loss(loss):
     settings = Stage1(steps=10, synthetic_first=0.5, head="cosine", loss=loss)

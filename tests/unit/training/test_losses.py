@@ -125,3 +125,24 @@ def test_group_dro_takes_the_mean_of_a_group_whatever_its_weights_sum_to():
     unequal(losses, groups, torch.tensor([3.0, 1.0, 1.0]))
     weights = np.exp([0.5 * 1.5, 0.0, 2.0])
     assert unequal.group_weights.tolist() == pytest.approx((weights / weights.sum()).tolist())
+
+
+class WithoutFloat64(torch.Tensor):
+    """A tensor on a device that has no float64, as Apple GPUs. The CPU of the test computes for it."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), keywords=None):
+        result = super().__torch_function__(function, types, arguments, keywords or {})
+        if function is torch.Tensor.cpu:
+            return result.as_subclass(torch.Tensor)
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            raise TypeError("the MPS framework doesn't support float64")
+        return result
+
+
+@pytest.mark.parametrize("weighting", ["none", "inverse", "effective"])
+def test_class_weights_need_no_float64_on_the_device(weighting):
+    counts = torch.tensor([5000.0, 0.0, 10.0, 1.0])
+    weights = class_weights(weighting, counts.as_subclass(WithoutFloat64))
+    assert weights.dtype == torch.float32
+    assert torch.equal(weights.as_subclass(torch.Tensor), class_weights(weighting, counts))

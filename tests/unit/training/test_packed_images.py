@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import io
 import os
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -223,6 +224,24 @@ def test_small_images_are_decoded_once_and_shared(balanced, tmp_path, monkeypatc
     list(images[2].iterate(balanced))
     assert len(decoded) == 24
     assert torch.equal(whole.images, load_training_set(balanced, 32, "rgb", "cpu").images)
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+def test_small_images_are_in_memory_once(tmp_path, color):
+    cache, count = PixelCache(tmp_path, 32, color), 8000
+    ids = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(count)]
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *cache.shape), np.uint8)
+    cache.folder.mkdir()
+    (cache.folder / "all.pixels").write_bytes(pixels.tobytes() + bytes.fromhex("".join(ids)))
+    rows = pd.DataFrame({"sha256": ids, "path": "x", "column": "image", "row": pd.array(range(count), "Int64")})
+    order = np.random.default_rng(1).permutation(count)
+    tracemalloc.start()
+    images = SmallImages(cache).images(rows.iloc[order], "cpu")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = torch.from_numpy(pixels[order]).permute(0, 3, 1, 2).contiguous()
+    assert torch.equal(images, expected) and images.stride() == expected.stride()
+    assert peak < 1.6 * pixels.nbytes + 2e6
 
 
 def test_without_locks_the_images_are_cached_with_a_warning(balanced, tmp_path, monkeypatch, caplog):

@@ -1,5 +1,7 @@
 """Sampling: probabilities of the classes, epochs, two phases, and continuing from a state."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,19 @@ def test_a_sampler_continues_from_its_state(sampling):
     second.load_state_dict(first.state_dict())
     for _ in range(7):
         assert torch.equal(first.draw(), second.draw())
+
+
+def test_the_state_at_every_batch_does_not_copy_the_rest_of_the_epoch():
+    """The batches of large images are drawn in advance, each with the state before it."""
+    sampler = Sampler(np.zeros(200_000, int), 100, "uniform", np.random.default_rng(0))
+    sampler.draw()
+    tracemalloc.start()
+    states = [(sampler.state_dict(), sampler.draw()) for _ in range(4)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000  # the rest of the epoch has 1.6 MB
+    sampler.load_state_dict(states[1][0])
+    assert torch.equal(sampler.draw(), states[1][1])
 
 
 def test_two_phases_draw_from_one_part_and_then_from_the_other():

@@ -9,6 +9,7 @@ from synaug.config import JTT, Loss, Mixup, Recipe, Stage1
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.errors import UserError
 from synaug.training.data import TrainingSet
+from synaug.training.parallel import Process
 from synaug.training.stage1 import train_stage1
 from training_sets import CLASSES, SIDES, brightness_classes, same_weights, spurious_brightness, worst_cell_accuracy
 
@@ -76,15 +77,28 @@ def test_every_setting_changes_the_network_and_repeats(change, without_change):
     assert not same(model, without_change)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_synthetic_first_without_a_batch_of_synthetic_images_trains_on_all_images(caplog, count):
-    settings = SETTINGS.model_copy(update={"synthetic_first": 0.5})
+@pytest.mark.parametrize(("devices", "count"), [(1, 0), (1, 1), (1, 55), (1, 56), (2, 3), (2, 53)])
+def test_synthetic_first_with_too_few_images_of_one_kind_trains_on_all_images(caplog, devices, count):
+    """count: synthetic images, of 56."""
+    settings = SETTINGS.model_copy(update={"synthetic_first": 0.5, "devices": devices})
     data = brightness_classes()
     data.synthetic[:count] = True
     model, _ = train_stage1(data, CLASSES, settings, seed=1)
     plain, _ = train_stage1(data, CLASSES, SETTINGS, seed=1)
     assert same(model, plain)
-    assert f"synthetic_first: too few synthetic images ({count}); all steps use all images" in caplog.text
+    assert f"synthetic_first: {count} synthetic and {56 - count} real images are too few for" in caplog.text
+
+
+def test_processes_that_train_together_leave_the_synthetic_images_at_the_same_step():
+    data, settings = brightness_classes(synthetic=0.5), Stage1(steps=10, synthetic_first=0.4, batch_size=8, devices=2)
+    drawn = []
+    for rank in range(2):
+        process = Process("cpu", rank, 2)
+        sampler = data.make_sampler(settings, 1.0, 0, process.random_generator(0), process)
+        drawn.append([sampler.draw() for _ in range(10)])
+    for step, (first, second) in enumerate(zip(*drawn, strict=True)):
+        assert torch.equal(first, second)
+        assert data.synthetic[first].all() if step < 4 else not data.synthetic[first].any()
 
 
 def test_a_network_with_a_cosine_head_and_ldam_is_trained_and_saved(tmp_path):

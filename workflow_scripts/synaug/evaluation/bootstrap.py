@@ -10,6 +10,7 @@ import numpy as np
 
 DRAWS = 1000
 SEED = 0
+_DRAWN_AT_ONCE = 2_000_000  # numbers of 8 bytes; which ones are drawn does not depend on it
 
 
 def resample(strata: np.ndarray) -> np.ndarray:
@@ -52,10 +53,14 @@ def unbiased_factors(strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw(generator: np.random.Generator, size: int, drawn: int) -> np.ndarray:
-    """How often each of `size` images is among `drawn` draws with replacement: DRAWS x size."""
-    # Resample r draws member i as number r * size + i, so that one bincount counts the draws of all resamples.
-    numbers = generator.integers(size, size=(DRAWS, drawn)) + size * np.arange(DRAWS)[:, None]
-    return np.bincount(numbers.ravel(), minlength=DRAWS * size).reshape(DRAWS, size)
+    """How often each of `size` images is among `drawn` draws with replacement: uint8, DRAWS x size."""
+    counts = np.empty((DRAWS, size), np.uint8)
+    rows = max(1, _DRAWN_AT_ONCE // size)
+    for block in np.split(counts, range(rows, DRAWS, rows)):
+        # Row r draws member i as number r * size + i, so that one bincount counts the draws of all rows.
+        numbers = generator.integers(size, size=(len(block), drawn)) + size * np.arange(len(block))[:, None]
+        block[:] = np.bincount(numbers.ravel(), minlength=block.size).reshape(block.shape)
+    return counts
 
 
 def group_sums(counts: np.ndarray, groups: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:

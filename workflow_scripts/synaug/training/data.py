@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from synaug.config import Stage1, Stage2
 from synaug.evaluation.predictions import predict, predict_from_features
 from synaug.images.codec import CHANNELS, LARGE
 from synaug.images.packing import PixelCache, packed_rows
-from synaug.images.store import batches_in_order, iterate_pixels, load_pixels
+from synaug.images.store import batches_in_order, iterate_pixels
 from synaug.manifests import with_group
 from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
@@ -120,6 +120,24 @@ class TrainingSet:
         return augment(self.images[to_device(positions, self.images.device)], settings, rng)
 
 
+def _images_of_batches(
+    batches: Iterable[tuple[np.ndarray, np.ndarray]], count: int, size: int, color: str
+) -> torch.Tensor:
+    """`count` images from `batches`, which are as those of `iterate_pixels`: uint8, count x C x size x size.
+
+    They are in memory only once.
+    """
+    if color == "grey":
+        # The pixels are in the same order, but the strides of a channel differ. torch chooses algorithms by the
+        # strides, so with others the last bits of a network could change.
+        images = np.empty((count, size, size, 1), np.uint8).transpose(0, 3, 1, 2)
+    else:
+        images = np.empty((count, CHANNELS[color], size, size), np.uint8)
+    for positions, pixels in batches:
+        images[positions] = pixels.transpose(0, 3, 1, 2)
+    return torch.from_numpy(images)
+
+
 @dataclass(frozen=True)
 class SmallImages:
     """Images of up to LARGE pixels, from the cache of an experiment, which decodes what it does not hold yet."""
@@ -128,7 +146,7 @@ class SmallImages:
 
     def images(self, rows: pd.DataFrame, device: str) -> torch.Tensor:
         """The images of `rows` (sha256, path, row, column): uint8, N x C x H x W, on the device."""
-        return torch.from_numpy(self.cache.pixels(rows)[:]).permute(0, 3, 1, 2).contiguous().to(device)
+        return _images_of_batches(self.iterate(rows), len(rows), self.cache.size, self.cache.color).to(device)
 
     def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the images of `rows` as `iterate_pixels` does, and in the same batches."""
@@ -146,8 +164,7 @@ class DecodedImages:
 
     def images(self, rows: pd.DataFrame, device: str) -> torch.Tensor:
         """The images of `rows` (path, row, column): uint8, N x C x H x W, on the device."""
-        pixels = torch.from_numpy(load_pixels(rows, self.size, self.color))
-        return pixels.permute(0, 3, 1, 2).contiguous().to(device)
+        return _images_of_batches(self.iterate(rows), len(rows), self.size, self.color).to(device)
 
     def iterate(self, rows: pd.DataFrame) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the images of `rows` as `iterate_pixels` does."""

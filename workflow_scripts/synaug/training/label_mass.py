@@ -32,18 +32,19 @@ class Phase(NamedTuple):
 
 
 def without_impossible_phase(data: TrainingSet, settings: Stage1) -> Stage1:
-    """`settings` without `synthetic_first` if there are fewer than two synthetic images for each device.
+    """`settings` without `synthetic_first` if there are fewer than two synthetic or two real images for each device.
 
     Batch normalisation needs two.
     """
-    possible = int(data.synthetic.sum()) >= 2 * settings.devices
+    synthetic = int(data.synthetic.sum())
+    possible = min(synthetic, len(data) - synthetic) >= 2 * settings.devices
     return settings if possible else settings.model_copy(update={"synthetic_first": 0.0})
 
 
 def training_phases(data: TrainingSet, settings: Stage1, classes: int) -> list[Phase]:
-    """The phases of stage 1, in order. `synthetic_first` and `deferred` each start a new one.
+    """The phases of stage 1, in order. `synthetic_first` and `deferred` each start a new one, if a step is left for it.
 
-    Without enough synthetic images there is no phase of them.
+    Without enough synthetic or real images there is no phase of them.
     """
     settings = without_impossible_phase(data, settings)
     synthetic = data.synthetic.cpu().numpy()
@@ -51,7 +52,7 @@ def training_phases(data: TrainingSet, settings: Stage1, classes: int) -> list[P
     real_start = round(settings.synthetic_first * settings.steps)
     weights_start = math.ceil(settings.deferred * settings.steps)
     phases = []
-    for first_step in sorted({0, real_start, weights_start}):
+    for first_step in sorted({0, real_start, weights_start} - {settings.steps}):
         drawn = np.ones(len(data), bool)
         if settings.synthetic_first:
             drawn = synthetic if first_step < real_start else ~synthetic

@@ -79,8 +79,9 @@ def class_weights(weighting: str, label_mass: torch.Tensor) -> torch.Tensor:
         inverse_size = 1 / counts
     else:
         log_beta = torch.tensor(EFFECTIVE_BETA).double().log()
-        inverse_size = (1 - EFFECTIVE_BETA) / -torch.expm1(counts.double() * log_beta)
-    weights[present] = (inverse_size / inverse_size.mean()).to(weights.dtype)
+        # On the CPU: Apple GPUs have no float64.
+        inverse_size = (1 - EFFECTIVE_BETA) / -torch.expm1(counts.cpu().double() * log_beta)
+    weights[present] = (inverse_size / inverse_size.mean()).to(weights.dtype).to(weights.device)
     return weights
 
 

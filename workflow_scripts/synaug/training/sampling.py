@@ -59,7 +59,8 @@ class Sampler:
 
     def state_dict(self) -> dict:
         """Everything that decides the next batches. `load_state_dict` continues with exactly these."""
-        return {"rng": self.rng.bit_generator.state, "epoch_rest": torch.from_numpy(self.epoch_rest.copy())}
+        # No copy, because a `Prefetcher` asks for the state at every batch. The array itself is never changed.
+        return {"rng": self.rng.bit_generator.state, "epoch_rest": torch.from_numpy(self.epoch_rest)}
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from `state_dict`."""

@@ -60,7 +60,11 @@ def train_stage1(
         )
     possible = without_impossible_phase(data, settings)
     if possible.synthetic_first != settings.synthetic_first:
-        log.warning("synthetic_first: too few synthetic images (%d); all steps use all images", data.synthetic.sum())
+        log.warning(
+            "synthetic_first: %d synthetic and %d real images are too few for steps of one kind; all steps use both",
+            data.synthetic.sum(),
+            (~data.synthetic).sum(),
+        )
     settings = possible
     if settings.jtt:
         data = upweight_errors(data, classes, settings, seed, process)
