@@ -11,7 +11,12 @@ its own: a new shard scores only itself, and a changed threshold scores and comp
 """
 
 from synaug.images.codec import LARGE
-from synaug.screening.checkpoints import classifier_file, local_model_files, screening_network
+from synaug.screening.checkpoints import (
+    classifier_file,
+    local_model_files,
+    screening_augmentation,
+    screening_network,
+)
 from synaug.submissions import scoring_minutes
 
 try:
@@ -53,8 +58,8 @@ rule fit_screener:
         "<benchmarks>/fit_screener.jsonl"
     conda:
         "../envs/torch.yaml"
-    # A training has one thread, as in rule train; the other threads decode large images. The features of a frozen network
-    # have as many as there are.
+    # A training has one thread, as in rule train; the other threads decode large images. The features of a pretrained
+    # network have as many as there are.
     threads: 2 if SCREENING_NETWORK else 8 if CONFIG.dataset.image_size > LARGE else 1
     resources:
         gpu=whole_gpus(SCREENING_JOBS),
@@ -63,6 +68,7 @@ rule fit_screener:
         settings={
             **CONFIG.dataset.model_dump(include={"image_size", "color", "train_split"}),
             "network": SCREENING_NETWORK,
+            **screening_augmentation(CONFIG.training),
             "steps": CONFIG.screening.classifier.steps if CONFIG.screening.classifier else 0,
             "seed": CONFIG.seed,
         },

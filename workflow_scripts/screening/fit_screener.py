@@ -45,7 +45,8 @@ def main(real: str, settings: dict, experiment: Path, threads: int, out: str, gp
                     train, opened.enter_context(temporary_folder(Path(out).with_name("images"))), size, color, threads
                 )
             data = open_training_set(train, decoded, device)
-        model = train_screening_classifier(data, classes, settings["steps"], settings["seed"], network)
+        augmentation = {key: settings[key] for key in ("shift", "flip") if key in settings}
+        model = train_screening_classifier(data, classes, settings["steps"], settings["seed"], network, augmentation)
         save_classifier(model, out)
 
 

@@ -29,6 +29,7 @@ from synaug.plan.targets import wanted_counts
 from synaug.runtime import machine
 from synaug.runtime.errors import UserError
 from synaug.runtime.machine import Machine
+from synaug.screening.checkpoints import screening_network
 
 ROOT = Path(__file__).resolve().parents[3]
 CLASSES = {"red_shirt": 12, "bag": 6, "hat": 2}
@@ -243,6 +244,29 @@ def test_an_empty_name_is_refused(image_folder):
         write_config(Path("data"), name="")
 
 
+@pytest.mark.parametrize(("current", "path"), [("data", "."), ("data/own", ".."), ("data/b", "../../data")])
+def test_a_folder_that_would_hold_its_own_results_is_refused(image_folder, monkeypatch, current, path):
+    image_folder({"a": 3, "b": 3})
+    Path(current).mkdir(exist_ok=True)
+    monkeypatch.chdir(current)
+    advice = "call the workflow from a folder outside the data set"
+    with pytest.raises(UserError, match=rf"would hold the results of the workflow \(.*/results\).*; {advice}$"):
+        write_config(Path(path), "mine")
+    assert not Path("mine.yaml").exists()
+
+
+def test_results_may_lie_where_no_image_is_searched(image_folder, pngs, monkeypatch, here):
+    image_folder({f"{split}/{name}": count for split in ("train", "test") for name, count in CLASSES.items()})
+    monkeypatch.chdir("data")
+    for _ in range(2):  # then with results beside the splits
+        assert "40 images in 3 classes" in write_config(Path("."), "mine", force=True)
+        Path("results/mine").mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(here)
+    write_table(pngs, "csv", {"label": ["a", "b"] * 6})
+    monkeypatch.chdir("some")
+    assert "12 images in 2 classes" in write_config(Path("table.csv"))
+
+
 def test_folders_below_a_class_are_named(image_folder):
     image_folder({"a/train": 4, "a/test": 2, "b/train": 4, "b": 2})
     assert "the class folders hold folders ('test', 'train'): all images below a class folder are of this" in " ".join(
@@ -305,12 +329,15 @@ def test_a_large_gpu_trains_a_pretrained_network_in_full(image_folder, gpu, hub)
     config = written()
     assert config.training.pretrained == (True if hub else "embedded")
     assert (config.training.freeze, config.training.backbone_rate) == ("none", 0.1)
+    assert screening_network(config.training)["pretrained"] == config.training.pretrained
+    assert config.screening.classifier.steps == 100  # as many as on a CPU: the last layer of such a network
     assert config.dataset.image_size == 224
     assert "RTX" in text
     if hub:
         assert config.generation.model.startswith("stable-diffusion") and config.generator is None
         assert "adapt the model" in text
         assert config.adaptation.steps == 1500
+        assert config.screening.leakage.max_hash_distance == 4  # an adapted model may copy the training images
         assert [adapter.model for adapter in config.generation.adapters] == [config.adaptation.output]
     else:
         assert config.generation.model == config.generator.output
@@ -323,6 +350,7 @@ def test_without_the_package_peft_the_public_model_is_not_adapted(image_folder, 
     monkeypatch.setattr(init_settings, "find_spec", lambda package: None)
     text = write_config(Path("data"))
     assert written().adaptation is None and written().generation.adapters == []
+    assert written().screening.leakage is None
     assert "pip install 'synaug[lora]'" in " ".join(text.split())
 
 

@@ -117,6 +117,13 @@ def test_what_cannot_be_used_is_one_line_and_nothing_is_written(synaug, hub, put
     assert not list(Path().iterdir())
 
 
+def test_a_split_column_of_a_data_set_of_the_hub_is_refused_before_the_download(synaug, hub, put):
+    put("people/animals", {"train": "data/train-00000-of-00001.parquet"})
+    status, _, err = synaug("init", "people/animals", "--label", "kind", "--split", "note")
+    assert status == 2 and err.startswith("synaug: error: --split is for a table, and people/animals ")
+    assert err.count("\n") == 1 and not hub.downloads
+
+
 def test_without_a_network_it_says_so(synaug, hub, monkeypatch):
     hub.server.server_close()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

@@ -174,6 +174,27 @@ def test_tars_of_other_splits_are_named(pngs):
     assert "files of no split that is used are skipped (1), such as data/extra-0.tar" in write_config(Path("data"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("tars", {"image": "picture"}, "--image is for a table, and data/tars is a data set in tars: .*; leave it out"),
+        ("tars", {"split": "part"}, "--split is for a table, and data/tars is a data set in tars: .*; leave it out"),
+        (
+            "arrow",
+            {"split": "place"},
+            "--split is for a table, and data/arrow .* in the names of its .*; leave it out",
+        ),
+    ],
+)
+def test_a_column_that_is_not_read_is_refused(pngs, kind, options, message):
+    write_tar(Path("data/tars/0.tar"), samples(pngs, ["cat", "dog"] * 4))
+    Path("data/arrow").mkdir()
+    pq.write_table(arrow_table(pngs, ["cat", "dog"] * 6), "data/arrow/train-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=message):
+        write_config(Path("data", kind), **options)
+    assert not list(Path().glob("*.yaml"))
+
+
 def test_links_and_look_alike_names_can_be_allowed(image_folder, synaug):
     image_folder({"cat": 6, "dog": 6})
     Path("elsewhere").mkdir()

@@ -9,7 +9,6 @@ import pytest
 from screening import measure_gate as script
 from synaug.manifests import read_manifest, write_manifest
 from synaug.manifests.schemas import SCHEMAS
-from synaug.runtime.errors import UserError
 from synaug.screening import gate as module
 
 
@@ -83,10 +82,21 @@ def test_images_that_cannot_be_read_are_not_recognised():
     assert shares(synthetic, images({"a": (10_000, 10_000)}))["", "a"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_only_validation_images_count_and_some_must_be_recognised():
-    real = pd.concat([images({"a": (0, 9)}), images({"a": (9, 9)}).assign(split="test")])
-    with pytest.raises(UserError, match=r"^screening\.classifier\.gate: .* recognises no image of split 'val'"):
-        measure_gate(images({"a": (9, 9)}), real, "val")
+def test_a_classifier_that_recognises_no_validation_image_lets_no_synthetic_image_through(tmp_path, caplog):
+    """The run goes on with real images if recipes are chosen; otherwise balance.py refuses the empty fill."""
+    real = pd.concat([images({"a": (0, 9), "b": (0, 9)}), images({"a": (9, 9)}).assign(split="test")])
+    synthetic = pd.concat([images({"a": (9, 9), "b": (0, 9)}, fill) for fill in ("one", "two")])
+    gate = measure_gate(synthetic, real, "val")
+    assert gate["share"].tolist() == gate["ratio"].tolist() == [0, 0, 0, 0]
+    assert gate["agreement"].tolist() == [1, 0, 1, 0] and gate["recall"].tolist() == [0, 0, 0, 0]
+    assert set(gate["reason"]) == {
+        "the classifier recognises no image of split 'val', so that it cannot judge the fill; gets no synthetic images"
+    }
+    [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "raise screening.classifier.steps" in warning.getMessage()
+    write_manifest("gate", gate, tmp_path / "gate.parquet")
+    nothing = measure_gate(images({"a": (9, 9)}).head(0), real, "val")
+    assert nothing.empty
 
 
 def test_no_planned_images_need_no_gate(tmp_path):

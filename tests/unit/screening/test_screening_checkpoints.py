@@ -12,6 +12,7 @@ from synaug.screening.checkpoints import (
     classifier_file,
     extractor_name,
     local_model_files,
+    screening_network,
     screens_with_little_memory,
 )
 
@@ -50,6 +51,18 @@ def test_a_classifier_is_given_as_a_file_or_its_folder(screening_classifier):
     assert classifier_file(str(screening_classifier.parent)) == classifier_file(path) == path
 
 
+@pytest.mark.parametrize("trained", [{}, {"freeze": "backbone"}, {"freeze": 2}, {"lora": {"rank": 4}}])
+def test_a_pretrained_network_also_judges_the_synthetic_images(trained):
+    """However much of it is trained: a small network that starts from nothing knows little of photographs."""
+    backbone = {"backbone": "timm/x", "pretrained": "weights.safetensors"}
+    assert screening_network(Stage1(**backbone, **trained)) == backbone | {"freeze": "backbone"}
+
+
+@pytest.mark.parametrize("training", [{}, {"backbone": "timm/x"}, {"backbone": "resnet32", "flip": False}])
+def test_without_pretrained_weights_the_screening_classifier_is_a_small_network(training):
+    assert screening_network(Stage1(**training)) is None
+
+
 @pytest.mark.parametrize(
     ("screening", "training", "image_size", "expected"),
     [
@@ -58,6 +71,7 @@ def test_a_classifier_is_given_as_a_file_or_its_folder(screening_classifier):
         ({"classifier": {"model": "other/model.safetensors"}}, {}, 28, False),
         ({"classifier": {}, "text_image": {"model": "owner/name", "revision": "0123"}}, {}, 28, False),
         ({"classifier": {}}, {"backbone": "timm/x", "pretrained": True, "freeze": "backbone"}, 28, False),
+        ({"classifier": {}}, {"backbone": "timm/x", "pretrained": True}, 28, False),
     ],
 )
 def test_only_scoring_by_a_small_classifier_shares_a_gpu(screening, training, image_size, expected):

@@ -23,7 +23,7 @@ from synaug.commands.init_settings import PUBLIC_MODEL, PUBLIC_REVISION, choose_
 from synaug.config import EMBEDDED_BACKBONE, Dataset, load_config
 from synaug.config.dataset import HUB_ID
 from synaug.config.portfolio import portfolio
-from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, detect
+from synaug.datasets.detect import COLOR_SAMPLE, DetectedDataset, check_columns_are_read, detect
 from synaug.datasets.faults import faults_of
 from synaug.datasets.folder import TABLES
 from synaug.datasets.hub import PARQUET_COPY, cached
@@ -72,6 +72,8 @@ def write_config(
     of_hub = is_id and not path.exists()
     if of_hub and follow_links:
         raise UserError("--follow-links: a data set of the hub has no links", advice="leave it out")
+    if of_hub:  # before it is downloaded
+        check_columns_are_read(path, "huggingface", image, split)
     # Without the owner: people/animals/small becomes animals_small.
     name = name or _experiment_name(Path("_".join(path.parts[1:])) if of_hub else path)
     config, names = Path(f"{name}.yaml"), Path(f"{name}_names.csv")
@@ -492,6 +494,12 @@ screening:
         text += """\
     # By this number of images of each class, before the others are made.
     pilot: 16
+"""
+    if settings.adaptation_steps:
+        text += """\
+  # No image that repeats a real one: the adapter may have memorised images, above all those of small classes. Outlines
+  # are compared. If nearly all images have the same outline: {max_hash_distance: 0}.
+  leakage: {}
 """
     return text
 

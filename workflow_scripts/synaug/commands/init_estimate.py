@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 # Seconds of one core without a GPU: an optimiser step of the two parts of the small generator, and one of its
-# images, all at 32 pixels; a step of a network from scratch, and of the screening classifier if it is not frozen,
-# relative to 32 x 32 pixels; the features of an image, relative to 112 x 112 pixels; start and end of the job of a
-# network. `constant`: all other jobs. From the runs of benchmarks/own_folders.py on two cores, commit fb7404b: the
+# images, all at 32 pixels; a step of a network from scratch, and of the screening classifier if there are no pretrained
+# weights, relative to 32 x 32 pixels; the features of an image, relative to 112 x 112 pixels; start and end of the job
+# of a network. `constant`: all other jobs. From the runs of benchmarks/own_folders.py on two cores, commit fb7404b: the
 # generator took 255 s (clothing, 400 and 600 steps) and 466 s (openclipart, 700 and 1,100), a network of 1,500 steps
 # 85 s (clothing), one on features 7 to 8 s (openclipart), and 4,512 images of 32 pixels 133 s (openclipart).
 CPU_SECONDS = {
@@ -13,10 +13,11 @@ CPU_SECONDS = {
     "job": 7.0, "constant": 90,
 }  # fmt: skip
 # The same on a GPU with 24 GB. It has not been measured: a step of the adapter with 8 images of 512 pixels, an image
-# of 512 pixels in 20 steps with guidance, a step with 64 images of 224 pixels.
+# of 512 pixels in 20 steps with guidance, a step with 64 images of 224 pixels, and the features of an image, which
+# take most of their time to decode it.
 GPU_SECONDS = {
     "adaptation": 1.6, "autoencoder": 0.03, "denoiser": 0.03, "image": 0.005, "public_image": 1.2, "step": 0.12,
-    "screening": 0.002, "job": 6.0, "constant": 90,
+    "features": 0.001, "job": 6.0, "constant": 90,
 }  # fmt: skip
 
 
@@ -91,10 +92,11 @@ def fault_seconds(images: int, cores: int) -> float:
 
 
 def feature_seconds(settings: Settings) -> tuple[float, float]:
-    """Estimate for the features of a frozen network, for the screening and for the training. It has no GPU."""
-    image = CPU_SECONDS["features"] * (settings.image_size / 112) ** 2
-    screening, training = (image * read / min(settings.cores, 2) for read in _images_read(settings))
-    return screening, training
+    """Estimate for the features of a pretrained network: for the screening, and for the training if it is frozen."""
+    seconds, cores = (GPU_SECONDS, 1) if settings.gpu else (CPU_SECONDS, min(settings.cores, 2))
+    image = seconds["features"] * (settings.image_size / 112) ** 2
+    screening, training = (image * read / cores for read in _images_read(settings))
+    return screening, training * settings.frozen
 
 
 def estimate_minutes(settings: Settings) -> dict[str, float]:
@@ -116,10 +118,11 @@ def estimate_minutes(settings: Settings) -> dict[str, float]:
 
     count = networks_trained(len(settings.recipes), settings.seeds, settings.halving)
     network, features, screening = 2 * seconds["job"], 0.0, 0.0
-    if settings.frozen:
+    if not settings.frozen:
+        network += seconds["step"] * settings.training_steps
+    if settings.backbone:
         screening, features = feature_seconds(settings)
     else:
-        network += seconds["step"] * settings.training_steps
         screening = generates * seconds["screening"] * settings.screening_steps * (settings.image_size / 32) ** 2
     # The final network waits for the others, so that two follow one another however many cores there are.
     networks = features + max(count * network / jobs_at_once, 2 * network)
@@ -136,7 +139,7 @@ def estimate_minutes(settings: Settings) -> dict[str, float]:
 
 
 def _images_read(settings: Settings) -> tuple[float, float]:
-    """How many images a frozen network reads for the screening, and for the training."""
+    """How many images a pretrained network reads for the screening, and a frozen one for the training."""
     generates = settings.synthetic_images > 0
     synthetic = settings.synthetic_images * max(1, len(settings.fills))
     screened = settings.training_images + settings.usable_images + settings.oversample * synthetic

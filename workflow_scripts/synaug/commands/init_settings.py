@@ -99,7 +99,7 @@ def choose_settings(detected: DetectedDataset, machine: Machine, budget: float |
         autoencoder_steps=autoencoder_steps,
         denoiser_steps=denoiser_steps,
         training_steps=training_steps,
-        screening_steps=100 if frozen else 300,
+        screening_steps=300 if from_scratch else 100,  # of the last layer of a pretrained network
         batch_size=max(2, min(64, 1 << images.bit_length() - 1)),  # a power of two
         seeds=2 if from_scratch else 3,
         target=target,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from synaug.config import Dataset
 from synaug.config.errors import describe
-from synaug.datasets import PACKED, as_table, huggingface, index_dataset, write_table
+from synaug.datasets import PACKED, as_table, huggingface, index_dataset, input_files, write_table
 from synaug.datasets.columns import texts
 from synaug.datasets.folder import TABLES, looks_like_image
 from synaug.datasets.table import files, open_table, table_schema
@@ -105,6 +105,7 @@ def detect(
     source = source or _source(path)
     if source == "folder" and (image or label or split or groups):
         raise UserError(f"{path}: is a folder of images, which has no columns; leave --image, --label, ... out")
+    check_columns_are_read(path, source, image, split)
     if source == "folder":
         block = _folder_block(path, notes)
     elif source == "table":
@@ -112,6 +113,7 @@ def detect(
     else:
         block = _packed_block(source, path, image, label, groups, notes)
     block |= given or {}
+    input_files(_dataset(block))  # as at the start of the workflow: the current folder may lie in the data set
     with tempfile.TemporaryDirectory() as folder:
         rows = _index(block, notes, folder)
         detected = DetectedDataset(block, rows, notes=notes)
@@ -122,6 +124,17 @@ def detect(
         detected.rows["path"] = str(path) + ", image " + detected.rows["row"].astype("str")
         detected.rows["row"] = pd.NA
     return detected
+
+
+def check_columns_are_read(path: Path, source: str, image: str | None, split: str | None) -> None:
+    """Raise UserError if a column is named that the `source` of the data at `path` does not read."""
+    why = {
+        "webdataset": "is a data set in tars: an image is a file of a sample, and splits are in the names of the tars",
+        "huggingface": "is a data set of the library datasets, whose splits are in the names of its files and folders",
+    }
+    for option, name, sources in (("image", image, ["webdataset"]), ("split", split, ["webdataset", "huggingface"])):
+        if name and source in sources:
+            raise UserError(f"--{option} is for a table, and {path} {why[source]}", advice="leave it out")
 
 
 def _dataset(block: dict) -> Dataset:

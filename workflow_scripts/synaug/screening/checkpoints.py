@@ -27,12 +27,25 @@ def local_model_files(screening: Screening) -> list[str]:
 
 
 def screening_network(training: Stage1) -> dict | None:
-    """The keys of the screening classifier's network: those of the block `training`, if its backbone is frozen.
+    """The keys of the screening classifier's network: the pretrained one of the block `training`.
 
-    None: a small network that is trained from scratch.
+    Only its last layer is trained, however much of it the recipes train. None: the block has no pretrained weights, and
+    the screening classifier is a small network that is trained from scratch.
     """
-    keys = {"backbone", "pretrained", "freeze"}
-    return training.model_dump(include=keys) if training.freeze == "backbone" else None
+    if not training.pretrained:
+        return None
+    return training.model_dump(include={"backbone", "pretrained", "freeze"}) | {"freeze": "backbone"}
+
+
+def screening_augmentation(training: Stage1) -> dict:
+    """shift and flip of the block `training` for the small screening classifier, where they differ from the defaults.
+
+    With the defaults, experiments of earlier versions keep their settings. A pretrained one is trained on features,
+    which have no augmentation.
+    """
+    if screening_network(training):
+        return {}
+    return training.model_dump(include={"shift", "flip"}, exclude_defaults=True)
 
 
 def screens_with_little_memory(screening: Screening, training: Stage1, image_size: int) -> bool:

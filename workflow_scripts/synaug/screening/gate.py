@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from synaug.runtime.errors import UserError
 from synaug.screening.filters import read_as_its_class
 
 log = logging.getLogger(__name__)
@@ -32,15 +31,11 @@ def measure_gate(synthetic: Iterable[pd.DataFrame], real: pd.DataFrame, validati
     Of a class with n images (validation or synthetic ones, whichever are fewer), agreement a and recall r:
     ratio = (n min(1, a / r) + m P) / (n + m), where m = PSEUDO_COUNT, and P = min(1, mean a / mean r) over the classes
     of the fill that have validation images. If r is 0 or unknown, it says nothing of the fill, and the ratio is P.
-    share = ratio, or 0 if that is below LOWEST_RATIO. Raises UserError without a recognised validation image.
+    share = ratio, or 0 if that is below LOWEST_RATIO. If no validation image at all is recognised, the classifier
+    cannot judge, and P and all shares are 0.
     """
     validation = real[real["split"] == validation_split]
     recognised = read_as_its_class(validation).groupby(validation["label_name"]).agg(["mean", "size"])
-    if not (recognised["mean"] > 0).any():
-        raise UserError(
-            f"screening.classifier.gate: the screening classifier recognises no image of split {validation_split!r}",
-            advice="raise screening.classifier.steps, or set gate to false",
-        )
     counted = [pd.DataFrame({name: [] for name in [*_CLASS_OF_FILL, "agreeing", "images_synthetic"]})]
     for part in synthetic:
         of_class = read_as_its_class(part).groupby([part[name] for name in _CLASS_OF_FILL])
@@ -49,6 +44,11 @@ def measure_gate(synthetic: Iterable[pd.DataFrame], real: pd.DataFrame, validati
     rows["agreement"] = rows.pop("agreeing") / rows["images_synthetic"]
     rows["recall"] = rows["label_name"].map(recognised["mean"]).astype(float)
     rows["images_validation"] = rows["label_name"].map(recognised["size"]).fillna(0).astype(int)
+    if not (recognised["mean"] > 0).any():
+        reason = f"the classifier recognises no image of split {validation_split!r}, so that it cannot judge the fill"
+        advice = "raise screening.classifier.steps, or set gate to false"
+        log.warning("screening.classifier.gate: %s, and no class gets synthetic images; %s", reason, advice)
+        return rows.assign(pooled_ratio=0.0, ratio=0.0, share=0.0, reason=f"{reason}; gets no synthetic images")
     means = rows[rows["recall"].notna()].groupby("fill")[["agreement", "recall"]].mean()
     pooled = (means["agreement"] / means["recall"]).clip(upper=1)
     # No class of the fill has a validation image, or none is recognised: nothing speaks against the fill.
