@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from synaug.config import Adaptation, Adapter, Prompts
 from synaug.generation.pipelines import load_pipeline
 from synaug.generation.sampling import sample
 from synaug.generator import adapt, adapt_families
-from synaug.generator.adapt import LoraAdapter, train_adapter
+from synaug.generator.adapt import LoraAdapter, drawn_images, train_adapter
 from synaug.generator.adapt_data import encode_images, read_training_images
 from synaug.generator.output_folder import check_adapter_folder
 from synaug.generator.train_autoencoder import encode
@@ -69,11 +70,13 @@ class Setup:
         self.images = read_training_images(real({"cat": 4, "dog": 2}), "train", Prompts(templates=TEMPLATES))
         self.latents = encode_images(self.pipeline.vae, self.images.rows, Path("/"), 16, flip=True)
 
-    def train(self, work, save_every_s: float = 60) -> pd.DataFrame:
+    def train(self, work, save_every_s: float = 60, encoded: torch.Tensor | None = None) -> pd.DataFrame:
+        """encoded: positions of the images that have latents; None: all."""
         labels = torch.as_tensor(self.images.labels)
+        latents = self.latents if encoded is None else tuple(part[:, encoded] for part in self.latents)
         return train_adapter(
-            self.adapter, self.latents, labels, self.images.captions, None, seed=0, work=work, data=["data"],
-            save_every_s=save_every_s,
+            self.adapter, latents, labels, self.images.captions, None, seed=0, work=work, data=["data"],
+            encoded=encoded, save_every_s=save_every_s,
         )  # fmt: skip
 
 
@@ -149,6 +152,20 @@ def test_a_killed_training_ends_in_the_same_file(planned, real, tmp_path, monkey
     for name, setup in (("whole", whole), ("resumed", resumed)):
         setup.adapter.save(tmp_path / f"{name}.safetensors")
     assert (tmp_path / "whole.safetensors").read_bytes() == (tmp_path / "resumed.safetensors").read_bytes()
+
+
+def test_only_the_latents_of_images_that_are_drawn_are_needed(planned, real, tmp_path):
+    setups = [Setup(planned, real, "stable diffusion", steps=2, batch_size=2) for _ in range(2)]
+    count = len(setups[0].images.labels)
+    drawn = drawn_images(setups[0].adapter.settings, count, None, 0)
+    assert len(drawn) < count
+    histories = [
+        setup.train(tmp_path / str(number), encoded=encoded)
+        for number, (setup, encoded) in enumerate(zip(setups, (None, drawn), strict=True))
+    ]
+    pd.testing.assert_frame_equal(*histories)
+    for name, weight in setups[0].adapter.weights.items():
+        assert torch.equal(weight, setups[1].adapter.weights[name]), name
 
 
 def test_gradient_checkpointing_changes_nothing(planned, real, tmp_path):
@@ -306,6 +323,42 @@ def test_the_script_writes_adapter_history_and_samples(family, checkpoint, real,
         arguments[1] = model | {"original_size": 64}
         adapt_generator.main(*arguments)
         assert (out / "pytorch_lora_weights.safetensors").read_bytes() != weights
+
+
+def test_the_model_of_the_training_is_out_of_memory_before_the_model_for_the_samples_is_loaded(
+    checkpoint, real, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    loaded, in_memory = [], []
+
+    def load(*arguments):
+        in_memory.append([model() is not None for model in loaded])
+        pipeline = load_pipeline(*arguments)
+        loaded.append(weakref.ref(pipeline.unet))
+        return pipeline
+
+    monkeypatch.setattr(adapt_generator, "load_pipeline", load)
+    model = {"model": str(checkpoint("stable diffusion")), "revision": None, "size": 16}
+    arguments = [settings(), Prompts().model_dump(), [], "train", 0, 1, str(tmp_path / "work")]
+    adapt_generator.main(real({"cat": 4, "dog": 2}), model, *arguments, str(tmp_path / "results" / "e" / "adapter"))
+    assert in_memory == [[], [False]]
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "class_balanced"])
+def test_the_script_encodes_only_images_that_are_drawn(checkpoint, real, tmp_path, monkeypatch, sampling):
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    encoded = []
+
+    def encode(autoencoder, rows, *arguments):
+        encoded.append(len(rows))
+        return encode_images(autoencoder, rows, *arguments)
+
+    monkeypatch.setattr(adapt_generator, "encode_images", encode)
+    model = {"model": str(checkpoint("stable diffusion")), "revision": None, "size": 16}
+    few = settings(steps=2, batch_size=1, sampling=sampling)
+    arguments = [few, Prompts().model_dump(), [], "train", 0, 1, str(tmp_path / "work")]
+    adapt_generator.main(real({"cat": 9, "dog": 9}), model, *arguments, str(tmp_path / "results" / "e" / "adapter"))
+    assert encoded in ([1], [2])
 
 
 def test_another_variant_of_the_same_model_is_trained_anew(checkpoint, real, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 
 import diffusers
 import families
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from synaug.config import Adapter
-from synaug.generation import sampling
+from synaug.generation import batch_size, sampling
 from synaug.generation.batch_size import find_batch_size
 from synaug.generation.pipelines import _EncodeOnce, check_rows, load_pipeline
 from synaug.generation.sampling import sample
@@ -531,7 +532,10 @@ def little_memory(monkeypatch):
 @pytest.mark.parametrize(
     "error",
     [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
-     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")],
+     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED")],
 )  # fmt: skip
 def test_out_of_memory_halves_the_batch_and_goes_on(planned, little_memory, error):
     rows = planned("stable diffusion")
@@ -543,6 +547,26 @@ def test_out_of_memory_halves_the_batch_and_goes_on(planned, little_memory, erro
     assert images(pipeline, rows, batch_size=4) == expected
 
 
+def test_memory_is_given_back_only_once_the_failed_batch_is_gone(planned, monkeypatch):
+    rows = planned("stable diffusion")
+    pipeline = load_pipeline(rows.iloc[0], "cpu")
+    real, tensors, in_memory = sampling.call_settings, [], []
+
+    def limited(pipeline, rows, sources=None):
+        tensor = torch.zeros(1)
+        if len(rows) > 2:
+            tensors.append(weakref.ref(tensor))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(pipeline, rows, sources)
+
+    monkeypatch.setattr(sampling, "call_settings", limited)
+    for module in (sampling, batch_size):
+        monkeypatch.setattr(module, "free_memory", lambda: in_memory.append(tensors[-1]() is not None))
+    list(sample(pipeline, rows, 5))
+    find_batch_size(pipeline, rows)
+    assert in_memory[0] is False and True not in in_memory
+
+
 def test_out_of_memory_with_one_image_is_one_line(planned, little_memory):
     rows = planned("stable diffusion")
     little_memory(0)
@@ -550,10 +574,11 @@ def test_out_of_memory_with_one_image_is_one_line(planned, little_memory):
         images(load_pipeline(rows.iloc[0], "cpu"), rows)
 
 
-def test_another_error_does_not_count_as_out_of_memory(planned, little_memory):
+@pytest.mark.parametrize("text", ["something else", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"])
+def test_another_error_does_not_count_as_out_of_memory(planned, little_memory, text):
     rows = planned("stable diffusion")
-    little_memory(0, RuntimeError("something else"))
-    with pytest.raises(RuntimeError, match="something else"):
+    little_memory(0, RuntimeError(text))
+    with pytest.raises(RuntimeError, match=text):
         images(load_pipeline(rows.iloc[0], "cpu"), rows)
 
 

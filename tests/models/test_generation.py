@@ -1,15 +1,17 @@
 """Generation of a shard: real images to start from, batch size, measured usage."""
 
 import json
+import weakref
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from synaug.generation import batch_size
+from synaug.generation import batch_size, pipelines, sources
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.generation.usage import UsageMeter
+from synaug.images.codec import decode_image
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
 
@@ -30,26 +32,62 @@ def real(tmp_path, fashion, pngs):
 
 
 def test_real_images_have_the_size_of_the_model_and_three_channels(real):
-    sources = RealImages(real, ["real0", "real2", "real0"], 16)
-    assert sorted(sources) == ["real0", "real2"]
-    assert sources["real2"].shape == (16, 16, 3) and sources["real2"].dtype == np.uint8
-    assert (sources["real0"] != sources["real2"]).any()
+    images = RealImages(real, ["real0", "real2", "real0"], 16)
+    assert sorted(images) == ["real0", "real2"]
+    assert images["real2"].shape == (16, 16, 3) and images["real2"].dtype == np.uint8
+    assert (images["real0"] != images["real2"]).any()
 
 
 def test_a_missing_real_image_is_one_line(real):
     with pytest.raises(UserError, match="has no image real9"):
-        RealImages(real, ["real9"], 16)
+        RealImages(real, ["real9"], 16)["real9"]
+
+
+def test_real_images_are_read_only_when_one_is_needed(plan, real, tmp_path, monkeypatch):
+    rows = plan.assign(pipeline="image-to-image", strength=0.5, source_image=[f"real{i % 3}" for i in range(len(plan))])
+    existing = tmp_path / "existing.parquet"
+    generate_shard(rows, 4, existing, tmp_path / "w", [], 1, sources=RealImages(real, rows["source_image"], 16))
+    read = []
+    monkeypatch.setattr(sources, "read_encoded", lambda rows: read.append(len(rows)) or iter(()))
+    again = RealImages(real, rows["source_image"], 16)
+    done = generate_shard(rows, 4, tmp_path / "again.parquet", tmp_path / "w", [existing], 1, sources=again)
+    assert done == {"copied": len(rows), "sampled": 0}
+    assert read == []
+
+
+def test_the_trial_of_a_batch_size_decodes_one_real_image(plan, real, monkeypatch):
+    rows = plan.assign(pipeline="image-to-image", strength=0.5, source_image=[f"real{i % 3}" for i in range(len(plan))])
+    decoded = []
+    monkeypatch.setattr(sources, "decode_image", lambda *arguments: decoded.append(1) or decode_image(*arguments))
+    pipeline = pipelines.load_pipeline(rows.iloc[0], "cpu")
+    batch_size.find_batch_size(pipeline, rows, RealImages(real, rows["source_image"], 16))
+    assert len(decoded) == 1
 
 
 def test_image_to_image_shards_name_their_source_images(plan, real, tmp_path):
     rows = plan.assign(pipeline="image-to-image", strength=0.5, source_image=[f"real{i % 3}" for i in range(len(plan))])
     for name in ("one", "two"):
-        sources = RealImages(real, rows["source_image"], 16)
-        generate_shard(rows, 4, tmp_path / name, tmp_path / f"work-{name}", [], 1, sources=sources)
+        images = RealImages(real, rows["source_image"], 16)
+        generate_shard(rows, 4, tmp_path / name, tmp_path / f"work-{name}", [], 1, sources=images)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     shard = read_manifest("shard", tmp_path / "one", ["image_id", "source_image", "strength"]).set_index("image_id")
     assert shard["source_image"].to_dict() == rows.set_index("image_id")["source_image"].to_dict()
     assert set(shard["strength"]) == {0.5}
+
+
+def test_a_shard_of_several_models_has_one_of_them_in_memory_at_a_time(plan, tmp_path, monkeypatch):
+    load_pipeline, loaded, in_memory = pipelines.load_pipeline, [], []
+
+    def load(*arguments):
+        in_memory.append([model() is not None for model in loaded])
+        pipeline = load_pipeline(*arguments)
+        loaded.append(weakref.ref(pipeline.unet))
+        return pipeline
+
+    monkeypatch.setattr(pipelines, "load_pipeline", load)
+    rows = plan.assign(scheduler=["", "DDIMScheduler"] + [""] * (len(plan) - 2))
+    generate_shard(rows, 4, tmp_path / "shard.parquet", tmp_path / "work", [], 1)
+    assert in_memory == [[], [False]]
 
 
 def test_an_interrupted_job_keeps_the_batch_size_of_its_trial(plan, tmp_path, monkeypatch):

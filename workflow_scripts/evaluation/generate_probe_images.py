@@ -30,6 +30,12 @@ def main(
     images: a file in results/<experiment>/. images_per_cell: None: see `default_images_per_cell`. real: the manifest of
     this name, for image-to-image. tested: the same manifest, for the number of test images. settings: PLAN_SETTINGS of
     rules/plan.smk.
+
+    With image-to-image, the probe images start from training images, as those of the plan do: no split for this is
+    certain to have images of every class. A network that knows its training images by heart may recognise them in the
+    probe images, while the real images of the probes are test images. So `domain_probe` and `pair_probe` may be too
+    high, the more so the lower `generation.strength` is. Test images are no alternative: each probe image would then be
+    told from the real image that it started from.
     """
     sources = read_sources(real, settings["train_split"]) if real else None
     cells = cells_with_sources(read_manifest("imbalance", imbalance), sources)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.training_utils import free_memory
 
 from synaug.config import Adaptation, Adapter, Generation, Prompts
 from synaug.generation.pipelines import check_prompts, load_pipeline
-from synaug.generator.adapt import LoraAdapter, train_adapter
+from synaug.generator.adapt import LoraAdapter, drawn_images, train_adapter
 from synaug.generator.adapt_data import encode_images, read_training_images
 from synaug.generator.adapt_samples import sample_images, sample_rows, sample_sheet
 from synaug.generator.output_folder import ADAPTER_HISTORY, ADAPTER_SAMPLES, ADAPTER_WEIGHTS, check_adapter_folder
@@ -52,7 +53,7 @@ def main(
     for cell, count in zip(images.cells.itertuples(), np.bincount(images.labels), strict=True):
         if count == 1:
             name = cell_name(cell.label_name, cell.group)
-            logging.warning("class %r has 1 training image: expect copies of it; screening.leakage rejects them", name)
+            logging.warning("class %r has 1 training image: expect copies of it; screening.leakage can reject them", name)
     rows = sample_rows(
         images, generation, captions, group_columns=group_columns, train_split=train_split, seed=seed
     )  # fmt: skip
@@ -63,16 +64,21 @@ def main(
         adapter = LoraAdapter(pipeline, generation.size, adaptation, seed, generation.original_size)
         before = sample_images(pipeline, rows)  # the adapter changes nothing yet
         pipeline.vae.to(torch.float32)
-        latents = encode_images(pipeline.vae, images.rows, results_root(real), generation.size, adaptation.flip)
+        probabilities = image_probabilities(images.labels, adaptation.sampling)
+        drawn = drawn_images(adaptation, len(images.rows), probabilities, seed)
+        logging.info("%d of %d training images are drawn, and are encoded now", len(drawn), len(images.rows))
+        rows_drawn = images.rows.iloc[drawn.numpy()]
+        latents = encode_images(pipeline.vae, rows_drawn, results_root(real), generation.size, adaptation.flip)
         pipeline.vae.to("cpu")
         history = train_adapter(
             adapter,
             latents,
             torch.as_tensor(images.labels),
             images.captions,
-            image_probabilities(images.labels, adaptation.sampling),
+            probabilities,
             seed=seed,
             work=Path(state),
+            encoded=drawn,
             data=[
                 rows["model_version"].iloc[0],
                 generation.size,
@@ -88,6 +94,7 @@ def main(
         weights = Path(out) / ADAPTER_WEIGHTS
         adapter.save(weights)
         del adapter, pipeline, latents
+        free_memory()  # the pipeline refers to itself: without this, two would be in memory
         rows = rows.assign(adapters=adapters_json([Adapter(kind="lora", model=str(weights))]))
         after = sample_images(load_pipeline(rows.iloc[0], device), rows)
     write_manifest("history", history, Path(out) / ADAPTER_HISTORY)

@@ -1,5 +1,7 @@
 """The labelled images that a generator is trained on: a table with images in it, or a manifest."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -58,6 +60,22 @@ def test_a_manifest_gives_its_usable_training_images(tmp_path):
     assert list(kept["attributes"].iloc[0]) == ["red"]
     with pytest.raises(UserError, match=r"of the split 'training' \(its splits: 'test', 'train', 'validation'\)"):
         read_labelled_images(manifest, "training", ["test"], ["colour"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "folder", "damaged", "missing"])
+def test_what_is_no_parquet_file_is_one_line(tmp_path, table, kind):
+    path = tmp_path / "images"
+    if kind == "folder":
+        path.mkdir()
+        (path / "a.parquet").write_bytes(Path(table(label_name="cat")).read_bytes())
+    elif kind == "csv":
+        path.write_text("image,label_name\na.png,cat\n")
+    elif kind == "damaged":
+        path.write_bytes(Path(table(label_name="cat")).read_bytes()[:-40] + b"x" * 36 + b"PAR1")
+    with pytest.raises(UserError, match=r"^generator\.images: .*images: is no Parquet file that can be read") as error:
+        read_labelled_images(str(path), "train", [], [])
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith("; give a Parquet file with images in it, or real.parquet of an experiment")
 
 
 def test_a_missing_column_and_no_image_are_one_line(table):

@@ -1,11 +1,13 @@
 """The state of a generator's training: any seed, a damaged file, and a disk without space."""
 
 import errno
+import math
 
 import pytest
 import torch
 
 from synaug.generator.loop import TrainingLoop
+from synaug.runtime.errors import UserError
 from synaug.training.checkpoint import Checkpoint
 
 
@@ -32,6 +34,22 @@ def test_any_seed_of_the_config_trains_and_draws_other_numbers(tmp_path, seed):
 def test_the_numbers_of_small_seeds_are_those_of_earlier_versions(tmp_path):
     expected = torch.rand((), generator=torch.Generator().manual_seed(8 * 1_000_000_007)).item()
     assert train(tmp_path / "state.pt", 1, 7) == [expected]
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_training_and_is_not_saved(tmp_path, wrong):
+    steps = []
+
+    def train_step(step: int, random: torch.Generator) -> torch.Tensor:
+        steps.append(step)
+        return torch.tensor(wrong if step == 2 else 1.0)
+
+    loop = TrainingLoop("denoiser", 5, 2, 0, 0.1, tmp_path / "state.pt", "fingerprint", 0.0)
+    with pytest.raises(UserError, match=r"^denoiser: the loss is not finite at step 3 of 5; \S+ .*batch_size") as error:
+        loop.run({"model": torch.nn.Linear(1, 1)}, train_step)
+    assert "\n" not in str(error.value)
+    assert steps == [0, 1, 2]
+    assert torch.load(tmp_path / "state.pt")["step"] == 2
 
 
 @pytest.mark.parametrize("length", [0, 10, -10])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import torch
+from diffusers.training_utils import free_memory
 
 from synaug.generation.sampling import is_out_of_memory, sample_batch
 
@@ -26,6 +26,9 @@ def find_batch_size(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarr
     trial are discarded.
     """
     trial = with_few_steps(rows)
+    if sources is not None:  # one real image for all: to decode others would be part of the measured time
+        source = trial["source_image"].iloc[0]
+        trial, sources = trial.assign(source_image=source), {source: sources[source]}
     best, best_speed, size = 1, 0.0, 1
     while size <= _MAX_BATCH_SIZE and size < 2 * len(rows):
         batch = trial.iloc[np.arange(size) % len(trial)]
@@ -35,12 +38,14 @@ def find_batch_size(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarr
             start = time.perf_counter()
             sample_batch(pipeline, batch, size, sources)
             speed = size / (time.perf_counter() - start)
+            fits = True
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            fits = False
+        if not fits:  # after the handler: the error holds what was in memory when it was raised
             log.info("trial: batches of %d do not fit into memory", size)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            free_memory()
             break
         log.info("trial: batches of %d: %.1f images/s at %d steps", size, speed, trial["steps"].iloc[0])
         if speed < _MIN_GAIN * best_speed:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from diffusers.training_utils import free_memory
 
 from synaug.runtime.errors import UserError, one_line
 
@@ -50,6 +51,7 @@ def sample(
             batch = alike.iloc[start : start + batch_size]
             try:
                 pixels = sample_batch(pipeline, batch, batch_size, sources)
+                fits = True
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -58,11 +60,12 @@ def sample(
                         f"generation: out of memory with one image of {batch['size'].iloc[0]} pixels; choose a smaller "
                         "size, half precision, or a device with more memory"
                     ) from None
+                fits = False
+            if not fits:  # after the handler: the error holds what was in memory when it was raised
                 batch_size //= 2
                 again = ", for which the model is compiled again" if is_compiled(pipeline) else ""
                 log.warning("out of memory: continuing with batches of %d%s", batch_size, again)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+                free_memory()
                 continue
             yield batch.assign(batch_size=batch_size), pixels
             start += len(batch)
@@ -78,9 +81,9 @@ def is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
+    # The last two: cuBLAS, cuDNN and other libraries of CUDA, which allocate memory of their own.
+    words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
+    return isinstance(error, RuntimeError) and any(word in text for word in words)
 
 
 @torch.inference_mode()

@@ -203,6 +203,7 @@ def _sample_missing(
     shard: all rows of the shard. The other arguments are those of `generate_shard`.
     """
     import torch
+    from diffusers.training_utils import free_memory
 
     from synaug.generation.compilation import compile_if_wanted
     from synaug.generation.pipelines import check_rows, load_pipeline
@@ -250,6 +251,8 @@ def _sample_missing(
                 rate = meter.batch_sampled(len(batch))
                 seconds_left = (len(rows) - sampled) / rate
                 log.info("%d/%d images, %.1f images/s, %.0f s left", sampled, len(rows), rate, seconds_left)
+            del pipeline
+            free_memory()  # the pipeline refers to itself: without this, the next model would be loaded beside it
         batches.append(being_written.result())
         return batches, meter.total(rows, int(sum(batch["bytes"].sum() for batch in batches)))
 

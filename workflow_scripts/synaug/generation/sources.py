@@ -1,5 +1,6 @@
 """The real images that image-to-image starts from."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,22 +13,29 @@ from synaug.runtime.errors import UserError
 
 
 class RealImages(Mapping):
-    """image_id -> uint8, size x size x 3. The encoded images are kept in memory and decoded on access."""
+    """image_id -> uint8, size x size x 3.
+
+    The first access reads all of them: a shard whose images exist needs none. The encoded images are kept in memory,
+    and one is decoded on each access. Raises UserError, at the first access, if an image is missing.
+    """
 
     def __init__(self, real: str | Path, image_ids: Iterable[str], size: int) -> None:
-        """Read the images `image_ids` of the manifest `real`. Raises UserError if one is missing."""
-        self.size = size
-        wanted = set(image_ids)
+        """The images `image_ids` of the manifest `real`."""
+        self.real, self.wanted, self.size = real, set(image_ids), size
+
+    @functools.cached_property
+    def encoded(self) -> dict[str, bytes]:
+        """image_id -> the encoded image."""
         rows = read_with_local_paths(
-            "real", real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", wanted)]
+            "real", self.real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", self.wanted)]
         )
         rows = rows.drop_duplicates("image_id").reset_index(drop=True)
-        if missing := wanted - set(rows["image_id"]):
+        if missing := self.wanted - set(rows["image_id"]):
             raise UserError(
-                f"{real}: has no image {min(missing)}, which a synthetic image starts from; run the workflow again"
+                f"{self.real}: has no image {min(missing)}, which a synthetic image starts from; run the workflow again"
             )
         names = rows["image_id"].tolist()
-        self.encoded = {
+        return {
             names[i]: data
             for positions, images in read_encoded(rows)
             for i, data in zip(positions, images, strict=True)

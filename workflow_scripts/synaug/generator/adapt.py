@@ -17,7 +17,7 @@ from safetensors.torch import save
 from synaug.config import Adaptation
 from synaug.generation.sampling import is_out_of_memory
 from synaug.generator.adapt_families import StableDiffusion, family_of
-from synaug.generator.loop import TrainingLoop
+from synaug.generator.loop import TrainingLoop, random_of_step
 from synaug.generator.output_folder import ADAPTER_MARK
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import atomic_path, text_hash
@@ -122,6 +122,23 @@ def _with_sorted_header(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[start:]
 
 
+def drawn_images(settings: Adaptation, count: int, image_probabilities: torch.Tensor | None, seed: int) -> torch.Tensor:
+    """Positions of the images, of `count`, that `train_adapter` draws: int64, ascending, each once."""
+    batches = [
+        _draw_batch(settings.batch_size, count, image_probabilities, random_of_step(seed, step))
+        for step in range(settings.steps)
+    ]
+    return torch.cat(batches).unique()
+
+
+def _draw_batch(
+    size: int, count: int, image_probabilities: torch.Tensor | None, random: torch.Generator
+) -> torch.Tensor:
+    if image_probabilities is None:
+        return torch.randint(count, (size,), generator=random)
+    return torch.multinomial(image_probabilities, size, replacement=True, generator=random)
+
+
 def train_adapter(
     adapter: LoraAdapter,
     latents: tuple[torch.Tensor, torch.Tensor],
@@ -132,14 +149,16 @@ def train_adapter(
     seed: int,
     work: Path,
     data: Sequence,
+    encoded: torch.Tensor | None = None,
     save_every_s: float = 60,
 ) -> pd.DataFrame:
     """Train `adapter` in place. Returns rows of the manifest `history`.
 
     latents: from `encode_images`. labels: N. captions: for each label, its captions. image_probabilities: N, how likely
-    each image is drawn; None: uniform. work: folder for the state of an interrupted training, saved every
-    `save_every_s` seconds; the same call continues from there and ends in the same weights. data: values (JSON) that
-    identify model, images and captions; a state of others is ignored.
+    each image is drawn; None: uniform. encoded: positions of the images that `latents` has, ascending, `drawn_images`
+    at least; None: all. work: folder for the state of an interrupted training, saved every `save_every_s` seconds; the
+    same call continues from there and ends in the same weights. data: values (JSON) that identify model, images and
+    captions; a state of others is ignored.
     If memory runs out, the images of a step pass through the model in smaller parts, which changes the adapter by
     rounding only. Raises UserError if there is no memory for one image, and if the loss is not finite.
     """
@@ -161,12 +180,10 @@ def train_adapter(
     def train_step(step: int, random: torch.Generator) -> torch.Tensor:
         nonlocal at_once
         size = settings.batch_size
-        if image_probabilities is None:
-            batch = torch.randint(len(labels), (size,), generator=random)
-        else:
-            batch = torch.multinomial(image_probabilities, size, replacement=True, generator=random)
+        batch = _draw_batch(size, len(labels), image_probabilities, random)
+        rows = batch if encoded is None else torch.searchsorted(encoded, batch)
         mirrored = torch.randint(len(latents[0]), (size,), generator=random)
-        mean, std = (part[mirrored, batch].float() for part in latents)
+        mean, std = (part[mirrored, rows].float() for part in latents)
         clean = mean + std * torch.randn(mean.shape, generator=random)
         noise = torch.randn(mean.shape, generator=random)
         times = family.draw_times(size, random)

@@ -15,6 +15,11 @@ from synaug.runtime.files import atomic_path
 log = logging.getLogger(__name__)
 
 
+def random_of_step(seed: int, step: int) -> torch.Generator:
+    """The random numbers of a step (from 0). They depend on nothing else: a resumed training draws the same ones."""
+    return torch.Generator().manual_seed(((seed + 1) * 1_000_000_007 + step) % 2**64)
+
+
 @dataclass
 class TrainingLoop:
     """How long and how fast to train, and the state file from which a killed training continues.
@@ -37,7 +42,8 @@ class TrainingLoop:
         """Call `train_step` for every step that is left, with the step and its random numbers; it returns the loss.
 
         parts: the objects whose state changes from step to step, with `state_dict()` and `load_state_dict()`.
-        Logs the mean loss, steps/s and the time left: after 20 steps, then every half minute.
+        Logs the mean loss, steps/s and the time left: after 20 steps, then every half minute. Raises UserError if the
+        loss is not finite.
         """
         first = self._load(parts)
         if first:
@@ -45,7 +51,12 @@ class TrainingLoop:
         start = saved = logged = time.monotonic()
         losses: list[float] = []
         for step in range(first, self.steps):
-            losses.append(train_step(step, self._random(step)).item())
+            losses.append(train_step(step, random_of_step(self.seed, step)).item())
+            if not math.isfinite(losses[-1]):  # of an adapter, its step says so first
+                raise UserError(
+                    f"{self.name}: the loss is not finite at step {step + 1} of {self.steps}",
+                    advice="train with another generator.batch_size or another seed",
+                )
             done, now = step + 1, time.monotonic()
             if done - first == 20 or now - logged > 30 or done == self.steps:
                 speed = (done - first) / (now - start)
@@ -86,10 +97,6 @@ class TrainingLoop:
         """The learning rate of `step` (from 0): it rises linearly, and falls as a cosine to zero."""
         warm_up = max(1, min(self.max_warm_up, self.steps // 20))
         return self.learning_rate * min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-
-    def _random(self, step: int) -> torch.Generator:
-        # Depends on the seed and the step only: a resumed training draws the same numbers.
-        return torch.Generator().manual_seed(((self.seed + 1) * 1_000_000_007 + step) % 2**64)
 
     def _load(self, parts: dict) -> int:
         if not self.file.exists():

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import check_regular_file
 
 
@@ -18,10 +19,16 @@ def read_labelled_images(
     table: a Parquet file with the images in it (columns image, label_name and `group_columns`), or a manifest `real`.
     Of a manifest, only usable images of `train_split` are taken; of another table, those outside the splits `held_out`.
     The cells, one row each, are sorted, and include those that only other images have: prompts may name them. Raises
-    UserError if a column is missing or no image is left.
+    UserError if it cannot be read, if a column is missing, or if no image is left.
     """
     check_regular_file(table)
-    available = pq.read_schema(table).names
+    try:
+        available = pq.read_schema(table).names
+    except (pa.ArrowException, OSError) as error:  # for example a CSV file, or a folder
+        raise UserError(
+            f"generator.images: {table}: is no Parquet file that can be read ({short_text(error)})",
+            advice="give a Parquet file with images in it, or real.parquet of an experiment",
+        ) from None
     is_manifest = "attributes" in available
     needed = ["label_name"] if is_manifest else ["label_name", *group_columns]
     if not set(needed) <= set(available) or not {"image", "path"} & set(available):

@@ -43,7 +43,7 @@ def model_files(model: str, revision: str | None) -> list[str]:
                 "be reproduced",
             )
         return []
-    files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_SUFFIXES)
+    files = sorted(str(file) for file in folder.rglob("*") if file.suffix in _MODEL_SUFFIXES and not file.is_dir())
     if not (folder / "model_index.json").is_file():
         raise UserError(f"generation.model: {model} has no model_index.json; give a folder in the diffusers layout")
     for file in files:
@@ -111,7 +111,8 @@ def adapter_files(adapter: Adapter) -> list[str]:
     if path.is_file():
         files = [path] if path.suffix == ".safetensors" else []
     elif path.is_dir():
-        files = sorted(path.glob(adapter.file or "*.safetensors"))
+        named = [path / adapter.file] if adapter.file else sorted(path.glob("*.safetensors"))
+        files = [file for file in named if file.exists() and not file.is_dir()]
     elif adapter.revision is None:
         raise UserError(
             f"generation.adapters: {adapter.model!r} is not a local file or folder",
