@@ -2,12 +2,14 @@
 
 import re
 import shutil
+import weakref
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from finished_shards import change_row, damage_image, image_ids, shards, with_required_columns
 
+from synaug.generation import pipelines
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.manifests import read_table, write_manifest
@@ -23,6 +25,21 @@ def test_images_are_generated_again_from_their_rows_alone(synaug, home):
     assert status == 0
     assert sorted(out.splitlines()) == sorted(f"{image_id} same" for image_id in ids)
     assert synaug("regenerate", ids[0], "--device", "cpu")[:2] == (0, f"{ids[0]} same\n")
+
+
+def test_one_model_is_in_memory_at_a_time(synaug, home, monkeypatch):
+    load_pipeline, loaded, in_memory = pipelines.load_pipeline, [], []
+
+    def load(*arguments):
+        in_memory.append([model() is not None for model in loaded])
+        pipeline = load_pipeline(*arguments)
+        loaded.append(weakref.ref(pipeline.unet))
+        return pipeline
+
+    monkeypatch.setattr(pipelines, "load_pipeline", load)
+    change_row(shards(home)[0], 1, scheduler="DDIMScheduler")
+    synaug("regenerate", *image_ids(shards(home)[0])[:2])
+    assert in_memory == [[], [False]]
 
 
 def test_the_beginning_of_a_unique_id_is_enough(synaug, home):

@@ -53,7 +53,9 @@ def main(
     for cell, count in zip(images.cells.itertuples(), np.bincount(images.labels), strict=True):
         if count == 1:
             name = cell_name(cell.label_name, cell.group)
-            logging.warning("class %r has 1 training image: expect copies of it; screening.leakage can reject them", name)
+            logging.warning(
+                "class %r has 1 training image: expect copies of it; screening.leakage can reject them", name
+            )
     rows = sample_rows(
         images, generation, captions, group_columns=group_columns, train_split=train_split, seed=seed
     )  # fmt: skip

@@ -103,6 +103,7 @@ def regenerate_images(
     the last bits of an image.
     """
     import torch
+    from diffusers.training_utils import free_memory
 
     from synaug.generation.compilation import compile_pipeline
     from synaug.generation.pipelines import load_pipeline
@@ -128,6 +129,8 @@ def regenerate_images(
                         for row, image in zip(batch.to_dict("records"), pixels, strict=True):
                             yield _compare(row, encode(image, row, row["format"]), device, batch_size, compiled)
                             remaining.discard(row["image_id"])
+                    del pipeline
+                    free_memory()  # the pipeline refers to itself: without this, two would be in memory
                 except UserError as error:
                     yield from (Outcome(image_id, "cannot", one_line(error)) for image_id in sorted(remaining))
         finally:

@@ -55,8 +55,8 @@ class PixelCache:
     The key of an image is the hash of its file, so the same file is decoded once, wherever it lies. Another size,
     colour, version of Pillow or of the decoding code has a folder of its own. A process writes all images that it
     decodes into one new file `<name>.pixels`: their pixels (uint8, size x size x channels), one image after the other,
-    and then their keys (32 bytes each). No file changes once it has its name, so that processes of several machines cannot
-    damage each other's images, even where the file system has no locks.
+    and then their keys (32 bytes each). No file changes once it has its name, so that processes of several machines
+    cannot damage each other's images, even where the file system has no locks.
     """
 
     def __init__(self, folder: str | os.PathLike, size: int, color: str):
