@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from synaug.config import Dataset
 from synaug.datasets.tree import SYSTEM_FOLDERS, files_below
@@ -99,7 +100,7 @@ class _Member(tarfile.TarInfo):
     """The header of a member. Additions to it are read into memory at once, whatever size they declare."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(tar)
         except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # `tarfile` would end or skip it

@@ -24,7 +24,7 @@ class RealImages(Mapping):
         self.real, self.wanted, self.size = real, set(image_ids), size
 
     @functools.cached_property
-    def encoded(self) -> dict[str, bytes]:
+    def encoded(self) -> dict:
         """image_id -> the encoded image."""
         rows = read_with_local_paths(
             "real", self.real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", self.wanted)]
