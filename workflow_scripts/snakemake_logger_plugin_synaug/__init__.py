@@ -101,7 +101,8 @@ class LogHandler(LogHandlerBase):
         self.incomplete = False  # an event could not be written
         self.guard = threading.Lock()  # of `run`, which two threads use
         self.stopped = threading.Event()
-        self.thread = threading.Thread(target=self._keep_up, daemon=True)
+        # Two threads: a view that fails or waits (Ctrl-S) must not look like a run that was stopped.
+        self.threads = [threading.Thread(target=target, daemon=True) for target in (self._keep_shown, self._keep_alive)]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show what `record` says, and write its event to the file."""
@@ -123,7 +124,8 @@ class LogHandler(LogHandlerBase):
         if not self.stopped.is_set():
             self.stopped.set()
             if self.file:
-                self.thread.join()
+                for thread in self.threads:
+                    thread.join()
                 ended = {"time": time.time(), "event": "ended"}
                 self.run.feed(ended)
                 self._write(ended)
@@ -180,23 +182,27 @@ class LogHandler(LogHandlerBase):
             folder.mkdir(parents=True, exist_ok=True)
             name = datetime.now().isoformat().replace(":", "")  # as Snakemake names its logs
             self.file = (folder / f"{name}{EVENTS_SUFFIX}").open("x", buffering=1)
-            self.thread.start()
+            for thread in self.threads:
+                thread.start()
         if self.file:
             waiting, self.events = self.events, []
             for event in waiting:
                 print(json.dumps(event, default=str), file=self.file)
 
-    def _keep_up(self) -> None:
-        """Refresh the view, and set the time of the file, by which others know that this run goes on."""
-        beat = 0.0
+    def _keep_shown(self) -> None:
+        """Refresh the view. If that fails once, such as for a log that was just deleted, the next time may not."""
+        if self.snakemakes or self.quiet & {"PROGRESS", "ALL"}:
+            return
         while not self.stopped.is_set():
-            if not self.snakemakes and not self.quiet & {"PROGRESS", "ALL"}:
-                with self.guard:
-                    self.display.refresh(self.run)
-            if time.monotonic() - beat > HEARTBEAT_S:
-                os.utime(self.file.fileno())
-                beat = time.monotonic()
+            with self.guard, suppress(Exception):
+                self.display.refresh(self.run)
             self.stopped.wait(REFRESH_S)
+
+    def _keep_alive(self) -> None:
+        """Set the time of the file, by which others know that this run goes on."""
+        while not self.stopped.wait(HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(self.file.fileno())
 
 
 def as_event(record: logging.LogRecord) -> dict | None:

@@ -183,8 +183,8 @@ def job_name(rule: str, wildcards: dict) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`seconds` as people say it."""
-    seconds = round(seconds)
+    """`seconds` as people say it. Less than 0 count as 0: clocks of two machines may differ."""
+    seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 600:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TextIO
 
 from snakemake_logger_plugin_synaug.run import Job, Run, duration
@@ -211,5 +212,8 @@ class _Captured:
 
 
 def open_display(stream: TextIO, capture: bool = False, color: bool = True) -> Lines | Terminal:
-    """What shows a run on `stream`."""
-    return Terminal(stream, capture, color) if is_terminal(stream) else Lines(stream)
+    """What shows a run on `stream`: lines also on a terminal, if rich is not installed."""
+    with suppress(ImportError):
+        if is_terminal(stream):
+            return Terminal(stream, capture, color)
+    return Lines(stream)

@@ -49,6 +49,14 @@ def test_a_new_class_leaves_the_rows_of_the_others_matched(synaug, balanced):
     assert "1 added, 0 removed, 4 changed" in out and "changed columns: label (4 rows)" in out
 
 
+def test_a_class_name_with_a_line_break_is_shown_on_one_line(synaug, balanced):
+    old = [("a\ncat", "a", 1.0), ("a\ncat", "b", 1.0)]
+    _, out, _ = synaug("diff", balanced("old", old), balanced("new", [("a\ncat", "a", 0.5), ("dog", "c", 1.0)]))
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "changed: label_name a cat, source real, image_id a: weight 1.0 -> 0.5" in lines
+    assert "a cat 2 1 0 1 1" in lines
+
+
 def test_rows_with_the_same_key_are_counted(synaug, balanced):
     twice = [("cat", "a", 1.0), ("cat", "a", 1.0)]
     status, out, _ = synaug("diff", balanced("old", twice), balanced("new", twice[:1]))

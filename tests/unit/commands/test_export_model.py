@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from synaug.manifests import write_manifest
 from synaug.networks.classifier import Classifier, load_classifier, save_classifier
+from synaug.runtime.files import file_hash
 
 CLASSES = ["cat", "T-shirt|top"]
 
@@ -136,15 +137,38 @@ def test_user_errors_are_one_line_and_leave_nothing(synaug, trained, tmp_path, m
     assert not list(tmp_path.glob(".out*"))
 
 
+def choose(home, chosen: str) -> None:
+    """The manifest `chosen`: this recipe, of the two."""
+    figures = {"validation": 0.8, "standard_error": 0.01, "gain": 0.1, "gain_standard_error": 0.01}
+    candidates = pd.DataFrame({"recipe": ["real", "synaug"], "stage": ["train", "finetune"]})
+    candidates = candidates.assign(
+        **figures, synthetic=True, metric="balanced", images=9, seeds=1, reason=f"{chosen} is better.",
+        chosen=candidates["recipe"] == chosen,
+    )  # fmt: skip
+    write_manifest("chosen", candidates, home / "chosen.parquet")
+
+
+def train_final(home, seed: int) -> None:
+    """A final network: its weights and its predictions."""
+    save_network(home / f"final/{seed}")
+    predictions = {"image_id": ["a"], "split": "test", "label": 0, "label_name": "cat", "group": "", "predicted": 0}
+    predictions = pd.DataFrame(predictions).assign(probabilities=[[0.75, 0.25]], image_id=[f"a{seed}"])
+    write_manifest("predictions", predictions, home / f"final/{seed}/predictions.parquet")
+
+
+def report_final_networks(home, *seeds: int) -> None:
+    """What the report says of the choice and of the final networks of these seeds."""
+    files = ["chosen.parquet", *(f"final/{seed}/predictions.parquet" for seed in seeds)]
+    shown = json.dumps({name: file_hash(home / name) for name in files})
+    page = f'<script type="application/json" id="final-networks">{shown}</script>'
+    (home / "report.html").write_text(page)
+
+
 def test_the_folder_of_an_experiment_with_a_choice_stands_for_its_final_network(trained, synaug, tmp_path):
     home, _ = trained
-    save_network(home / "final/1")
-    figures = {"validation": 0.8, "standard_error": 0.01, "gain": 0.1, "gain_standard_error": 0.01}
-    candidates = pd.DataFrame({"recipe": ["real", "synaug"], "stage": ["train", "finetune"], "chosen": [False, True]})
-    candidates = candidates.assign(
-        **figures, synthetic=True, metric="balanced", images=9, seeds=1, reason="synaug is better."
-    )
-    write_manifest("chosen", candidates, home / "chosen.parquet")
+    choose(home, "synaug")
+    train_final(home, 1)
+    report_final_networks(home, 1)
     assert synaug("export-model", home, tmp_path / "out", "--no-onnx")[0] == 0
     about = json.loads((tmp_path / "out/model.json").read_text())
     assert (about["recipe"], about["stage"], about["seed"]) == ("synaug", "finetune", 1)
@@ -153,6 +177,55 @@ def test_the_folder_of_an_experiment_with_a_choice_stands_for_its_final_network(
     # The figures are those of another network, and the card does not call it this one.
     assert about["trained_on_validation_images"] and "| | mean over seeds | seed 1 |" in card
     assert "this network over" not in card
+
+
+def test_a_final_network_of_earlier_seeds_is_not_taken(trained, synaug, tmp_path):
+    home, _ = trained
+    choose(home, "synaug")
+    for seed in (0, 5, 11):
+        train_final(home, seed)
+    report_final_networks(home, 11, 5)
+    assert synaug("export-model", home, tmp_path / "out", "--no-onnx")[0] == 0
+    assert json.loads((tmp_path / "out/model.json").read_text())["seed"] == 5
+    status, _, err = synaug("export-model", home / "final/0", tmp_path / "old", "--no-onnx")
+    assert status == 2 and err.endswith(f"final/0: its seed is not in the config; name {home}\n")
+
+
+def test_until_the_run_has_finished_no_final_network_stands_for_the_new_choice(trained, synaug, tmp_path, pngs):
+    home, _ = trained
+    (tmp_path / "a.png").write_bytes(pngs[0])
+    choose(home, "real")
+
+    def refused() -> str:
+        for arguments in (
+            ["predict", tmp_path / "a.png", "--model", home],
+            ["export-model", home, tmp_path / "out"],
+        ):
+            status, out, err = synaug(*arguments)
+            assert (status, out, err.count("\n")) == (2, "", 1) and err.endswith("; run the workflow again\n")
+        return err
+
+    assert "the report is not of the present choice" in refused()  # chosen for the first time
+    train_final(home, 0)
+    refused()
+    report_final_networks(home, 0)
+    assert synaug("predict", tmp_path / "a.png", "--model", home)[0] == 0
+    choose(home, "synaug")  # with changed settings
+    refused()
+    assert synaug("export-model", home / "final/0", tmp_path / "out")[0] == 2
+    report_final_networks(home, 0)
+    (home / "final/0/predictions.parquet").unlink()  # as Snakemake does before it trains it again
+    assert "is not the network that the report shows" in refused()
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_experiment_whose_config_chooses_no_more_says_so(trained, synaug, tmp_path):
+    home, _ = trained
+    choose(home, "synaug")
+    train_final(home, 0)
+    config = json.dumps({"evaluation": {"choose_by": None}})
+    (home / "report.html").write_text(f'<pre aria-label="The whole config">{config}</pre>')
+    assert "this experiment chooses no recipe" in synaug("export-model", home, tmp_path / "out")[2]
 
 
 def test_the_card_names_the_split_of_a_last_layer_that_was_trained_on_validation_images(trained, synaug, tmp_path):

@@ -67,6 +67,14 @@ def test_text_and_csv_have_the_same_content(synaug, model, photos):
         assert line == f"{row['image']}: {first}, {second}"
 
 
+def test_a_class_name_with_a_line_break_is_shown_on_one_line(synaug, tmp_path, photos):
+    save_classifier(Classifier("resnet8", 8, ["a\ncat"], 16, 1), tmp_path / "model.safetensors")
+    arguments = ["predict", photos / "0.PNG", "--model", tmp_path / "model.safetensors"]
+    assert synaug(*arguments)[1] == f"{photos / '0.PNG'}: a cat 1.000\n"
+    table = synaug(*arguments, "--format", "csv")[1]  # a program reads the name as it is
+    assert next(csv.DictReader(io.StringIO(table)))["class"] == "a\ncat"
+
+
 def test_broken_images_are_named_and_the_others_classified(synaug, model, photos, pngs):
     (photos / "2.PNG").write_bytes(pngs[0][: len(pngs[0]) // 2])
     (photos / "3.PNG").write_text("words")

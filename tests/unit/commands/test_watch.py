@@ -105,3 +105,16 @@ def test_an_experiment_that_was_never_run(synaug, run):
     status, _, err = synaug("watch", run.experiment.parent / "y", "--once")
     assert status == 2
     assert "y: " in err and "no run of it" in err
+
+
+@pytest.mark.parametrize("folder", ["/", "/x"])
+def test_a_folder_at_the_root_is_no_experiment(synaug, folder):
+    status, out, err = synaug("watch", folder)
+    assert (status, out, err.count("\n")) == (2, "", 1) and f"{folder}: " in err and "no run of it" in err
+
+
+def test_on_a_machine_whose_clock_is_behind_no_time_is_negative(synaug, run, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: run.start - 5)
+    os.utime(run.log, (run.start - 60,) * 2)  # of an earlier run
+    _, out, _ = synaug("watch", run.experiment, "--once")
+    assert out.startswith("Job 1: queued or starting, 0 s\n1/3, 0 s")

@@ -1,9 +1,11 @@
 """The choice of a recipe: synthetic images have to be better than the noise of the validation images."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from synaug.evaluation.choice import Candidate, choose, required_gain
+from synaug.evaluation.choice import Candidate, choose, read_candidates, required_gain
+from synaug.manifests import write_manifest
 
 LABELS = np.repeat(np.arange(4), (200, 100, 40, 20))
 
@@ -106,3 +108,18 @@ def test_one_more_right_image_in_classes_of_one_image_is_no_gain():
         for name, count in (("real", 10), ("filled", 11))
     )
     assert choose([real, filled], labels, labels, "balanced").set_index("recipe")["chosen"]["real"]
+
+
+def test_classes_without_a_validation_image_are_named_in_the_log(tmp_path, caplog):
+    """They have no accuracy, so the choice says nothing of them."""
+    images = {"image_id": list("abcd"), "split": ["train", "val", "train", "train"], "label": [0, 0, 1, 2]}
+    images = pd.DataFrame(images).assign(
+        label_name=["cat", "cat", "dog", "emu"], group="", usable=True, sha256="0" * 64, path="x"
+    )
+    write_manifest("real", images, tmp_path / "real.parquet")
+    predictions = images[images["split"] == "val"][["image_id", "split", "label", "label_name", "group"]]
+    predictions = predictions.assign(predicted=0, probabilities=[[1.0, 0.0, 0.0]])
+    write_manifest("predictions", predictions, tmp_path / "predictions.parquet")
+    files = ([str(tmp_path / "predictions.parquet")], [("train", "real", 0)], str(tmp_path / "real.parquet"))
+    read_candidates(*files, "val", [])
+    assert caplog.messages == ["2 classes without a validation image do not count in the choice, such as dog"]

@@ -8,9 +8,11 @@ import pytest
 
 from browser import Browser, find_chromium
 from small_experiment import CLASSES, Experiment, decoded
+from synaug.commands.predict import check_final_network
 from synaug.config import Config
 from synaug.manifests import read_manifest, write_manifest
 from synaug.report.page import config_on_page
+from synaug.runtime.errors import UserError
 
 VOID = {"meta", "link", "img", "input", "br", "wbr", "path", "use", "rect", "image"}
 
@@ -265,6 +267,12 @@ def test_the_first_line_says_which_recipe_was_chosen_and_why(page):
         assert re.fullmatch(r"\d+\.\d \[.*\] few-shot \d+\.\d \[.*\]", value), value
     [note] = [element[2] for element in page.all("p") if "Balanced accuracy on the test images" in element[2]]
     assert "have 20 of the 60 test images" in " ".join(note.split())
+
+
+def test_the_page_says_which_final_networks_belong_to_the_choice(experiment):
+    check_final_network(experiment.folder / "final" / "0")
+    with pytest.raises(UserError, match="its seed is not in the config"):
+        check_final_network(experiment.folder / "final" / "1")
 
 
 def test_the_page_warns_of_the_licence_of_a_restricted_model(with_groups):

@@ -4,10 +4,12 @@ import errno
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from small_experiment import Experiment
-from synaug.manifests import read_manifest
+from synaug.config import Config
+from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
 
 ODD = {
@@ -32,6 +34,25 @@ def test_odd_data_end_in_a_report(tmp_path, pngs, name, groups):
     summary = read_manifest("summary", experiment.paths.summary)
     tested = {f"class:{label}" for label, count in zip(classes, test_images, strict=True) if count}
     assert {subset for subset in summary["subset"] if subset.startswith("class:")} == tested
+
+
+def test_the_first_lines_say_how_many_classes_have_no_validation_image(tmp_path, pngs):
+    experiment = Experiment(tmp_path, pngs)
+    experiment.write_choice()
+    dataset = experiment.settings["dataset"] | {"validation_split": "val"}
+    experiment.config = Config.model_validate(experiment.settings | {"dataset": dataset})
+    real = read_manifest("real", experiment.paths.real)
+
+    def first_lines(labels: list[int]) -> str:
+        """Of the page, if these classes have validation images."""
+        validation = real[(real["split"] == "test") & real["label"].isin(labels)]
+        validation = validation.assign(split="val", image_id="val" + validation["image_id"])
+        write_manifest("real", pd.concat([real, validation]), experiment.paths.real)
+        return re.search(r'<p class="chosen">.*?</p>', experiment.write_report().read_text(), re.DOTALL)[0]
+
+    assert "2 classes without a validation image do not count in this choice." in first_lines([0])
+    assert "1 class without a validation image does not count in this choice." in first_lines([0, 1])
+    assert "without a validation image" not in first_lines([0, 1, 2])
 
 
 def test_names_with_dollar_signs_are_drawn_as_they_are(tmp_path, pngs):

@@ -299,6 +299,12 @@ def test_inline_figures_use_the_text_colour_and_unique_ids():
     assert 'id="fill-' in text and 'id="figure_1"' not in text
 
 
+@pytest.mark.parametrize("name", ["#000000", "#333333", "url(#clip)", ' id="axes_1"', 'href="#x"'])
+def test_inline_figures_show_every_class_name_as_it_is(name):
+    classes = pd.DataFrame({"label_name": [name, "b"], "real": [2, 1], "synthetic": [0, 1]})
+    assert f">{name}</text>" in inline_svg(svg(fill_figure(classes)), "fill")
+
+
 @pytest.mark.parametrize("seconds, text", [(0.4, "0 s"), (119, "119 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_durations(seconds, text):
     assert duration(seconds) == text

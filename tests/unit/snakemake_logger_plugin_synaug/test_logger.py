@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,6 +96,27 @@ def test_its_events_are_in_a_file_with_all_details(handle, tmp_path):
         assert job[key] == JOB[key]
     assert job["resources"] == {"gpu": 1}
     assert error["error"] == "no space"
+
+
+def test_a_view_that_fails_does_not_look_like_a_dead_run(handle, tmp_path, monkeypatch):
+    """The time of the file goes on, by which `synaug watch` knows that the run goes on."""
+
+    def fail(display, run):
+        raise OSError("the terminal is gone")
+
+    monkeypatch.setattr("snakemake_logger_plugin_synaug.HEARTBEAT_S", 0.01)
+    monkeypatch.setattr("snakemake_logger_plugin_synaug.view.Lines.refresh", fail)
+
+    def records():
+        yield from a_run()
+        [file] = (tmp_path / ".snakemake" / "log").glob("*.events.jsonl")
+        os.utime(file, (0, 0))
+        deadline = time.monotonic() + 5
+        while file.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert file.stat().st_mtime > 0
+
+    assert handle(records()).splitlines()[-1] == "Stopped after 0 s: 1 of 2 steps done, 1 failed"
 
 
 def test_a_full_disk_costs_one_line_and_no_run(handle, tmp_path, monkeypatch):

@@ -77,6 +77,15 @@ def test_a_dry_run_is_a_table_of_steps_and_reasons():
     ]
 
 
+def test_without_rich_a_terminal_shows_lines_only(screen, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    display = open_display(screen.file, capture=True)
+    display.show("Train real: 5 s", "red")
+    display.refresh(run_of(started(1), train=2))
+    display.close()
+    assert screen.lines() == ["Train real: 5 s"]
+
+
 def test_elsewhere_than_on_a_terminal_there_are_lines_only(tmp_path, monkeypatch):
     with (tmp_path / "out").open("w") as file:
         display = open_display(file, capture=True)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import typer
 
 from synaug.commands.show import ParquetSummary
-from synaug.commands.terminal import console, number_of, plain_table, progress
+from synaug.commands.terminal import console, line_text, number_of, plain_table, progress
 from synaug.manifests import SORT_KEYS
 from synaug.runtime.errors import UserError, short_text
 
@@ -136,7 +136,7 @@ def _per_class(column: str, frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _key_text(row: pd.Series, keys: list[str]) -> str:
     """The key of a row as text, without empty values."""
-    parts = [f"{name} {row[name]}" for name in keys if pd.notna(row[name]) and row[name] != ""]
+    parts = [f"{name} {line_text(row[name])}" for name in keys if pd.notna(row[name]) and row[name] != ""]
     return ", ".join(parts) + (f", {_DUPLICATE} {row[_DUPLICATE]}" if row[_DUPLICATE] else "")
 
 
@@ -144,7 +144,8 @@ def _change_text(position: int, changes: pd.DataFrame, old: pd.DataFrame, new: p
     """Old and new values of the row at `position` that changed."""
     names = changes.columns[changes.iloc[position].to_numpy(bool)]
     return "; ".join(
-        f"{name} {str(old[name].iloc[position])[:40]} -> {str(new[name].iloc[position])[:40]}" for name in names
+        f"{name} {line_text(old[name].iloc[position])[:40]} -> {line_text(new[name].iloc[position])[:40]}"
+        for name in names
     )
 
 
@@ -192,7 +193,7 @@ def _print_classes(column: str, per_class: pd.DataFrame) -> None:
     order = per_class[["added", "removed", "changed"]].sum(axis=1).sort_values(ascending=False, kind="stable")
     table = plain_table(column, *_NUMBERS, numbers=len(_NUMBERS))
     for name in order.index[:_CLASSES]:
-        table.add_row(str(name), *(f"{per_class.loc[name, number]:,}" for number in _NUMBERS))
+        table.add_row(line_text(name), *(f"{per_class.loc[name, number]:,}" for number in _NUMBERS))
     console().print("", table, sep="\n", markup=False)
     if len(order) > _CLASSES:
         print(f"... {len(order) - _CLASSES:,} more")

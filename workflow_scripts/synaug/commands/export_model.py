@@ -14,7 +14,7 @@ import typer
 from synaug import __version__
 from synaug.commands.cards import render_card
 from synaug.commands.hub_upload import check_new_repository, folder_of_export, upload
-from synaug.commands.predict import find_weights, load_network
+from synaug.commands.predict import check_final_network, find_weights, load_network
 from synaug.commands.terminal import progress
 from synaug.images.codec import CHANNELS
 from synaug.manifests import count_rows, read_manifest, with_fill
@@ -58,12 +58,13 @@ class TrainedNetwork:
 def find_network(folder: Path) -> TrainedNetwork:
     """The network in `folder`: results/<experiment>/<stage>/<recipe>/<seed>, or results/<experiment>[/final/<seed>].
 
-    Raises UserError if it is no such folder.
+    Raises UserError if it is no such folder, or as `check_final_network`.
     """
     # Not `resolve`: results/ may be a link to another disk.
     weights = Path(os.path.abspath(find_weights(folder)))
     chosen_file = weights.parents[2] / "chosen.parquet" if len(weights.parents) >= 4 else None
     if chosen_file and weights.parents[1].name == "final" and chosen_file.is_file():
+        check_final_network(weights.parent)
         candidates = read_manifest("chosen", chosen_file)
         [chosen] = candidates[candidates["chosen"]].itertuples()
         seed = int(weights.parent.name)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from synaug.commands.terminal import number_of, progress
+from synaug.commands.terminal import line_text, number_of, progress
 from synaug.config import Dataset
 from synaug.datasets.folder import looks_like_image
 from synaug.datasets.tree import is_skipped
 from synaug.images.codec import CHANNELS, decode_image, inspect_image
 from synaug.runtime.devices import available_devices
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import file_hash
 from synaug.runtime.machine import usable_cores
 from synaug.runtime.shown_text import csv_cell
 
@@ -91,7 +92,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def find_weights(model: Path | None) -> Path:
     """The file model.safetensors: `model` itself, or in the folder `model`; of an experiment, its first final network.
 
-    Raises UserError if there is none. None: raises UserError with an example of a folder, if results/ holds one.
+    Raises UserError if there is none, or if the final networks do not belong to the present choice. None: raises
+    UserError with an example of a folder, if results/ holds one.
     """
     if model is None:
         results = Path("results")
@@ -103,11 +105,8 @@ def find_weights(model: Path | None) -> Path:
             if examples
             else "add --model results/<experiment>/finetune/<recipe>/<seed>, which the workflow writes",
         )
-    if (model / "final").is_dir():  # an experiment with a choice
-        seeds = [folder for folder in (model / "final").iterdir() if folder.name.isdecimal()]
-        model = min(seeds, key=lambda seed: int(seed.name), default=model / "final")
-    elif (model / "chosen.parquet").is_file():
-        raise UserError(f"{model}: the networks of the chosen recipe are not trained yet", advice="run the workflow")
+    if _chooses_recipe(model):
+        model = first_final_network(model)
     elif (model / "summary.parquet").is_file():
         networks = sorted(model.glob("finetune/*/0")) or sorted(model.glob("train/*/0"))
         example = networks[0] if networks else model / "finetune/<recipe>/<seed>"
@@ -116,6 +115,55 @@ def find_weights(model: Path | None) -> Path:
     if not path.is_file():
         raise UserError(f"{path}: no such file", advice="name a folder such as results/mine/finetune/synaug/0")
     return path
+
+
+def _chooses_recipe(experiment: Path) -> bool:
+    """Whether it is a folder of an experiment with a choice. What an earlier config chose does not count."""
+    if not ((experiment / "chosen.parquet").is_file() or (experiment / "final").is_dir()):
+        return False
+    from synaug.report.page import config_on_page  # imports matplotlib
+
+    page = experiment / "report.html"
+    config = config_on_page(page) if page.is_file() else None
+    return config is None or config.get("evaluation", {}).get("choose_by") is not None
+
+
+def first_final_network(experiment: Path) -> Path:
+    """The folder of the final network with the lowest seed. Raises UserError as `check_final_network`."""
+    seeds = [int(Path(file).parent.name) for file in _files_of_report(experiment) if file.startswith("final/")]
+    folder = experiment / "final" / str(min(seeds, default=0))
+    check_final_network(folder)
+    return folder
+
+
+def check_final_network(folder: Path) -> None:
+    """Raise UserError unless `folder`, <experiment>/final/<seed>, holds a network of the recipe that is chosen now.
+
+    The report says so: it is written last, from the choice and the final networks. (A report of an earlier version of
+    synaug does not; the next run writes it again.) Without this check, after changed settings a network of the earlier
+    run would pass for one of the new choice until it is trained again.
+    """
+    experiment, files = folder.parents[1], _files_of_report(folder.parents[1])
+
+    def is_shown(file: Path) -> bool:
+        return file.is_file() and file_hash(file) == files.get(file.relative_to(experiment).as_posix())
+
+    if not is_shown(experiment / "chosen.parquet"):
+        raise UserError(
+            f"{experiment}: the report is not of the present choice, and final/ may hold networks of an earlier run",
+            advice="run the workflow again",
+        )
+    if f"final/{folder.name}/predictions.parquet" not in files:
+        raise UserError(f"{folder}: its seed is not in the config", advice=f"name {experiment}")
+    if not is_shown(folder / "predictions.parquet"):
+        raise UserError(f"{folder}: is not the network that the report shows", advice="run the workflow again")
+
+
+def _files_of_report(experiment: Path) -> dict[str, str]:
+    from synaug.report.page import final_networks_on_page
+
+    page = experiment / "report.html"
+    return final_networks_on_page(page) if page.is_file() else {}
 
 
 def load_network(weights: Path) -> "Classifier":
@@ -231,7 +279,7 @@ def predict(
 
 
 def _text_line(prediction: Prediction) -> str:
-    return f"{prediction.path}: " + ", ".join(f"{name} {value:.3f}" for name, value in prediction.classes)
+    return f"{prediction.path}: " + ", ".join(f"{line_text(name)} {value:.3f}" for name, value in prediction.classes)
 
 
 def _json_line(prediction: Prediction) -> str:

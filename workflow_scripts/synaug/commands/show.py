@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from synaug.commands.terminal import console, number_of, plain_table
+from synaug.commands.terminal import console, line_text, number_of, plain_table
 from synaug.runtime.errors import UserError, short_text
 from synaug.runtime.files import check_regular_file
 
@@ -178,7 +178,7 @@ def short(value, longest: int = _VALUE_LENGTH) -> str:
     if isinstance(value, list):
         first = ", ".join(short(item) for item in value[:4])
         return f"[{first}{f', ... {len(value)} in all' if len(value) > 4 else ''}]"
-    text = " ".join(str(value).split())
+    text = line_text(value)
     if len(text) == 64 and set(text) <= set("0123456789abcdef"):
         longest = _HASH_LENGTH
     return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -1,4 +1,4 @@
-"""Output shared by the commands: numbers with their unit, tables, and a progress bar."""
+"""Output shared by the commands: numbers with their unit, text from data, tables, and a progress bar."""
 
 import sys
 from collections.abc import Callable, Generator
@@ -15,6 +15,11 @@ _WIDTH_WITHOUT_TERMINAL = 160  # columns
 def number_of(number: int, noun: str) -> str:
     """`1,200 images`, `1 image`, `no images`."""
     return f"{number or 'no':{',' if number else ''}} {noun}{'' if number == 1 else 's'}"
+
+
+def line_text(value: object) -> str:
+    """`value`, such as the name of a class, on one line."""
+    return " ".join(str(value).split())
 
 
 def console() -> "Console":

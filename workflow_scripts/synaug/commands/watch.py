@@ -50,7 +50,8 @@ def watch(
         display.show(f"{ERROR_PREFIX}{job.error}  (log: {', '.join(job.logs)})", "red")
     dead = not run.ended and events.silent_s() > SILENT_S
     if dead:
-        display.show(f"No sign of life for {duration(events.silent_s())}: the run or its machine was stopped", "red")
+        causes = "the run or its machine was stopped, or its clock differs from the clock here"
+        display.show(f"No sign of life for {duration(events.silent_s())}: {causes}", "red")
     stopped = run.ended and run.done < run.total
     raise typer.Exit(1 if dead or stopped or run.failed() else 0)
 
@@ -87,7 +88,7 @@ def newest_run(experiment: Path) -> Events:
     Raises UserError if there is none.
     """
     experiment = Path(os.path.abspath(experiment))  # `.` has no name
-    folder = experiment.parents[1] / EVENTS_FOLDER
+    folder = experiment.parent.parent / EVENTS_FOLDER
     for file in sorted(folder.glob(f"*{EVENTS_SUFFIX}"), reverse=True):
         events = Events(file)
         paths = (path for job in events.run.jobs.values() for path in [*job.logs, *job.outputs])

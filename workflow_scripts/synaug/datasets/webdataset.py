@@ -100,9 +100,9 @@ class _Member(tarfile.TarInfo):
     """The header of a member. Additions to it are read into memory at once, whatever size they declare."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+    def fromtarfile(cls, *arguments, **keywords) -> Self:
         try:
-            return super().fromtarfile(tar)
+            return super().fromtarfile(*arguments, **keywords)
         except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # `tarfile` would end or skip it
             raise tarfile.ReadError(str(error)) from None
 

@@ -5,6 +5,7 @@ the best one with them is better by more than the noise of the validation images
 trained with all seeds.
 """
 
+import logging
 from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
@@ -13,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from synaug.evaluation.bootstrap import group_sums, resample, unbiased_factors
-from synaug.manifests import read_manifest, with_group
+from synaug.manifests import class_names, read_manifest, with_group
+
+log = logging.getLogger(__name__)
 
 
 class Candidate(NamedTuple):
@@ -39,15 +42,22 @@ def read_candidates(
     """The candidates, in the order in which `networks` names them, and the validation images that compare them.
 
     predictions, real: manifests of these names. networks: stage, recipe and seed of each of `predictions`. split: name
-    of the validation split. with_synthetic: recipes that train on synthetic images.
+    of the validation split. with_synthetic: recipes that train on synthetic images. Classes without a validation image
+    do not count in any comparison; the log says so.
     """
     correct: dict[tuple[str, str], list] = {}
     for path, (stage, recipe, _) in zip(predictions, networks, strict=True):
         rows = read_manifest("predictions", path, ["image_id", "split", "label", "predicted"])
         rows = rows[rows["split"] == split].set_index("image_id")
         correct.setdefault((recipe, stage), []).append((rows["label"] == rows["predicted"]).astype(float))
-    columns = ["image_id", "label_name", "group"]
-    images = with_group(read_manifest("real", real, columns)).set_index("image_id").loc[rows.index]
+    columns = ["image_id", "label", "label_name", "group", "usable"]
+    images = with_group(read_manifest("real", real, columns))
+    classes = class_names(images)
+    images = images.set_index("image_id").loc[rows.index]
+    if left_out := sorted(set(classes) - set(images["label_name"])):
+        subject = f"{len(left_out)} classes" if len(left_out) > 1 else "1 class"
+        verb = "do" if len(left_out) > 1 else "does"
+        log.warning("%s without a validation image %s not count in the choice, such as %s", subject, verb, left_out[0])
     cells, _ = pd.factorize(images["label_name"].astype(str) + ", " + images["group"].astype(str))
     candidates = [
         Candidate(

@@ -62,6 +62,20 @@ def config_on_page(page: Path) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
+def final_networks_on_page(page: Path) -> dict[str, str]:
+    """File -> SHA-256 of the choice and of the predictions of each final network that the report at `page` shows.
+
+    Files are named from the folder of the experiment: chosen.parquet, final/<seed>/predictions.parquet. Empty if the
+    page shows no choice.
+    """
+    content = page.read_text(encoding="utf-8", errors="replace")
+    text = re.search(r'<script type="application/json" id="final-networks">(.*?)</script>', content, re.DOTALL)
+    try:
+        return json.loads(text[1]) if text else {}
+    except ValueError:  # a damaged page
+        return {}
+
+
 def svg_figure(text: str, name: str) -> markupsafe.Markup:
     """The result of `plots.svg` for the template; matplotlib has escaped its text. name: unique on the page."""
     return markupsafe.Markup(inline_svg(text, name))

@@ -134,14 +134,15 @@ def svg_file(text: str) -> str:
 def inline_svg(text: str, name: str) -> str:
     """The result of `svg` for a page: black becomes the page's text colour, and `name` makes ids unique on the page."""
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    for color in (BLACK, DARK):
-        text = text.replace(color, "currentColor")
-    referenced = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    return (
-        re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in referenced else "", text)
-        .replace("url(#", f"url(#{name}-")
-        .replace('href="#', f'href="#{name}-')
-    )
+    tags = re.compile(r"<[^<>!][^<>]*>")  # not the text between them: a class may be called `#000000`
+    referenced = {used for tag in tags.findall(text) for used in re.findall(r'(?:url\(#|href="#)([^)"]+)', tag)}
+
+    def for_page(tag: re.Match) -> str:
+        text = tag[0].replace(BLACK, "currentColor").replace(DARK, "currentColor")
+        text = re.sub(r' id="([^"]+)"', lambda id_: f' id="{name}-{id_[1]}"' if id_[1] in referenced else "", text)
+        return text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+
+    return tags.sub(for_page, text)
 
 
 def label_classes(axes, names, what: str = "classes, largest first") -> None:

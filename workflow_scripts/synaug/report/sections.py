@@ -15,6 +15,7 @@ from synaug.plan.licences import licence_warnings
 from synaug.report import advice, confusion, gallery, plots, result_plots, run_info, tables
 from synaug.report.comparison import compared_networks
 from synaug.runtime.errors import UserError
+from synaug.runtime.files import file_hash
 from synaug.runtime.paths import local_path, results_root
 from synaug.screening.filters import Parts
 
@@ -31,6 +32,7 @@ class ReportData:
     names: series of the compared networks, the baseline first. classes: the class table with their accuracies.
     prediction_counts: series -> counts over their predictions. main_differences: rows of `differences` for the main
     recipe minus the baseline. histories: series -> manifests `history`, one per seed. networks: all networks.
+    final: predictions of the final networks. final_networks: see `page.final_networks_on_page`.
     fill: the fill that the page shows, see `shown_fill`; what is about synthetic, balanced and quality has no rows of
     other fills. synthetic, balanced: these manifests, read row group by row group, since they may have millions of
     rows. generated, trained_on: how many rows they have (column rows) of each label, accepted, rejected_by and path,
@@ -57,6 +59,7 @@ class ReportData:
     selection: pd.DataFrame | None
     chosen: pd.DataFrame | None
     final: list[pd.DataFrame]
+    final_networks: dict[str, str]
     summary: pd.DataFrame
     differences: pd.DataFrame
     names: list[str]
@@ -87,6 +90,7 @@ def read_report_data(
     trained_on = count_rows("balanced", manifests.balanced, ["label", "label_name", "group", "source", "fill"])
     trained_on = _of_fill("balanced", trained_on, fill)
     score_names, confidence = _scores(synthetic)
+    final = manifests.get("final") or []
     recipes = list(settings.recipes)
     summary = tables.name_series(read_manifest("summary", manifests.summary), recipes)
     differences = tables.name_series(read_manifest("differences", manifests.differences), recipes)
@@ -118,7 +122,8 @@ def read_report_data(
         quality=qualities[qualities["fill"] == fill],
         selection=read_manifest("selection", manifests.selection) if manifests.get("selection") else None,
         chosen=chosen,
-        final=[read_manifest("predictions", path, ["label", "predicted"]) for path in manifests.get("final") or []],
+        final=[read_manifest("predictions", path, ["label", "predicted"]) for path in final],
+        final_networks=_final_networks(manifests.chosen, final) if manifests.get("chosen") else {},
         summary=summary,
         differences=differences,
         names=names,
@@ -130,6 +135,12 @@ def read_report_data(
         histories=read_histories(manifests.histories, networks),
         networks=networks,
     )
+
+
+def _final_networks(chosen: str, final: Sequence[str]) -> dict[str, str]:
+    """File -> SHA-256, see `page.final_networks_on_page`. chosen: path; final: of the predictions."""
+    files = {"chosen.parquet": chosen} | {f"final/{Path(path).parent.name}/predictions.parquet": path for path in final}
+    return {name: file_hash(path) for name, path in files.items()}
 
 
 def _in_parts(kind: str, path: str, fill: str) -> Parts:
@@ -231,6 +242,7 @@ def results_context(data: ReportData, settings: Config) -> dict:
     counts = data.prediction_counts
     names_by_label = data.classes.sort_values("label")["label_name"].tolist()
     choice = tables.choice_table(data.chosen, data.summary, data.final)
+    validated = data.real[(data.real["split"] == settings.dataset.validation_split) & data.real["usable"]]
     few = data.classes.loc[data.classes["shot"] == "few", "label"]
     filled = [recipe.fill for recipe in settings.recipes.values() if recipe.data == "balanced"]
     main = compared_networks(settings, data.chosen)[-1][0]
@@ -262,6 +274,8 @@ def results_context(data: ReportData, settings: Config) -> dict:
         "cells_omitted": max(0, len(cells) - tables.MOST_CELLS),
         "selection": tables.selection_table(data.selection, data.summary),
         "choice": choice,
+        "final_networks": data.final_networks,
+        "classes_not_validated": len(data.classes) - validated["label"].nunique(),
         "weak_classes": weak_classes,
         "weak_count": weak_count,
         "advice": advice.experiment_advice(
