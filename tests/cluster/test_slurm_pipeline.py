@@ -5,6 +5,8 @@ from itertools import combinations
 import pandas as pd
 import pytest
 
+from synaug.images.codec import CHANNELS
+
 ON_GPU = {"generate_shard", "networks_real_0", "networks_balanced_0"}
 # Rules whose jobs share submissions, and the submissions of this run.
 SHARING = {"train", "finetune", "score_shard"}
@@ -71,11 +73,13 @@ def test_memory_and_time_are_those_of_the_profile(through_slurm):
 def decoded_images(results) -> dict[str, bytes]:
     """Pixels of all images that were decoded: size, colour and hash of the file -> pixels."""
     found = {}
-    for folder in (results / DECODED).iterdir():
-        keys, pixels = ((folder / name).read_bytes() for name in ("hashes.bin", "images.bin"))
-        count, length = len(keys) // 32, len(pixels) // (len(keys) // 32)
+    for file in (results / DECODED).glob("*/*.pixels"):
+        size, color, _ = file.parent.name.split("-")
+        data, length = file.read_bytes(), int(size) ** 2 * CHANNELS[color]
+        count = len(data) // (length + 32)
         for i in range(count):
-            found[f"{folder.name} {keys[32 * i : 32 * (i + 1)].hex()}"] = pixels[length * i : length * (i + 1)]
+            key = data[count * length + 32 * i : count * length + 32 * (i + 1)]
+            found[f"{file.parent.name} {key.hex()}"] = data[length * i : length * (i + 1)]
     return found
 
 

@@ -1,9 +1,5 @@
 """Score the predictions of every network, and compute differences to the baselines."""
 
-from pathlib import Path
-from tempfile import TemporaryFile
-
-import numpy as np
 import pandas as pd
 
 from synaug.evaluation.bootstrap import resample
@@ -11,7 +7,6 @@ from synaug.evaluation.classification import with_intervals
 from synaug.evaluation.differences import compare
 from synaug.evaluation.scorer import read_scorer, read_test
 from synaug.manifests import read_manifest, write_manifest
-from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
 from synaug.runtime.logs import job_log
 
@@ -46,24 +41,11 @@ def main(
                 f"{path}: its test images differ from those of {predictions[0]}; delete both files and run again"
             )
         scores = scorer.score(rows, counts)
-        scores_of.setdefault((recipe, stage), {})[seed] = _on_disk(scores, Path(metrics).parent)
+        scores_of.setdefault((recipe, stage), {})[seed] = scores
         tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=seed))
     tables += [read_manifest("metrics", path) for path in probes]
     write_manifest("metrics", pd.concat(tables, ignore_index=True), metrics)
     write_manifest("differences", compare(scores_of, baselines, stage1), differences)
-
-
-def _on_disk(scores: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The same scores, read from a temporary file in `folder`: those of all networks may need gigabytes of memory.
-
-    The file has no name, and the system deletes it when the scores are no longer used.
-    """
-    values = np.ascontiguousarray(scores)
-    with space_for(folder / "scores", values.nbytes), TemporaryFile(dir=folder) as file:
-        file.write(values)
-        file.flush()
-        stored = np.memmap(file, values.dtype, "r", shape=values.shape)
-    return pd.DataFrame(stored, index=scores.index, copy=False)
 
 
 def run(snakemake) -> None:

@@ -188,7 +188,7 @@ def test_a_final_network_of_earlier_seeds_is_not_taken(trained, synaug, tmp_path
     assert synaug("export-model", home, tmp_path / "out", "--no-onnx")[0] == 0
     assert json.loads((tmp_path / "out/model.json").read_text())["seed"] == 5
     status, _, err = synaug("export-model", home / "final/0", tmp_path / "old", "--no-onnx")
-    assert status == 2 and err.endswith(f"final/0: its seed is not in the config; name {home}\n")
+    assert status == 2 and err.endswith(f"final/0: the config has no such seed; name {home}\n")
 
 
 def test_until_the_run_has_finished_no_final_network_stands_for_the_new_choice(trained, synaug, tmp_path, pngs):
@@ -205,7 +205,7 @@ def test_until_the_run_has_finished_no_final_network_stands_for_the_new_choice(t
             assert (status, out, err.count("\n")) == (2, "", 1) and err.endswith("; run the workflow again\n")
         return err
 
-    assert "the report is not of the present choice" in refused()  # chosen for the first time
+    assert "is missing or old" in refused()  # chosen for the first time
     train_final(home, 0)
     refused()
     report_final_networks(home, 0)

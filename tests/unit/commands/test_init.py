@@ -250,7 +250,9 @@ def test_a_folder_that_would_hold_its_own_results_is_refused(image_folder, monke
     Path(current).mkdir(exist_ok=True)
     monkeypatch.chdir(current)
     advice = "call the workflow from a folder outside the data set"
-    with pytest.raises(UserError, match=rf"would hold the results of the workflow \(.*/results\).*; {advice}$"):
+    with pytest.raises(
+        UserError, match=rf"contains the current folder, so the results \(.*/results\) would be read; {advice}$"
+    ):
         write_config(Path(path), "mine")
     assert not Path("mine.yaml").exists()
 

@@ -118,7 +118,7 @@ def test_the_folder_must_be_that_of_all_experiments(synaug, home, tmp_path):
 
 def test_decoded_images_of_an_experiment_are_listed_and_deleted(synaug, home):
     synaug("prune", home.parent, "--delete")
-    images = home / "pixels/32-grey-0123/images.bin"
+    images = home / "pixels/32-grey-0123/0123.pixels"
     images.parent.mkdir(parents=True)
     images.write_bytes(bytes(2_000_000))
     status, out, _ = synaug("prune", home.parent)

@@ -57,7 +57,7 @@ def test_a_folder_around_the_results_is_named(image_folder, monkeypatch):
         monkeypatch.chdir(inside)
         for name in (path, os.path.relpath(path)):
             message = one_line_error(input_files, folder(name, make_splits={"test": 0.5}))
-            assert f"would hold the results of the workflow ({inside}/results)" in message
+            assert f"contains the current folder, so the results ({inside}/results) would be read" in message
             assert "from a folder outside" in message
     for outside in (path.parent, path / "notes/.work"):  # hidden folders are not read
         monkeypatch.chdir(outside)
@@ -73,7 +73,7 @@ def test_results_may_be_beside_the_folders_of_the_splits(image_folder, monkeypat
     assert input_files(folder(".")) == []
     assert len(index(".")) == 9
     monkeypatch.chdir(path / "train")
-    assert "results of the workflow" in one_line_error(input_files, folder(path))
+    assert "contains the current folder" in one_line_error(input_files, folder(path))
 
 
 def test_a_linked_folder_is_named(image_folder, tmp_path):

@@ -122,4 +122,4 @@ def test_classes_without_a_validation_image_are_named_in_the_log(tmp_path, caplo
     write_manifest("predictions", predictions, tmp_path / "predictions.parquet")
     files = ([str(tmp_path / "predictions.parquet")], [("train", "real", 0)], str(tmp_path / "real.parquet"))
     read_candidates(*files, "val", [])
-    assert caplog.messages == ["2 classes without a validation image do not count in the choice, such as dog"]
+    assert caplog.messages == ["2 classes, such as 'dog', have no validation image and do not count in the choice"]

@@ -1,7 +1,5 @@
 """The script evaluate: from files of predictions to manifests; resamples against repeated images; config baselines."""
 
-import tracemalloc
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,29 +71,6 @@ def test_metrics_and_differences_are_written(files):
 def test_a_single_network_has_no_differences(files):
     evaluate.main(**files | {name: files[name][:1] for name in ("predictions", "networks")})
     assert read_manifest("differences", files["differences"]).empty
-
-
-def test_more_networks_need_hardly_more_memory(files):
-    """The resamples of a network are 0.1 MB here, and 66 MB for 345 classes in 6 groups."""
-    recipes = [f"recipe{number}" for number in range(30)]
-
-    def peak(count: int) -> int:
-        arguments = {
-            "predictions": files["predictions"][:1] * count,
-            "networks": [("train", recipe, 0) for recipe in recipes[:count]],
-            "stage1": {recipe: recipe for recipe in recipes},
-            "baselines": recipes[:1],
-        }
-        tracemalloc.start()
-        evaluate.main(**files | arguments)
-        highest = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return highest
-
-    peak(2)  # which imports what is needed
-    few, many = (peak(count) for count in (2, 30))
-    assert len(read_manifest("differences", files["differences"])["recipe"].unique()) == 29
-    assert many - few < 1e6
 
 
 def test_predictions_for_other_test_images_are_refused(files):

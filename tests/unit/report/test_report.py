@@ -271,7 +271,7 @@ def test_the_first_line_says_which_recipe_was_chosen_and_why(page):
 
 def test_the_page_says_which_final_networks_belong_to_the_choice(experiment):
     check_final_network(experiment.folder / "final" / "0")
-    with pytest.raises(UserError, match="its seed is not in the config"):
+    with pytest.raises(UserError, match="the config has no such seed"):
         check_final_network(experiment.folder / "final" / "1")
 
 

@@ -148,13 +148,16 @@ def check_final_network(folder: Path) -> None:
     def is_shown(file: Path) -> bool:
         return file.is_file() and file_hash(file) == files.get(file.relative_to(experiment).as_posix())
 
+    if not files:
+        problem = f"{experiment}: report.html, which says which final networks belong to the choice, is missing or old"
+        raise UserError(problem, advice="run the workflow again")
     if not is_shown(experiment / "chosen.parquet"):
         raise UserError(
-            f"{experiment}: the report is not of the present choice, and final/ may hold networks of an earlier run",
+            f"{experiment}: report.html shows an earlier choice of the recipe, and final/ may hold its networks",
             advice="run the workflow again",
         )
     if f"final/{folder.name}/predictions.parquet" not in files:
-        raise UserError(f"{folder}: its seed is not in the config", advice=f"name {experiment}")
+        raise UserError(f"{folder}: the config has no such seed", advice=f"name {experiment}")
     if not is_shown(folder / "predictions.parquet"):
         raise UserError(f"{folder}: is not the network that the report shows", advice="run the workflow again")
 

@@ -129,10 +129,10 @@ def regenerate_images(
                         for row, image in zip(batch.to_dict("records"), pixels, strict=True):
                             yield _compare(row, encode(image, row, row["format"]), device, batch_size, compiled)
                             remaining.discard(row["image_id"])
-                    del pipeline
-                    free_memory()  # the pipeline refers to itself: without this, two would be in memory
                 except UserError as error:
                     yield from (Outcome(image_id, "cannot", one_line(error)) for image_id in sorted(remaining))
+                pipeline = None
+                free_memory()  # the pipeline refers to itself: without this, two would be in memory
         finally:
             torch.set_num_threads(threads_before)
 

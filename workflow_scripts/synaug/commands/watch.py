@@ -50,7 +50,7 @@ def watch(
         display.show(f"{ERROR_PREFIX}{job.error}  (log: {', '.join(job.logs)})", "red")
     dead = not run.ended and events.silent_s() > SILENT_S
     if dead:
-        causes = "the run or its machine was stopped, or its clock differs from the clock here"
+        causes = "the run or its machine was stopped, or the clocks of the two machines differ"
         display.show(f"No sign of life for {duration(events.silent_s())}: {causes}", "red")
     stopped = run.ended and run.done < run.total
     raise typer.Exit(1 if dead or stopped or run.failed() else 0)

@@ -26,7 +26,7 @@ def files(dataset: Dataset) -> list[Path]:
     """The files of the splits that are used.
 
     Raises UserError if there are none, if `path` holds several data sets or configurations, for files of several
-    downloads or of an incomplete one, and if `path` would hold the results of the workflow, which are Parquet too.
+    downloads or of an incomplete one, and if `path` holds the results of the workflow, which are Parquet too.
     """
     root = Path(dataset.path)
     present = _saved_files(root) or _files_of_hub(root) if root.is_dir() else []
@@ -35,7 +35,8 @@ def files(dataset: Dataset) -> list[Path]:
             f"dataset.path: {root} holds neither data-*.arrow nor *.parquet; give the folder that "
             "`load_dataset(...).save_to_disk(folder)` wrote, or a folder of Parquet files from the Hub"
         )
-    check_holds_no_results(root)
+    if not _saved_files(root):
+        check_holds_no_results(root)
     if dataset.unsplit:
         return present
     for split in dataset.given_splits:

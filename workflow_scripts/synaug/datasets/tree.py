@@ -37,7 +37,7 @@ def check_holds_no_results(folder: Path) -> None:
     here, outer = Path.cwd(), folder.resolve()
     if here.is_relative_to(outer) and not any(map(is_skipped, here.relative_to(outer).parts)):
         raise UserError(
-            f"dataset.path: {folder} would hold the results of the workflow ({here / 'results'}) and read them",
+            f"dataset.path: {folder} contains the current folder, so the results ({here / 'results'}) would be read",
             advice="call the workflow from a folder outside the data set",
         )
 

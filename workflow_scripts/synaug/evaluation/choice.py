@@ -55,9 +55,10 @@ def read_candidates(
     classes = class_names(images)
     images = images.set_index("image_id").loc[rows.index]
     if left_out := sorted(set(classes) - set(images["label_name"])):
-        subject = f"{len(left_out)} classes" if len(left_out) > 1 else "1 class"
-        verb = "do" if len(left_out) > 1 else "does"
-        log.warning("%s without a validation image %s not count in the choice, such as %s", subject, verb, left_out[0])
+        number, *verbs = (f"{len(left_out)} classes", "have", "do") if left_out[1:] else ("1 class", "has", "does")
+        log.warning(
+            "%s, such as %r, %s no validation image and %s not count in the choice", number, left_out[0], *verbs
+        )
     cells, _ = pd.factorize(images["label_name"].astype(str) + ", " + images["group"].astype(str))
     candidates = [
         Candidate(

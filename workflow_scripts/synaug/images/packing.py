@@ -2,6 +2,7 @@
 
 import math
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,9 +98,9 @@ class PixelCache:
         return places, files
 
     def _add(self, rows: pd.DataFrame) -> None:
-        """Decode `rows` into a new file. Its name is made of their keys."""
+        """Decode `rows` into a new file. No other process may choose its name: a file that is in use never changes."""
         length = math.prod(self.shape)
-        path = self.folder / f"{text_hash(*rows['sha256'])[:16]}.pixels"
+        path = self.folder / f"{uuid.uuid4().hex}.pixels"
         with atomic_path(path, len(rows) * (length + _KEY)) as temporary, open(temporary, "wb") as file:
             for positions, images in iterate_pixels(rows, self.size, self.color):
                 for position, image in zip(positions.tolist(), images, strict=True):
