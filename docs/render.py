@@ -170,7 +170,7 @@ class Evidence:
 
     def best_on_test(self, filled: bool) -> str:
         """The method with synthetic images (`filled`) or without that has the highest accuracy on the test images."""
-        methods = [name for name in self.settings if (name in self.filled) == filled]
+        methods = [name for name, column in self.results if column == "all classes" and (name in self.filled) == filled]
         return max(methods, key=lambda method: self.value(method, "all classes").number)
 
     def better_of(self, method: str) -> str:

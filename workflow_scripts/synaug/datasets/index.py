@@ -48,7 +48,7 @@ _COLUMNS = pa.schema(
     ]
 )
 _COUNTED = ["split", "label_name", "usable", "reason"]
-ANY_SIZE = 32  # dataset.image_size of code that lists images, for which it has no meaning
+ANY_SIZE = 32  # dataset.image_size of code that lists images, for which it has no meaning: no validator may use it
 UNKNOWN = ""  # label_name of an image whose class is unknown; its label is -1, and it is not usable
 
 
