@@ -64,7 +64,7 @@ def test_results_are_no_files_of_a_data_set(mnist, monkeypatch):
     known = fingerprint(block(Path("."), name="MNIST"))
     unknown = block(Path("."), name="FER2013")  # no entry has its name, so that all files are taken for its own
     assert input_files(block(Path("."), name="MNIST")) == []
-    assert "results of the workflow" in one_line_error(input_files, unknown)
+    assert "contains the current folder" in one_line_error(input_files, unknown)
     (mnist / "results/own/real.parquet").write_bytes(b"x")
     assert fingerprint(block(Path("."), name="MNIST")) == known != ""
 
