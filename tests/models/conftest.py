@@ -1,6 +1,7 @@
 """Tiny checkpoints of many model families, and an experiment with finished shards, made once."""
 
 import shutil
+import weakref
 from pathlib import Path
 
 import families
@@ -60,3 +61,22 @@ def home(finished_results, tmp_path, monkeypatch) -> Path:
     shutil.copytree(finished_results, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return Path("results/e")
+
+
+@pytest.fixture
+def models_in_memory(monkeypatch):
+    """A function: record, for each call of `module.load_pipeline`, which of the models loaded before still exist."""
+
+    def models_in_memory(module) -> list[list[bool]]:
+        load_pipeline, loaded, in_memory = module.load_pipeline, [], []
+
+        def load(*arguments):
+            in_memory.append([model() is not None for model in loaded])
+            pipeline = load_pipeline(*arguments)
+            loaded.append(weakref.ref(pipeline.unet))
+            return pipeline
+
+        monkeypatch.setattr(module, "load_pipeline", load)
+        return in_memory
+
+    return models_in_memory

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -326,18 +325,10 @@ def test_the_script_writes_adapter_history_and_samples(family, checkpoint, real,
 
 
 def test_the_model_of_the_training_is_out_of_memory_before_the_model_for_the_samples_is_loaded(
-    checkpoint, real, tmp_path, monkeypatch
+    checkpoint, real, tmp_path, monkeypatch, models_in_memory
 ):
     monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
-    loaded, in_memory = [], []
-
-    def load(*arguments):
-        in_memory.append([model() is not None for model in loaded])
-        pipeline = load_pipeline(*arguments)
-        loaded.append(weakref.ref(pipeline.unet))
-        return pipeline
-
-    monkeypatch.setattr(adapt_generator, "load_pipeline", load)
+    in_memory = models_in_memory(adapt_generator)
     model = {"model": str(checkpoint("stable diffusion")), "revision": None, "size": 16}
     arguments = [settings(), Prompts().model_dump(), [], "train", 0, 1, str(tmp_path / "work")]
     adapt_generator.main(real({"cat": 4, "dog": 2}), model, *arguments, str(tmp_path / "results" / "e" / "adapter"))

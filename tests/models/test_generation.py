@@ -1,7 +1,6 @@
 """Generation of a shard: real images to start from, batch size, measured usage."""
 
 import json
-import weakref
 
 import numpy as np
 import pandas as pd
@@ -75,16 +74,8 @@ def test_image_to_image_shards_name_their_source_images(plan, real, tmp_path):
     assert set(shard["strength"]) == {0.5}
 
 
-def test_a_shard_of_several_models_has_one_of_them_in_memory_at_a_time(plan, tmp_path, monkeypatch):
-    load_pipeline, loaded, in_memory = pipelines.load_pipeline, [], []
-
-    def load(*arguments):
-        in_memory.append([model() is not None for model in loaded])
-        pipeline = load_pipeline(*arguments)
-        loaded.append(weakref.ref(pipeline.unet))
-        return pipeline
-
-    monkeypatch.setattr(pipelines, "load_pipeline", load)
+def test_a_shard_of_several_models_has_one_of_them_in_memory_at_a_time(plan, tmp_path, models_in_memory):
+    in_memory = models_in_memory(pipelines)
     rows = plan.assign(scheduler=["", "DDIMScheduler"] + [""] * (len(plan) - 2))
     generate_shard(rows, 4, tmp_path / "shard.parquet", tmp_path / "work", [], 1)
     assert in_memory == [[], [False]]

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import weakref
 from pathlib import Path
 
 import pandas as pd
@@ -27,16 +26,8 @@ def test_images_are_generated_again_from_their_rows_alone(synaug, home):
     assert synaug("regenerate", ids[0], "--device", "cpu")[:2] == (0, f"{ids[0]} same\n")
 
 
-def test_one_model_is_in_memory_at_a_time(synaug, home, monkeypatch):
-    load_pipeline, loaded, in_memory = pipelines.load_pipeline, [], []
-
-    def load(*arguments):
-        in_memory.append([model() is not None for model in loaded])
-        pipeline = load_pipeline(*arguments)
-        loaded.append(weakref.ref(pipeline.unet))
-        return pipeline
-
-    monkeypatch.setattr(pipelines, "load_pipeline", load)
+def test_one_model_is_in_memory_at_a_time(synaug, home, models_in_memory):
+    in_memory = models_in_memory(pipelines)
     change_row(shards(home)[0], 1, scheduler="DDIMScheduler")
     synaug("regenerate", *image_ids(shards(home)[0])[:2])
     assert in_memory == [[], [False]]

@@ -29,13 +29,14 @@ def files(dataset: Dataset) -> list[Path]:
     downloads or of an incomplete one, and if `path` holds the results of the workflow, which are Parquet too.
     """
     root = Path(dataset.path)
-    present = _saved_files(root) or _files_of_hub(root) if root.is_dir() else []
+    saved = _saved_files(root) if root.is_dir() else []
+    present = saved or (_files_of_hub(root) if root.is_dir() else [])
     if not present:
         raise UserError(
             f"dataset.path: {root} holds neither data-*.arrow nor *.parquet; give the folder that "
             "`load_dataset(...).save_to_disk(folder)` wrote, or a folder of Parquet files from the Hub"
         )
-    if not _saved_files(root):
+    if not saved:
         check_holds_no_results(root)
     if dataset.unsplit:
         return present

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from diffusers.training_utils import free_memory
 
-from synaug.generation.sampling import is_out_of_memory, sample_batch
+from synaug.generation.sampling import try_batch
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +31,13 @@ def find_batch_size(pipeline, rows: pd.DataFrame, sources: Mapping[str, np.ndarr
     best, best_speed, size = 1, 0.0, 1
     while size <= _MAX_BATCH_SIZE and size < 2 * len(rows):
         batch = trial.iloc[np.arange(size) % len(trial)]
-        try:
-            # Not timed: the first batch of a shape allocates memory and loads kernels.
-            sample_batch(pipeline, batch, size, sources)
-            start = time.perf_counter()
-            sample_batch(pipeline, batch, size, sources)
-            speed = size / (time.perf_counter() - start)
-            fits = True
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            fits = False
-        if not fits:  # after the handler: the error holds what was in memory when it was raised
+        # Not timed: the first batch of a shape allocates memory and loads kernels.
+        fits = try_batch(pipeline, batch, size, sources) is not None
+        start = time.perf_counter()
+        if not fits or try_batch(pipeline, batch, size, sources) is None:
             log.info("trial: batches of %d do not fit into memory", size)
-            free_memory()
             break
+        speed = size / (time.perf_counter() - start)
         log.info("trial: batches of %d: %.1f images/s at %d steps", size, speed, trial["steps"].iloc[0])
         if speed < _MIN_GAIN * best_speed:
             break

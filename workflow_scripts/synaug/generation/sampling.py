@@ -49,23 +49,16 @@ def sample(
         start = 0
         while start < len(alike):
             batch = alike.iloc[start : start + batch_size]
-            try:
-                pixels = sample_batch(pipeline, batch, batch_size, sources)
-                fits = True
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
+            pixels = try_batch(pipeline, batch, batch_size, sources)
+            if pixels is None:
                 if batch_size == 1:
                     raise UserError(
                         f"generation: out of memory with one image of {batch['size'].iloc[0]} pixels; choose a smaller "
                         "size, half precision, or a device with more memory"
-                    ) from None
-                fits = False
-            if not fits:  # after the handler: the error holds what was in memory when it was raised
+                    )
                 batch_size //= 2
                 again = ", for which the model is compiled again" if is_compiled(pipeline) else ""
                 log.warning("out of memory: continuing with batches of %d%s", batch_size, again)
-                free_memory()
                 continue
             yield batch.assign(batch_size=batch_size), pixels
             start += len(batch)
@@ -84,6 +77,19 @@ def is_out_of_memory(error: Exception) -> bool:
     # The last two: cuBLAS, cuDNN and other libraries of CUDA, which allocate memory of their own.
     words = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
     return isinstance(error, RuntimeError) and any(word in text for word in words)
+
+
+def try_batch(
+    pipeline, batch: pd.DataFrame, batch_size: int, sources: Mapping[str, np.ndarray] | None = None
+) -> np.ndarray | None:
+    """The result of `sample_batch`; None if the memory ran out, which is then given back."""
+    try:
+        return sample_batch(pipeline, batch, batch_size, sources)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    free_memory()  # after the handler: the error holds what was in memory when it was raised
+    return None
 
 
 @torch.inference_mode()

@@ -123,10 +123,7 @@ class CachedPixels:
     row: np.ndarray
     shape: tuple[int, int, int]
 
-    def __len__(self) -> int:
-        return len(self.file)
-
-    def __getitem__(self, positions: np.ndarray | slice) -> np.ndarray:
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
         files, rows = self.file[positions], self.row[positions]
         pixels = np.empty((len(files), *self.shape), np.uint8)
         for number in np.unique(files):
