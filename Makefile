@@ -61,7 +61,7 @@ test: setup lint
 # Tests that repeat a step many times, or need much disk: results in a bucket, kills, failing writes, random damages, and
 # gigabytes of images in one file (10 GB in the temporary folder). Not part of `test`; .ci/run has them.
 test-slow: setup
-	$(BIN)/pytest tests -m slow -n 2 --dist worksteal
+	$(BIN)/pytest tests -m slow -n 2 --dist worksteal --durations=15
 
 # Every program in benchmarks/ runs to its end, with as little work as possible: it shows that they work, and measures nothing.
 bench-quick: setup

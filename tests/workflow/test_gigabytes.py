@@ -4,6 +4,7 @@ Arrow cannot hold more than 2 GiB of images in one array. Only by `make test-slo
 """
 
 import hashlib
+import shutil
 import struct
 import threading
 import zlib
@@ -97,6 +98,7 @@ def home(tmp_path_factory) -> Path:
         patch.chdir(root)
         (root / "results/big").mkdir(parents=True)
         yield root / "results/big"
+    shutil.rmtree(root)  # pytest would keep the gigabytes of three runs
 
 
 @pytest.fixture(scope="module")

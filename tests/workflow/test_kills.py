@@ -20,6 +20,7 @@ from synaug.plan.rows import plan_generation
 
 BATCH = 4
 KILLS = 32
+KILLS_OF_A_SHARD = 8  # then it may finish, however short the time to the next kill would be
 # One batch is being sampled and one is being encoded and written.
 IN_FLIGHT = 2
 # What a job imports. A server has it imported once and forks the jobs, so that kills hit the work and not the imports.
@@ -144,7 +145,8 @@ def test_killed_at_random_moments_nothing_that_was_finished_is_lost(rows, start,
             begun = sampled(home).total() + batches * BATCH
             while batches and running.is_alive() and sampled(home).total() < begun:
                 time.sleep(0.002)
-            running.join(draw.uniform(0, 2 * a_batch if batches else seconds / 2))
+            most = 2 * a_batch if batches else seconds / 2
+            running.join(draw.uniform(0, most) if kills_here < KILLS_OF_A_SHARD else None)
             # Not os.kill: the job may end between a look at it and the signal, which these two allow for.
             running.terminate() if kind == signal.SIGTERM else running.kill()
             running.join()

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path, new_folder, temporary_folder
+from synaug.runtime.files import atomic_path, delete_all_leftovers, new_folder, temporary_folder
 
 KILLED = """
 import os, sys
@@ -51,6 +51,16 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
     with atomic_path(tmp_path / "a.parquet") as temporary:
         temporary.write_text("a")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
+
+
+def test_what_killed_processes_left_goes_with_files_of_other_names(tmp_path):
+    for name in ("a.b.pixels", "[c].pixels", "d.ids"):
+        kill("file", tmp_path / name)
+    running = tmp_path / f".e.pixels.{platform.node()}-{os.getppid()}.tmp"
+    running.touch()
+    delete_all_leftovers(tmp_path, ".pixels")
+    (of_ids,) = set(tmp_path.iterdir()) - {running}
+    assert of_ids.name.startswith(".d.ids.")
 
 
 def test_a_temporary_folder_goes_in_the_end_or_with_the_next_one(tmp_path):

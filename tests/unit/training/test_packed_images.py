@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import io
 import os
+import platform
 import tracemalloc
 
 import numpy as np
@@ -272,6 +273,15 @@ def test_machines_that_do_not_see_each_others_locks_do_not_mix_up_images(balance
     for rows in (balanced[:16], balanced[8:], balanced):
         images = open_training_set(rows, pack(balanced, tmp_path, 32), "cpu").images
         assert torch.equal(images, load_training_set(rows, 32, "rgb", "cpu").images)
+
+
+def test_pixels_that_a_killed_job_left_half_written_go_with_the_next_ones(balanced, tmp_path):
+    cache = PixelCache(tmp_path, 32, "rgb")
+    cache.folder.mkdir()
+    leftover = cache.folder / f".0123.pixels.{platform.node()}-999999999.tmp"
+    leftover.write_bytes(b"half")
+    SmallImages(cache).images(balanced, "cpu")
+    assert sorted(path.suffix for path in cache.folder.iterdir()) == ["", ".pixels"]  # the lock, and the pixels
 
 
 def test_another_size_or_colour_has_pixels_of_its_own(balanced, tmp_path):

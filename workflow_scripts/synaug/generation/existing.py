@@ -13,7 +13,6 @@ over the parts that are not larger, which are then deleted: there are always few
 import json
 import logging
 import os
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ import pyarrow.parquet as pq
 
 from synaug.plan.shards import EXTRA_FILES
 from synaug.runtime.errors import UserError, short_text
-from synaug.runtime.files import atomic_path, check_regular_file, text_hash
+from synaug.runtime.files import atomic_path, check_regular_file, delete_all_leftovers, text_hash
 
 log = logging.getLogger(__name__)
 
@@ -264,9 +263,7 @@ def _add_part(folder: Path, new: dict[str, np.ndarray], listed: _Files, parts: l
         _write_part(folder, keys, listed)
         for part in merged:
             part.path.unlink(missing_ok=True)
-        for left_over in folder.glob(".*.tmp"):  # of a job that was killed
-            if left_over.stat().st_mtime < time.time() - 3600:
-                left_over.unlink(missing_ok=True)
+        delete_all_leftovers(folder, ".ids")
     except (UserError, OSError, ValueError) as error:
         log.warning("%s: the index of images is not updated: %s", folder, short_text(error.__cause__ or error))
 

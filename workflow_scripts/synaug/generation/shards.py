@@ -219,7 +219,9 @@ def _sample_missing(
         meter = UsageMeter(device)
         of_model = dict(iter(shard.groupby(_MODEL_COLUMNS)))
         being_written = None
-        for model, alike in rows.groupby(_MODEL_COLUMNS, sort=True):
+        for number, (model, alike) in enumerate(rows.groupby(_MODEL_COLUMNS, sort=True)):
+            if number:
+                free_memory()  # a pipeline refers to itself: without this, the model before would still be in memory
             pipeline = load_pipeline(alike.iloc[0], device, attention)
             check_rows(pipeline, alike)
             size = batch_size or _batch_size_of_trial(pipeline, alike, sources, work)
@@ -252,7 +254,6 @@ def _sample_missing(
                 seconds_left = (len(rows) - sampled) / rate
                 log.info("%d/%d images, %.1f images/s, %.0f s left", sampled, len(rows), rate, seconds_left)
             del pipeline
-            free_memory()  # the pipeline refers to itself: without this, the next model would be loaded beside it
         batches.append(being_written.result())
         return batches, meter.total(rows, int(sum(batch["bytes"].sum() for batch in batches)))
 

@@ -16,7 +16,7 @@ from synaug.images.store import iterate_pixels, read_encoded
 from synaug.manifests import read_manifest
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError
-from synaug.runtime.files import atomic_path, file_hash, locked_if_possible, text_hash
+from synaug.runtime.files import atomic_path, delete_all_leftovers, file_hash, locked_if_possible, text_hash
 
 _KEY = 32  # bytes of a SHA-256
 
@@ -100,6 +100,7 @@ class PixelCache:
     def _add(self, rows: pd.DataFrame) -> None:
         """Decode `rows` into a new file. No other process may choose its name: a file that is in use never changes."""
         length = math.prod(self.shape)
+        delete_all_leftovers(self.folder, ".pixels")
         path = self.folder / f"{uuid.uuid4().hex}.pixels"
         with atomic_path(path, len(rows) * (length + _KEY)) as temporary, open(temporary, "wb") as file:
             for positions, images in iterate_pixels(rows, self.size, self.color):

@@ -101,6 +101,16 @@ def delete_leftovers(path: Path) -> None:
                 leftover.unlink()
 
 
+def delete_all_leftovers(folder: Path, suffix: str) -> None:
+    """`delete_leftovers` for every file of `folder` whose name ends in `suffix`.
+
+    It is for files with names that no later process chooses again.
+    """
+    for leftover in folder.glob(f".*{suffix}.*.tmp"):
+        name, _, _ = leftover.name.removeprefix(".").rpartition(f"{suffix}.")
+        delete_leftovers(folder / (name + suffix))
+
+
 def open_lock_file(path: str | os.PathLike) -> TextIO:
     """Open the file at `path` for `fcntl.flock`; it is created if it is missing.
 
