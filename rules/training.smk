@@ -111,6 +111,10 @@ SETTINGS = {
 }
 
 
+# Of each device: networks on CPUs use one thread, because the result depends on the number; the other ones decode large images.
+THREADS = 8 if PACKED else 1
+
+
 rule train:
     # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
     # Snakemake would delete an output when the job is killed; the file goes when the network is finished. Also
@@ -136,8 +140,7 @@ rule train:
         share_submissions_of("train")
     conda:
         "../envs/torch.yaml"
-    # Networks on CPUs use one thread, because the result depends on the number; the other threads decode large images.
-    threads: 8 if PACKED else 1
+    threads: lambda wildcards: THREADS * CONFIG.recipes[wildcards.recipe].stage1.devices
     resources:
         gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
         gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
@@ -175,7 +178,7 @@ rule finetune:
         share_submissions_of("finetune")
     conda:
         "../envs/torch.yaml"
-    threads: 8 if PACKED else 1
+    threads: THREADS
     resources:
         gpu=whole_gpus(TRAINING_JOBS),
         gpu_share=gpu_share(TRAINING_JOBS),
@@ -213,7 +216,7 @@ if CONFIG.evaluation.choose_by:
             "<benchmarks>/final/{seed}.jsonl"
         conda:
             "../envs/torch.yaml"
-        threads: 8 if PACKED else 1
+        threads: THREADS * DEVICES_OF_FINAL
         resources:
             gpu=whole_gpus(TRAINING_JOBS, DEVICES_OF_FINAL),
             gpu_share=gpu_share(TRAINING_JOBS, DEVICES_OF_FINAL),

@@ -92,9 +92,10 @@ if __name__ == "__main__":
         settings, recipe, seed = snakemake.params.settings, snakemake.wildcards.recipe, int(snakemake.wildcards.seed)
         experiment = Path(snakemake.output.model).parents[3]
         decisive = (snakemake.input.pretrained, settings, snakemake.params.images, snakemake.params.code)
+        devices = settings["recipe"]["stage1"]["devices"]
         main(
             snakemake.input.balanced or None,
-            images_of_rule(snakemake.input, experiment, settings, snakemake.threads),
+            images_of_rule(snakemake.input, experiment, settings, snakemake.threads, devices),
             snakemake.input.real,
             snakemake.params.train_split,
             settings,

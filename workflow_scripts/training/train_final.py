@@ -64,12 +64,13 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         (recipe, stage), settings = snakemake.params.chosen, snakemake.params.settings
         seed, experiment = int(snakemake.wildcards.seed), Path(snakemake.output.model).parents[2]
+        devices = settings["recipe"]["stage1"]["devices"]
         decisive = (recipe, stage, settings, snakemake.params.images, snakemake.params.code)
         main(
             stage,
             Recipe.model_validate(settings["recipe"]),
             snakemake.input.balanced or None,
-            images_of_rule(snakemake.input, experiment, settings, snakemake.threads),
+            images_of_rule(snakemake.input, experiment, settings, snakemake.threads, devices),
             snakemake.input.real,
             snakemake.params.splits,
             seed,

@@ -7,6 +7,8 @@ import io
 import os
 import platform
 import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +29,7 @@ from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
 from synaug.training import loop
 from synaug.training.checkpoint import Checkpoint
-from synaug.training.data import LargeImages, SmallImages, load_training_set, open_training_set
+from synaug.training.data import LargeImages, SmallImages, images_of_rule, load_training_set, open_training_set
 from synaug.training.packed import PackedImages, decode_crop
 from synaug.training.stage1 import train_stage1
 from synaug.training.stage2 import finetune_stage2
@@ -289,6 +291,13 @@ def test_another_size_or_colour_has_pixels_of_its_own(balanced, tmp_path):
         images = SmallImages(PixelCache(tmp_path, size, color))
         expected = load_training_set(balanced, size, color, "cpu").images
         assert torch.equal(open_training_set(balanced, images, "cpu").images, expected)
+
+
+@pytest.mark.parametrize(("threads", "devices", "of_each"), [(16, 2, 8), (8, 1, 8), (3, 2, 1), (1, 4, 1)])
+def test_the_processes_of_a_job_share_its_threads(threads, devices, of_each):
+    inputs = SimpleNamespace(features=[], packed="images.bin", index="index.parquet")
+    settings = {"image_size": 224, "color": "rgb"}
+    assert images_of_rule(inputs, Path("results/x"), settings, threads, devices).threads == of_each
 
 
 def test_a_packed_file_of_other_images_is_named(balanced, tmp_path):

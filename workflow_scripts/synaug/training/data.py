@@ -215,13 +215,16 @@ class BackboneFeatures:
 ImageSource = SmallImages | DecodedImages | LargeImages | BackboneFeatures
 
 
-def images_of_rule(inputs, experiment: Path, settings: dict, threads: int) -> ImageSource:
-    """Where the networks of `experiment` (a folder) read images. inputs: of a rule. settings: image_size and color."""
+def images_of_rule(inputs, experiment: Path, settings: dict, threads: int, devices: int = 1) -> ImageSource:
+    """Where the networks of `experiment` (a folder) read images. inputs: of a rule. settings: image_size and color.
+
+    threads: of the job, which its processes share, one for each of the `devices`.
+    """
     size, color = settings["image_size"], settings["color"]
     if inputs.features:  # nothing, if the recipe uses none
         return BackboneFeatures(str(inputs.features), size, color)
     if size > LARGE:
-        return LargeImages(str(inputs.packed), str(inputs.index), size, color, threads)
+        return LargeImages(str(inputs.packed), str(inputs.index), size, color, max(1, threads // devices))
     return images_of_experiment(experiment, size, color)
 
 
