@@ -32,10 +32,25 @@ def test_one_value_has_no_interval():
     assert math.isnan(high)
 
 
+def test_an_interval_ends_where_the_metric_does(tmp_path):
+    mean, low, high = mean_interval(np.array([0.5, 0.9]), least=0, most=1)
+    assert (mean, low, high) == (0.7, 0, 1)
+    names = ["recipe", "stage", "seed", "metric", "subset", "weighting", "value"]
+    metrics = [
+        ("real", "train", seed, metric, "all", "images", 0.1 + 0.7 * seed)
+        for metric in ("accuracy", "swap_drop")
+        for seed in (0, 1)
+    ]
+    summary = summarise(pd.DataFrame(metrics, columns=names)).set_index("metric")
+    assert summary.loc["accuracy", ["low", "high"]].tolist() == [0, 1]
+    assert summary.loc["swap_drop", ["low", "high"]].tolist() == [-1, 1]
+    assert mean_interval(np.array([0.8, 0.2]), least=-1, most=1)[1:] == (-1, 1)
+
+
 def written_summary(path, seeds: list[int]) -> pd.DataFrame:
     """The manifest `summary` of two recipes and two subsets; the value grows with the seed."""
     rows = [
-        (recipe, "train", seed, "accuracy", subset, "images", value + seed)
+        (recipe, "train", seed, "accuracy", subset, "images", value + seed / 10)
         for recipe, value in (("real", 0.1), ("synaug", 0.5))
         for subset in ("all", "few")
         for seed in seeds
@@ -51,11 +66,11 @@ def test_the_summary_has_one_row_per_metric(tmp_path):
     summary = written_summary(tmp_path / "summary.parquet", [0, 1, 2]).set_index(["recipe", "subset"])
     assert len(summary) == 4
     assert (summary["seeds"] == 3).all()
-    assert summary.loc[("synaug", "few"), "mean"] == pytest.approx(1.5)
-    assert summary.loc[("real", "all"), "low"] == pytest.approx(1.1 - 2.484138)
+    assert summary.loc[("synaug", "few"), "mean"] == pytest.approx(0.6)
+    assert summary.loc[("real", "all"), "low"] == pytest.approx(0)
 
 
 def test_the_summary_of_one_seed_has_no_interval(tmp_path):
     summary = written_summary(tmp_path / "summary.parquet", [4])
-    assert summary["mean"].tolist() == pytest.approx([4.1, 4.1, 4.5, 4.5])
+    assert summary["mean"].tolist() == pytest.approx([0.5, 0.5, 0.9, 0.9])
     assert summary[["low", "high"]].isna().all(axis=None)

@@ -41,7 +41,8 @@ def paired_difference(network: dict[int, pd.DataFrame], baseline: dict[int, pd.D
     seeds = sorted(network.keys() & baseline.keys())
     index = network[seeds[0]].index
     deltas = np.stack([network[seed].to_numpy() - baseline[seed].to_numpy() for seed in seeds])
-    over_seeds = [mean_interval(values) for values in deltas[:, :, 0].T]  # deltas: seeds x metrics x resamples
+    # deltas: seeds x metrics x resamples
+    over_seeds = [mean_interval(values, least=-1, most=1) for values in deltas[:, :, 0].T]
     table = pd.DataFrame(over_seeds, index=index, columns=["mean", "low", "high"]).astype(
         {"low": "Float64", "high": "Float64"}
     )

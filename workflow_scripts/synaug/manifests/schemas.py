@@ -195,7 +195,12 @@ _FIGURE = [
     ),
 ]
 _OVER_SEEDS = [
-    _field("low", pa.float64(), "lower end of the 95 % interval over seeds (Student t); null: one seed", nullable=True),
+    _field(
+        "low",
+        pa.float64(),
+        "lower end of the 95 % interval over seeds (Student t, within the range of the metric); null: one seed",
+        nullable=True,
+    ),
     _field("high", pa.float64(), "upper end of the 95 % interval over seeds; null: one seed", nullable=True),
 ]
 

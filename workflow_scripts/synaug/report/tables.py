@@ -258,7 +258,7 @@ def choice_table(chosen: pd.DataFrame | None, summary: pd.DataFrame, final: list
     correct = [
         (predictions["label"] == predictions["predicted"]).groupby(predictions["label"]) for predictions in final
     ]
-    mean, low, high = mean_interval(np.array([by_class.mean().mean() for by_class in correct]))
+    mean, low, high = mean_interval(np.array([by_class.mean().mean() for by_class in correct]), least=0, most=1)
     [best] = named[named["chosen"]].itertuples()
     without = named.loc[~named["synthetic"], "series"].head(1).tolist()
     return {
