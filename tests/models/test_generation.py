@@ -1,12 +1,14 @@
 """Generation of a shard: real images to start from, batch size, measured usage."""
 
 import json
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from synaug.generation import batch_size, pipelines, sources
+from synaug.generation import batch_size, pipelines, sampling, sources
 from synaug.generation.shards import generate_shard
 from synaug.generation.sources import RealImages
 from synaug.generation.usage import UsageMeter
@@ -61,6 +63,54 @@ def test_the_trial_of_a_batch_size_decodes_one_real_image(plan, real, monkeypatc
     pipeline = pipelines.load_pipeline(rows.iloc[0], "cpu")
     batch_size.find_batch_size(pipeline, rows, RealImages(real, rows["source_image"], 16))
     assert len(decoded) == 1
+
+
+def test_the_real_images_of_the_next_batch_are_decoded_while_a_batch_is_sampled(plan, real, monkeypatch):
+    names = ["real0", "real1", "real2"]
+    rows = plan.iloc[:3].assign(pipeline="image-to-image", strength=0.5, source_image=names)
+    pipeline = pipelines.load_pipeline(rows.iloc[0], "cpu")
+    images = RealImages(real, names, 16)
+    in_memory = {name: images[name] for name in names}
+    wanted = {row: sampling.sample_batch(pipeline, rows.loc[[row]], 1, in_memory) for row in rows.index}
+    decoded, started = [], []
+
+    def decode(*arguments):
+        decoded.append(1)
+        return decode_image(*arguments)
+
+    sample_batch = sampling.sample_batch
+
+    def sample_slowly(*arguments):
+        started.append(1)
+        deadline = time.monotonic() + 5
+        while len(decoded) < min(len(started) + 1, len(rows)) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert len(decoded) == min(len(started) + 1, len(rows))  # of this batch and the next, and no more
+        return sample_batch(*arguments)
+
+    monkeypatch.setattr(sources, "decode_image", decode)
+    monkeypatch.setattr(sampling, "sample_batch", sample_slowly)
+    sampled = {batch.index[0]: pixels for batch, pixels in sampling.sample(pipeline, rows, 1, images)}
+    assert sampled.keys() == wanted.keys()
+    assert all(np.array_equal(sampled[row], wanted[row]) for row in wanted)
+
+
+def test_batches_that_are_halved_start_from_the_same_real_images(plan, real, monkeypatch):
+    rows = plan.assign(pipeline="image-to-image", strength=0.5, source_image=[f"real{i % 3}" for i in range(len(plan))])
+    pipeline = pipelines.load_pipeline(rows.iloc[0], "cpu")
+    images = RealImages(real, rows["source_image"], 16)
+    wanted = list(sampling.sample(pipeline, rows, 2, images))
+    sample_batch = sampling.sample_batch
+
+    def sample_few(pipeline, batch, batch_size, sources):
+        if batch_size > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sample_batch(pipeline, batch, batch_size, sources)
+
+    monkeypatch.setattr(sampling, "sample_batch", sample_few)
+    halved = list(sampling.sample(pipeline, rows, 4, images))
+    assert [batch["image_id"].tolist() for batch, _ in halved] == [batch["image_id"].tolist() for batch, _ in wanted]
+    assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(halved, wanted, strict=True))
 
 
 def test_image_to_image_shards_name_their_source_images(plan, real, tmp_path):

@@ -1,18 +1,22 @@
 """The command `synaug`: inspect, export and verify what the workflow made.
 
-Exit status: 0 success, 1 a finding (a broken image, an image or a manifest that differs), 2 a user error.
+Exit status: 0 success, 1 a finding (a broken image, an image or a manifest that differs), 2 a user error, 130 Ctrl-C.
 """
 
 import sys
-import traceback
-from importlib import import_module
-from typing import Annotated, Any
 
-import typer
-from typer.core import TyperGroup
+try:
+    import traceback
+    from importlib import import_module
+    from typing import Annotated, Any
 
-from synaug import __version__
-from synaug.runtime.errors import ERROR_PREFIX, UserError
+    import typer
+    from typer.core import TyperGroup
+
+    from synaug import __version__
+    from synaug.runtime.errors import ERROR_PREFIX, UserError
+except KeyboardInterrupt:  # most of the time before `main` goes into these
+    sys.exit(130)
 
 # Name -> first line of its help, in the order of `synaug --help`. The rest is in `synaug.commands.<name>`.
 COMMANDS = {
@@ -75,6 +79,8 @@ def main() -> None:
     except UserError as error:
         print(f"{ERROR_PREFIX}{error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # before or after what typer runs
+        sys.exit(130)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             traceback.print_exc()

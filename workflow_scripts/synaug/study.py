@@ -18,7 +18,8 @@ def variant_configs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
     A variant replaces some keys of the config; blocks are merged key by key. If its `recipes` is a list, it runs only
     these recipes of the config. Its experiment is called <experiment>-<variant>.
-    Raises UserError if a variant is not a block, or lists a recipe that the config does not have.
+    Raises UserError if a variant is not a block, names an experiment or has variants itself, or lists a recipe that the
+    config does not have.
     """
     shared = {key: value for key, value in config.items() if key != "study"}
     configs = {}
@@ -26,6 +27,12 @@ def variant_configs(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if not isinstance(changes or {}, dict):
             raise UserError(f"config: study.{variant}: {changes!r}: should be a block of keys that differ")
         changes = dict(changes or {})
+        for key, why in (
+            ("experiment", f"is always {config['experiment']}-{variant}"),
+            ("study", "a variant has no variants of its own"),
+        ):
+            if key in changes:
+                raise UserError(f"config: study.{variant}.{key}: {why}", advice="leave it out")
         base = copy.deepcopy(shared)
         if isinstance(changes.get("recipes"), list):
             if base.get("recipes") == "auto":
@@ -127,7 +134,7 @@ def concatenate_variants(variants: Iterable[str], tables: list[pd.DataFrame]) ->
 def _with_recipes(config: dict[str, Any], names: list[str], variant: str) -> dict[str, Any]:
     """`config` with only the recipes `names`, and only the baselines among them."""
     for name in names:
-        if name not in config["recipes"]:
+        if not isinstance(name, str) or name not in config["recipes"]:
             known = ", ".join(config["recipes"])
             raise UserError(
                 f"config: study.{variant}.recipes: there is no recipe {name!r} (known: {known})",

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from synaug.balance import rows_of_recipe
-from synaug.manifests import read_with_local_paths, write_manifest
+from synaug.manifests import read_with_local_paths, write_sorted
 from synaug.runtime.devices import leased_device
 from synaug.runtime.logs import job_log
 from synaug.training.data import images_of_experiment
 from synaug.training.features import extract_features
+
+_ROWS = 1024  # of a part of the table
 
 
 def main(balanced: str, real: str, settings: dict, threads: int, features: str) -> None:
@@ -27,7 +30,10 @@ def main(balanced: str, real: str, settings: dict, threads: int, features: str) 
     weights = settings["backbone"], settings["pretrained"]
     with leased_device() as device:
         table = extract_features(rows, *weights, size, color, device, threads, iterate)
-    write_manifest("backbone_features", table, features)
+    # In parts, because a column of Arrow holds less than 2^31 numbers.
+    parts = (table[start : start + _ROWS] for start in range(0, len(table), _ROWS))
+    tables = (pa.Table.from_pandas(part, preserve_index=False) for part in parts)
+    write_sorted("backbone_features", tables, len(table), features)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,22 @@ def test_version(synaug):
     assert synaug("--version")[:2] == (0, f"synaug {cli.__version__}\n")
 
 
+@pytest.mark.parametrize("module", ["typer", "synaug.runtime.errors", "synaug.commands.show", "pyarrow"])
+def test_ctrl_c_while_a_command_is_imported_ends_it_quietly(module):
+    """In most commands that is the first second."""
+    code = "import sys\n"
+    code += "module = sys.argv[1]\n"
+    code += "class CtrlC:\n"
+    code += "    def find_spec(self, name, *_):\n"
+    code += "        if name == module: raise KeyboardInterrupt\n"
+    code += "sys.meta_path.insert(0, CtrlC())\n"
+    code += "from synaug.cli import main\n"
+    code += "sys.argv[1:] = ['show', 'gone.parquet']\n"
+    code += "sys.exit(main())"
+    done = run_python(code, module)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("arguments", [["regenerate"], ["verify", "--magic"], ["magic"]])
 def test_a_wrong_call_is_status_2(synaug, arguments):
     assert synaug(*arguments)[0] == 2

@@ -2,6 +2,7 @@
 
 import copy
 import html
+import json
 import re
 import shutil
 
@@ -16,6 +17,7 @@ from synaug.evaluation.scorer import Scorer
 from synaug.manifests import read_manifest, write_manifest
 from synaug.report.compare_data import _common_resamples
 from synaug.report.compare_page import config_changes
+from synaug.report.page import config_on_page
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +136,54 @@ def test_a_recipe_of_one_experiment_only(copies, page):
     assert alone[2] == "" and alone[3] and alone[4] == ""
     assert ["recipes.plain", "-", '{"data": "real"}'] in rows
     assert "The results of synaug + fine-tune are not paired, since they have no seed in common." in out
+
+
+def with_config(folder, change) -> None:
+    """Give the report in `folder` a config that `change` has changed."""
+    report = folder / "report.html"
+    config = config_on_page(report)
+    change(config)
+    report.write_text(f'<pre aria-label="The whole config">{html.escape(json.dumps(config))}</pre>')
+
+
+def test_results_with_keys_and_values_that_are_refused_today_are_compared(copies, page):
+    """They were allowed when the experiment ran: rules become stricter, and keys get other names."""
+
+    def as_in_an_earlier_version(config):
+        config["dataset"]["upright"] = True  # no key of today
+        del config["balance"]["keep"], config["generation"]["attention"]  # keys that it did not have
+        config["recipes"]["synaug"]["stage1"] |= {"learning_rate": -1, "loss": {"name": "poly", "gamma": 3.0}}
+        config["recipes"]["synaug"]["stage2"]["tau"] = 9.0  # has no effect
+        config["generator_training"] = config.pop("generator")  # its name before 0.2
+
+    with_config(copies[0], as_in_an_earlier_version)
+    rows, out, _ = page(*copies)
+    changes = {row[0]: row[1:] for row in rows if row and re.match(r"(dataset|recipes|balance|generat)", row[0])}
+    rate = Config.model_validate(SETTINGS).training.learning_rate
+    assert changes == {
+        "dataset.upright": ["true", "-"],
+        "recipes.synaug.stage1.learning_rate": ["-1.0", str(rate)],
+        "recipes.synaug.stage1.mixup.alpha": ["0.5", "0.2"],
+        "recipes.synaug.stage1.loss.name": ["poly", "cross_entropy"],
+        "recipes.synaug.stage1.loss.gamma": ["3.0", "1.0"],
+        "recipes.synaug.stage2.tau": ["9.0", "1.0"],
+    }
+    assert "synaug + fine-tune, balanced accuracy in %: A" in out and "not paired" not in out
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        (lambda config: config.pop("dataset"), "dataset"),
+        (lambda config: config.update(recipes=["real"]), "recipes"),
+        (lambda config: config["recipes"]["synaug"].pop("data"), "recipes.synaug.data"),
+    ],
+)
+def test_a_config_without_what_the_comparison_needs_is_one_line(copies, synaug, tmp_path, change, key):
+    with_config(copies[1], change)
+    status, out, err = synaug("compare", *copies, "--output", tmp_path / "no.html")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.endswith(f"b/report.html: its config has no {key}; delete the page and run the workflow again\n")
 
 
 def test_resamples_are_the_same_whatever_the_order_of_images_and_the_number_of_classes():

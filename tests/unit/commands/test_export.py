@@ -4,8 +4,10 @@ import csv
 import hashlib
 import io
 import os
+import resource
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pandas as pd
@@ -225,6 +227,26 @@ def test_web_dataset(synaug, experiment, tmp_path, monkeypatch):
         images, {row["json"]["image_id"]: (data["png"], row["json"]) for row, data in zip(decoded, raw, strict=True)}
     )
     assert all(row["cls"] == row["json"]["label"] for row in decoded)
+
+
+def test_a_large_set_has_more_tars_than_a_process_may_open(tmp_path):
+    """Without many images: the number of tars follows from the number of images that is stated."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))  # that of macOS
+    try:
+        with export_layouts.TarFiles(tmp_path, 300 * export_layouts.PER_FILE) as writer:
+            for number in range(600):  # two in each
+                writer.add(f"{number:08x}", b"png", "png", {"label": number})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    tars = sorted(tmp_path.glob("*.tar"))
+    assert len(tars) == 300
+    for number, path in enumerate(tars):
+        with tarfile.open(path) as tar:
+            names = [f"{key:08x}.{extension}" for key in (number, number + 300) for extension in ("png", "cls", "json")]
+            assert tar.getnames() == names
+            assert tar.extractfile(names[4]).read() == str(number + 300).encode()
+        assert path.stat().st_size % tarfile.RECORDSIZE == 0  # as other programs write them
 
 
 def test_the_same_set_gives_the_same_bytes_from_any_working_directory(synaug, experiment, tmp_path, monkeypatch):

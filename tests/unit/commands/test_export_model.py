@@ -219,6 +219,17 @@ def test_until_the_run_has_finished_no_final_network_stands_for_the_new_choice(t
     assert not (tmp_path / "out").exists()
 
 
+def test_a_network_that_is_named_itself_needs_no_report(trained, synaug, tmp_path, pngs):
+    home, _ = trained
+    choose(home, "synaug")
+    (tmp_path / "a.png").write_bytes(pngs[0])
+    assert synaug("predict", tmp_path / "a.png", "--model", home / "train/real/0")[0] == 0
+    assert synaug("export-model", home / "train/real/0", tmp_path / "out", "--no-onnx")[0] == 0
+    status, _, err = synaug("predict", tmp_path / "a.png", "--model", home)
+    missing = "report.html, which says which final networks belong to the choice, is missing or old"
+    assert (status, err) == (2, f"synaug: error: {home}: {missing}; run the workflow again\n")
+
+
 def test_an_experiment_whose_config_chooses_no_more_says_so(trained, synaug, tmp_path):
     home, _ = trained
     choose(home, "synaug")

@@ -98,7 +98,8 @@ def test_shards_that_the_accepted_images_name_are_kept(home, monkeypatch):
 
 
 def test_a_folder_without_a_plan_is_named_as_the_reason(synaug, tmp_path):
-    (tmp_path / "other").mkdir()
+    (tmp_path / "other/shards").mkdir(parents=True)
+    (tmp_path / "other/shards/x.parquet").touch()
     assert "there is no plan, and without one all shards are kept" in synaug("prune", tmp_path)[1]
 
 

@@ -19,6 +19,7 @@ from small_experiment import NETWORKS, SETTINGS, Experiment
 from synaug.commands.track import losses_of_log, networks_of
 from synaug.config import Config
 from synaug.manifests import read_manifest, write_manifest
+from synaug.runtime.files import file_hash
 
 NAME = SETTINGS["experiment"]
 NAMES = {f"{stage}/{recipe}/{seed}" for stage, recipe, seed in NETWORKS}
@@ -95,18 +96,18 @@ def here(finished, tmp_path, monkeypatch) -> Path:
 
 
 class Run:
-    """A run of the workflow in `folder` that trains the network train/real/0, whose files are not there yet."""
+    """A run of the workflow in `folder` that trains a network, whose files are not there yet."""
 
-    def __init__(self, folder: Path, started: str = "2026-01-02T000000") -> None:
+    def __init__(self, folder: Path, started: str = "2026-01-02T000000", network: str = "train/real/0") -> None:
+        log = f"logs/{NAME}/{network.replace('real/0', 'real-0')}.log"
         self.events = folder / ".snakemake" / "log" / f"{started}.events.jsonl"
-        self.log = folder / "logs" / NAME / "train" / "real-0.log"
-        self.network = folder / "results" / NAME / "train" / "real" / "0"
+        self.log = folder / log
+        self.network = folder / "results" / NAME / network
         for file in (self.events, self.log):
             file.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_text("")
         shutil.rmtree(folder / "results" / NAME)
         self.network.mkdir(parents=True)
-        log = f"logs/{NAME}/train/real-0.log"
         self.write("job_info", jobid=1, rule_name="train", rule_msg="", wildcards={}, log=[log], output=[])
 
     def write(self, event: str, **fields) -> None:
@@ -247,17 +248,83 @@ def test_a_network_that_failed_goes_on_in_the_same_run(synaug, server, here, mea
     assert [step for step, _ in server.points(network, "loss")] == [50, 100]
 
 
+CHOOSING = SETTINGS | {
+    "evaluation": {"choose_by": "balanced"},
+    "dataset": SETTINGS["dataset"] | {"validation_split": "validation"},
+}
+
+
+def choose(recipe: str) -> None:
+    """The manifest `chosen`: this recipe, of the two."""
+    rows = pd.DataFrame({"recipe": ["real", "synaug"], "stage": ["train", "finetune"]})
+    rows = rows.assign(chosen=rows["recipe"] == recipe, synthetic=False, metric="balanced", reason="it is better")
+    rows = rows.assign(validation=0.5, standard_error=0.1, gain=0.1, gain_standard_error=0.1, seeds=2, images=1)
+    Path("results", NAME).mkdir(parents=True, exist_ok=True)
+    write_manifest("chosen", rows, Path("results", NAME, "chosen.parquet"))
+
+
+def report_final_networks() -> None:
+    """What the report says of the choice and of the final network."""
+    folder = Path("results", NAME)
+    files = {name: file_hash(folder / name) for name in ("chosen.parquet", "final/0/predictions.parquet")}
+    page = f'<script type="application/json" id="final-networks">{json.dumps(files)}</script>'
+    (folder / "report.html").write_text(page)
+
+
+def test_a_final_network_of_an_earlier_choice_is_not_logged(synaug, server, here):
+    Path("mine.yaml").write_text(yaml.safe_dump(CHOOSING | {"seeds": [0]}))
+    choose("real")
+    final = Path(shutil.copytree(f"results/{NAME}/train/real/0", f"results/{NAME}/final/0"))
+    report_final_networks()
+    choose("synaug")  # with changed settings; the final network is that of `real`
+    status, out, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert status == 0 and "final/0: " not in out and not any(name.startswith("final") for name in server.runs())
+    assert err.startswith(f"synaug: warning: {NAME}: final/0: not logged, since report.html does not say")
+    assert err.endswith("run the workflow to its end first\n") and err.count("\n") == 1
+    status, out, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert out.startswith("nothing new") and err.count("\n") == 1
+
+    write_manifest("history", read_manifest("history", final / "history.parquet").head(3), final / "history.parquet")
+    report_final_networks()
+    status, out, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert (status, err) == (0, "") and f"{NAME}: final/0: trained" in out.splitlines()
+    network = server.runs()["final/0"]
+    assert network.data.params["recipe"] == "synaug" and network.data.params["final"] == "true"
+    assert len(server.points(network, "loss")) == 3
+
+
+def test_a_final_network_goes_on_in_its_run_until_the_report_shows_it(synaug, server, here, meanwhile):
+    """It is trained before the report is written, which says that it belongs to the choice."""
+    history = shutil.copy(f"results/{NAME}/train/real/0/history.parquet", here)
+    predictions = shutil.copy(f"results/{NAME}/train/real/0/predictions.parquet", here)
+    run, seen = Run(here, network="final/0"), []
+    Path("mine.yaml").write_text(yaml.safe_dump(CHOOSING | {"seeds": [0]}))
+    choose("synaug")
+    run.step(1)
+
+    def trained():
+        for file in (history, predictions):
+            shutil.copy(file, run.network)
+        run.write("job_finished", job_id=1)
+
+    def reported():
+        seen.append(server.runs()["final/0"].info.status)
+        report_final_networks()
+        run.write("ended")
+
+    meanwhile(trained, reported)
+    status, out, err = synaug("track", "mine.yaml", "--uri", server.uri, "--follow")
+    assert (status, err) == (0, "") and seen == ["RUNNING"]
+    assert out.splitlines()[:2] == [f"{NAME}: final/0: training", f"{NAME}: final/0: trained"]
+    [network] = server.all_runs()
+    assert network.info.status == "FINISHED"
+
+
 def test_the_chosen_recipe_has_final_networks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = SETTINGS | {"evaluation": {"choose_by": "balanced"}}
-    settings["dataset"] = settings["dataset"] | {"validation_split": "validation"}
-    config = Config.model_validate(settings)
+    config = Config.model_validate(CHOOSING)
     assert {network.name for network in networks_of(config)} == NAMES
-    columns = {"recipe": ["real", "synaug"], "stage": ["train", "finetune"], "chosen": [False, True]}
-    rows = pd.DataFrame(columns).assign(synthetic=False, metric="balanced", reason="it is better", validation=0.5)
-    rows = rows.assign(standard_error=0.1, gain=0.1, gain_standard_error=0.1, seeds=2)
-    Path("results", NAME).mkdir(parents=True)
-    write_manifest("chosen", rows.assign(images=1), Path("results", NAME, "chosen.parquet"))
+    choose("synaug")
     final = [network for network in networks_of(config) if network.name not in NAMES]
     assert [network.name for network in final] == ["final/0", "final/1"]
     assert {(network.recipe, network.stage, network.settings["final"]) for network in final} == {

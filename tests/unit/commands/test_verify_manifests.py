@@ -1,7 +1,9 @@
 """`synaug verify` on damaged manifests: each damage is a finding, and no remedy destroys images that may be needed."""
 
 import hashlib
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synaug.balance import build_balanced_manifest
+from synaug.commands.verify import find_experiments
 from synaug.config import Balance, Generation, Imbalance, Prompts
 from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_manifest, read_table, write_manifest
@@ -238,3 +241,57 @@ def test_an_experiment_that_was_interrupted_before_its_plan_is_known(synaug, hom
         shutil.rmtree(home / folder, ignore_errors=True)
     status, out, err = synaug("verify", home)
     assert (status, err) == (0, "") and "no findings in 1 experiment" in out
+
+
+@pytest.fixture
+def disk(tmp_path) -> Path:
+    """A folder like the root of a disk: none below it is an experiment, and one has the name of a folder of one."""
+    for name in ("home/someone/model.parquet", "work/someone/table.parquet", "shards/someone/table.parquet"):
+        (tmp_path / "disk" / name).parent.mkdir(parents=True)
+        (tmp_path / "disk" / name).write_bytes(b"x")
+    return tmp_path / "disk"
+
+
+@pytest.mark.parametrize("command", ["verify", "prune"])
+def test_a_folder_without_experiments_is_refused_and_not_searched(synaug, disk, command, monkeypatch):
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("the whole disk is searched"))
+    status, out, err = synaug(command, disk)
+    assert (status, out) == (2, "") and f"{disk}: holds no experiment" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["plan.parquet", "real.parquet", "shards/x.parquet", "work/0123456789abcdef/0.parquet"]
+)
+def test_what_makes_a_folder_an_experiment(tmp_path, name):
+    file = tmp_path / "results/e" / name
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert (
+        find_experiments(tmp_path / "results") == find_experiments(tmp_path / "results/e") == [tmp_path / "results/e"]
+    )
+
+
+def refuse_to_enter(monkeypatch, folder: Path) -> None:
+    stat = os.stat
+
+    def refused(path, *arguments, **keywords):
+        if folder in Path(path).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "stat", refused)
+
+
+def test_a_folder_that_cannot_be_entered_is_left_out_with_a_warning(synaug, home, disk, monkeypatch, caplog):
+    (home.parent / "lost+found").mkdir()  # results/ is a disk of its own
+    with monkeypatch.context() as patch:
+        refuse_to_enter(patch, home.parent / "lost+found")
+        assert "in 1 experiment" in synaug("verify", home.parent)[1]
+    with monkeypatch.context() as patch:
+        refuse_to_enter(patch, disk / "home")
+        assert f"{disk}: holds no experiment" in synaug("verify", disk)[2]
+    (home.parent / "private").mkdir()
+    refuse_to_enter(monkeypatch, home.parent / "private")
+    assert not caplog.text
+    assert "in 1 experiment" in synaug("verify", home.parent)[1]
+    assert f"{home.parent}/private: cannot be read (Permission denied), and is left out" in caplog.text

@@ -77,13 +77,63 @@ def test_it_says_what_failed_and_ends_with_status_1(synaug, run):
     ]
 
 
-def test_a_run_that_gives_no_sign_of_life_was_stopped(synaug, run, monkeypatch):
+@pytest.mark.parametrize("options", [[], ["--once"]])
+def test_a_run_that_gives_no_sign_of_life_was_stopped(synaug, run, monkeypatch, options):
     monkeypatch.setattr("time.time", lambda: run.start)
+    monkeypatch.setattr("synaug.commands.watch.WAIT_S", 0.1)
     for path in (run.file, run.log):
         os.utime(path, (run.start - 1000,) * 2)
-    status, out, _ = synaug("watch", run.experiment)
+    status, out, _ = synaug("watch", run.experiment, *options)
     assert status == 1
-    assert out.splitlines()[-1].startswith("No sign of life for 16 min: ")
+    *_, waiting, last = out.splitlines()
+    assert waiting.startswith("No sign of life for 16 min: waiting")
+    assert last == "No sign of life for 16 min: the run or its machine was stopped"
+
+
+class Clock:
+    """The clock of this machine; `sleep` moves it, and `meanwhile` is what happens then."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.elapsed, self.start, self.meanwhile = 0.0, time.time(), lambda elapsed: None
+        monkeypatch.setattr("time.time", lambda: self.start + self.elapsed)
+        monkeypatch.setattr("time.monotonic", lambda: self.elapsed)
+        monkeypatch.setattr("time.sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.elapsed += seconds
+        self.meanwhile(self.elapsed)
+
+
+@pytest.mark.parametrize("offset_s", [-1000, 1000])
+def test_a_run_on_a_machine_with_another_clock_is_watched_until_it_ends_or_stops(synaug, run, monkeypatch, offset_s):
+    """offset_s: how far the clock of the other machine is ahead of that of this one."""
+    clock = Clock(monkeypatch)
+    os.utime(run.file, (clock.start + offset_s,) * 2)
+
+    def live(elapsed):
+        if elapsed > 400:
+            run.write("ended", after=400)
+        elif elapsed % 10 == 0:
+            os.utime(run.file, (clock.start + elapsed + offset_s,) * 2)
+
+    clock.meanwhile = live
+    _, out, _ = synaug("watch", run.experiment)
+    assert out.splitlines()[-1] == "Stopped after 6 min 40 s: 1 of 3 steps done"
+
+
+@pytest.mark.parametrize("offset_s", [-1000, 0, 1000])
+def test_a_run_that_is_killed_is_noticed_whatever_its_clock_says(synaug, run, monkeypatch, offset_s):
+    clock = Clock(monkeypatch)
+    os.utime(run.file, (clock.start + offset_s,) * 2)
+
+    def live_for_a_minute(elapsed):
+        if elapsed <= 60 and elapsed % 10 == 0:
+            os.utime(run.file, (clock.start + elapsed + offset_s,) * 2)
+
+    clock.meanwhile = live_for_a_minute
+    status, out, _ = synaug("watch", run.experiment)
+    assert status == 1 and clock.elapsed < 200
+    assert out.splitlines()[-1] == "No sign of life for 2 min 1 s: the run or its machine was stopped"
 
 
 def test_it_shows_the_newest_run_of_the_experiment(synaug, run, tmp_path):
@@ -99,6 +149,15 @@ def test_a_line_that_is_being_written_is_read_later(synaug, run):
         file.write('{"time": 1, "event": "job_fin')
     status, out, _ = synaug("watch", run.experiment, "--once")
     assert status == 0 and out.startswith("Job 1: ")
+
+
+def test_a_line_that_was_cut_when_the_disk_was_full_is_left_out(synaug, run):
+    with run.file.open("a") as file:
+        file.write('{"time": 1, "event": "job_fin')
+    run.write("job_error", jobid=7)  # in the same line
+    run.write("job_finished", job_id=1)
+    status, out, err = synaug("watch", run.experiment, "--once")
+    assert (status, err) == (0, "") and out.startswith("2/3, ")
 
 
 def test_an_experiment_that_was_never_run(synaug, run):

@@ -8,10 +8,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from layouts import FACES, write_birds, write_celeba, write_csv, write_faces, write_lists, write_mnist, write_parquet
+from layouts import (
+    FACES,
+    one_line_error,
+    write_birds,
+    write_celeba,
+    write_csv,
+    write_faces,
+    write_lists,
+    write_mnist,
+    write_parquet,
+)
 
 from synaug.config import Dataset
-from synaug.datasets import fingerprint
+from synaug.datasets import fingerprint, input_files
 from synaug.datasets.index import SOURCES
 
 LABELS, SPLITS = ["a", "b", "a", "b"], ["train", "train", "test", "test"]
@@ -121,3 +131,20 @@ def test_a_data_set_that_cannot_be_read_is_left_to_the_rule_that_reads_it(tmp_pa
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe\x00")
     assert fingerprint(Dataset(source="table", path=str(tmp_path / "t.csv"), image_size=28)) == ""
     assert fingerprint(Dataset(source="folder", path=str(tmp_path / "nowhere"), image_size=28)) == ""
+
+
+@pytest.mark.parametrize("source", ["folder", "table", "webdataset", "huggingface", "utkface", "image_list"])
+def test_a_place_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, source):
+    stat, private = os.stat, tmp_path / "private"
+
+    def refused(path, *arguments, **keywords):
+        if str(path).startswith(str(private)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **keywords)
+
+    settings = {"utkface": {"label_column": "age"}, "image_list": {"lists": {"train": "a.txt", "test": "b.txt"}}}
+    dataset = Dataset(source=source, path=str(private / "data"), image_size=32, **settings.get(source, {}))
+    monkeypatch.setattr(os, "stat", refused)
+    message = f"{private}/data: cannot be read (Permission denied); change its permissions"
+    assert message in one_line_error(input_files, dataset)
+    assert fingerprint(dataset) == ""

@@ -48,6 +48,15 @@ def test_special_files_are_not_opened(image_folder, tmp_path, monkeypatch):
     assert rows["usable"].sum() == 9
 
 
+def test_a_file_too_large_for_an_image_is_not_read_into_memory(image_folder, tmp_path):
+    path = image_folder(SMALL)
+    with (path / "train/bag/video.mp4").open("wb") as file:
+        file.truncate(1 << 40)
+    rows = index(path, tmp_path)
+    reason = "has 1,099,511,627,776 bytes, more than an image of dataset.max_megapixels needs"
+    assert rows.loc["video.mp4", "reason"] == reason and rows["usable"].sum() == 9
+
+
 def test_a_special_file_in_place_of_a_manifest_is_named(tmp_path):
     os.mkfifo(tmp_path / "real.parquet")
     with pytest.raises(UserError, match=r"real\.parquet: is not a regular file"):
@@ -156,7 +165,7 @@ def deep_png(values: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "rgb"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "rgb"])
 def test_images_of_12_bits_saved_with_16_are_named(image_folder, tmp_path, encode, caplog, kind):
     path = image_folder(SMALL)
     bright = NOISE[..., 0].astype(np.uint16) * 257

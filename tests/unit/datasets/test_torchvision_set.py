@@ -69,6 +69,43 @@ def test_results_are_no_files_of_a_data_set(mnist, monkeypatch):
     assert fingerprint(block(Path("."), name="MNIST")) == known != ""
 
 
+def test_a_damaged_image_is_named(tmp_path, pngs):
+    for number, png in enumerate(pngs[:8]):
+        file = tmp_path / "root" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png[:100] if number == 5 else png)
+    dataset = block(tmp_path / "root", name="ImageFolder", make_splits={"test": 0.25})
+    assert "ImageFolder: image 6 of split 'train' cannot be read (" in one_line_error(converted, dataset, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("StanfordCars", "stanford_cars/cars_train/1.jpg"),
+        ("CLEVRClassification", "clevr/CLEVR_v1.0/1.png"),
+        ("LFWPeople", "lfw-py/people.txt"),
+        ("Flowers102", "flowers-102/jpg/1.jpg"),
+        ("STL10", "stl10_binary/train_X.bin"),
+        ("Places365", "data_256_standard/a/1.jpg"),  # beside places365_val.txt
+        ("ImageNet", "train/n01440764/1.JPEG"),
+        ("SVHN", "train_32x32.mat"),
+    ],
+)
+def test_a_changed_file_of_a_data_set_is_noticed_whatever_its_folder_is_called(tmp_path, name, own):
+    files = [tmp_path / place for place in (own, "places365_val.txt", "imagenet_notes.txt", "svhn.txt", "pcam/x.h5")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    dataset = block(tmp_path, name=name)
+    before = fingerprint(dataset)
+    files[0].write_bytes(b"xx")
+    after = fingerprint(dataset)
+    assert after != before
+    files[-1].write_bytes(b"xx")  # of another data set in the same folder
+    is_all_of_the_folder = name in ("Places365", "ImageNet", "SVHN")
+    assert (fingerprint(dataset) != after) == is_all_of_the_folder
+
+
 def test_the_folder_must_exist(tmp_path):
     message = one_line_error(input_files, block(tmp_path / "nowhere", name="MNIST"))
     assert "nowhere is not a folder" in message and "dataset.download" in message

@@ -12,6 +12,7 @@ from layouts import converted, samples, write_tar
 
 from synaug.config import Dataset
 from synaug.datasets import input_files
+from synaug.datasets.webdataset import find
 from synaug.images.store import read_encoded
 from synaug.runtime.errors import UserError
 
@@ -107,17 +108,73 @@ def test_all_tars_of_a_joined_file_are_read(tmp_path, pngs):
     assert len(rows) == 8 and rows["usable"].all()
 
 
-@pytest.mark.parametrize("fault", ["damaged header", "cut off in a header", "cut off before a header"])
-def test_a_tar_that_would_end_early_is_named(tmp_path, pngs, fault):
-    path = write_tar(tmp_path / "all.tar", samples(pngs, LABELS))
+def tar_with_header(path: Path, pngs) -> tuple[bytes, int, int]:
+    """The content of a tar of 12 samples, where the header of the ninth begins, and where the last sample ends."""
+    write_tar(path, samples(pngs, LABELS))
     with tarfile.open(path) as tar:
-        header = tar.getmembers()[16].offset  # of the ninth sample
-    whole = path.read_bytes()
-    if fault == "damaged header":
-        path.write_bytes(whole[:header] + b"x" * 512 + whole[header + 512 :])
-    else:
-        path.write_bytes(whole[: header + (100 if fault == "cut off in a header" else 0)])
+        members = tar.getmembers()
+    return path.read_bytes(), members[16].offset, members[-1].offset_data + 512
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("damaged header", "damaged header of the last sample", "zeros in place of a header"),
+        *("cut off in a header", "cut off in an image", "cut off behind an image", "cut off in the last class"),
+    ],
+)
+def test_a_tar_that_would_end_early_is_named(tmp_path, pngs, fault):
+    path = tmp_path / "all.tar"
+    whole, header, end = tar_with_header(path, pngs)
+    content = {
+        "damaged header": whole[:header] + b"x" * 512 + whole[header + 512 :],
+        "damaged header of the last sample": whole[: end - 1024] + b"x" * 512 + whole[end - 512 :],
+        "zeros in place of a header": whole[:header] + bytes(512) + whole[header + 512 :],
+        "cut off in a header": whole[: header + 100],
+        "cut off in an image": whole[: header + 600],
+        "cut off behind an image": whole[: header + 512 + len(pngs[8])],  # before the zeros that fill its last block
+        "cut off in the last class": whole[: end - 200],
+    }[fault]
+    path.write_bytes(content)
     assert "all.tar: cannot be read as tar" in error(block(path, make_splits={"test": 0.25}), tmp_path)
+
+
+def test_a_tar_without_end_mark_is_read_with_a_warning(tmp_path, pngs, caplog):
+    path = tmp_path / "all.tar"
+    whole, header, end = tar_with_header(path, pngs)
+    for stop, count in ((header, 8), (end, 12), (end + 100, 12), (end + 700, 12)):
+        caplog.clear()
+        path.write_bytes(whole[:stop])
+        rows = converted(block(path, make_splits={"test": 0.25}), tmp_path)
+        assert len(rows) == count and rows["usable"].all()
+        assert "all.tar: has no end mark" in caplog.text and f"a.b/{count - 1:04}.cls" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"x", b"\n" * 700, bytes(100), b"PK" * 5000, bytes(1024) + b"x"],
+    ids=["one", "two blocks", "zeros", "many", "after more zeros"],
+)
+@pytest.mark.parametrize("zeros", [1024, 10240])
+def test_bytes_behind_the_end_mark_are_not_read(tmp_path, pngs, caplog, junk, zeros):
+    path = tmp_path / "all.tar"
+    whole, _, end = tar_with_header(path, pngs)
+    path.write_bytes(whole[:end] + bytes(zeros) + junk)
+    rows = converted(block(path, make_splits={"test": 0.25}), tmp_path)
+    assert len(rows) == 12 and rows["usable"].all()
+    assert (f"all.tar: {len(junk.lstrip(bytes(1))):,} bytes behind its end" in caplog.text) == (junk != bytes(100))
+
+
+def test_a_complete_tar_causes_no_warning(tmp_path, pngs, caplog):
+    path = write_tar(tmp_path / "all.tar", samples(pngs, LABELS))
+    converted(block(path, make_splits={"test": 0.25}), tmp_path)
+    assert not caplog.text
+
+
+def test_a_damaged_header_in_the_second_of_two_joined_tars_is_named(tmp_path, pngs):
+    parts = [write_tar(tmp_path / f"{start}.tar", samples(pngs, LABELS[:4], start)).read_bytes() for start in (0, 4)]
+    (tmp_path / "all.tar").write_bytes(parts[0] + b"x" * 512 + parts[1][512:])
+    assert "all.tar: cannot be read" in error(block(tmp_path / "all.tar", make_splits={"test": 0.25}), tmp_path)
 
 
 def test_a_part_that_is_not_used_may_be_repeated(tmp_path, pngs):
@@ -209,3 +266,12 @@ def test_parts_that_are_not_used_are_not_read(tmp_path, pngs):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(rows) == 4 and peak < 1 << 25
+
+
+def test_the_headers_of_members_are_not_kept_in_memory(tmp_path):
+    path = write_tar(tmp_path / "train.tar", dict.fromkeys((f".hidden/.{number}" for number in range(8000)), b""))
+    tracemalloc.start()
+    assert list(find(block(path, make_splits={"test": 0.5}))) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20

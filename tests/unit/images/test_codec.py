@@ -59,6 +59,29 @@ def test_sixteen_bit_images_keep_their_brightness(encode, color):
     assert np.abs(decoded - eight[..., None]).max() <= 1
 
 
+def pgm(values: np.ndarray, highest: int, plain: bool = False) -> bytes:
+    """A grey image of more than 8 bits in which `highest` is white. values: integers, H x W. plain: numbers as text."""
+    header = f"{'P2' if plain else 'P5'}\n{values.shape[1]} {values.shape[0]}\n{highest}\n".encode()
+    return header + (" ".join(map(str, values.ravel())).encode() if plain else values.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize("color", ["grey", "rgb"])
+@pytest.mark.parametrize(("highest", "plain"), [(65535, False), (65535, True), (4095, False), (4095, True)])
+def test_a_grey_pgm_of_more_than_8_bits_is_decoded_as_the_same_png(encode, highest, plain, color):
+    values = np.linspace(0, highest, 64 * 64).astype(np.uint16).reshape(64, 64)
+    data = pgm(values, highest, plain)
+    assert inspect_image(data, 1, color) == (64, 64, None)
+    png = encode(Image.fromarray(np.round(values / highest * 65535).astype(np.uint16)))
+    assert np.array_equal(decode_image(data, 64, color), decode_image(png, 64, color))
+    assert decode_image(data, 64, color).max() == 255
+
+
+@pytest.mark.parametrize("highest", [65535, 4095])
+def test_a_truncated_pgm_is_damaged(highest):
+    data = pgm(np.zeros((20, 20), np.uint16), highest)
+    assert "is damaged" in inspect_image(data[:-1], 1)[2]
+
+
 @pytest.mark.parametrize("color", ["grey", "rgb"])
 def test_encoding_loses_nothing(color):
     pixels = NOISE[:32, :32] if color == "rgb" else NOISE[:32, :32, :1]
@@ -106,6 +129,12 @@ def test_an_animation_decodes_to_its_first_frame(encode, kind):
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_an_image_with_32_bit_pixels_is_not_usable(encode, mode):
     assert "32-bit" in inspect_image(encode(Image.new(mode, (20, 20), 70000), "TIFF"), 1)[2]
+
+
+def test_an_image_with_negative_pixels_is_not_usable(encode):
+    """A TIFF of 16 bits with a sign, as of some microscopes and scanners."""
+    data = encode(Image.new("I;16", (20, 20), 900), "TIFF", tiffinfo={339: 2})  # SampleFormat: signed
+    assert "signed" in inspect_image(data, 1)[2]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])

@@ -79,6 +79,9 @@ def test_two_variants_that_would_train_one_generator_or_adapter_are_named_with_a
     ("study", "message"),
     [
         ({"a": {"recipes": ["reel"]}}, r"study\.a\.recipes: there is no recipe 'reel' \(known: real, filled\)"),
+        ({"a": {"recipes": [{"real": None}]}}, r"study\.a\.recipes: there is no recipe {'real': None}"),
+        ({"a": {"experiment": "b"}}, r"study\.a\.experiment: .* probe-a; leave it out"),
+        ({"a": {"study": {"b": None}}}, r"study\.a\.study: .*; leave it out"),
         ({"a": 5}, r"study\.a: 5: should be a block"),
     ],
 )

@@ -5,12 +5,11 @@ complete when the context ends.
 """
 
 import csv
-import io
 import json
 import re
 import tarfile
-from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +32,7 @@ PER_FILE = 10_000  # images in a tar or a Parquet file: 1 GB of photographs
 # Of a row group; to read one row, a reader loads a whole row group.
 _ROW_GROUP = 100  # images
 _ROW_GROUP_BYTES = 1 << 28
+_MOST_OPEN = 100  # tars at a time; macOS lets a process open 256 files, and most systems 1,024
 
 
 class ImageFiles:
@@ -118,30 +118,40 @@ class TarFiles:
     """
 
     def __init__(self, out: Path, count: int):
-        self.out, self.count = out, max(1, -(-count // PER_FILE))
+        self.paths = [out / f"train-{i:05d}.tar" for i in range(max(1, -(-count // PER_FILE)))]
 
     def __enter__(self) -> "TarFiles":
-        self.stack = ExitStack()
-        self.tars = []
-        for i in range(self.count):
-            tar = tarfile.open(self.out / f"train-{i:05d}.tar", "w", tarfile.USTAR_FORMAT)
-            self.tars.append(self.stack.enter_context(tar))
+        self.open: dict[Path, BinaryIO] = {}
+        for path in self.paths:
+            path.touch()
         return self
 
     def __exit__(self, *error) -> None:
-        self.stack.close()
+        for path in self.paths if error[0] is None else ():
+            file = self._opened(path)
+            end = file.tell() + 2 * tarfile.BLOCKSIZE  # two empty blocks end a tar
+            file.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
+        for file in self.open.values():
+            file.close()
 
     def add(self, name: str, data: bytes, extension: str, fields: dict) -> None:
         """Write one image. name: unique, and begins with a hexadecimal hash."""
-        tar = self.tars[int(name[:8], 16) % self.count]
+        tar = self._opened(self.paths[int(name[:8], 16) % len(self.paths)])
         text = json.dumps({key: value for key, value in fields.items() if value is not None}, ensure_ascii=False)
         contents = {extension: data, "cls": str(fields["label"]).encode(), "json": text.encode()}
         for file_extension, content in contents.items():
             # Without time, user or permissions of this machine: the same set gives the same tars.
             entry = tarfile.TarInfo(f"{name}.{file_extension}")
             entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-            tar.members.clear()  # the list of its entries would grow with the set
+            tar.write(entry.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE))
+
+    def _opened(self, path: Path) -> BinaryIO:
+        """The file at `path`, opened to go on at its end."""
+        if path not in self.open:
+            if len(self.open) == _MOST_OPEN:
+                self.open.pop(next(iter(self.open))).close()
+            self.open[path] = path.open("ab")
+        return self.open[path]
 
 
 def _feature(type_: pa.DataType) -> dict:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from synaug.commands.terminal import number_of
+from synaug.commands.verify import find_experiments
 from synaug.commands.verify_manifests import content_fault
 from synaug.generation.locks import is_file_locked, is_locked
 from synaug.manifests import count_rows
@@ -103,9 +104,7 @@ def prune(
     Example:
       synaug prune --delete
     """
-    if not results.is_dir():
-        raise UserError(f"{results}: no such folder", advice="name the folder that holds the experiments")
-    if (results / "plan.parquet").exists():
+    if find_experiments(results) == [results]:
         raise UserError(f"{results}: is one experiment", advice="name the folder that holds all experiments")
     orphans, caches = find_orphans(results), find_pixel_caches(results)
     for experiment in find_unfinished(results):

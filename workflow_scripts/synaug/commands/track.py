@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,8 @@ import typer
 
 from snakemake_logger_plugin_synaug.run import error_line
 from synaug.commands.fetch import configs_of_file
-from synaug.commands.watch import SILENT_S, Events, newest_run
+from synaug.commands.predict import check_final_network
+from synaug.commands.watch import Events, newest_run
 from synaug.config import Config
 from synaug.manifests import read_manifest
 from synaug.runtime.errors import UserError, causes, short_text
@@ -73,7 +74,21 @@ class Network:
     @property
     def has_jtt(self) -> bool:
         """Whether its training begins with the network of JTT."""
-        return "stage1.jtt.steps" in self.settings and self.name.startswith(("train/", "final/"))
+        return "stage1.jtt.steps" in self.settings and (self.name.startswith("train/") or self.is_final)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is one of the chosen recipe that is trained on the validation images too."""
+        return self.name.startswith("final/")
+
+    @property
+    def is_of_the_choice(self) -> bool:
+        """Whether a trained final network belongs to the present choice. The report, which comes last, says so."""
+        try:
+            check_final_network(self.folder)
+        except UserError:
+            return False
+        return True
 
     @property
     def settings_hash(self) -> str:
@@ -212,8 +227,11 @@ def points_of_history(history: list[dict[str, float]], network: Network) -> list
 def results_of_network(network: Network) -> list[Point]:
     """The metrics of a network on the test images, without those of single classes and groups.
 
-    There are none if they are older than the network: then it was trained again, and is not evaluated yet.
+    There are none if they are older than the network: then it was trained again, and is not evaluated yet. A final
+    network has none in the manifest `metrics`.
     """
+    if network.is_final:
+        return []
     metrics = network.folder.parents[2] / "metrics.parquet"
     predictions = network.folder / "predictions.parquet"
     if not (metrics.is_file() and predictions.is_file() and _milliseconds(metrics) >= _milliseconds(predictions)):
@@ -251,24 +269,29 @@ class Tracker:
     config: Config
     mlflow: MLflow
     experiment_id: str = ""
+    not_logged: list[str] = field(default_factory=list)  # trained final networks that the report does not show (yet)
     runs: dict[str, list[LoggedRun]] | None = None  # by the name of the network, newest first; None: to be asked for
 
     def forget(self) -> None:
         """Ask MLflow again what it has. After a failed call it is not known whether that arrived."""
         self.runs = None
 
-    def log_new(self, training: Collection[Path]) -> Iterator[str]:
+    def log_new(self, training: Collection[Path] | None) -> Iterator[str]:
         """Log what MLflow does not have yet. Yields a line for each network that has begun or is finished.
 
-        training: the logs of the jobs that are running. Raises UserError if MLflow does not take it.
+        training: the logs of the jobs that are running; None: no run is going. Raises UserError if MLflow does not take
+        it.
         """
         if self.runs is None:
             self.runs = self._runs_in_mlflow()
+        self.not_logged = []
         for network in networks_of(self.config):
             run = None
             if network.history.is_file():
                 run = yield from self._log_finished(network)
-            elif network.log in training:
+                if run is None and training is not None:  # the report may still come
+                    continue
+            elif network.log in (training or ()):
                 run = yield from self._log_training(network)
             for other in self.runs[network.name]:
                 if other is not run and other.status == "RUNNING":  # interrupted, or with other settings
@@ -332,11 +355,14 @@ class Tracker:
             yield f"{network.name}: training"
         return run
 
-    def _log_finished(self, network: Network) -> Generator[str, None, LoggedRun]:
-        """Returns the run of a trained network."""
+    def _log_finished(self, network: Network) -> Generator[str, None, LoggedRun | None]:
+        """Returns the run of a trained network; None: it is not logged, see `not_logged`."""
         history = read_manifest("history", network.history).to_dict("records")
         logged = text_hash(history)
         ended, is_new = _milliseconds(network.history), not self._has_logged(network.name, logged)
+        if is_new and network.is_final and not network.is_of_the_choice:
+            self.not_logged.append(network.name)
+            return None
         points = points_of_history(history, network) if is_new else []
         run = self._run(network, logged, min((point.milliseconds for point in points), default=ended))
         if is_new:
@@ -419,7 +445,7 @@ def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
     while True:
         going = events is not None and _is_going(events)
         again = going and follow
-        training = _logs_of_running_jobs(events) if going else set()
+        training = _logs_of_running_jobs(events) if going else None
         try:
             for tracker in trackers:
                 for line in tracker.log_new(training):
@@ -435,6 +461,11 @@ def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
             for tracker in trackers:
                 tracker.forget()
         if not again:
+            for tracker in trackers:
+                if names := ", ".join(tracker.not_logged):
+                    problem = "not logged, since report.html does not say that the present choice was trained there"
+                    named = f"{tracker.config.experiment}: {names}"
+                    print(f"{WARNING_PREFIX}{named}: {problem}; run the workflow to its end first", file=sys.stderr)
             if follow and first:
                 print("no run is going in this folder: logged what is there")
             return logged
@@ -457,7 +488,7 @@ def _is_going(events: Events) -> bool:
     """Read what is new in `events`, and say whether that run is still going."""
     for _ in events.read():
         pass
-    return not events.run.ended and events.silent_s() <= SILENT_S
+    return events.is_going(lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def _logs_of_running_jobs(events: Events) -> set[Path]:

@@ -1,6 +1,7 @@
 """`synaug verify`: whether every image of every shard, and every row that names an image, is as recorded."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from synaug.commands.verify_manifests import (
     manifest_files,
     plan_is_intact,
 )
+from synaug.datasets.tree import is_skipped
 from synaug.images.codec import inspect_image
 from synaug.images.tables import ImageTable, encoded_images
 from synaug.manifests import read_manifest, read_table, stored_columns
@@ -29,6 +31,7 @@ from synaug.plan.shards import files_with_images, planned_shards, shard_name
 from synaug.runtime.errors import UserError
 from synaug.runtime.machine import usable_cores
 
+log = logging.getLogger(__name__)
 _RUN_AGAIN = "run the workflow again"
 # Absolute path of a checked shard -> its columns image_id and sha256; None: unreadable, which is a finding already.
 _Shards = dict[str, pa.Table | None]
@@ -46,22 +49,35 @@ class CheckedFile:
 
 
 def find_experiments(folder: Path) -> list[Path]:
-    """`folder` if it is an experiment, else the experiments in it. Raises UserError if there are none."""
+    """`folder` if it is an experiment, else the experiments in it. Raises UserError if there are none.
+
+    A folder in it that may not be read is left out, with a warning: it may be an experiment of another user.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder", advice="name results/ or an experiment in it")
     if _is_experiment(folder):
         return [folder]
-    experiments = [path for path in sorted(folder.iterdir()) if _is_experiment(path)]
+    experiments, refused = [], []
+    for path in sorted(folder.iterdir()):
+        try:
+            experiments += [path] if not is_skipped(path.name) and _is_experiment(path) else []
+        except PermissionError as error:
+            refused.append(f"{path}: cannot be read ({error.strerror}), and is left out")
     if not experiments:
         raise UserError(
             f"{folder}: holds no experiment (a folder with shards/, plan.parquet or real.parquet)",
             advice="name another folder",
         )
+    for line in refused:
+        log.warning(line)
     return experiments
 
 
 def _is_experiment(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("shards", "plan.parquet", "work", "real.parquet"))
+    """Whether `folder` has a file of an experiment. A folder work/ or shards/ is not enough: others have one too."""
+    if any((folder / name).exists() for name in ("plan.parquet", "real.parquet")):
+        return True
+    return any(any(folder.glob(pattern)) for pattern in ("shards/*.parquet", f"work/{'[0-9a-f]' * 16}/*.parquet"))
 
 
 def files_to_check(experiment: Path) -> list[Path]:

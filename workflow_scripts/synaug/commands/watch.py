@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from snakemake_logger_plugin_synaug.view import REFRESH_S, Lines, ended_line, op
 from synaug.runtime.errors import ERROR_PREFIX, UserError
 
 SILENT_S = 120  # a run sets the time of its file every 10 s; a file server may show it a minute late
+WAIT_S = 30  # how long a run that seems to be dead gets for a sign of life: the clocks of two machines may differ
 
 
 def watch(
@@ -36,22 +37,22 @@ def watch(
         for line in state_lines(run):
             display.show(line)
     try:
-        while not (once or run.ended or events.silent_s() > SILENT_S):
+        while events.is_going(display.show) and not once:
             for job in events.read():
                 display.show(ended_line(run, job), "red" if job.error else "")
             display.refresh(run)
             time.sleep(REFRESH_S)
     except KeyboardInterrupt:
         pass
-    display.close()
+    finally:  # also after an error: the rows hide the cursor
+        display.close()
     for line in summary(run) if run.ended else []:
         display.show(line)
     for job in run.failed():
         display.show(f"{ERROR_PREFIX}{job.error}  (log: {', '.join(job.logs)})", "red")
     dead = not run.ended and events.silent_s() > SILENT_S
     if dead:
-        causes = "the run or its machine was stopped, or the clocks of the two machines differ"
-        display.show(f"No sign of life for {duration(events.silent_s())}: {causes}", "red")
+        display.show(f"No sign of life for {duration(events.silent_s())}: the run or its machine was stopped", "red")
     stopped = run.ended and run.done < run.total
     raise typer.Exit(1 if dead or stopped or run.failed() else 0)
 
@@ -63,6 +64,8 @@ class Events:
         """Read what is in `file` so far."""
         self.file, self.position = file, 0
         self.run = Run(file.parents[2])
+        # The time of the file as it was seen last, since when by the clock of this process, and whether it has changed.
+        self.modified, self.since, self.has_changed = file.stat().st_mtime, time.monotonic(), False
         for _ in self.read():
             pass
 
@@ -74,12 +77,36 @@ class Events:
                 if not line.endswith(b"\n"):  # being written
                     return
                 self.position += len(line)
-                if job := self.run.feed(json.loads(line)):
+                try:
+                    event = json.loads(line)
+                except ValueError:  # the disk was full, or the machine went down
+                    continue
+                if job := self.run.feed(event):
                     yield job
 
+    def is_going(self, say: Callable[[str], None]) -> bool:
+        """Whether the run goes on.
+
+        If the clock of this machine alone says that it does not, `say` gets a line, and a sign of life is waited for.
+        """
+        if not self.run.ended and self.silent_s() > SILENT_S and not self.has_changed:
+            say(f"No sign of life for {duration(self.silent_s())}: waiting {WAIT_S} s for one, since clocks may differ")
+            until = time.monotonic() + WAIT_S
+            while self.silent_s() > SILENT_S and time.monotonic() < until:
+                time.sleep(REFRESH_S)
+        return not self.run.ended and self.silent_s() <= SILENT_S
+
     def silent_s(self) -> float:
-        """Seconds since the run last set the time of its file."""
-        return time.time() - self.file.stat().st_mtime
+        """Seconds since the run last set the time of its file.
+
+        By the clock of this process, once it has seen that. Until then the time of the file is all that is known.
+        """
+        with self.file.open("rb") as file:  # opened, since a file server then looks it up
+            modified = os.fstat(file.fileno()).st_mtime
+        if modified != self.modified:
+            self.modified, self.since, self.has_changed = modified, time.monotonic(), True
+        seen = time.monotonic() - self.since
+        return seen if self.has_changed else max(seen, time.time() - modified)
 
 
 def newest_run(experiment: Path) -> Events:

@@ -137,7 +137,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
                     for name, value in zip(label_and_groups, values, strict=True):
                         if value is None or not value.strip():
                             raise UserError(f"{file}: row {row} has no {name}; fill it in or remove the row")
-                    data, reason = _encoded(image.as_py(), file, row, boundary)
+                    data, reason = _encoded(image.as_py(), file, row, boundary, dataset.max_megapixels)
                     found = {"split": split, "label_name": values[0], "attributes": values[1:]}
                     yield found | {"data": data, "reason": reason}
                     row += 1
@@ -207,7 +207,9 @@ def _names(column: pa.Array, names: list[str] | None, where: str, first: int) ->
     return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
 
 
-def _encoded(image: dict | bytes | None, file: Path, row: int, boundary: Boundary) -> tuple[bytes, str | None]:
+def _encoded(
+    image: dict | bytes | None, file: Path, row: int, boundary: Boundary, max_megapixels: float
+) -> tuple[bytes, str | None]:
     """The encoded image in a value of the image column: bytes, a struct with bytes, or one with the path of a file.
 
     And the reason, with a warning, if the file cannot be read or lies outside the data set's folder.
@@ -217,7 +219,8 @@ def _encoded(image: dict | bytes | None, file: Path, row: int, boundary: Boundar
     if image.get("bytes") is not None or not image.get("path"):
         return image.get("bytes") or b"", None
     listed = boundary.row(named_file(file.parent, image["path"]))
-    data, reason = (b"", listed["reason"]) if listed["data"] is None else read_image_file(listed["data"])
+    path = listed["data"]
+    data, reason = (b"", listed["reason"]) if path is None else read_image_file(path, max_megapixels)
     if reason:
         log.warning("%s: row %d: %s %s", file, row, image["path"], reason)
     return data, reason

@@ -120,14 +120,20 @@ def _with_ids(parts: Iterable[pa.Table], labels: dict[str, int], repeated: np.nd
 def input_files(dataset: Dataset) -> list[str]:
     """The files that a rule declares as inputs, so that it runs again when they change: tables, lists, authors' files.
 
-    Image files are not among them (see `fingerprint`). Raises UserError if the data set is missing, or one of the files
-    is a named pipe, a socket or a device.
+    Image files are not among them (see `fingerprint`). Raises UserError if the data set is missing or may not be read,
+    or one of the files is a named pipe, a socket or a device.
     """
     source = published if dataset.source in published.PUBLISHED else (SOURCES | PACKED)[dataset.source]
-    check_regular_file(dataset.path)
-    files = [str(file) for file in source.files(dataset)]
-    for file in files:
-        check_regular_file(file)
+    try:
+        check_regular_file(dataset.path)
+        files = [str(file) for file in source.files(dataset)]
+        for file in files:
+            check_regular_file(file)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or dataset.path}: cannot be read ({error.strerror or error})",
+            advice="change its permissions, or give another dataset.path",
+        ) from None
     return files
 
 
@@ -143,7 +149,7 @@ def fingerprint(dataset: Dataset) -> str:
         return ""
     try:
         return files_hash(image_files(dataset))
-    except UserError:
+    except (UserError, OSError):
         return ""
 
 
@@ -274,7 +280,7 @@ def _examine(row: dict, dataset: Dataset) -> dict:
     if data is None:
         data, reason = b"", source_reason
     elif isinstance(data, Path):
-        data, reason = read_image_file(data)
+        data, reason = read_image_file(data, dataset.max_megapixels)
     if reason is None:
         width, height, reason = inspect_image(data, dataset.max_megapixels, dataset.color)
     # A file without contents is identified by its path: all such files would have the same hash.

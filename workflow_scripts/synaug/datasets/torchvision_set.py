@@ -17,7 +17,12 @@ import numpy as np
 from synaug.config import Dataset
 from synaug.datasets.tree import check_holds_no_results, files_below, is_skipped
 from synaug.images.codec import encode_image
-from synaug.runtime.errors import UserError
+from synaug.runtime.errors import UserError, short_text
+
+# Data sets whose files do not begin with their name -> how they begin; nothing: they lie in the root beside others.
+_BEGINNINGS = {"CLEVRClassification": "clevr", "LFWPeople": "lfw-py"} | dict.fromkeys(
+    ("ImageFolder", "ImageNet", "INaturalist", "Places365", "SVHN"), ""
+)
 
 
 def files(dataset: Dataset) -> list[Path]:
@@ -39,12 +44,19 @@ def find(dataset: Dataset) -> Iterator[dict]:
     """Yield `split, label_name, attributes` (none) and `data` (PNG) of every image.
 
     Raises UserError for a name that torchvision does not have, for a data set without classes or without one of the
-    splits, and for missing files.
+    splits, for missing files, and for an image that cannot be read.
     """
     for split, images in _splits(dataset):
         names = getattr(images, "classes", None) or getattr(images, "categories", None)
         for number in range(len(images)):
-            image, label = images[number]
+            try:
+                image, label = images[number]
+            except Exception as error:  # a damaged file can raise nearly any exception
+                raise UserError(
+                    f"dataset.name: {dataset.name}: image {number} of split {split!r} cannot be read "
+                    f"({short_text(error)})",
+                    advice=f"restore or remove its file in {dataset.path}; the first image is number 0",
+                ) from None
             if not isinstance(label, int | np.integer):
                 raise UserError(
                     f"dataset.name: {dataset.name} has labels that are not classes, such as {label!r:.40}; use another"
@@ -112,9 +124,13 @@ def _entries(dataset: Dataset) -> list[Path]:
 
 
 def _entries_of_name(dataset: Dataset) -> list[Path]:
-    """The files and folders in `path` whose names begin with that of the data set."""
-    letters = re.sub(r"\W", "", dataset.name).lower()
-    return [entry for entry in _entries(dataset) if re.sub(r"\W", "", entry.name).lower().startswith(letters)]
+    """The files and folders in `path` whose names begin with that of the data set: stanford_cars for StanfordCars."""
+    beginning = _letters(_BEGINNINGS.get(dataset.name, dataset.name))
+    return [entry for entry in _entries(dataset) if beginning and _letters(entry.name).startswith(beginning)]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def _data_set(name: str) -> type:

@@ -12,6 +12,9 @@ from synaug.runtime.errors import UserError
 # or attributes of files.
 SYSTEM_FOLDERS = {"@eadir", "#recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
 
+BYTES_PER_PIXEL = 8  # the most that an image needs: four channels of 16 bits
+_LARGE_FILE = 1 << 30  # bytes; a file of several frames may be larger than `max_megapixels` allows
+
 
 def is_skipped(name: str) -> bool:
     """Whether a folder with this name is no part of a data set: it is hidden, or a system has added it."""
@@ -48,12 +51,16 @@ def named_file(folder: Path, name: str) -> Path:
     return folder / name.replace("\\", "/") if "\\" in name and not os.path.lexists(path) else path
 
 
-def read_image_file(path: Path) -> tuple[bytes, str | None]:
+def read_image_file(path: Path, max_megapixels: float) -> tuple[bytes, str | None]:
     """The contents of an image file, and why it cannot be read."""
     try:
+        status = path.stat()
         # To open a named pipe waits for a writer, and to read a device may never end.
-        if stat.S_IFMT(path.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
             return b"", "is not a regular file"
+        # Such as a video, which may not fit into memory.
+        if status.st_size > max(_LARGE_FILE, max_megapixels * 1e6 * BYTES_PER_PIXEL):
+            return b"", f"has {status.st_size:,} bytes, more than an image of dataset.max_megapixels needs"
         return path.read_bytes(), None
     except OSError as error:
         return b"", f"cannot be read ({error.strerror})"

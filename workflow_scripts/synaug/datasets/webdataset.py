@@ -4,6 +4,7 @@ The name of a tar, or of a folder that it lies in, begins with its split: train-
 """
 
 import json
+import logging
 import lzma
 import sys
 import tarfile
@@ -14,14 +15,15 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from synaug.config import Dataset
-from synaug.datasets.tree import SYSTEM_FOLDERS, files_below
+from synaug.datasets.tree import BYTES_PER_PIXEL, SYSTEM_FOLDERS, files_below
 from synaug.runtime.errors import UserError, short_text
 
+log = logging.getLogger(__name__)
 IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm")
 # A member of a tar that is larger is refused before it is read: a small compressed tar may hold gigabytes of zeros.
 _TEXT_BYTES = 1 << 24  # of <key>.cls and <key>.json
-_BYTES_PER_PIXEL = 8  # the most that an image needs: four channels of 16 bits
 _HEADER_BYTES = 1 << 20  # of long names and other additions to the header of a member
+_END_BYTES = 2 * tarfile.BLOCKSIZE  # the mark of the end of a tar: so many zeros, or more
 
 
 def files(dataset: Dataset) -> list[Path]:
@@ -51,7 +53,7 @@ def find(dataset: Dataset) -> Iterator[dict]:
             # ignore_zeros: tars that `cat` joined have an end mark in the middle. `_Member` raises for damaged headers,
             # which would be skipped too.
             with tarfile.open(file, tarinfo=_Member, ignore_zeros=True) as tar:
-                for key, members in groupby(_members(tar), lambda member: _key(member.name)[0]):
+                for key, members in groupby(_members(tar, file), lambda member: _key(member.name)[0]):
                     sample: dict[str, bytes | None] = {}
                     for member in members:
                         part = _key(member.name)[1]
@@ -77,23 +79,53 @@ def _split(file: Path, dataset: Dataset) -> str | None:
     return next((split for name in reversed(parts) for split in splits if name.startswith(split)), None)
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(tar: tarfile.TarFile, file: Path) -> Iterator[tarfile.TarInfo]:
     """The files that are not hidden. Links are skipped, since the file that they point to is listed itself.
 
-    Raises ReadError if the end mark is missing: the tar may have been cut off between two members.
+    As GNU tar does, a tar without end mark is read if it ends where a member does, and bytes behind the end mark are
+    not read: both with a warning. Raises ReadError for a damaged tar, and for one that is cut off in a member.
     """
-    end = 0  # of the last member
-    for member in tar:
-        end = tar.offset
-        path = PurePosixPath(member.name)
-        if (
-            member.isfile()
-            and not path.name.startswith(".")
-            and SYSTEM_FOLDERS.isdisjoint(map(str.lower, path.parts[:-1]))
-        ):
-            yield member
-    if tar.offset == end:
-        raise tarfile.ReadError("its end is missing")
+    end, last = 0, ""  # of the last member, and its name
+    try:
+        for member in tar:
+            end, last = tar.offset, member.name
+            tar.members.clear()  # only for look-ups by name: those of millions of files take gigabytes
+            path = PurePosixPath(member.name)
+            if (
+                member.isfile()
+                and not path.name.startswith(".")
+                and SYSTEM_FOLDERS.isdisjoint(map(str.lower, path.parts[:-1]))
+            ):
+                yield member
+    except _NoHeaderError:
+        size = _bytes_behind(tar)
+        if size and tar.offset - end < _END_BYTES:
+            raise
+        if size:
+            log.warning("%s: %s bytes behind its end mark are not read", file, f"{size:,}")
+    if tar.offset - end < _END_BYTES:
+        log.warning("%s: has no end mark; if files after %s are missing, make or download it again", file, last)
+
+
+def _bytes_behind(tar: tarfile.TarFile) -> int:
+    """The number of bytes from `tar.offset` to the end of the file; 0 if all of them are zero.
+
+    Raises ReadError if there is a header of a member among them: then they are the rest of a damaged tar.
+    """
+    tar.fileobj.seek(tar.offset)
+    size, only_zeros = 0, True
+    while block := tar.fileobj.read(tarfile.BLOCKSIZE):
+        size, only_zeros = size + len(block), only_zeros and not any(block)
+        try:
+            tarfile.TarInfo.frombuf(block, tar.encoding, tar.errors)
+        except tarfile.HeaderError:
+            continue
+        raise tarfile.ReadError("a header is damaged")
+    return 0 if only_zeros else size
+
+
+class _NoHeaderError(tarfile.ReadError):
+    """There are bytes where the header of a member should be, which are none. `tarfile` would end there or go on."""
 
 
 class _Member(tarfile.TarInfo):
@@ -103,8 +135,8 @@ class _Member(tarfile.TarInfo):
     def fromtarfile(cls, *arguments, **keywords) -> Self:
         try:
             return super().fromtarfile(*arguments, **keywords)
-        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # `tarfile` would end or skip it
-            raise tarfile.ReadError(str(error)) from None
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise _NoHeaderError(str(error)) from None
 
     def _proc_member(self, tar: tarfile.TarFile):
         additions = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
@@ -123,7 +155,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, file: Path, dataset:
         return None
     most = _TEXT_BYTES
     if part in IMAGES:
-        most += int(min(dataset.max_megapixels * 1e6 * _BYTES_PER_PIXEL, sys.maxsize - most))
+        most += int(min(dataset.max_megapixels * 1e6 * BYTES_PER_PIXEL, sys.maxsize - most))
     if member.size > most:  # also of a sparse member, which takes no space in the tar
         raise UserError(
             f"{file}: {member.name} has {member.size:,} bytes, more than an image of dataset.max_megapixels needs; "

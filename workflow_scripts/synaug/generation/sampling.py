@@ -4,6 +4,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -43,25 +44,37 @@ def sample(
     depends neither on the random numbers of the device nor on the other images of its batch.
     Raises UserError if the model cannot sample with the settings of the rows.
     """
-    for _, alike in rows.groupby(BATCH_COLUMNS, sort=True, dropna=False):
-        # Sorted by prompt: each prompt is encoded once, and few embeddings have to be kept.
-        alike = alike.sort_values(["prompt", "seed"], kind="stable")
-        start = 0
-        while start < len(alike):
-            batch = alike.iloc[start : start + batch_size]
-            pixels = try_batch(pipeline, batch, batch_size, sources)
-            if pixels is None:
-                if batch_size == 1:
-                    raise UserError(
-                        f"generation: out of memory with one image of {batch['size'].iloc[0]} pixels; choose a smaller "
-                        "size, half precision, or a device with more memory"
-                    )
-                batch_size //= 2
-                again = ", for which the model is compiled again" if is_compiled(pipeline) else ""
-                log.warning("out of memory: continuing with batches of %d%s", batch_size, again)
-                continue
-            yield batch.assign(batch_size=batch_size), pixels
-            start += len(batch)
+    # While a batch is sampled, a thread decodes the real images that the next batch starts from.
+    with ThreadPoolExecutor(1) as decoder:
+        for _, alike in rows.groupby(BATCH_COLUMNS, sort=True, dropna=False):
+            # Sorted by prompt: each prompt is encoded once, and few embeddings have to be kept.
+            alike = alike.sort_values(["prompt", "seed"], kind="stable")
+            start = 0
+            decoded = decoder.submit(_decode, alike.iloc[:batch_size], sources)
+            while start < len(alike):
+                end = start + batch_size
+                batch, in_memory = alike.iloc[start:end], decoded.result()
+                of_next = decoder.submit(_decode, alike.iloc[end : end + batch_size], sources)
+                pixels = try_batch(pipeline, batch, batch_size, in_memory)
+                if pixels is None:
+                    if batch_size == 1:
+                        raise UserError(
+                            f"generation: out of memory with one image of {batch['size'].iloc[0]} pixels; choose a "
+                            "smaller size, half precision, or a device with more memory"
+                        )
+                    batch_size //= 2
+                    again = ", for which the model is compiled again" if is_compiled(pipeline) else ""
+                    log.warning("out of memory: continuing with batches of %d%s", batch_size, again)
+                    continue
+                yield batch.assign(batch_size=batch_size), pixels
+                start, decoded = start + len(batch), of_next
+
+
+def _decode(rows: pd.DataFrame, sources: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
+    """Those of `sources`, as in `sample`, that `rows` start from; they may be decoded on access."""
+    if sources is None:
+        return None
+    return {image_id: sources[image_id] for image_id in rows["source_image"].unique()}
 
 
 def is_compiled(pipeline) -> bool:

@@ -49,9 +49,9 @@ def inspect_image(data: bytes, max_megapixels: float, color: str = "rgb") -> tup
         if max(width, height) > _MAX_SIDE:
             return None, None, f"is larger than {max_megapixels:g} megapixels ({width} x {height} pixels)"
         return width, height, f"is larger than {max_megapixels:g} megapixels"
-    if image.mode in ("I", "F"):
+    if image.mode in ("I", "F") and not _is_deep_grey(image):
         # It is not defined which value is white.
-        return width, height, "has 32-bit pixels; save it with 8 or 16 bits"
+        return width, height, "has 32-bit or signed pixels; save it with 8 or 16 bits, without sign"
     try:
         image.load()
     except Exception as error:
@@ -81,10 +81,11 @@ def open_image(data: bytes, color: str, at_least: Callable[[int, int], tuple[int
 def _convert(image: Image.Image, color: str) -> Image.Image:
     """An opened image, upright and opaque, in the mode of `color`."""
     image.load()  # the EXIF data of a PNG may come after the pixels
+    is_deep = _is_deep_grey(image)
     orientation = _orientation(image)
     if orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[orientation])
-    if image.mode.startswith("I;16"):
+    if is_deep:
         # `convert` would clip the values at 255 instead of scaling them.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "LAB":
@@ -93,6 +94,11 @@ def _convert(image: Image.Image, color: str) -> Image.Image:
         # Transparent pixels have any colour, often black, which no viewer shows.
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(MODES[color])
+
+
+def _is_deep_grey(image: Image.Image) -> bool:
+    """Whether an opened image is grey with values from 0 to 65535. Those of a PGM have 32 bits, scaled by Pillow."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -110,19 +116,22 @@ def uses_few_bits(data: bytes) -> bool:
     It is decoded nearly black, because the largest possible value is taken for white. data: a usable image, which may
     be decoded whatever its size is.
     """
-    is_png = data.startswith(b"\x89PNG")
+    is_png, is_pgm = data.startswith(b"\x89PNG"), data.startswith((b"P2", b"P5"))
     # The byte 24 of a PNG is its bit depth, after the signature, a length, the word IHDR, width and height.
-    if not ((is_png and data[24:25] == b"\x10") or data.startswith((b"II", b"MM"))):
+    if not ((is_png and data[24:25] == b"\x10") or is_pgm or data.startswith((b"II", b"MM"))):
         return False
     try:
-        image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF"))
-        if not is_png and max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) not in (12, 16):
+        image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF", "PPM"))
+        is_deep_grey = _is_deep_grey(image)
+        if is_pgm and not is_deep_grey:
+            return False
+        if image.format == "TIFF" and max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))) not in (12, 16):
             return False
         pixels = np.asarray(image)
     except Exception:  # a damaged file can raise nearly any exception
         return False
     highest = int(pixels.max(initial=0))
-    return 0 < highest < (1 << 12 if image.mode.startswith("I;16") else 1 << 4)
+    return 0 < highest < (1 << 12 if is_deep_grey else 1 << 4)
 
 
 def decode_image(data: bytes, size: int, color: str) -> np.ndarray:

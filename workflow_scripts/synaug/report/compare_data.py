@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pandas as pd
 
-from synaug.config import Config, load_config
+from synaug.config import Block, Config
+from synaug.config.experiment import with_current_names
 from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.differences import paired_difference
 from synaug.evaluation.scorer import Scorer, read_scorer, read_test
@@ -25,12 +27,14 @@ MANIFESTS = ("real", "imbalance", "plan", "synthetic", "balanced", "quality", "s
 class Experiment:
     """A finished experiment. networks: (recipe, stage) -> its seeds, in the order of the config.
 
-    main: its main network, see `compared_networks`. data: of `read_report_data`, without predictions and histories.
-    ids: what is counted -> the different ids of these images, or the different prompts.
+    config: see `config_as_stored`. stored: as the report shows it, with the current names of keys. main: its main
+    network, see `compared_networks`. data: of `read_report_data`, without predictions and histories. ids: what is
+    counted -> the different ids of these images, or the different prompts.
     """
 
     folder: Path
     config: Config
+    stored: dict[str, Any]
     networks: dict[Network, list[int]]
     main: Network
     data: ReportData
@@ -66,7 +70,8 @@ class _Files(dict):
 
 def read_experiment(folder: Path) -> Experiment:
     """The experiment in `folder`, wherever that is. Raises UserError if it holds no finished experiment."""
-    config = load_config(_read_config(folder), f"{folder / 'report.html'}: config")
+    stored = _read_config(folder)
+    config = config_as_stored(stored)
     networks = _networks(folder, config)
     files = _Files({kind: str(folder / f"{kind}.parquet") for kind in MANIFESTS} | {"histories": [], "predictions": []})
     chosen = None
@@ -74,11 +79,15 @@ def read_experiment(folder: Path) -> Experiment:
         files["chosen"] = str(folder / "chosen.parquet")
         chosen = read_manifest("chosen", files["chosen"])
     data = read_report_data(files, [], [], config)
-    return Experiment(folder, config, networks, compared_networks(config, chosen)[-1], data, _ids(folder, config))
+    main = compared_networks(config, chosen)[-1]
+    return Experiment(folder, config, stored, networks, main, data, _ids(folder, config))
 
 
-def _read_config(folder: Path) -> dict:
-    """The config of the experiment, as its report shows it."""
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The config of the experiment, as its report shows it, with the current names of keys.
+
+    Raises UserError if there is none, or if it lacks what the comparison needs.
+    """
     page = folder / "report.html"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder", advice="name the results of an experiment, results/<experiment>")
@@ -93,7 +102,39 @@ def _read_config(folder: Path) -> dict:
     config = config_on_page(page)
     if config is None:
         raise UserError(f"{page}: shows no config", advice="delete it and run the workflow again")
+    config, _ = with_current_names(config)
+    recipes = config.get("recipes")
+    missing = [key for key in ("dataset", "generation", "recipes") if not isinstance(config.get(key), dict)]
+    if isinstance(recipes, dict):
+        usable = [name for name, recipe in recipes.items() if isinstance(recipe, dict) and "data" in recipe]
+        missing += [f"recipes.{name}.data" for name in recipes if name not in usable]
+    if missing:
+        raise UserError(
+            f"{page}: its config has no {', '.join(missing)}", advice="delete the page and run the workflow again"
+        )
     return config
+
+
+def config_as_stored(values: dict[str, Any], block: type[Block] = Config) -> Any:
+    """`values` as a `block`, not checked: rules become stricter, and may refuse what an earlier version has run.
+
+    A key that is missing has its default, if it has one. A key that is unknown is left out.
+    """
+    fields = {
+        key: _as_stored(values[key], field.annotation) for key, field in block.model_fields.items() if key in values
+    }
+    return block.model_construct(**fields)
+
+
+def _as_stored(value: Any, annotation: Any) -> Any:
+    """`value`, of a key with this type, with its blocks as `config_as_stored`."""
+    types = get_args(annotation) or (annotation,)
+    if get_origin(annotation) is dict and isinstance(value, dict):
+        return {name: _as_stored(item, types[1]) for name, item in value.items()}
+    if get_origin(annotation) is list and isinstance(value, list):
+        return [_as_stored(item, types[0]) for item in value]
+    blocks = [type_ for type_ in types if isinstance(type_, type) and issubclass(type_, Block)]
+    return config_as_stored(value, blocks[0]) if blocks and isinstance(value, dict) else value
 
 
 def _networks(folder: Path, config: Config) -> dict[Network, list[int]]:

@@ -58,7 +58,7 @@ def compare_page(experiments: Sequence[Experiment], pairs: Sequence[Pair], notes
         "main_name": pairs[0].name,
         "headline": headline(main),
         "notes": [*notes, *_metric_notes(experiments), *_shot_notes(experiments)],
-        "changes": config_changes(a.config, b.config),
+        "changes": config_changes(a.config, b.config, (a.stored, b.stored)),
         "main_rows": main_rows,
         "other_rows": other_rows,
         "paired": any(pair.paired is not None for pair in pairs),
@@ -88,14 +88,23 @@ def _names(experiments: Sequence[Experiment]) -> list[str]:
     return names if names[0] != names[1] else [str(each.folder) for each in experiments]
 
 
-def config_changes(a: Config, b: Config) -> list[tuple[str, str, str]]:
+def config_changes(a: Config, b: Config, stored: Sequence[dict] = ({}, {})) -> list[tuple[str, str, str]]:
     """(key, value in A, value in B) of the keys that differ; "-" if there is none, because a recipe is not there.
+
+    stored: the configs as they were written, which may have keys that are unknown today.
 
     The name of the experiment is left out, and so is a key of a recipe or fill that it takes from another block in
     which the key changed in the same way.
     """
-    short = (config.model_dump(mode="json", exclude_defaults=True) for config in (a, b))
-    changes = dict(_changes("", *(config.model_dump(mode="json") for config in (a, b)), *short))
+    # Without warnings: values of earlier versions may have other types.
+    short = (config.model_dump(mode="json", warnings=False, exclude_defaults=True) for config in (a, b))
+    whole = [config.model_dump(mode="json", warnings=False) for config in (a, b)]
+    changes = dict(_changes("", *whole, *short))
+    unknown = [dict(_unknown_keys("", *of_one)) for of_one in zip(stored, whole, strict=True)]
+    for key in {**unknown[0], **unknown[1]}:
+        values = tuple(texts.get(key, "-") for texts in unknown)
+        if values[0] != values[1]:
+            changes[key] = values
     changes.pop("experiment", None)
     # Start of a key -> that of the key which it takes if it is not named.
     inherited = {f"recipes.{name}.stage1.": "training." for name in (*a.recipes, *b.recipes)}
@@ -123,6 +132,16 @@ def _changes(prefix: str, a: Any, b: Any, short_a: Any, short_b: Any):
             yield path, tuple("-" if gone else text for gone, text in zip(absent, values, strict=True))
         else:
             yield from _changes(path, a[key], b[key], *inner)
+
+
+def _unknown_keys(prefix: str, stored: dict, known: dict):
+    """(key, text of its value) of the keys of `stored` below the key `prefix` that `known` does not have."""
+    for key, value in stored.items():
+        path = f"{prefix}.{key}" if prefix else key
+        if key not in known:
+            yield path, _value_text(value, value)
+        elif isinstance(value, dict) and isinstance(known[key], dict):
+            yield from _unknown_keys(path, value, known[key])
 
 
 def _value_text(short: Any, value: Any) -> str:

@@ -11,11 +11,11 @@ import torch
 
 from synaug.images.codec import CHANNELS
 from synaug.images.store import iterate_pixels
+from synaug.images.tables import ImageTable
 from synaug.manifests import read_table
 from synaug.networks.arithmetic import gpu_arithmetic
 from synaug.networks.classifier import Classifier
 from synaug.runtime.errors import UserError
-from synaug.screening.features import check_size
 
 _BATCH = 32  # images: with more, a CPU is not faster
 
@@ -35,13 +35,11 @@ def extract_features(
 
     backbone, pretrained: keys of the config block `training`. size: side of the images, pixels. color: grey or rgb.
     threads: batches that a CPU computes at the same time. They do not change the features: each batch has one thread.
-    iterate: reads the images, as `ImageSource.iterate`; None: they are decoded from their files. Raises UserError if
-    a table cannot hold so many features.
+    iterate: reads the images, as `ImageSource.iterate`; None: they are decoded from their files.
     """
     iterate = iterate or partial(iterate_pixels, size=size, color=color)
     images = images.drop_duplicates("image_id").sort_values("image_id", ignore_index=True)
     model = Classifier(backbone, None, ["any"], size, CHANNELS[color])
-    check_size(len(images), model.head.in_features)
     model.load_pretrained(pretrained)
     model.to(device, memory_format=torch.channels_last).eval()
 
@@ -61,16 +59,26 @@ def extract_features(
 def read_features(path: str | os.PathLike, image_ids: pd.Series) -> np.ndarray:
     """Features of the images with these ids, in this order, from the manifest `backbone_features`: float32, N x D.
 
-    Raises UserError if an image is not in the table.
+    They are in memory once. Raises UserError if an image is not in the table, or if the table is damaged.
     """
-    table = read_table("backbone_features", path)
-    rows = pd.Index(table["image_id"].to_pandas()).get_indexer(image_ids)
+    stored = read_table("backbone_features", path, ["image_id"]).column("image_id")
+    rows = pd.Index(stored.to_pandas()).get_indexer(image_ids)
     if (rows < 0).any():
         raise UserError(f"{path}: lacks image {min(image_ids[rows < 0])}", advice="delete it and run again")
-    # As one matrix: a data frame has an array for each image, and needs several times the memory.
-    return table["features"].combine_chunks().values.to_numpy().reshape(len(table), -1)[rows]
+    order, done = np.argsort(rows, kind="stable"), 0
+    damaged: dict[int, str] = {}
+    with ImageTable(path) as table:
+        group = table.file.metadata.row_group(0)
+        features = np.empty((len(rows), group.column(1).num_values // group.num_rows), np.float32)
+        for found, batch in table.stream(["features"], rows[order], damaged):
+            positions = order[done : done + len(found)]
+            features[positions] = batch.column("features").flatten().to_numpy().reshape(len(found), -1)
+            done += len(found)
+    if damaged:
+        raise UserError(f"{path}: is damaged ({min(damaged.values())})", advice="delete it and run again")
+    return features
 
 
 def select_features(table: pd.DataFrame, image_ids: pd.Series) -> np.ndarray:
     """Features of the images with these ids, in this order, from the rows of `extract_features`: float32, N x D."""
-    return np.stack(table["features"].to_numpy())[pd.Index(table["image_id"]).get_indexer(image_ids)]
+    return np.stack(table["features"].to_numpy()[pd.Index(table["image_id"]).get_indexer(image_ids)])
