@@ -471,7 +471,9 @@ balance:
   strategy: fixed
   target: {settings.target}
   # Images generated per image wanted: the screening rejects some.
-  oversample: {settings.oversample}"""
+  oversample: {settings.oversample}
+  # If more pass than are wanted: those that together represent all of them. The most typical ones were worse.
+  keep: coverage"""
 
 
 def _screening_text(settings: Settings, validation: bool) -> str:
