@@ -111,8 +111,9 @@ SETTINGS = {
 }
 
 
-# Of each device: networks on CPUs use one thread, because the result depends on the number; the other ones decode large images.
-THREADS = 8 if PACKED else 1
+# Recipe -> threads for each device. A network on a CPU computes with one, because its result depends on their number; the
+# others decode large images.
+THREADS = {name: 8 if PACKED and name not in FEATURES else 1 for name in CONFIG.recipes}
 
 
 rule train:
@@ -140,7 +141,7 @@ rule train:
         share_submissions_of("train")
     conda:
         "../envs/torch.yaml"
-    threads: lambda wildcards: THREADS * CONFIG.recipes[wildcards.recipe].stage1.devices
+    threads: lambda wildcards: THREADS[wildcards.recipe] * CONFIG.recipes[wildcards.recipe].stage1.devices
     resources:
         gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
         gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
@@ -178,7 +179,7 @@ rule finetune:
         share_submissions_of("finetune")
     conda:
         "../envs/torch.yaml"
-    threads: THREADS
+    threads: lambda wildcards: THREADS[wildcards.recipe]
     resources:
         gpu=whole_gpus(TRAINING_JOBS),
         gpu_share=gpu_share(TRAINING_JOBS),
@@ -216,7 +217,7 @@ if CONFIG.evaluation.choose_by:
             "<benchmarks>/final/{seed}.jsonl"
         conda:
             "../envs/torch.yaml"
-        threads: THREADS * DEVICES_OF_FINAL
+        threads: max(THREADS.values()) * DEVICES_OF_FINAL
         resources:
             gpu=whole_gpus(TRAINING_JOBS, DEVICES_OF_FINAL),
             gpu_share=gpu_share(TRAINING_JOBS, DEVICES_OF_FINAL),

@@ -82,7 +82,7 @@ def test_the_real_images_of_the_next_batch_are_decoded_while_a_batch_is_sampled(
 
     def sample_slowly(*arguments):
         started.append(1)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while len(decoded) < min(len(started) + 1, len(rows)) and time.monotonic() < deadline:
             time.sleep(0.001)
         assert len(decoded) == min(len(started) + 1, len(rows))  # of this batch and the next, and no more
@@ -93,6 +93,25 @@ def test_the_real_images_of_the_next_batch_are_decoded_while_a_batch_is_sampled(
     sampled = {batch.index[0]: pixels for batch, pixels in sampling.sample(pipeline, rows, 1, images)}
     assert sampled.keys() == wanted.keys()
     assert all(np.array_equal(sampled[row], wanted[row]) for row in wanted)
+
+
+def test_a_batch_whose_real_images_do_not_fit_into_memory_is_halved(plan, real, monkeypatch):
+    names = ["real0", "real1", "real2", "real0"]
+    rows = plan.iloc[:4].assign(pipeline="image-to-image", strength=0.5, source_image=names)
+    pipeline = pipelines.load_pipeline(rows.iloc[0], "cpu")
+    images = RealImages(real, names, 16)
+    wanted = list(sampling.sample(pipeline, rows, 2, images))
+    decode = sampling._decode
+
+    def decode_few(rows, sources):
+        if len(rows) > 2:
+            raise MemoryError
+        return decode(rows, sources)
+
+    monkeypatch.setattr(sampling, "_decode", decode_few)
+    halved = list(sampling.sample(pipeline, rows, 4, images))
+    assert [batch["batch_size"].tolist() for batch, _ in halved] == [[2, 2], [2, 2]]
+    assert all(np.array_equal(one, other) for (_, one), (_, other) in zip(halved, wanted, strict=True))
 
 
 def test_batches_that_are_halved_start_from_the_same_real_images(plan, real, monkeypatch):

@@ -15,7 +15,7 @@ try:
 
     from synaug import __version__
     from synaug.runtime.errors import ERROR_PREFIX, UserError
-except KeyboardInterrupt:  # most of the time before `main` goes into these
+except KeyboardInterrupt:  # these imports take most of the time before `main`
     sys.exit(130)
 
 # Name -> first line of its help, in the order of `synaug --help`. The rest is in `synaug.commands.<name>`.
@@ -79,7 +79,7 @@ def main() -> None:
     except UserError as error:
         print(f"{ERROR_PREFIX}{error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:  # before or after what typer runs
+    except KeyboardInterrupt:  # outside of what typer runs
         sys.exit(130)
     except OSError as error:
         if error.filename is None or error.strerror is None:

@@ -171,6 +171,15 @@ def test_results_with_keys_and_values_that_are_refused_today_are_compared(copies
     assert "synaug + fine-tune, balanced accuracy in %: A" in out and "not paired" not in out
 
 
+def test_the_options_of_a_scheduler_are_part_of_its_value(copies, page):
+    options = {"name": "DDIMScheduler", "timestep_spacing": "trailing"}
+    with_config(copies[0], lambda config: config["generation"].update(scheduler=options))
+    with_config(copies[1], lambda config: config["generation"].update(scheduler="DDIMScheduler"))
+    rows, _, _ = page(*copies)
+    (row,) = [row for row in rows if row and row[0].startswith("generation.scheduler")]
+    assert json.loads(row[1]) == options and row[2] == "DDIMScheduler"
+
+
 @pytest.mark.parametrize(
     ("change", "key"),
     [

@@ -103,6 +103,10 @@ def test_a_folder_without_a_plan_is_named_as_the_reason(synaug, tmp_path):
     assert "there is no plan, and without one all shards are kept" in synaug("prune", tmp_path)[1]
 
 
+def test_in_an_empty_folder_there_is_nothing_to_delete(synaug, tmp_path):
+    assert synaug("prune", tmp_path)[:2] == (0, "nothing to delete\n")
+
+
 def test_of_a_linked_cache_the_link_is_deleted(synaug, home, tmp_path):
     """Other files may be where it leads to."""
     cache = tmp_path / "elsewhere"

@@ -279,7 +279,7 @@ def test_a_final_network_of_an_earlier_choice_is_not_logged(synaug, server, here
     choose("synaug")  # with changed settings; the final network is that of `real`
     status, out, err = synaug("track", "mine.yaml", "--uri", server.uri)
     assert status == 0 and "final/0: " not in out and not any(name.startswith("final") for name in server.runs())
-    assert err.startswith(f"synaug: warning: {NAME}: final/0: not logged, since report.html does not say")
+    assert err.startswith(f"synaug: warning: {NAME}: final/0: not logged: report.html does not show")
     assert err.endswith("run the workflow to its end first\n") and err.count("\n") == 1
     status, out, err = synaug("track", "mine.yaml", "--uri", server.uri)
     assert out.startswith("nothing new") and err.count("\n") == 1

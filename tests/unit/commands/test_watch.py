@@ -90,6 +90,14 @@ def test_a_run_that_gives_no_sign_of_life_was_stopped(synaug, run, monkeypatch, 
     assert last == "No sign of life for 16 min: the run or its machine was stopped"
 
 
+def test_a_run_that_was_killed_days_ago_is_not_waited_for(synaug, run, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waits"))
+    for path in (run.file, run.log):
+        os.utime(path, (time.time() - 3 * 24 * 3600,) * 2)
+    status, out, _ = synaug("watch", run.experiment, "--once")
+    assert status == 1 and out.splitlines()[-1].endswith("the run or its machine was stopped")
+
+
 class Clock:
     """The clock of this machine; `sleep` moves it, and `meanwhile` is what happens then."""
 

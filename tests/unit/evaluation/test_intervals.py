@@ -32,7 +32,7 @@ def test_one_value_has_no_interval():
     assert math.isnan(high)
 
 
-def test_an_interval_ends_where_the_metric_does(tmp_path):
+def test_an_interval_ends_where_the_metric_does():
     mean, low, high = mean_interval(np.array([0.5, 0.9]), least=0, most=1)
     assert (mean, low, high) == (0.7, 0, 1)
     names = ["recipe", "stage", "seed", "metric", "subset", "weighting", "value"]

@@ -7,6 +7,7 @@ complete when the context ends.
 import csv
 import json
 import re
+import resource
 import tarfile
 from pathlib import Path
 from typing import BinaryIO
@@ -32,7 +33,6 @@ PER_FILE = 10_000  # images in a tar or a Parquet file: 1 GB of photographs
 # Of a row group; to read one row, a reader loads a whole row group.
 _ROW_GROUP = 100  # images
 _ROW_GROUP_BYTES = 1 << 28
-_MOST_OPEN = 100  # tars at a time; macOS lets a process open 256 files, and most systems 1,024
 
 
 class ImageFiles:
@@ -122,17 +122,21 @@ class TarFiles:
 
     def __enter__(self) -> "TarFiles":
         self.open: dict[Path, BinaryIO] = {}
+        # Of the files that a process may open: on macOS 256, on most systems 1,024.
+        self.most_open = min(900, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100))
         for path in self.paths:
             path.touch()
         return self
 
     def __exit__(self, *error) -> None:
-        for path in self.paths if error[0] is None else ():
-            file = self._opened(path)
-            end = file.tell() + 2 * tarfile.BLOCKSIZE  # two empty blocks end a tar
-            file.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
-        for file in self.open.values():
-            file.close()
+        try:
+            for path in self.paths if error[0] is None else ():
+                file = self._opened(path)
+                end = file.tell() + 2 * tarfile.BLOCKSIZE  # two empty blocks end a tar
+                file.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
+        finally:
+            for file in self.open.values():
+                file.close()
 
     def add(self, name: str, data: bytes, extension: str, fields: dict) -> None:
         """Write one image. name: unique, and begins with a hexadecimal hash."""
@@ -146,9 +150,9 @@ class TarFiles:
             tar.write(entry.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE))
 
     def _opened(self, path: Path) -> BinaryIO:
-        """The file at `path`, opened to go on at its end."""
+        """The file at `path`, open for appending."""
         if path not in self.open:
-            if len(self.open) == _MOST_OPEN:
+            if len(self.open) == self.most_open:
                 self.open.pop(next(iter(self.open))).close()
             self.open[path] = path.open("ab")
         return self.open[path]

@@ -104,6 +104,9 @@ def prune(
     Example:
       synaug prune --delete
     """
+    if results.is_dir() and not any(results.iterdir()):
+        print("nothing to delete")
+        return
     if find_experiments(results) == [results]:
         raise UserError(f"{results}: is one experiment", advice="name the folder that holds all experiments")
     orphans, caches = find_orphans(results), find_pixel_caches(results)

@@ -86,7 +86,7 @@ class Network:
         """Whether a trained final network belongs to the present choice. The report, which comes last, says so."""
         try:
             check_final_network(self.folder)
-        except UserError:
+        except (UserError, OSError):  # a run may delete a file at the same time
             return False
         return True
 
@@ -463,7 +463,7 @@ def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
         if not again:
             for tracker in trackers:
                 if names := ", ".join(tracker.not_logged):
-                    problem = "not logged, since report.html does not say that the present choice was trained there"
+                    problem = "not logged: report.html does not show them as networks of the recipe that is chosen now"
                     named = f"{tracker.config.experiment}: {names}"
                     print(f"{WARNING_PREFIX}{named}: {problem}; run the workflow to its end first", file=sys.stderr)
             if follow and first:

@@ -48,6 +48,10 @@ class CheckedFile:
     has_no_digest: bool = False  # an older version wrote the file, which is no finding either
 
 
+# Of an experiment without these two: shards, unfinished shards, decoded images.
+_FILES = ("shards/*.parquet", f"work/{'[0-9a-f]' * 16}/*.parquet", "pixels/*/*.pixels")
+
+
 def find_experiments(folder: Path) -> list[Path]:
     """`folder` if it is an experiment, else the experiments in it. Raises UserError if there are none.
 
@@ -65,7 +69,7 @@ def find_experiments(folder: Path) -> list[Path]:
             refused.append(f"{path}: cannot be read ({error.strerror}), and is left out")
     if not experiments:
         raise UserError(
-            f"{folder}: holds no experiment (a folder with shards/, plan.parquet or real.parquet)",
+            f"{folder}: holds no experiment (a folder with plan.parquet, real.parquet or shards/*.parquet)",
             advice="name another folder",
         )
     for line in refused:
@@ -77,7 +81,7 @@ def _is_experiment(folder: Path) -> bool:
     """Whether `folder` has a file of an experiment. A folder work/ or shards/ is not enough: others have one too."""
     if any((folder / name).exists() for name in ("plan.parquet", "real.parquet")):
         return True
-    return any(any(folder.glob(pattern)) for pattern in ("shards/*.parquet", f"work/{'[0-9a-f]' * 16}/*.parquet"))
+    return any(any(folder.glob(pattern)) for pattern in _FILES)
 
 
 def files_to_check(experiment: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from synaug.runtime.errors import ERROR_PREFIX, UserError
 
 SILENT_S = 120  # a run sets the time of its file every 10 s; a file server may show it a minute late
 WAIT_S = 30  # how long a run that seems to be dead gets for a sign of life: the clocks of two machines may differ
+CLOCKS_DIFFER_S = 3600  # by so much at most; after a longer silence there is no wait
 
 
 def watch(
@@ -36,6 +37,7 @@ def watch(
     if not run.ended and (once or isinstance(display, Lines)):
         for line in state_lines(run):
             display.show(line)
+    closed = False
     try:
         while events.is_going(display.show) and not once:
             for job in events.read():
@@ -43,14 +45,14 @@ def watch(
             display.refresh(run)
             time.sleep(REFRESH_S)
     except KeyboardInterrupt:
-        pass
+        closed = True
     finally:  # also after an error: the rows hide the cursor
         display.close()
     for line in summary(run) if run.ended else []:
         display.show(line)
     for job in run.failed():
         display.show(f"{ERROR_PREFIX}{job.error}  (log: {', '.join(job.logs)})", "red")
-    dead = not run.ended and events.silent_s() > SILENT_S
+    dead = not closed and not run.ended and events.silent_s() > SILENT_S
     if dead:
         display.show(f"No sign of life for {duration(events.silent_s())}: the run or its machine was stopped", "red")
     stopped = run.ended and run.done < run.total
@@ -89,7 +91,7 @@ class Events:
 
         If the clock of this machine alone says that it does not, `say` gets a line, and a sign of life is waited for.
         """
-        if not self.run.ended and self.silent_s() > SILENT_S and not self.has_changed:
+        if not self.run.ended and SILENT_S < self.silent_s() < CLOCKS_DIFFER_S and not self.has_changed:
             say(f"No sign of life for {duration(self.silent_s())}: waiting {WAIT_S} s for one, since clocks may differ")
             until = time.monotonic() + WAIT_S
             while self.silent_s() > SILENT_S and time.monotonic() < until:
@@ -99,7 +101,7 @@ class Events:
     def silent_s(self) -> float:
         """Seconds since the run last set the time of its file.
 
-        By the clock of this process, once it has seen that. Until then the time of the file is all that is known.
+        By the clock of this process, once it has seen that time change. Until then the time is all that is known.
         """
         with self.file.open("rb") as file:  # opened, since a file server then looks it up
             modified = os.fstat(file.fileno()).st_mtime

@@ -104,7 +104,8 @@ def _members(tar: tarfile.TarFile, file: Path) -> Iterator[tarfile.TarInfo]:
         if size:
             log.warning("%s: %s bytes behind its end mark are not read", file, f"{size:,}")
     if tar.offset - end < _END_BYTES:
-        log.warning("%s: has no end mark; if files after %s are missing, make or download it again", file, last)
+        problem = f"has no end mark, and may be cut off after {last}" if last else "is empty"
+        log.warning("%s: %s; if files are missing, make or download it again", file, problem)
 
 
 def _bytes_behind(tar: tarfile.TarFile) -> int:
@@ -125,7 +126,7 @@ def _bytes_behind(tar: tarfile.TarFile) -> int:
 
 
 class _NoHeaderError(tarfile.ReadError):
-    """There are bytes where the header of a member should be, which are none. `tarfile` would end there or go on."""
+    """Where the header of a member should be, there are other bytes. `tarfile` would end there or go on."""
 
 
 class _Member(tarfile.TarInfo):

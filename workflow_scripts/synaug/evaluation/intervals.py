@@ -11,7 +11,8 @@ def mean_interval(
 ) -> tuple[float, float, float]:
     """Mean and ends of its Student t interval: mean -+ t((1+level)/2, n-1) s / sqrt(n). NaN ends for one value.
 
-    least, most: what the mean can be. The interval ends there; it holds the true mean as often as without these limits.
+    least, most: the range of the mean. The interval is cut off there, which does not change how often it contains the
+    true mean.
     """
     mean = float(np.mean(values))
     if len(values) < 2:

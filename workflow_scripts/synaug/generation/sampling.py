@@ -53,9 +53,12 @@ def sample(
             decoded = decoder.submit(_decode, alike.iloc[:batch_size], sources)
             while start < len(alike):
                 end = start + batch_size
-                batch, in_memory = alike.iloc[start:end], decoded.result()
+                batch = alike.iloc[start:end]
                 of_next = decoder.submit(_decode, alike.iloc[end : end + batch_size], sources)
-                pixels = try_batch(pipeline, batch, batch_size, in_memory)
+                try:
+                    pixels = try_batch(pipeline, batch, batch_size, decoded.result())
+                except MemoryError:  # of the thread that decodes
+                    pixels = None
                 if pixels is None:
                     if batch_size == 1:
                         raise UserError(
@@ -65,6 +68,8 @@ def sample(
                     batch_size //= 2
                     again = ", for which the model is compiled again" if is_compiled(pipeline) else ""
                     log.warning("out of memory: continuing with batches of %d%s", batch_size, again)
+                    of_next.cancel()
+                    decoded = decoder.submit(_decode, alike.iloc[start : start + batch_size], sources)
                     continue
                 yield batch.assign(batch_size=batch_size), pixels
                 start, decoded = start + len(batch), of_next

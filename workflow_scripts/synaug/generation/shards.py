@@ -101,6 +101,10 @@ def generate_shard(
         if all(Path(file).exists() for file in images["file"].unique()):
             raise
         log.info("another job has moved images that are copied: they are looked up again")
+        if len(missing):  # as between two models, see `_sample_missing`
+            from diffusers.training_utils import free_memory
+
+            free_memory()
         again = {"compile": compile, "attention": attention, "plan": plan, "sources": sources, "cost_file": cost_file}
         return generate_shard(rows, batch_size, out, work, existing, threads, **again, kept=kept)
     shutil.rmtree(work, ignore_errors=True)

@@ -51,7 +51,7 @@ def inspect_image(data: bytes, max_megapixels: float, color: str = "rgb") -> tup
         return width, height, f"is larger than {max_megapixels:g} megapixels"
     if image.mode in ("I", "F") and not _is_deep_grey(image):
         # It is not defined which value is white.
-        return width, height, "has 32-bit or signed pixels; save it with 8 or 16 bits, without sign"
+        return width, height, "has 32-bit or signed pixels; save it with 8 or 16 bits, unsigned"
     try:
         image.load()
     except Exception as error:

@@ -118,11 +118,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def config_as_stored(values: dict[str, Any], block: type[Block] = Config) -> Any:
     """`values` as a `block`, not checked: rules become stricter, and may refuse what an earlier version has run.
 
-    A key that is missing has its default, if it has one. A key that is unknown is left out.
+    A key that is missing has its default, if it has one. A key that is unknown is left out, unless the block takes any.
     """
     fields = {
         key: _as_stored(values[key], field.annotation) for key, field in block.model_fields.items() if key in values
     }
+    if block.model_config.get("extra") == "allow":
+        fields = values | fields
     return block.model_construct(**fields)
 
 

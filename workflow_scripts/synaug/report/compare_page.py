@@ -103,7 +103,7 @@ def config_changes(a: Config, b: Config, stored: Sequence[dict] = ({}, {})) -> l
     unknown = [dict(_unknown_keys("", *of_one)) for of_one in zip(stored, whole, strict=True)]
     for key in {**unknown[0], **unknown[1]}:
         values = tuple(texts.get(key, "-") for texts in unknown)
-        if values[0] != values[1]:
+        if values[0] != values[1] and not any(key.startswith(f"{other}.") for other in changes):
             changes[key] = values
     changes.pop("experiment", None)
     # Start of a key -> that of the key which it takes if it is not named.

@@ -104,10 +104,10 @@ def delete_leftovers(path: Path) -> None:
 def delete_all_leftovers(folder: Path, suffix: str) -> None:
     """`delete_leftovers` for every file of `folder` whose name ends in `suffix`.
 
-    It is for files with names that no later process chooses again.
+    For files whose names are never used again, so that `atomic_path` would not delete their leftovers.
     """
     for leftover in folder.glob(f".*{suffix}.*.tmp"):
-        name, _, _ = leftover.name.removeprefix(".").rpartition(f"{suffix}.")
+        name, _, _ = leftover.name.removeprefix(".").partition(f"{suffix}.")
         delete_leftovers(folder / (name + suffix))
 
 

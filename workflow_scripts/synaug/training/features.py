@@ -59,7 +59,7 @@ def extract_features(
 def read_features(path: str | os.PathLike, image_ids: pd.Series) -> np.ndarray:
     """Features of the images with these ids, in this order, from the manifest `backbone_features`: float32, N x D.
 
-    They are in memory once. Raises UserError if an image is not in the table, or if the table is damaged.
+    Only one copy is held in memory. Raises UserError if an image is not in the table, or if the table is damaged.
     """
     stored = read_table("backbone_features", path, ["image_id"]).column("image_id")
     rows = pd.Index(stored.to_pandas()).get_indexer(image_ids)
