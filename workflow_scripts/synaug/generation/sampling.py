@@ -79,7 +79,7 @@ def _decode(rows: pd.DataFrame, sources: Mapping[str, np.ndarray] | None) -> dic
     """Those of `sources`, as in `sample`, that `rows` start from; they may be decoded on access."""
     if sources is None:
         return None
-    return {image_id: sources[image_id] for image_id in rows["source_image"].unique()}
+    return {image_id: sources[image_id] for image_id in rows["source_image"].dropna().unique()}
 
 
 def is_compiled(pipeline) -> bool:
