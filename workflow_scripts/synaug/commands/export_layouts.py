@@ -5,12 +5,13 @@ complete when the context ends.
 """
 
 import csv
+import io
 import json
 import re
 import resource
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -118,44 +119,36 @@ class TarFiles:
     """
 
     def __init__(self, out: Path, count: int):
-        self.paths = [out / f"train-{i:05d}.tar" for i in range(max(1, -(-count // PER_FILE)))]
+        self.out, self.count = out, max(1, -(-count // PER_FILE))
 
     def __enter__(self) -> "TarFiles":
-        self.open: dict[Path, BinaryIO] = {}
-        # Of the files that a process may open: on macOS 256, on most systems 1,024.
-        self.most_open = min(900, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100))
-        for path in self.paths:
-            path.touch()
+        # Millions of images need more files than a process may open, unless it asks: on macOS 256, mostly 1,024.
+        limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = self.count + 100
+        if limit != resource.RLIM_INFINITY and limit < wanted:
+            wanted = wanted if highest == resource.RLIM_INFINITY else min(wanted, highest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
+        self.stack = ExitStack()
+        self.tars = []
+        for i in range(self.count):
+            tar = tarfile.open(self.out / f"train-{i:05d}.tar", "w", tarfile.USTAR_FORMAT)
+            self.tars.append(self.stack.enter_context(tar))
         return self
 
     def __exit__(self, *error) -> None:
-        try:
-            for path in self.paths if error[0] is None else ():
-                file = self._opened(path)
-                end = file.tell() + 2 * tarfile.BLOCKSIZE  # two empty blocks end a tar
-                file.write(bytes(2 * tarfile.BLOCKSIZE + -end % tarfile.RECORDSIZE))
-        finally:
-            for file in self.open.values():
-                file.close()
+        self.stack.close()
 
     def add(self, name: str, data: bytes, extension: str, fields: dict) -> None:
         """Write one image. name: unique, and begins with a hexadecimal hash."""
-        tar = self._opened(self.paths[int(name[:8], 16) % len(self.paths)])
+        tar = self.tars[int(name[:8], 16) % self.count]
         text = json.dumps({key: value for key, value in fields.items() if value is not None}, ensure_ascii=False)
         contents = {extension: data, "cls": str(fields["label"]).encode(), "json": text.encode()}
         for file_extension, content in contents.items():
             # Without time, user or permissions of this machine: the same set gives the same tars.
             entry = tarfile.TarInfo(f"{name}.{file_extension}")
             entry.size = len(content)
-            tar.write(entry.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE))
-
-    def _opened(self, path: Path) -> BinaryIO:
-        """The file at `path`, open for appending."""
-        if path not in self.open:
-            if len(self.open) == self.most_open:
-                self.open.pop(next(iter(self.open))).close()
-            self.open[path] = path.open("ab")
-        return self.open[path]
+            tar.addfile(entry, io.BytesIO(content))
+            tar.members.clear()  # the list of its entries would grow with the set
 
 
 def _feature(type_: pa.DataType) -> dict:

@@ -472,7 +472,8 @@ balance:
   target: {settings.target}
   # Images generated per image wanted: the screening rejects some.
   oversample: {settings.oversample}
-  # If more pass than are wanted: those that together represent all of them. The most typical ones were worse.
+  # If more pass than are wanted, keep those that together represent all of them. With the most typical ones, the
+  # classifier was worse.
   keep: coverage"""
 
 

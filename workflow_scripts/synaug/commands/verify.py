@@ -48,8 +48,8 @@ class CheckedFile:
     has_no_digest: bool = False  # an older version wrote the file, which is no finding either
 
 
-# Of an experiment without these two: shards, unfinished shards, decoded images.
-_FILES = ("shards/*.parquet", f"work/{'[0-9a-f]' * 16}/*.parquet", "pixels/*/*.pixels")
+# What an experiment may hold without plan.parquet and real.parquet: shards, unfinished shards, decoded images.
+_OTHER_FILES = ("shards/*.parquet", f"work/{'[0-9a-f]' * 16}/*.parquet", "pixels/*/*.pixels")
 
 
 def find_experiments(folder: Path) -> list[Path]:
@@ -81,7 +81,7 @@ def _is_experiment(folder: Path) -> bool:
     """Whether `folder` has a file of an experiment. A folder work/ or shards/ is not enough: others have one too."""
     if any((folder / name).exists() for name in ("plan.parquet", "real.parquet")):
         return True
-    return any(any(folder.glob(pattern)) for pattern in _FILES)
+    return any(any(folder.glob(pattern)) for pattern in _OTHER_FILES)
 
 
 def files_to_check(experiment: Path) -> list[Path]:
