@@ -5,7 +5,7 @@ import copy
 import pytest
 import yaml
 
-from synaug.config import Config, experiment, load_config
+from synaug.config import Config, load_config
 from synaug.runtime.errors import UserError
 
 GOOD = {
@@ -282,7 +282,7 @@ def test_columns_that_are_written_out_with_their_defaults_are_accepted():
     assert load_config(GOOD | {"dataset": GOOD["dataset"] | columns}) == load_config(GOOD)
 
 
-@pytest.mark.parametrize("key", ["experiment", "dataset", "generation", "recipes", "dataset.path", "generation.model"])
+@pytest.mark.parametrize("key", ["experiment", "dataset", "recipes", "dataset.path"])
 def test_missing_key_is_named(key):
     config = copy.deepcopy(GOOD)
     block = config
@@ -291,6 +291,35 @@ def test_missing_key_is_named(key):
         block = block[name]
     del block[last]
     assert f"{key}: is missing" in complaint(config)
+
+
+def test_an_experiment_on_real_images_needs_no_model():
+    config = load_config({key: value for key, value in GOOD.items() if key != "generation"})
+    assert config.generation.model is None and config.generation_of_fills == {}
+    assert load_config(config.model_dump()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed_by"),
+    [
+        ({"recipes": {"filled": {"data": "balanced"}}}, "recipes.filled"),
+        ({"recipes": "auto"}, "recipes.synthetic_first, "),
+        ({"screening": {"min_contrast": 3.0}}, "screening"),
+        ({"evaluation": {"domain_probe": True}}, "evaluation.domain_probe"),
+        ({"adaptation": {"output": "adapter"}}, "adaptation"),
+        ({"generation": {}, "fills": {"a": {"model": "m"}}}, "fills"),
+    ],
+)
+def test_what_needs_synthetic_images_needs_a_model(changes, needed_by):
+    load_config(GOOD | {"generation": {"model": "m"}} | {key: changes[key] for key in changes if key != "generation"})
+    message = complaint(GOOD | {"generation": {}} | changes)
+    assert f"generation.model: is missing, and synthetic images are needed by {needed_by}" in message
+    assert "add the model, or leave these out" in message
+
+
+def test_a_fill_without_a_model_is_named():
+    message = complaint(GOOD | {"fills": {"a": {}, "b": {"model": None}}})
+    assert "fills.b.model: is missing, and synthetic images are needed by fills" in message
 
 
 def test_all_faults_are_in_one_line():
@@ -351,7 +380,7 @@ def test_seeds_that_cannot_be_trained_with_are_refused(seeds):
 
 def test_empty_config_lists_what_is_missing():
     message = complaint({})
-    assert all(f"{key}: is missing" in message for key in ("experiment", "dataset", "generation", "recipes"))
+    assert all(f"{key}: is missing" in message for key in ("experiment", "dataset", "recipes"))
 
 
 def test_a_shared_stage_1_is_that_of_the_other_recipe_and_survives_being_written_out():
@@ -397,21 +426,6 @@ def test_a_fault_that_recipes_inherit_is_reported_where_it_was_written():
 def test_of_a_list_with_a_wrong_value_the_value_is_reported():
     message = complaint(changed("generation.guidance", [1.5, "high"]))
     assert message == "config: generation.guidance.1: 'high': should be a number"
-
-
-def test_old_names_are_accepted_with_one_warning_each(caplog):
-    experiment._warn_once.cache_clear()
-    generator = {"images": "real.parquet", "output": "model"}
-    old = {**GOOD, "generator_training": generator, "recipes": {"subg": {"data": "even"}, "real": {"data": "real"}}}
-    new = {**GOOD, "generator": generator, "recipes": {"subg": {"data": "subsampled"}, "real": {"data": "real"}}}
-    assert load_config(old) == load_config(new)
-    load_config(old, where="study.a")
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
-    keys, values = (record.getMessage() for record in caplog.records)
-    assert "`generator_training` is now called `generator`" in keys
-    assert "`recipes.subg.data: even` is now called `recipes.subg.data: subsampled`" in values
-    assert "generator_training" in old and old["recipes"]["subg"]["data"] == "even"  # the given config is not changed
-    assert "generator_training: unknown key" in complaint({**new, "generator_training": generator})
 
 
 def test_recipes_auto_are_a_portfolio_that_inherits_training():

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import ValidationError
 
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
@@ -122,9 +121,3 @@ def test_the_command_reads_a_folder_of_tables(grey, tmp_path, monkeypatch, capsy
     with pytest.raises(SystemExit):
         run(tmp_path / "grey", tmp_path / "out", "--strength", 0.9)
     assert "is neither a Parquet table nor a folder" in capsys.readouterr().err
-
-
-def test_a_config_with_the_former_key_painted_names_the_script():
-    block = {"source": "table", "path": "data", "image_size": 32, "painted": {"strength": 0.9}}
-    with pytest.raises(ValidationError, match=r"painted was removed; .* resources/fashion_mnist_colored/make\.py"):
-        Dataset(**block)

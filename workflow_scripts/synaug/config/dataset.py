@@ -172,17 +172,6 @@ class Dataset(Block):
         """Whether the data set has no splits of its own: the test split is taken from its images."""
         return self.test_split in self.make_splits
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_painted(cls, values: Any) -> Any:
-        """A key of version 0.1."""
-        if isinstance(values, dict) and values.get("painted"):
-            raise ValueError(
-                "painted was removed; make the coloured images with resources/fashion_mnist_colored/make.py, and read "
-                "them with source: table"
-            )
-        return values
-
     @field_validator("make_splits", mode="before")
     @classmethod
     def _shares_are_numbers(cls, shares: Any) -> Any:

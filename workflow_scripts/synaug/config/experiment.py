@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import Mapping
-from functools import cache
 from itertools import combinations
 from os.path import commonpath, realpath, relpath
 from typing import Annotated, Any
@@ -54,7 +53,7 @@ class Config(Block):
     adaptation: Adaptation | None = Field(
         None, description="An adapter of generation.model that the target `adapt_generator` trains; null: none."
     )
-    generation: Generation
+    generation: Generation = Generation()
     fills: dict[Name, Annotated[Generation, WithJsonSchema({"type": "object"})]] = Field(
         {},
         description="Fill name -> keys of `generation` that differ. Each fill is a set of synthetic images that "
@@ -128,12 +127,12 @@ class Config(Block):
 
     @property
     def generation_of_fills(self) -> dict[str, Generation]:
-        """Name of each fill -> its settings. Without `fills` there is one, whose name is empty."""
-        return self.fills or {"": self.generation}
+        """Name of each fill -> its settings. Without `fills` there is one, whose name is empty; without a model none."""
+        return self.fills or ({"": self.generation} if self.generation.model else {})
 
-    def trains_model(self, model: str) -> bool:
+    def trains_model(self, model: str | None) -> bool:
         """Whether `model`, the key of a fill, is the generator that this experiment trains."""
-        return self.generator is not None and realpath(model) == realpath(self.generator.output)
+        return bool(self.generator and model and realpath(model) == realpath(self.generator.output))
 
     def trains_adapter(self, model: str) -> bool:
         """Whether `model`, the key of an adapter, is the adapter that this experiment trains."""
@@ -157,6 +156,22 @@ class Config(Block):
         if self.fills:
             settings["fills"] = {name: fill.model_dump(exclude=same_images) for name, fill in self.fills.items()}
         return settings
+
+    @model_validator(mode="after")
+    def _synthetic_images_need_a_model(self):
+        users = {f"recipes.{name}": recipe.data == "balanced" for name, recipe in self.recipes.items()}
+        users |= {key: getattr(self, key) for key in ("fills", "adaptation")}
+        users["screening"] = self.screening != Screening()
+        users |= {f"evaluation.{key}": getattr(self.evaluation, key) for key in ("domain_probe", "shortcut_images")}
+        needed_by = ", ".join(user for user, used in users.items() if used)
+        blocks = {"generation": self.generation} | {f"fills.{name}": fill for name, fill in self.fills.items()}
+        without = [name for name, block in blocks.items() if not block.model]
+        if needed_by and without:
+            raise ValueError(
+                f"{without[0]}.model: is missing, and synthetic images are needed by {needed_by}; add the model, or "
+                "leave these out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fills_differ(self):
@@ -368,9 +383,6 @@ def load_config(config: dict[str, Any], where: str = "config") -> Config:
     Raises UserError: one line that names each wrong key, its value, and what is allowed.
     """
     _refuse_too_many_values(config, where)
-    config, renamed = with_current_names(config)
-    for old, new in renamed.items():
-        _warn_once(old, new)
     try:
         return Config.model_validate(config)
     except ValidationError as error:
@@ -415,29 +427,3 @@ def _refuse_too_many_values(config: dict[str, Any], where: str) -> None:
             waiting += [(item, depth + 1) for item in value.values()]
         elif isinstance(value, list):
             waiting += [(item, depth + 1) for item in value]
-
-
-def with_current_names(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """`config` with the current names of keys and values that were called differently before 0.2.
-
-    Also returns the changes: old -> new. The old names are accepted in this version only.
-    """
-    config, renamed = dict(config), {}
-    if "generator_training" in config and "generator" not in config:
-        config["generator"] = config.pop("generator_training")
-        renamed["generator_training"] = "generator"
-    recipes = config.get("recipes")
-    if isinstance(recipes, dict):
-        config["recipes"] = dict(recipes)
-        for name, recipe in recipes.items():
-            if isinstance(recipe, dict) and recipe.get("data") == "even":
-                config["recipes"][name] = recipe | {"data": "subsampled"}
-                renamed[f"recipes.{name}.data: even"] = f"recipes.{name}.data: subsampled"
-    return config, renamed
-
-
-@cache  # the variants of a study share keys
-def _warn_once(old: str, new: str) -> None:
-    log.warning(
-        "synaug: warning: config: `%s` is now called `%s`; the old name is accepted in this version only", old, new
-    )

@@ -269,8 +269,6 @@ def _load_adapters(pipeline, planned: list[dict], base: str) -> None:
         version = description["version"]
         local = is_local(version)
         keys = {name: value for name, value in description.items() if name != "version"}
-        if keys["model"].endswith(".safetensors"):
-            keys["file"] = None  # rows of earlier versions may have one, which had no effect
         adapter = Adapter.model_validate(keys)
         if local and adapter_version(adapter) != version:
             raise UserError(f"{adapter.model}: the adapter has changed since the plan was made", advice=_PLAN_AGAIN)

@@ -14,8 +14,7 @@ from synaug.manifests.schemas import SCHEMAS
 from synaug.runtime.files import text_hash
 
 # Files of an experiment with synthetic images that are no shards, as patterns: with fills, each has its own preview.
-# unseen.parquet is the name of probe_images.parquet in version 0.1.
-EXTRA_FILES = ("preview*.parquet", "probe_images.parquet", "unseen.parquet")
+EXTRA_FILES = ("preview*.parquet", "probe_images.parquet")
 # Images that fill at most this number of shards are not cut into blocks.
 _FEW_SHARDS = 8
 

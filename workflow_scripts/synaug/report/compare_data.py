@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from synaug.config import Block, Config
-from synaug.config.experiment import with_current_names
 from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.differences import paired_difference
 from synaug.evaluation.scorer import Scorer, read_scorer, read_test
@@ -102,7 +101,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = config_on_page(page)
     if config is None:
         raise UserError(f"{page}: shows no config", advice="delete it and run the workflow again")
-    config, _ = with_current_names(config)
     recipes = config.get("recipes")
     missing = [key for key in ("dataset", "generation", "recipes") if not isinstance(config.get(key), dict)]
     if isinstance(recipes, dict):
