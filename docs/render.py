@@ -9,6 +9,7 @@ is the page with expressions in place of the figures. It calls:
     variant(study, name)      the tables of one variant of a study (class `Variant`), from docs/results/<study>.md
     evidence(name)            the tables of one data set of benchmarks/evidence.py (class `Evidence`);
                               evidence(name, other): with the settings that were chosen for `other`
+                              evidence(name, chosen_by="worst_cell"): settings chosen by accuracy in the worst cell
     benchmark(name)           the object in benchmarks/results/<name>.json
     measured(name)            when it was measured: date and commit
     claim(condition)          nothing, if the condition is true; otherwise an error. Place it behind a sentence whose
@@ -189,15 +190,16 @@ class Evidence:
         return list(best.values())
 
 
-def evidence(name: str, settings_of: str | None = None) -> Evidence:
-    """The tables docs/results/evidence/<name>_*.csv of the methods that were chosen by balanced accuracy.
+def evidence(name: str, settings_of: str | None = None, chosen_by: str = "balanced") -> Evidence:
+    """The tables docs/results/evidence/<name>_*.csv of the settings that were chosen by `chosen_by`.
 
-    settings_of: the data set that the settings were chosen for, if it is another one.
+    settings_of: the data set that the settings were chosen for, if it is another one. chosen_by: `balanced` (accuracy)
+    or, for groups, `worst_cell`.
     """
 
     def rows(table: str, name: str = name) -> list[dict[str, str]]:
         with (ROOT / f"docs/results/evidence/{name}_{table}.csv").open() as file:
-            return [row for row in csv.DictReader(file) if row["chosen_by"] == "balanced"]
+            return [row for row in csv.DictReader(file) if row["chosen_by"] == chosen_by]
 
     def figure(row: dict[str, str], **options: bool) -> Figure:
         return Figure(*(100 * float(row[key] or "nan") for key in ("mean", "low", "high")), **options)
