@@ -190,8 +190,7 @@ def results_of(results: Path) -> dict:
         tables = [read_manifest("predictions", file).query("split == 'test'") for file in files]
         labels = pd.factorize(tables[0]["label"])[0]
         correct = np.mean([table["predicted"] == table["label"] for table in tables], axis=0)
-        ones = np.ones(len(labels))
-        return 100 * resampled_metric(correct, labels, labels, "balanced", resample(labels), ones)
+        return 100 * resampled_metric(correct, labels, labels, "balanced", resample(labels))
 
     def difference(first: tuple[str, str], second: tuple[str, str]) -> list[float]:
         values = accuracies(*first) - accuracies(*second)

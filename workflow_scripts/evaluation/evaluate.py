@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.classification import with_intervals
 from synaug.evaluation.differences import compare
 from synaug.evaluation.scorer import read_scorer, read_test
@@ -32,7 +31,7 @@ def main(
     Raises UserError if the predictions are not for the same test images.
     """
     scorer = read_scorer(predictions[0], test_split, imbalance, real, group_columns)
-    counts = resample(scorer.strata)
+    resamples = scorer.resample()
     tables, scores_of = [], {}
     for path, (stage, recipe, seed) in zip(predictions, networks, strict=True):
         rows = read_test(path, test_split)
@@ -40,7 +39,7 @@ def main(
             raise UserError(
                 f"{path}: its test images differ from those of {predictions[0]}; delete both files and run again"
             )
-        scores = scorer.score(rows, counts)
+        scores = scorer.score(rows, resamples)
         scores_of.setdefault((recipe, stage), {})[seed] = scores
         tables.append(with_intervals(scores).assign(stage=stage, recipe=recipe, seed=seed))
     tables += [read_manifest("metrics", path) for path in probes]

@@ -101,6 +101,22 @@ def test_the_noise_of_classes_with_one_or_two_images_counts(sizes):
     assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(true, rel=0.25) and np.std(gains) < 1.4 * true
 
 
+def test_a_class_with_fewer_than_five_validation_images_cannot_be_the_worst_one(caplog):
+    """One image would decide: without it, both recipes are equal in their worst class."""
+    labels = np.repeat([0, 1, 2], [1, 100, 100])
+    hits = np.concatenate([[True], np.arange(100) < 60, np.arange(100) < 90]).astype(float)
+    misses = np.concatenate([[0.0], hits[1:]])
+    recipes = [Candidate("real", "train", False, misses, 3), Candidate("filled", "train", True, hits, 3)]
+    table = choose(recipes, labels, labels, "worst_class").set_index("recipe")
+    assert table["validation"].tolist() == [0.6, 0.6] and table["chosen"]["real"]
+    assert caplog.messages == ["1 of 3 classes have fewer than 5 validation images and do not count in worst_class"]
+    only_small = np.repeat(np.arange(4), 2)
+    choose([Candidate("real", "train", False, np.ones(8), 3)], only_small, only_small, "worst_class")
+    assert caplog.messages[1] == (
+        "4 of 4 classes have fewer than 5 validation images, so that worst_class depends on chance"
+    )
+
+
 def test_one_more_right_image_in_classes_of_one_image_is_no_gain():
     labels = np.arange(20)
     real, filled = (

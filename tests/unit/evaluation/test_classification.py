@@ -83,14 +83,14 @@ def test_metrics_agree_with_scikit_learn_scipy_and_torchmetrics(seed, random_pre
 def test_resamples_of_many_images_need_little_more_memory_than_their_counts():
     strata, size = np.repeat([0, 1], [3, 15_000]), 15_000
     tracemalloc.start()
-    counts = resample(strata)
+    counts = resample(strata).within
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 * counts.nbytes
     # The same counts as if each stratum was drawn at once.
     generator = np.random.default_rng(SEED)
-    generator.integers(3, size=(DRAWS, 3))
-    drawn = generator.integers(size, size=(DRAWS, size))
+    generator.integers(3, size=(DRAWS, 2))
+    drawn = generator.integers(size, size=(DRAWS, size - 1))
     for row in (0, 1, 500, DRAWS - 1):
         assert np.array_equal(counts[1 + row, 3:], np.bincount(drawn[row], minlength=size))
 
@@ -107,9 +107,37 @@ def test_bootstrap_intervals_match_the_binomial(random_predictions):
 
 def test_resamples_keep_the_class_sizes_and_are_reproducible():
     labels = np.array([2, 0, 0, 2, 2, 5])
-    counts = resample(labels)
-    assert (counts[0] == 1).all()
+    resamples = resample(labels)
+    assert (resamples.within[0] == 1).all()
     for label, size in ((0, 2), (2, 3), (5, 1)):
-        assert (counts[:, labels == label].sum(1) == size).all()
-    assert np.array_equal(counts, resample(labels))
-    assert counts[1:, :5].std() > 0.5
+        of_class = labels == label
+        assert ((resamples.within[1:, of_class] * resamples.factors[of_class]).sum(1) == size).all()
+    assert np.array_equal(resamples.within, resample(labels).within)
+    assert resamples.within[1:, :5].std() > 0.5
+
+
+def test_only_the_means_of_similar_classes_of_one_image_vary():
+    """A class of one image is drawn together with others of its shot group, or with the smallest one."""
+    labels, similar = np.array([0, 1, 2, 3, 3, 4, 5, 5, 5]), np.array([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    resamples = resample(labels, similar)
+    varies = [resamples.within[:, labels == label].std() > 0 for label in range(6)]
+    assert varies == [False, False, False, True, False, True]
+    for group in range(3):
+        drawn = resamples.for_means[1:, similar == group] * resamples.factors_for_means[similar == group]
+        assert drawn.sum(1) == pytest.approx(3) and drawn.std() > 0
+    alone = resample(np.array([0, 1, 1]), np.array([0, 1, 1]))  # nothing is similar to the first image
+    assert alone.for_means is alone.within and alone.within[:, 0].std() == 0
+
+
+@pytest.mark.parametrize("sizes", [[1] * 20, [1] * 5 + [40] * 5, [2] * 10, [1] + [30] * 3])
+def test_the_interval_of_the_mean_over_classes_is_that_over_new_test_images(sizes):
+    """Also if some classes have one or two test images: their share of the variance is not missing."""
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(len(sizes)), sizes)
+    widths, shots = [], dict.fromkeys(range(len(sizes)), "few")
+    for _ in range(30):
+        predicted = np.where(rng.random(len(labels)) < 0.6, labels, labels + 1)
+        rows = pd.DataFrame({"label": labels, "predicted": predicted, "label_name": labels.astype(str)})
+        rows = metrics(rows.assign(probabilities=[[1.0]] * len(labels)), shots).loc["accuracy"]
+        widths.append(rows.loc[["balanced", "few"], "high"] - rows.loc[["balanced", "few"], "low"])
+    true = 2 * 1.96 * math.sqrt(0.6 * 0.4 * np.mean(1 / np.array(sizes)) / len(sizes))
+    assert np.sqrt(np.mean(np.square(widths), axis=0)) == pytest.approx([true, true], rel=0.25)

@@ -6,7 +6,7 @@ import pytest
 
 from evaluation import evaluate
 from synaug.config import Imbalance, load_config
-from synaug.evaluation.bootstrap import DRAWS, resample
+from synaug.evaluation.bootstrap import DRAWS, Resamples, resample
 from synaug.evaluation.classification import score
 from synaug.imbalance import measure_imbalance
 from synaug.manifests import read_manifest, write_manifest
@@ -84,11 +84,13 @@ def test_predictions_for_other_test_images_are_refused(files):
 
 def test_the_score_of_a_resample_equals_the_score_of_its_repeated_images():
     rows = predictions(CORRECT)
-    counts = resample(rows["label"].to_numpy())
-    scores = score(rows, SHOTS, counts)
+    resamples = resample(rows["label"].to_numpy())
+    scores = score(rows, SHOTS, resamples)
     for draw in (1, 500, DRAWS):
-        drawn = rows.loc[rows.index.repeat(counts[draw])]
-        expected = score(drawn, SHOTS, np.ones((1, len(drawn)), np.uint8))[0]
+        # Classes of 5, 3 and 2 images have the factors 5/4, 3/2 and 2.
+        drawn = rows.loc[rows.index.repeat((4 * resamples.factors * resamples.within[draw]).astype(int))]
+        counts, factors = np.ones((1, len(drawn)), np.uint8), np.ones(len(drawn))
+        expected = score(drawn, SHOTS, Resamples(counts, factors, counts, factors))[0]
         assert scores[draw].to_dict() == pytest.approx(expected.to_dict())
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
-from synaug.evaluation.bootstrap import percentile_interval, resample
+from synaug.evaluation.bootstrap import Resamples, percentile_interval, resample
 from synaug.evaluation.classification import with_intervals
 from synaug.evaluation.differences import paired_difference
 from synaug.evaluation.groups import score_groups
@@ -28,9 +28,10 @@ def images(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return label, predicted, group
 
 
-def once(label: np.ndarray) -> np.ndarray:
-    """Counts of the test set alone: every image once."""
-    return np.ones((1, len(label)), np.uint8)
+def once(label: np.ndarray) -> Resamples:
+    """The test set alone: every image once."""
+    counts, factors = np.ones((1, len(label)), np.uint8), np.ones(len(label))
+    return Resamples(counts, factors, counts, factors)
 
 
 def numbered(prefix: str, number: int) -> list[str]:
@@ -123,8 +124,8 @@ def test_many_classes_agree_with_a_loop(seed, classes, groups):
 
 def test_waterbirds_by_hand():
     label, predicted, group = images(WATERBIRDS)
-    counts = resample(group * 2 + label)
-    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", counts, TRAINING)
+    resamples = resample(group * 2 + label)
+    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", resamples, TRAINING)
     assert scores.index.names == ["metric", "subset", "weighting"]
     assert scores.shape[1] == 1001
     values = scores[0]
@@ -165,8 +166,8 @@ def test_an_empty_cell_is_omitted():
     confusion = WATERBIRDS.copy()
     confusion[0, 1] = 0  # no waterbirds on land: the former worst cell and the tpr of land do not exist
     label, predicted, group = images(confusion)
-    counts = resample(group * 2 + label)
-    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", counts, TRAINING)
+    resamples = resample(group * 2 + label)
+    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", resamples, TRAINING)
     assert not scores.isna().any(axis=None)
     values = scores[0]
     assert ("accuracy", "cell:waterbird|land", "images") not in values
@@ -214,7 +215,7 @@ def drawn_confusion(confusion: np.ndarray, draws: int) -> np.ndarray:
 def counted_confusion(label, predicted, group, counts) -> np.ndarray:
     """Images per group, label and predicted class in each resample, rows of `counts` x G x C x C."""
     groups, classes = group.max() + 1, label.max() + 1
-    confusion = np.zeros((len(counts), groups, classes, classes), np.int64)
+    confusion = np.zeros((len(counts), groups, classes, classes))
     for g, c, p in np.ndindex(groups, classes, classes):
         confusion[:, g, c, p] = counts[:, (group == g) & (label == c) & (predicted == p)].sum(1)
     return confusion
@@ -222,11 +223,13 @@ def counted_confusion(label, predicted, group, counts) -> np.ndarray:
 
 def test_resampling_within_cells_is_multinomial():
     label, predicted, group = random_images(3, 300, 3, 2)
-    resampled = counted_confusion(label, predicted, group, resample(group * 3 + label))
+    resamples = resample(group * 3 + label)
+    resampled = counted_confusion(label, predicted, group, resamples.within * resamples.factors)
+    resampled[0] = counted_confusion(label, predicted, group, resamples.within[:1])[0]
     # Mean n p, variance n p (1 - p), covariance -n p q within a cell and 0 across cells.
     size = resampled[0].sum(-1, keepdims=True)
     share = resampled[0] / size
-    for confusion in (resampled[1:], drawn_confusion(resampled[0], 4000)):
+    for confusion in (resampled[1:], drawn_confusion(resampled[0].astype(int), 4000)):
         assert confusion.mean(0) == pytest.approx(resampled[0], abs=0.5)
         assert confusion.std(0) == pytest.approx(np.sqrt(size * share * (1 - share)), rel=0.1)
         covariance = np.cov(confusion.reshape(len(confusion), -1).T)
@@ -239,11 +242,11 @@ def test_resampling_within_cells_is_multinomial():
 def test_intervals_agree_with_multinomial_draws():
     label, predicted, group = random_images(3, 300, 3, 2)
     names = (numbered("c", 3), numbered("g", 2), "place")
-    counts = resample(group * 3 + label)
-    intervals = with_intervals(score_groups(label, predicted, group, *names, counts)).set_index(
+    resamples = resample(group * 3 + label)
+    intervals = with_intervals(score_groups(label, predicted, group, *names, resamples)).set_index(
         ["metric", "subset", "weighting"]
     )
-    confusion = counted_confusion(label, predicted, group, counts[:1])[0]
+    confusion = counted_confusion(label, predicted, group, resamples.within[:1])[0].astype(int)
     drawn = drawn_confusion(confusion, 1000)
     correct, size = np.diagonal(drawn, axis1=2, axis2=3), confusion.sum((1, 2))
     selection = drawn.sum(2) / size[:, None]
@@ -264,19 +267,22 @@ def test_intervals_agree_with_multinomial_draws():
 @given(st.lists(st.integers(0, 20), min_size=6, max_size=6).filter(any))
 def test_resamples_keep_the_sizes_of_the_cells_and_are_reproducible(sizes):
     cell = np.repeat(np.arange(6), sizes)
-    counts = resample(cell)
-    assert counts.shape == (1001, sum(sizes)) and (counts[0] == 1).all()
+    resamples = resample(cell)
+    assert resamples.within.shape == (1001, sum(sizes)) and (resamples.within[0] == 1).all()
     for number, size in enumerate(sizes):
-        assert (counts[:, cell == number].sum(1) == size).all()
-    assert np.array_equal(counts, resample(cell))
+        of_cell = cell == number
+        assert (resamples.within[1:, of_cell] * resamples.factors[of_cell]).sum(1) == pytest.approx(size)
+    assert np.array_equal(resamples.within, resample(cell).within)
 
 
 def test_the_metrics_of_a_resample_equal_those_of_its_repeated_images():
     label, predicted, group = images(WATERBIRDS)
-    counts = resample(group * 2 + label)
-    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", counts, TRAINING)
+    resamples = resample(group * 2 + label)
+    scores = score_groups(label, predicted, group, BIRDS, PLACES, "place", resamples, TRAINING)
     for draw in (1, 500, 1000):
-        repeated = np.repeat(np.arange(len(label)), counts[draw])
+        # The factors are n / (n - 1) of cells with 100, 40 and 10 images, so with these repetitions they are whole.
+        times = resamples.within[draw] * resamples.factors * 99 * 13
+        repeated = np.repeat(np.arange(len(label)), np.rint(times).astype(int))
         label_, predicted_, group_ = label[repeated], predicted[repeated], group[repeated]
         expected = score_groups(label_, predicted_, group_, BIRDS, PLACES, "place", once(label_), TRAINING)[0]
         assert scores[draw].to_dict() == pytest.approx(expected.to_dict())
@@ -286,8 +292,8 @@ def test_differences_of_networks_are_paired_by_image():
     label, predicted, group = random_images(4, 600, 2, 2)
     corrected = np.where(np.random.default_rng(5).random(600) < 0.2, label, predicted)
     names = (["c0", "c1"], ["g0", "g1"], "place")
-    counts = resample(group * 2 + label)
-    network, baseline = (score_groups(label, p, group, *names, counts) for p in (corrected, predicted))
+    resamples = resample(group * 2 + label)
+    network, baseline = (score_groups(label, p, group, *names, resamples) for p in (corrected, predicted))
     row = paired_difference({0: network}, {0: baseline}).set_index(["subset", "weighting"]).loc[("all", "images")]
     assert row["low_images"] < row["mean"] < row["high_images"]
     width = row["high_images"] - row["low_images"]
@@ -303,7 +309,7 @@ def test_differences_of_networks_are_paired_by_image():
     assert unpaired > 1.3 * exact
 
 
-def test_counts_that_change_the_size_of_a_cell_are_refused():
+def test_resamples_that_change_the_size_of_a_cell_are_refused():
     label, predicted, group = images(WATERBIRDS)
     with pytest.raises(ValueError, match="within the cells"):
         score_groups(label, predicted, group, BIRDS, PLACES, "place", resample(label))

@@ -16,8 +16,8 @@ class Evaluation(Block):
     choose_by: Literal["balanced", "average", "worst_class", "worst_cell"] | None = Field(
         None,
         description="Choose one recipe by this accuracy on the validation images. A recipe with synthetic images is "
-        "chosen only if it is better than the best one without by more than the noise of these images; null: none "
-        "is chosen.",
+        "chosen only if it is better than the best one without by more than the noise of these images. A class or cell "
+        "with fewer than 5 validation images does not count as the worst one; null: none is chosen.",
     )
     halving: bool = Field(
         True,

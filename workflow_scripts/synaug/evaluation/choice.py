@@ -13,10 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from synaug.evaluation.bootstrap import group_sums, resample, unbiased_factors
+from synaug.evaluation.bootstrap import Resamples, group_sums, resample
 from synaug.manifests import class_names, read_manifest, with_group
 
 log = logging.getLogger(__name__)
+
+LEAST_IMAGES_OF_WORST = 5  # validation images of a class or cell that can be the worst one
 
 
 class Candidate(NamedTuple):
@@ -101,13 +103,13 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
     Only the finalists, the candidates with all seeds, are compared. The others, which halving dropped, come last.
     candidates: in the order of the config; of equal ones the first is better. labels, cells: class of each validation
     image and its class in a group, int, N. metric: `evaluation.choose_by`.
-    A standard error is the standard deviation over resamples of the validation images, within cells (see
-    `unbiased_factors`); all candidates are compared on the same resamples.
+    A standard error is the standard deviation over resamples of the validation images, within cells; all candidates
+    are compared on the same resamples.
     """
-    # The worst class or cell is not a sum over images, so its resamples have the sizes of the data.
-    worst = metric.startswith("worst")
-    counts, factors = (resample(cells), np.ones(len(cells))) if worst else unbiased_factors(cells)
-    values = [resampled_metric(candidate.correct, labels, cells, metric, counts, factors) for candidate in candidates]
+    if metric.startswith("worst"):
+        _warn_of_small_units(_units(labels, cells, metric)[1], metric)
+    resamples = resample(cells)
+    values = [resampled_metric(candidate.correct, labels, cells, metric, resamples) for candidate in candidates]
     seeds = max(candidate.seeds for candidate in candidates)
     finalists = [(i, candidate) for i, candidate in enumerate(candidates) if candidate.seeds == seeds]
     best = {
@@ -146,6 +148,17 @@ def choose(candidates: list[Candidate], labels: np.ndarray, cells: np.ndarray, m
     return table.sort_values(["seeds", "validation"], ascending=False, kind="stable", ignore_index=True)
 
 
+def _warn_of_small_units(sizes: np.ndarray, metric: str) -> None:
+    """Say how many classes or cells do not count, or are too small, as the worst one."""
+    small, kind = int((sizes < LEAST_IMAGES_OF_WORST).sum()), {"worst_class": "classes", "worst_cell": "cells"}[metric]
+    if small:
+        log.warning(
+            "%d of %d %s have fewer than %d validation images%s",
+            *(small, len(sizes), kind, LEAST_IMAGES_OF_WORST),
+            f" and do not count in {metric}" if small < len(sizes) else f", so that {metric} depends on chance",
+        )
+
+
 def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference: int, margin: float) -> str:
     """Why this recipe was chosen, in one sentence for the report."""
     # As the report names them.
@@ -165,16 +178,40 @@ def _reason(table: pd.DataFrame, chosen: int, challenger: int | None, reference:
 
 
 def resampled_metric(
-    correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, counts: np.ndarray, factors: np.ndarray
+    correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str, resamples: Resamples
 ) -> np.ndarray:
     """The metric on all images, and on each resample of them: float, 1 + draws.
 
-    correct, labels, cells, metric: as of `choose`. counts, factors: from `unbiased_factors`, or of `resample` and ones.
+    correct, labels, cells, metric: as of `choose`. resamples: within the cells, or the classes if there are no groups.
     """
-    units = {"balanced": labels, "worst_class": labels, "worst_cell": cells}.get(metric, np.zeros_like(labels))
-    _, units = np.unique(units, return_inverse=True)
-    number = units.max() + 1
-    # Divided by the sizes in the data: those in a resample differ where strata were resampled together.
-    accuracies = group_sums(counts, units, correct * factors, number) / np.bincount(units)
-    accuracies[0] = np.bincount(units, correct) / np.bincount(units)
-    return accuracies.min(1) if metric.startswith("worst") else accuracies.mean(1)
+    units, sizes = _units(labels, cells, metric)
+    for_means = not metric.startswith("worst")
+    return _over_units(group_sums(resamples, units, correct, len(sizes), for_means), sizes, metric)
+
+
+def metric_value(correct: np.ndarray, labels: np.ndarray, cells: np.ndarray, metric: str) -> float:
+    """The metric on all images. Arguments as of `choose`."""
+    units, sizes = _units(labels, cells, metric)
+    return float(_over_units(np.bincount(units, correct)[None], sizes, metric)[0])
+
+
+def _units(labels: np.ndarray, cells: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """What `metric` compares or averages: the unit of each image, int, N, and the images of each unit."""
+    of_metric = {"balanced": labels, "worst_class": labels, "worst_cell": cells}.get(metric, np.zeros_like(labels))
+    _, units, sizes = np.unique(of_metric, return_inverse=True, return_counts=True)
+    return units, sizes
+
+
+def _over_units(sums: np.ndarray, sizes: np.ndarray, metric: str) -> np.ndarray:
+    """The mean of the accuracies of the units, or the lowest: rows. sums: correct images, rows x units."""
+    accuracies = sums / sizes
+    return accuracies[:, _counts_as_worst(sizes)].min(1) if metric.startswith("worst") else accuracies.mean(1)
+
+
+def _counts_as_worst(sizes: np.ndarray) -> np.ndarray:
+    """Whether each class or cell has enough images to be the worst one; if none has, all count.
+
+    The accuracy of a class of one image is 0 or 1, and no resample shows that this is chance.
+    """
+    enough = sizes >= LEAST_IMAGES_OF_WORST
+    return enough if enough.any() else ~enough

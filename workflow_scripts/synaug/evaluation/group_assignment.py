@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from synaug.evaluation.bootstrap import Resamples
 from synaug.evaluation.groups import score_groups
 from synaug.manifests import class_names
 
@@ -27,14 +28,14 @@ class GroupAssignment:
     training: np.ndarray | None
     is_crossing: bool
 
-    def score(self, predictions: pd.DataFrame, counts: np.ndarray) -> pd.DataFrame:
+    def score(self, predictions: pd.DataFrame, resamples: Resamples) -> pd.DataFrame:
         """Metrics of a network from `score_groups`; for one of several columns, only the metrics of its groups.
 
-        predictions: in the order of `group`. counts: from `bootstrap.resample` of the cells of the crossing.
+        predictions: in the order of `group`. resamples: within the cells of the crossing.
         """
         label, predicted = predictions["label"].to_numpy(), predictions["predicted"].to_numpy()
         names = (self.class_names, self.group_names, self.attribute)
-        scores = score_groups(label, predicted, self.group, *names, counts, self.training)
+        scores = score_groups(label, predicted, self.group, *names, resamples, self.training)
         metric, subset, weighting = (scores.index.get_level_values(i) for i in range(3))
         if not self.is_crossing:
             return scores[subset.str.startswith("group")]

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from synaug.evaluation.bootstrap import group_sums
+from synaug.evaluation.bootstrap import Resamples, group_sums
+from synaug.evaluation.classification import share
 
 
 def score_groups(
@@ -21,16 +22,15 @@ def score_groups(
     class_names: Sequence[str],
     group_names: Sequence[str],
     attribute: str,
-    counts: np.ndarray,
+    resamples: Resamples,
     training: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """The metrics of one network for one attribute: rows (metric, subset, weighting), a column per row of `counts`.
+    """The metrics of one network for one attribute: rows (metric, subset, weighting), a column per resample.
 
     label, predicted: position in `class_names`, N. group: position in `group_names`, N. attribute: name of the
-    attribute, or of a crossing of attributes. counts: from `bootstrap.resample` of each image's cell, or of a finer
-    division such as the cells of a crossing; column 0 is the metric on the test set. training: training images per
-    cell, groups x classes.
-    Raises ValueError if `counts` change the size of a cell.
+    attribute, or of a crossing of attributes. resamples: within each image's cell, or a finer division such as the
+    cells of a crossing; column 0 is the metric on the test set. training: training images per cell, groups x classes.
+    Raises ValueError if `resamples` change the size of a cell.
 
     Rows, with shares of images throughout:
 
@@ -52,19 +52,20 @@ def score_groups(
     """
     groups, classes = len(group_names), len(class_names)
 
-    def images_per_cell(column: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def images_per_cell(column: np.ndarray, weights: np.ndarray, for_means: bool = False) -> np.ndarray:
         """Sum of `weights` over the images of each group with each value of `column`: rows x G x C."""
-        sums = group_sums(counts, group * classes + column, weights, groups * classes)
-        return sums.reshape(len(counts), groups, classes)
+        sums = group_sums(resamples, group * classes + column, weights, groups * classes, for_means)
+        return sums.reshape(len(resamples), groups, classes)
 
-    every_image = np.ones(len(label))
+    every_image, is_correct = np.ones(len(label)), (predicted == label).astype(float)
     sizes = images_per_cell(label, every_image)
-    if (sizes != sizes[0]).any():
-        raise ValueError("counts must be resampled within the cells, but some change the size of a cell")
+    if not np.allclose(sizes, sizes[0]):  # the factors of the images are no whole numbers
+        raise ValueError("resamples must be within the cells, but some change the size of a cell")
     actual = sizes[0]
-    correct = images_per_cell(label, (predicted == label).astype(float))
+    correct = images_per_cell(label, is_correct)
+    for_means = images_per_cell(label, is_correct, for_means=True)
     selected = images_per_cell(predicted, every_image)
-    metrics = _accuracies(correct, actual, class_names, group_names, training)
+    metrics = _accuracies(correct, for_means, actual, class_names, group_names, training)
     metrics |= _rates(correct, selected, actual, class_names, group_names, attribute)
     metrics = {key: values for key, values in metrics.items() if not np.isnan(values[0])}
     index = pd.MultiIndex.from_tuples(metrics, names=["metric", "subset", "weighting"])
@@ -78,23 +79,27 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _accuracies(
     correct: np.ndarray,
+    for_means: np.ndarray,
     actual: np.ndarray,
     class_names: Sequence[str],
     group_names: Sequence[str],
     training: np.ndarray | None,
 ) -> dict[tuple, np.ndarray]:
-    """correct: correctly predicted images, rows x G x C. actual: images, G x C. training: training images, G x C."""
+    """correct: correctly predicted images, rows x G x C. for_means: as `correct`, of the resamples for means. actual:
+    images, G x C. training: training images, G x C.
+    """
     per_cell, per_group = _share(correct, actual), _share(correct.sum(2), actual.sum(1))
     filled_cells = per_cell[:, actual > 0]
+    cells_for_means = _share(for_means, actual)[:, actual > 0]
     metrics = {
-        ("accuracy", "all", "images"): correct.sum((1, 2)) / actual.sum(),
-        ("accuracy", "all", "cells"): filled_cells.mean(1),
+        ("accuracy", "all", "images"): share(for_means.sum((1, 2)) / actual.sum()),
+        ("accuracy", "all", "cells"): share(cells_for_means.mean(1)),
         ("accuracy", "worst_cell", "cells"): filled_cells.min(1),
         ("accuracy", "worst_group", "groups"): per_group[:, actual.sum(1) > 0].min(1),
     }
     if training is not None:
         weights = np.asarray(training)[actual > 0]
-        metrics["accuracy", "all", "training"] = _share(filled_cells @ weights, weights.sum())
+        metrics["accuracy", "all", "training"] = share(_share(cells_for_means @ weights, weights.sum()))
     for g, group in enumerate(group_names):
         metrics["accuracy", f"group:{group}", "images"] = per_group[:, g]
         for c, name in enumerate(class_names):

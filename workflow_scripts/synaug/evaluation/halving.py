@@ -6,10 +6,9 @@ fewer networks, each with all its steps, and no network is trained twice.
 
 from functools import lru_cache
 
-import numpy as np
 import pandas as pd
 
-from synaug.evaluation.choice import Candidate, ValidationImages, resampled_metric
+from synaug.evaluation.choice import Candidate, ValidationImages, metric_value
 from synaug.manifests import read_manifest
 
 
@@ -17,14 +16,13 @@ def halve(
     candidates: list[Candidate], images: ValidationImages, metric: str, always: list[str], stage1: dict[str, str]
 ) -> pd.DataFrame:
     """Rows of the manifest `candidates`. metric: `evaluation.choose_by`. candidates, always, stage1: see `kept`."""
-    once = np.ones((1, len(images.labels)), np.uint8)
     table = pd.DataFrame(
         [
             (
                 candidate.recipe,
                 candidate.stage,
                 candidate.synthetic,
-                resampled_metric(candidate.correct, images.labels, images.cells, metric, once, once[0])[0],
+                metric_value(candidate.correct, images.labels, images.cells, metric),
                 candidate.seeds,
             )
             for candidate in candidates

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from synaug.evaluation.classification import score
+from synaug.evaluation.bootstrap import Resamples, resample
+from synaug.evaluation.classification import SHOTS, score
 from synaug.evaluation.group_assignment import GroupAssignment, assign_groups
 from synaug.imbalance import class_rows
 from synaug.manifests import read_manifest
@@ -30,13 +31,21 @@ class Scorer:
         columns = ["image_id", "label"]
         return predictions[columns].equals(self.images[columns])
 
-    def score(self, predictions: pd.DataFrame, counts: np.ndarray) -> pd.DataFrame:
+    def score(self, predictions: pd.DataFrame, resamples: Resamples) -> pd.DataFrame:
         """Rows (metric, subset, weighting), and a column per resample.
 
-        predictions: of `read_test`. counts: from `bootstrap.resample` of `strata`, or of a finer division.
+        predictions: of `read_test`. resamples: of `resample`, or within a finer division than `strata`.
         """
-        groups = (assignment.score(predictions, counts) for assignment in self.assignments)
-        return pd.concat([score(predictions, self.shots, counts), *groups])
+        groups = (assignment.score(predictions, resamples) for assignment in self.assignments)
+        return pd.concat([score(predictions, self.shots, resamples), *groups])
+
+    def resample(self, strata: np.ndarray | None = None) -> Resamples:
+        """Resamples of the test images within `strata`, N; None: within those of this experiment.
+
+        Classes of one test image are drawn together with others of their shot group, for the mean over these classes.
+        """
+        shots = pd.Categorical(self.images["label"].map(self.shots), SHOTS).codes
+        return resample(self.strata if strata is None else strata, shots)
 
 
 def read_scorer(predictions: str, test_split: str, imbalance: str, real: str, group_columns: list[str]) -> Scorer:

@@ -530,7 +530,7 @@ SCHEMAS: dict[str, pa.Schema] = {
                 "low",
                 pa.float64(),
                 "lower end of the 95 % interval over test images (percentile bootstrap within classes or cells); equal "
-                "ends say nothing: all resamples agree, for example with one image per class",
+                "ends say nothing: all resamples agree, for example in the accuracy of a class with one image",
             ),
             _field("high", pa.float64(), "upper end of the 95 % interval over test images"),
         ]
@@ -619,13 +619,15 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field(
                 "train_seconds",
                 pa.float64(),
-                "training time of one network on one device, seconds; null: not recorded",
+                "device seconds of the training of one network: the time of its jobs, times their devices; of an "
+                "interrupted job only the last attempt counts; null: not recorded",
                 nullable=True,
             ),
             _field(
                 "generation_seconds",
                 pa.float64(),
-                "time of one device to generate all images once, seconds; null: not recorded",
+                "device seconds to generate all images once; copied images count as much as those that were sampled; "
+                "null: not recorded",
                 nullable=True,
             ),
         ]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from synaug.config import Block, Config
-from synaug.evaluation.bootstrap import resample
+from synaug.evaluation.bootstrap import Resamples
 from synaug.evaluation.differences import paired_difference
 from synaug.evaluation.scorer import Scorer, read_scorer, read_test
 from synaug.manifests import read_manifest
@@ -253,10 +253,10 @@ def why_not_paired(a: pd.DataFrame, b: pd.DataFrame) -> str | None:
     return f"The results are not paired: {others} test images have another class in B." if others else None
 
 
-def _common_resamples(a: Scorer, b: Scorer) -> tuple[np.ndarray, np.ndarray]:
+def _common_resamples(a: Scorer, b: Scorer) -> tuple[Resamples, Resamples]:
     """The same resamples for both, within the strata of both; each with the images in its own order."""
     order = pd.Index(a.images["image_id"].astype(str)).get_indexer(b.images["image_id"].astype(str))
     strata = np.empty((2, len(order)), int)
     strata[0], strata[1, order] = a.strata, b.strata
-    counts = resample(np.unique(strata, axis=1, return_inverse=True)[1].ravel())
-    return counts, counts[:, order]
+    resamples = a.resample(np.unique(strata, axis=1, return_inverse=True)[1].ravel())
+    return resamples, resamples.of(order)
