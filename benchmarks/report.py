@@ -171,7 +171,9 @@ def prepare(folder: Path, factor: float) -> dict:
         differences=paths["differences"],
     )
     images = {"real": {"data": "real"}, "synaug": {"data": "balanced"}}
-    summarise.main(metrics, paths["balanced"], paths["plan"], images, stage1, paths["summary"])
+    summarise.main(
+        metrics, paths["balanced"], paths["plan"], images, stage1, dict.fromkeys(stage1, 1), paths["summary"]
+    )
     paths |= {"histories": network_files(NETWORKS, "history.parquet")}
     return paths | {"predictions": network_files(COMPARED, "predictions.parquet"), "config": settings}
 

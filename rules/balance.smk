@@ -21,7 +21,7 @@ checkpoint build_balanced_manifest:
         "../envs/data.yaml"
     params:
         train_split=CONFIG.dataset.train_split,
-        balance=CONFIG.balance.model_dump(exclude={"oversample"}),
+        balance=CONFIG.used_balance.model_dump(exclude={"oversample"}),
         fill_may_be_empty=CONFIG.evaluation.choose_by is not None,
         code=code("balance/build_balanced_manifest.py"),
     message:

@@ -267,6 +267,7 @@ rule summarise:
     params:
         images=IMAGES_OF_RECIPES,
         stage1=STAGE1,
+        devices={name: recipe.stage1.devices for name, recipe in CONFIG.recipes.items()},
         code=code("evaluation/summarise.py"),
     message:
         "Average over seeds"

@@ -3,6 +3,7 @@
 `snakemake --cores 1 plan` prints images, shards, device time and disk per class. `snakemake --cores 1 preview` makes the
 first four images of every class and fill. Neither is part of the default run.
 
+Without generation.model the plan is empty, and so is what is made from it; there is no preview.
 Inputs: <results>/imbalance.parquet, the prompts and the models of the config; for image-to-image also <results>/real.parquet;
 after a pilot <results>/gate.parquet.
 Outputs: <results>/plan.parquet, one row per wanted image. With screening.classifier.pilot also <results>/pilot.parquet,
@@ -134,9 +135,15 @@ rule preview_images:
         "../workflow_scripts/plan/preview_images.py"
 
 
+@exits_in_one_line
+def nothing_to_preview(wildcards):
+    """The input of the preview without a model, which ends the run."""
+    raise UserError("preview: there are no synthetic images", advice="add generation.model to the config")
+
+
 rule preview:
     input:
-        images=[f"<results>/preview{name}.parquet" for name in PREVIEWS],
+        images=[f"<results>/preview{name}.parquet" for name in PREVIEWS] or nothing_to_preview,
         imbalance="<results>/imbalance.parquet",
     output:
         sheet="<results>/preview.png",

@@ -233,7 +233,7 @@ rule measure_quality:
     conda:
         "../envs/data.yaml"
     params:
-        balance=CONFIG.balance.model_dump(exclude={"oversample", "shortfall", "keep"}),
+        balance=CONFIG.used_balance.model_dump(exclude={"oversample", "shortfall", "keep"}),
         code=code("screening/measure_quality.py"),
     message:
         "Measure the quality of the synthetic images"

@@ -11,6 +11,7 @@ The manifests are `ancient`, and the hash of the rows that a recipe uses is a pa
 the same images trains nothing again.
 """
 
+from snakemake.exceptions import IncompleteCheckpointException
 from synaug.images.codec import LARGE
 from synaug.submissions import short_training_minutes
 
@@ -116,6 +117,26 @@ SETTINGS = {
 THREADS = {name: 8 if PACKED and name not in FEATURES else 1 for name in CONFIG.recipes}
 
 
+def recipe_for_resources(wildcards):
+    """The recipe of a network. Until that of the final networks is chosen, it is any: Snakemake asks again after that.
+
+    Snakemake 9.27 ends with an error if a resource waits for a checkpoint, as inputs and parameters may.
+    """
+    try:
+        return recipe_of(wildcards)
+    except IncompleteCheckpointException:
+        return next(iter(CONFIG.recipes))
+
+
+def devices_of_network(wildcards):
+    """Number of devices that train a network together."""
+    return CONFIG.recipes[recipe_for_resources(wildcards)].stage1.devices
+
+
+def threads_of_network(wildcards):
+    return THREADS[recipe_for_resources(wildcards)] * devices_of_network(wildcards)
+
+
 rule train:
     # Written although it is not an output: <results>/checkpoints/<recipe>-<seed>.pt, where an interrupted training continues.
     # Snakemake would delete an output when the job is killed; the file goes when the network is finished. Also
@@ -141,10 +162,10 @@ rule train:
         share_submissions_of("train")
     conda:
         "../envs/torch.yaml"
-    threads: lambda wildcards: THREADS[wildcards.recipe] * CONFIG.recipes[wildcards.recipe].stage1.devices
+    threads: threads_of_network
     resources:
-        gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
-        gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, CONFIG.recipes[wildcards.recipe].stage1.devices),
+        gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, devices_of_network(wildcards)),
+        gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, devices_of_network(wildcards)),
         runtime=minutes_of_network("train"),
     params:
         settings=lambda wildcards: SETTINGS["train"][wildcards.recipe],
@@ -196,7 +217,6 @@ rule finetune:
 
 
 if CONFIG.evaluation.choose_by:
-    DEVICES_OF_FINAL = max(recipe.stage1.devices for recipe in CONFIG.recipes.values())
 
     rule train_final:
         # Written although it is not an output: see rule train.
@@ -217,10 +237,12 @@ if CONFIG.evaluation.choose_by:
             "<benchmarks>/final/{seed}.jsonl"
         conda:
             "../envs/torch.yaml"
-        threads: max(THREADS.values()) * DEVICES_OF_FINAL
+        threads: threads_of_network
         resources:
-            gpu=whole_gpus(TRAINING_JOBS, DEVICES_OF_FINAL),
-            gpu_share=gpu_share(TRAINING_JOBS, DEVICES_OF_FINAL),
+            gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, devices_of_network(wildcards)),
+            gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, devices_of_network(wildcards)),
+            runtime=lambda wildcards, attempt: attempt
+            * (SHORT_MINUTES[recipe_for_resources(wildcards)] or LONG_MINUTES["train"]),
         params:
             chosen=lambda wildcards: chosen(),
             settings=lambda wildcards: SETTINGS["finetune"][recipe_of(wildcards)],

@@ -193,7 +193,8 @@ class Experiment:
             differences=paths.differences,
         )
         images = {name: recipe.model_dump(include={"data", "fill"}) for name, recipe in self.config.recipes.items()}
-        summarise.main(paths.metrics, paths.balanced, paths.plan, images, stage1, paths.summary)
+        devices = {name: recipe.stage1.devices for name, recipe in self.config.recipes.items()}
+        summarise.main(paths.metrics, paths.balanced, paths.plan, images, stage1, devices, paths.summary)
 
     def write_choice(self) -> None:
         """The manifest `chosen` (by the test images, for want of others), and a final network."""

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 from PIL import Image
 from workdir import CLASSES, NAMES, Workdir
 
@@ -122,3 +123,21 @@ def test_a_faulty_prompt_table_is_named_before_anything_is_made(fresh):
     assert "prompts.csv: row 2" in done.text
     assert "did you mean 'Bag'" in done.text
     assert "Traceback" not in done.text
+
+
+def test_without_a_model_networks_are_trained_on_real_images_alone(work):
+    config = yaml.safe_load((work.path / "test.yaml").read_text())
+    del config["generation"], config["recipes"]["synaug"]
+    config["recipes"]["rebalanced"] = {"data": "real", "stage1": {"loss": {"name": "balanced_softmax"}}}
+    (work.path / "test.yaml").write_text(yaml.safe_dump(config))
+    done = work.run()
+    assert done.status == 0, done.text
+    assert "generate_shard" not in done.jobs
+    assert done.jobs.count("train") == 1  # the network of the other recipe is there
+    assert set(read_manifest("balanced", work.results / "balanced.parquet")["source"]) == {"real"}
+    assert "none, so that there are no synthetic images" in (work.results / "report.html").read_text()
+    assert work.run("-n").jobs == []
+    assert "the config has no generation.model" in work.run("plan").text
+    preview = work.run("preview")
+    assert preview.status == 1 and preview.jobs == []
+    assert "preview: there are no synthetic images; add generation.model to the config" in preview.text

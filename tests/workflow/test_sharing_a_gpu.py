@@ -2,7 +2,7 @@
 
 
 def test_two_networks_share_a_gpu_and_a_shard_has_it_alone(work, monkeypatch):
-    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu:0")  # `cpu` is not leased
     monkeypatch.setenv("SYNAUG_JOBS_PER_DEVICE", "2")
     work.change(seeds=[0, 1, 2], generation={"steps": 3})
     run = work.run("results/test/metrics.parquet", "--resources", "gpu=1")

@@ -49,7 +49,7 @@ def main(
     context |= {
         "title": settings.experiment,
         "config": settings.model_dump(),
-        "generation": settings.generation_of_fills[data.fill].model_dump(),
+        "generation": settings.fills.get(data.fill, settings.generation).model_dump(),
         "config_text": json.dumps(config, indent=2, ensure_ascii=False),
         "gallery": shown,
         "faults": faults.faults_section(manifests.real, settings.dataset) if settings.dataset.faults.find else None,

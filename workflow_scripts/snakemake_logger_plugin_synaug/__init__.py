@@ -67,11 +67,14 @@ _REASONS = {
     "Input files updated by another job": "new input",
     "Set of input files has changed": "other input files",
     "Code has changed": "code changed",
-    "Params have changed": "settings changed",
     "Software environment definition has changed": "environment changed",
     "Forced execution": "forced",
     "Rules with": "always run",
 }
+
+# Parameters of rules that are no settings, as Snakemake writes them -> the reason if one has changed: two hashes of
+# images (`images_of` in rules/common.smk), and the hash of code (`code` there).
+_HASHES = {r"\['[0-9a-f]{64}', '[0-9a-f]{64}'\]": "images changed", r"'[0-9a-f]{16}'": "code changed"}
 
 # What is said of a failed job whose log has no error; the second, of one of several jobs that share a submission to a
 # cluster: Snakemake reports all of them as failed if one is.
@@ -108,6 +111,9 @@ class LogHandler(LogHandlerBase):
         """Show what `record` says, and write its event to the file."""
         try:
             if event := as_event(record):
+                if event["event"] == "job_info" and self.file:
+                    with suppress(OSError):
+                        event["file_server_ahead_s"] = file_server_ahead_s(self.file)
                 with self.guard:
                     job = self.run.feed(event)
                 if not self.common_settings.dryrun:
@@ -205,6 +211,15 @@ class LogHandler(LogHandlerBase):
                 os.utime(self.file.fileno())
 
 
+def file_server_ahead_s(file: TextIO) -> float:
+    """By how many seconds the clock that dates `file` is ahead of this machine's; less than 0: behind. Dates it anew.
+
+    Raises OSError.
+    """
+    os.utime(file.fileno())  # without a time: the file server sets its own
+    return os.fstat(file.fileno()).st_mtime - time.time()
+
+
 def as_event(record: logging.LogRecord) -> dict | None:
     """A record of Snakemake as it goes into the file of events; None if it says nothing new."""
     kind = getattr(record, "event", None)
@@ -232,7 +247,15 @@ def as_event(record: logging.LogRecord) -> dict | None:
 
 def short_reasons(reason: str) -> list[str]:
     """Why Snakemake runs a job, in short: `reason` without its lists of files."""
-    return [short for start, short in _REASONS.items() if re.search(rf"(?:^|; ){start}", reason)] or [reason[:60]]
+    shorts = [short for start, short in _REASONS.items() if re.search(rf"(?:^|; ){start}", reason)]
+    if params := re.search(r"(?:^|; )Params have changed.*?before: (.*) now: (.*?)(?:; Software|$)", reason, re.DOTALL):
+        before_and_now = "".join(params.groups()).replace("<nothing exclusive>", "")
+        for pattern, short in _HASHES.items():
+            before_and_now, count = re.subn(pattern, "", before_and_now)
+            shorts += [short] if count else []
+        if before_and_now.strip(", "):
+            shorts.append("settings changed")
+    return shorts or [reason[:60]]
 
 
 def _style(record: logging.LogRecord) -> str:

@@ -1,7 +1,8 @@
 """How far a run of Snakemake is, from its events: what is done, what runs, how long the rest takes, what failed.
 
 Events are dicts, as the logger plugin writes them: one JSON object a line, with `time` (seconds since the epoch) and
-`event`, the name that Snakemake gives it, plus `message` for a line of text and `ended` for the end of the run.
+`event`, the name that Snakemake gives it, plus `message` for a line of text and `ended` for the end of the run. That of
+a job that starts may have `file_server_ahead_s`: by how many seconds the clock that dates the files is ahead.
 """
 
 import os
@@ -70,6 +71,7 @@ class Run:
         self.started, self.ended = float("inf"), 0.0
         self.interrupted = False
         self.finished: list[Job] = []
+        self.file_server_ahead_s = 0.0  # by how much its clock, which dates the logs, is ahead of the events' clock
 
     def feed(self, event: dict) -> Job | None:
         """Take one event in; the job that has ended with it, if one has."""
@@ -79,6 +81,7 @@ class Run:
                 self.planned = Counter(event["stats"])
                 self.total = self.planned.pop("total", 0)
             case "job_info":
+                self.file_server_ahead_s = event.get("file_server_ahead_s", self.file_server_ahead_s)
                 name = event["rule_msg"] or job_name(event["rule_name"], event["wildcards"])
                 self.jobs[event["jobid"]] = Job(
                     event["rule_name"], name, event["log"], event["output"], started=event["time"]
@@ -119,7 +122,14 @@ class Run:
 
     def has_begun(self, job: Job) -> bool:
         """Whether `job` has written to its log; on a cluster jobs wait in a queue before."""
-        return any(_written(self.folder / log, since=job.started) for log in job.logs)
+        return any(self._has_written(job, self.folder / log) for log in job.logs)
+
+    def _has_written(self, job: Job, log: Path) -> bool:
+        """Whether there is a `log`, and not an earlier run's; file systems round times."""
+        try:
+            return log.stat().st_mtime >= job.started + self.file_server_ahead_s - 1
+        except OSError:
+            return False
 
     def report(self) -> str:
         """Path of the report page that was written last; empty if none was."""
@@ -131,7 +141,7 @@ class Run:
         """How far `job` is by its log; None while the log says nothing of it."""
         for log in job.logs:
             path = self.folder / log
-            if _written(path, since=job.started) and (progress := _last_progress(path)):
+            if self._has_written(job, path) and (progress := _last_progress(path, self.file_server_ahead_s)):
                 return progress
         return None
 
@@ -203,24 +213,17 @@ def error_line(logs: list[Path]) -> str:
     return ""
 
 
-def _last_progress(log: Path) -> Progress | None:
+def _last_progress(log: Path, file_server_ahead_s: float) -> Progress | None:
     for line in reversed(_tail(log)):
         if progress := _PROGRESS.fullmatch(line):
             text, done, total, rest = progress.groups(default="")
             left_s = None
             if left := _LEFT.search(rest):  # when the line was written
-                left_s = max(0.0, float(left[1]) - (time.time() - log.stat().st_mtime))
+                age_s = time.time() + file_server_ahead_s - log.stat().st_mtime
+                left_s = max(0.0, float(left[1]) - age_s)
                 text, rest = f"{text}, {duration(left_s)} left", rest[: left.start()]
             return Progress(text + rest, int(done), int(total), left_s)
     return None
-
-
-def _written(log: Path, since: float) -> bool:
-    """Whether there is a `log`, and not an earlier run's; file systems round times."""
-    try:
-        return log.stat().st_mtime >= since - 1
-    except OSError:
-        return False
 
 
 def _tail(log: Path) -> list[str]:

@@ -302,6 +302,15 @@ def test_folder_names_of_classes_are_safe_and_unique():
         assert name not in ("", ".", "..") and "/" not in name and "\\" not in name and len(name) < 200
 
 
+def test_folder_names_of_long_classes_are_valid_and_unique():
+    """255 bytes are the limit of most file systems, and some take no name that ends in a blank or a dot."""
+    names = folder_names(["\u732b" * 200, "\u732b" * 201, "\U0001f408" * 99, "x" * 99 + " .y", "x" * 98 + ". y", " =1"])
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert name == name.strip(" .") and len(name.encode()) < 200 and name[0] != "="
+    assert names[0] == "\u732b" * 33
+
+
 def test_large_tables_are_not_read_whole(tmp_path, monkeypatch):
     """Row groups without a wanted row are skipped, and of the others few images are in memory at once."""
     import pyarrow as pa

@@ -40,6 +40,7 @@ def here(tmp_path, monkeypatch) -> Path:
     """The folder of the workflow, as working directory, on a machine with two cores."""
     monkeypatch.setattr("synaug.commands.init.this_machine", Machine)
     (tmp_path / "Snakefile").touch()
+    (tmp_path / "workflow_scripts/synaug").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -66,6 +67,13 @@ def prompts_of(config: Config, classes: list[str]) -> dict[str, list[str]]:
 
 def split_counts(config: Config) -> dict[str, int]:
     return index_dataset(config.dataset)["split"].value_counts().to_dict()
+
+
+def test_the_snakefile_of_another_workflow_is_not_started(image_folder, here):
+    (here / "workflow_scripts/synaug").rmdir()
+    image_folder(CLASSES)
+    text = write_config(Path("data"))
+    assert "synaug run data.yaml" in text and "snakemake --cores" not in text + Path("data.yaml").read_text()
 
 
 def test_a_folder_of_classes(image_folder):
@@ -280,6 +288,22 @@ def test_a_csv_with_other_separators_is_named(tmp_path):
     Path("t.csv").write_text("image;label\na.png;x\n")
     with pytest.raises(UserError, match="its columns are separated by ';'; save it with commas"):
         write_config(Path("t.csv"))
+
+
+@pytest.mark.parametrize("column", ["image", "label", "split", "site"])
+def test_a_column_that_occurs_twice_is_named(tmp_path, column):
+    Path("t.csv").write_text(f"image,label,split,site,{column}\na.png,x,train,a,b\n")
+    with pytest.raises(UserError, match=rf"t\.csv: has 2 columns '{column}'; rename all but one"):
+        write_config(Path("t.csv"), groups=["site"])
+
+
+def test_a_later_table_without_the_column_of_the_splits_is_named(tmp_path):
+    Path("tables").mkdir()
+    columns = {"image": ["a.png"], "label": ["x"]}
+    pq.write_table(pa.table(columns | {"split": ["train"]}), "tables/1.parquet")
+    pq.write_table(pa.table(columns), "tables/2.parquet")
+    with pytest.raises(UserError, match=r"2\.parquet: has no column 'split' \(its columns: image, label\)"):
+        write_config(Path("tables"))
 
 
 def test_a_folder_with_a_table_of_its_images_points_at_it(pngs):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -143,3 +144,27 @@ def test_other_tables_are_counted_and_drawn_too(synaug, tmp_path, pngs):
     table.assign(image="x.png").drop(columns="source").to_parquet(tmp_path / "paths.parquet")
     status, _, err = synaug("show", tmp_path / "paths.parquet", "--images", tmp_path / "sheet.png")
     assert status == 2 and "has no images to draw" in err
+
+
+def test_a_contact_sheet_of_a_manifest_outside_of_its_experiment_is_refused(synaug, balanced, monkeypatch):
+    path = balanced({("cat", "real"): 1})
+    monkeypatch.setattr("os.path.abspath", lambda file: f"/tmp/{Path(file).name}")  # a copy there
+    status, _, err = synaug("show", path, "--images", path.with_name("sheet.png"))
+    assert status == 2 and "is not in results/<experiment>/" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"label_name": ["a", "b", "b"], "image_id": [1, 2, 3]},
+        {"label_name": ["a", "b", "b"], "prompt": ["a cat", None, "a dog"]},
+        {"label_name": [0, 1, 1], "prompt": [0.5, None, 2]},
+        {"label_name": [0, 1, None], "source": [["x"], [], None]},
+    ],
+    ids=["whole numbers as ids", "a null prompt", "numbers as classes", "lists and nulls"],
+)
+def test_the_columns_of_other_tables_may_have_other_types(synaug, tmp_path, pngs, columns):
+    images = [{"bytes": data, "path": "x.png"} for data in pngs[:3]]
+    pd.DataFrame({"image": images} | columns).to_parquet(tmp_path / "mine.parquet")
+    status, _, err = synaug("show", tmp_path / "mine.parquet", "--images", tmp_path / "sheet.png")
+    assert (status, err) == (0, "") and (tmp_path / "sheet.png").exists()

@@ -1,5 +1,6 @@
 """`synaug track`: what MLflow has of an experiment, while networks train and afterwards."""
 
+import html
 import json
 import os
 import shutil
@@ -76,6 +77,12 @@ def server(tmp_path, monkeypatch, capsys) -> Server:
     return server
 
 
+def write_config(folder: Path, settings: dict, when: float = 0.0) -> None:
+    """The config, which was changed last at `when` (seconds since the epoch): before any run."""
+    (folder / "mine.yaml").write_text(yaml.safe_dump(settings))
+    os.utime(folder / "mine.yaml", (when, when))
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, pngs) -> Path:
     """The folder of a workflow with the results of an experiment."""
@@ -83,7 +90,7 @@ def finished(tmp_path_factory, pngs) -> Path:
     results = folder / "results" / NAME
     Experiment(results, pngs)
     (results / "report.html").write_text("<p>report</p>")
-    (folder / "mine.yaml").write_text(yaml.safe_dump(SETTINGS))
+    write_config(folder, SETTINGS)
     return folder
 
 
@@ -248,6 +255,64 @@ def test_a_network_that_failed_goes_on_in_the_same_run(synaug, server, here, mea
     assert [step for step, _ in server.points(network, "loss")] == [50, 100]
 
 
+def with_mixup(alpha: float) -> dict:
+    """The settings of the experiment with another value for the recipe synaug."""
+    recipe = SETTINGS["recipes"]["synaug"] | {"stage1": {"mixup": {"alpha": alpha}}}
+    return SETTINGS | {"recipes": SETTINGS["recipes"] | {"synaug": recipe}}
+
+
+def write_report(folder: Path, settings: dict, when: float) -> None:
+    """What the report says of the config with which its networks were trained."""
+    text = html.escape(json.dumps(Config.model_validate(settings).model_dump(), indent=2))
+    page = folder / "results" / NAME / "report.html"
+    page.write_text(f'<pre class="scroll" aria-label="The whole config">{text}</pre>')
+    os.utime(page, (when, when))
+
+
+def test_after_a_change_of_the_config_networks_have_the_settings_that_they_were_trained_with(synaug, server, here):
+    write_report(here, SETTINGS, time.time() + 10)
+    write_config(here, with_mixup(0.9), time.time() + 20)
+    status, _, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert (status, err) == (0, "")
+    runs = server.runs()
+    assert runs["train/synaug/0"].data.params["stage1.mixup.alpha"] == "0.5"
+    assert runs["finetune/synaug/1"].data.params["stage2.steps"] == "2"
+
+    network = here / "results" / NAME / "train" / "synaug" / "0"  # trained again, and the report is still the old one
+    write_manifest(
+        "history", read_manifest("history", network / "history.parquet").head(3), network / "history.parquet"
+    )
+    os.utime(network / "history.parquet", (time.time() + 30,) * 2)
+    status, out, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert (status, err) == (0, "") and f"{NAME}: train/synaug/0: trained" in out.splitlines()
+    assert server.runs()["train/synaug/0"].data.params["stage1.mixup.alpha"] == "0.9"
+
+
+def test_settings_that_are_not_known_are_left_out_until_the_report_shows_them(synaug, server, here):
+    write_config(here, with_mixup(0.9), time.time() + 20)  # the run was stopped before its report
+    status, _, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert status == 0 and err.count("\n") == 1
+    assert err.startswith(f"synaug: warning: {NAME}: train/real/0, ") and "the config has changed since" in err
+    network = server.runs()["train/synaug/0"]
+    assert network.data.params == {"recipe": "synaug", "stage": "train", "seed": "0", "final": "false"}
+    assert len(server.points(network, "loss")) == 4
+
+    write_report(here, SETTINGS, time.time() + 30)
+    status, _, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert (status, err) == (0, "")
+    assert server.runs()["train/synaug/0"].data.params["stage1.mixup.alpha"] == "0.5"
+    assert len([run for run in server.all_runs() if run.info.run_name == "train/synaug/0"]) == 1
+
+
+def test_a_config_that_was_changed_during_the_run_does_not_label_the_network_that_trains(synaug, server, here):
+    run = Run(here)
+    run.step(50)
+    write_config(here, SETTINGS, time.time() + 20)
+    status, _, err = synaug("track", "mine.yaml", "--uri", server.uri)
+    assert status == 0 and err.count("\n") == 1 and f"{NAME}: train/real/0: " in err
+    assert "data" not in server.runs()["train/real/0"].data.params
+
+
 CHOOSING = SETTINGS | {
     "evaluation": {"choose_by": "balanced"},
     "dataset": SETTINGS["dataset"] | {"validation_split": "validation"},
@@ -272,7 +337,7 @@ def report_final_networks() -> None:
 
 
 def test_a_final_network_of_an_earlier_choice_is_not_logged(synaug, server, here):
-    Path("mine.yaml").write_text(yaml.safe_dump(CHOOSING | {"seeds": [0]}))
+    write_config(here, CHOOSING | {"seeds": [0]})
     choose("real")
     final = Path(shutil.copytree(f"results/{NAME}/train/real/0", f"results/{NAME}/final/0"))
     report_final_networks()
@@ -298,7 +363,7 @@ def test_a_final_network_goes_on_in_its_run_until_the_report_shows_it(synaug, se
     history = shutil.copy(f"results/{NAME}/train/real/0/history.parquet", here)
     predictions = shutil.copy(f"results/{NAME}/train/real/0/predictions.parquet", here)
     run, seen = Run(here, network="final/0"), []
-    Path("mine.yaml").write_text(yaml.safe_dump(CHOOSING | {"seeds": [0]}))
+    write_config(here, CHOOSING | {"seeds": [0]})
     choose("synaug")
     run.step(1)
 

@@ -295,3 +295,56 @@ def test_a_folder_that_cannot_be_entered_is_left_out_with_a_warning(synaug, home
     assert not caplog.text
     assert "in 1 experiment" in synaug("verify", home.parent)[1]
     assert f"{home.parent}/private: cannot be read (Permission denied), and is left out" in caplog.text
+
+
+REWRITTEN = "was rewritten by another program"
+
+
+@pytest.mark.parametrize("kind", [*CHANGES, "quality"])
+def test_a_manifest_that_another_program_wrote_is_a_finding(synaug, home, kind):
+    path = path_of(home, kind)
+    rows = pd.read_parquet(path)
+    rows.assign(path="nonsense").to_parquet(path) if "path" in rows else rows.to_parquet(path)
+    assert any(line.startswith(f"results/e/{path.relative_to(home)}: {REWRITTEN}") for line in findings(synaug, kind))
+    status, out, _ = synaug("verify", home)
+    assert status == 1 and "older version" not in out
+
+
+def test_so_it_is_if_it_is_not_named_after_its_kind(synaug, home):
+    names = ("pilot", "scores/0123456789abcdef", "candidates/1", "domain_probes", "packed/index")
+    for name in names:
+        (home / name).parent.mkdir(exist_ok=True)
+        pd.read_parquet(home / "plan.parquet").to_parquet(home / f"{name}.parquet")
+    lines = findings(synaug, "")
+    for name in names:
+        assert any(line.startswith(f"results/e/{name}.parquet: ") for line in lines), name
+
+
+def test_what_else_such_a_manifest_says_is_checked(synaug, home):
+    """Also with a column that no manifest has, and no digest can be made of."""
+    path = home / "real.parquet"
+    table = pq.read_table(path).replace_schema_metadata(None)
+    table = table.slice(0, len(table) - 1)
+    pq.write_table(table.append_column("thumbnail", [[b"x"] * len(table)]), path)
+    text = "\n".join(findings(synaug, "real"))
+    assert f"real.parquet: {REWRITTEN}" in text and "imbalance.parquet: counts other images" in text
+    assert "is damaged" not in text
+
+
+def test_other_tables_in_an_experiment_are_no_manifests(synaug, home):
+    for name in ("dataset", "mine", "export/data/train-00000-of-00001", "scores/mine"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"x": [1]}).to_parquet(home / f"{name}.parquet")
+    assert findings(synaug, "") == []
+
+
+def test_an_experiment_at_the_root_of_the_disk_is_checked(synaug, home, monkeypatch):
+    monkeypatch.setattr("synaug.commands.verify.os.path.abspath", lambda path: f"/e/{path.name}")
+    status, out, err = synaug("verify", home)
+    assert (status, err) == (1, "") and "which does not exist" in out
+
+
+def test_a_plan_that_another_program_wrote_decides_no_deletion(synaug, home):
+    pd.read_parquet(home / "plan.parquet").to_parquet(home / "plan.parquet")
+    status, _, err = synaug("prune", home.parent, "--delete")
+    assert status == 2 and f"plan.parquet: {REWRITTEN}" in err

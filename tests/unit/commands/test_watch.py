@@ -22,16 +22,18 @@ def run(tmp_path):
 class Recorder:
     """Writes the file of a run; `after`: seconds since its start, by the clock of the run."""
 
-    def __init__(self, folder, name: str, experiment: str = "x"):
+    def __init__(self, folder, name: str, experiment: str = "x", variant: str = ""):
         self.experiment = folder / "results" / experiment
         self.file = folder / ".snakemake" / "log" / f"{name}.events.jsonl"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.start = time.time()
-        self.write("run_info", stats={"index_dataset": 1, "train": 2, "total": 3})
+        prefix, of_study = (f"{variant}_", {"summarise_study": 0}) if variant else ("", {})
+        stats = {f"{prefix}index_dataset": 1, f"{prefix}train": 2, "total": 3}
+        self.write("run_info", stats=stats | of_study)
         for jobid, rule in enumerate(("index_dataset", "train")):
             log = f"logs/{experiment}/{'train/real-0' if jobid else rule}.log"
             self.write(
-                "job_info", jobid=jobid, rule_name=rule, rule_msg=f"Job {jobid}", wildcards={}, log=[log],
+                "job_info", jobid=jobid, rule_name=prefix + rule, rule_msg=f"Job {jobid}", wildcards={}, log=[log],
                 output=[f"results/{experiment}/{rule}"],
             )  # fmt: skip
         self.write("job_finished", job_id=0)
@@ -150,6 +152,17 @@ def test_it_shows_the_newest_run_of_the_experiment(synaug, run, tmp_path):
     Recorder(tmp_path, "2026-01-04T000000", "other")
     _, out, _ = synaug("watch", run.experiment, "--once")
     assert out.startswith("2/3, ")
+
+
+def test_a_study_is_its_newest_run_whose_jobs_are_those_of_its_variants(synaug, run, tmp_path):
+    newer = Recorder(tmp_path, "2026-01-03T000000", "x-low", variant="low")
+    newer.write("job_finished", job_id=1)
+    Recorder(tmp_path, "2026-01-04T000000", "x-y-low", variant="low")  # of a study x-y
+    Recorder(tmp_path, "2026-01-05T000000", "x-index")  # no study
+    for experiment in ("x", "x-low"):
+        _, out, _ = synaug("watch", run.experiment.parent / experiment, "--once")
+        assert out.startswith("2/3, "), experiment
+    assert synaug("watch", run.experiment.parent / "x-y", "--once")[1].startswith("Job 1: ")
 
 
 def test_a_line_that_is_being_written_is_read_later(synaug, run):

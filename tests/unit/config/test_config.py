@@ -2,10 +2,12 @@
 
 import copy
 
+import pandas as pd
 import pytest
 import yaml
 
 from synaug.config import Config, load_config
+from synaug.plan.targets import wanted_counts
 from synaug.runtime.errors import UserError
 
 GOOD = {
@@ -296,6 +298,9 @@ def test_missing_key_is_named(key):
 def test_an_experiment_on_real_images_needs_no_model():
     config = load_config({key: value for key, value in GOOD.items() if key != "generation"})
     assert config.generation.model is None and config.generation_of_fills == {}
+    cells = pd.DataFrame({"label_name": ["a", "b"], "group": "g", "count": [9, 0]})
+    assert wanted_counts(cells, config.used_balance).tolist() == [0, 0]
+    assert load_config(GOOD).used_balance == load_config(GOOD).balance
     assert load_config(config.model_dump()) == config
 
 

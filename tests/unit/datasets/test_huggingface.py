@@ -52,6 +52,14 @@ def test_a_hugging_face_data_set_on_disk(on_disk, tmp_path, pngs):
     assert sorted(images) == sorted(pngs[:12])
 
 
+def test_linked_folders_are_read(on_disk, tmp_path):
+    plain = converted(block(on_disk), tmp_path)
+    for folder in [entry for entry in on_disk.iterdir() if entry.is_dir()]:
+        target = folder.rename(tmp_path / f"elsewhere-{folder.name}")
+        folder.symlink_to(target)
+    assert converted(block(on_disk), tmp_path)["image_id"].tolist() == plain["image_id"].tolist()
+
+
 def test_a_folder_of_parquet_files_around_the_results_is_named(on_disk, tmp_path, monkeypatch):
     """Results are Parquet files too. Of what `save_to_disk` wrote, only Arrow files are read."""
     monkeypatch.chdir(on_disk)

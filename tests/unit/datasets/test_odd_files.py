@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from synaug.commands.init import write_config
 from synaug.commands.predict import _decode
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
+from synaug.datasets.bit_depth import uses_few_bits
 from synaug.images.codec import decode_image, inspect_image, open_image
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
@@ -157,22 +159,46 @@ def test_odd_images_are_rows_and_the_others_are_used(image_folder, tmp_path, enc
     assert rows["reason"].notna().sum() == 3 and rows["usable"].sum() == 9
 
 
-def deep_png(values: np.ndarray) -> bytes:
-    """An RGB PNG with 16 bits per sample, which Pillow reads and does not write. values: uint16, H x W x 3."""
-    height, width = values.shape[:2]
-    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+def deep_image(kind: str, values: np.ndarray) -> bytes:
+    """A colour image with 16 bits per sample, which Pillow reads and does not write. values: uint16, H x W.
+
+    kind: PNG or TIFF, also with an opaque alpha channel, PPM, or "text PPM".
+    """
+    height, width = values.shape
+    channels = [values] * 3 + [np.full_like(values, 65535)] * ("alpha" in kind)
+    pixels = np.stack(channels, axis=2)
+    if "PPM" in kind:
+        header = f"{'P3' if 'text' in kind else 'P6'}\n# 16 bits\n{width} {height}\n65535\n".encode()
+        text = " ".join(map(str, pixels.ravel())).encode()
+        return header + (text if "text" in kind else pixels.astype(">u2").tobytes())
+    if "TIFF" in kind:
+        tags = ImageFileDirectory_v2()
+        # Size, bits, no compression, RGB, and where the pixels are: in one piece behind the tags.
+        tags[256], tags[257], tags[258], tags[259], tags[262] = width, height, (16,) * len(channels), 1, 2
+        tags[273], tags[277], tags[278], tags[279] = 0, len(channels), height, pixels.nbytes
+        return b"II*\0\x08\0\0\0" + tags.tobytes(8) + pixels.astype("<u2").tobytes()
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 6 if "alpha" in kind else 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "rgb"])
+COLOR = ["PNG", "PNG with alpha", "TIFF", "TIFF with alpha", "PPM", "text PPM"]
+
+
+@pytest.mark.parametrize("kind", ["grey PNG", "grey TIFF", "grey PPM", *COLOR])
 def test_images_of_12_bits_saved_with_16_are_named(image_folder, tmp_path, encode, caplog, kind):
     path = image_folder(SMALL)
     bright = NOISE[..., 0].astype(np.uint16) * 257
     for name, pixels in (("twelve", bright >> 4), ("sixteen", bright)):
-        data = deep_png(np.stack([pixels] * 3, axis=2)) if kind == "rgb" else encode(Image.fromarray(pixels), kind)
+        grey = kind.startswith("grey")
+        data = encode(Image.fromarray(pixels), kind.removeprefix("grey ")) if grey else deep_image(kind, pixels)
         (path / f"train/bag/{name}").write_bytes(data)
     rows = index(path, tmp_path)
     assert rows["usable"].all()
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert message.startswith("images that have 16 bits") and ": 1, such as" in message and "bag/twelve" in message
+
+
+@pytest.mark.parametrize("header", [b"P6 3 2 255\n", b"P6\n# 65535\n3 2 255\n"])
+def test_dark_colour_images_of_8_bits_are_not_named(header):
+    assert not uses_few_bits(header + bytes([10] * 18))

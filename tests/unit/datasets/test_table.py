@@ -61,7 +61,23 @@ def test_a_column_of_plain_bytes_works_or_says_what_is_needed(tmp_path, pngs):
 
 def test_a_duplicate_column_is_named(tmp_path):
     (tmp_path / "t.csv").write_text("image,label,split,label\n1.png,a,train,b\n")
-    assert "label" in error(tmp_path / "t.csv")
+    assert "t.csv: has 2 columns 'label'; rename all but one" in error(tmp_path / "t.csv")
+
+
+def test_a_csv_with_other_separators_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("image;label;split\n1.png;cat, asleep;train\n")
+    assert "t.csv: its columns are separated by ';'; save it with commas" in error(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("header", ["image,label,split", "image,label,split,Größe"])
+def test_a_csv_that_excel_saved_without_unicode_is_named(tmp_path, header):
+    (tmp_path / "t.csv").write_bytes(f"{header}\n1.png,Kätzchen,train\n".encode("cp1252"))
+    assert "t.csv: is not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)" in error(tmp_path / "t.csv")
+
+
+def test_json_lines_that_are_not_unicode_are_named(tmp_path):
+    (tmp_path / "t.jsonl").write_bytes('{"image": "1.png", "label": "Kätzchen"}\n'.encode("cp1252"))
+    assert "t.jsonl: is not UTF-8 text; save it as UTF-8" in error(tmp_path / "t.jsonl")
 
 
 def test_a_csv_with_paths_relative_to_it_gives_the_ids_of_embedded_images(tmp_path, pngs):

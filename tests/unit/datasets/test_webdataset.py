@@ -12,6 +12,7 @@ from layouts import converted, samples, write_tar
 
 from synaug.config import Dataset
 from synaug.datasets import input_files
+from synaug.datasets.detect import detect
 from synaug.datasets.webdataset import find
 from synaug.images.store import read_encoded
 from synaug.runtime.errors import UserError
@@ -48,6 +49,46 @@ def test_tars_by_split(tars, tmp_path, pngs):
     assert rows["usable"].all()
     (_, images), *_ = read_encoded(rows.sort_values("row"))
     assert images == pngs[:12]  # unchanged, not encoded again
+
+
+def test_tars_in_linked_folders_are_read_and_circles_end(tars, tmp_path):
+    plain = converted(block(tars, test_split="val"), tmp_path)
+    elsewhere = tmp_path / "elsewhere" / "val"
+    elsewhere.parent.mkdir()
+    (tars / "val").rename(elsewhere)
+    (tars / "val").symlink_to(elsewhere)
+    for name, target in (("back", tars), ("itself", elsewhere), ("out", tmp_path), ("loop", "loop")):
+        (elsewhere / name).symlink_to(target)
+    write_tar(tmp_path / "val-000009.tar", {})  # of another data set
+    linked = converted(block(tars, test_split="val"), tmp_path)
+    assert len(input_files(block(tars, test_split="val"))) == 3
+    assert linked["image_id"].tolist() == plain["image_id"].tolist()
+    assert linked["split"].tolist() == plain["split"].tolist()
+
+
+def test_a_link_to_a_folder_of_the_data_set_adds_no_tar(tars):
+    (tars / "latest").symlink_to("val")
+    assert len(input_files(block(tars, test_split="val"))) == 3
+
+
+def test_init_takes_tars_in_linked_folders(tars, tmp_path):
+    (tars / "val").rename(tmp_path / "val")
+    (tars / "val").symlink_to(tmp_path / "val")
+    found = detect(tars, None, None, None, [])
+    assert found.dataset["test_split"] == "val" and len(found.rows) == 12
+
+
+def test_a_folder_that_cannot_be_read_is_named(tars, tmp_path, monkeypatch):
+    list_folder = Path.iterdir
+
+    def refuse(folder):
+        if folder.name == "val":
+            raise PermissionError(13, "Permission denied")
+        return list_folder(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    message = error(block(tars, make_splits={"test": 0.25}), tmp_path)
+    assert f"{tars}/val: cannot be read (Permission denied); change its permissions" in message
 
 
 def test_tars_without_splits(tars, tmp_path):

@@ -132,15 +132,6 @@ def test_an_empty_results_folder_holds_nothing_and_stays_empty(plan, results):
     assert not results.exists()
 
 
-def test_batches_that_another_job_moves_into_its_shard_are_found_there(plan, store, results):
-    batch = store(plan, "a/work/1/x.parquet")
-    files = iter(FilesWith(plan["image_id"], results))
-    assert next(files) == batch
-    store(plan, "a/shards/1.parquet")
-    batch.unlink()
-    assert list(files) == [results / "a/shards/1.parquet"]
-
-
 def test_batches_that_are_moved_after_the_look_up_are_copied_from_the_shard(plan, store, results):
     batch, shard = store(plan, "a/work/1/x.parquet"), "a/shards/1.parquet"
 

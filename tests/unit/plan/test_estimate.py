@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from plan.estimate_cost import main
@@ -89,6 +90,22 @@ def test_the_device_used_last_counts_and_damaged_cost_files_do_not(make, store, 
     assert (speed.device, speed.images) == ("fast", 20)
 
 
+def test_the_device_of_most_images_of_a_shard_counts(make, store, tmp_path):
+    store(make().head(20), seconds=10.0, device=["a"] * 9 + ["b"] * 11)
+    assert measured_speed(make(), tmp_path).device == "b"
+
+
+def test_more_fills_do_not_read_the_stored_images_more_often(make, cells, store, tmp_path, monkeypatch):
+    fills = [make(steps=steps).assign(fill=fill) for fill, steps in (("one", 20), ("two", 30), ("three", 40))]
+    store(fills[0].head(20), "1" * 16, seconds=10.0)
+    store(fills[1].head(20), "2" * 16, seconds=20.0)
+    read, read_table = [], pq.read_table
+    monkeypatch.setattr(pq, "read_table", lambda file, **options: read.append(file) or read_table(file, **options))
+    text = cost_text(pd.concat(fills, ignore_index=True), of_cells(cells), tmp_path)
+    assert [text.count(time) for time in (": 2 images/s", ": 1 images/s", "Device hours: not known")] == [1, 1, 1]
+    assert len(read) == 2 * 2  # the settings that decide the time, and those that decide the size
+
+
 def test_disk_comes_from_stored_images_of_the_same_form(make, store, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, 500, np.uint8).tobytes()
     store(make(steps=10).head(40), image=noise)
@@ -134,7 +151,7 @@ def test_the_estimate_of_a_plan_in_many_row_groups_is_that_of_the_whole(
 
 
 def test_balanced_data_have_nothing_to_make(make, cells, tmp_path):
-    assert "nothing to make" in cost_text(make().head(0), of_cells(cells), tmp_path)
+    assert "no generation.model: nothing to make" in cost_text(make().head(0), of_cells(cells), tmp_path)
 
 
 def test_a_plan_whose_images_all_exist_costs_nothing(make, cells, store, tmp_path):

@@ -33,6 +33,10 @@ def plan_of(cells):
     return plan_of
 
 
+def test_without_a_model_no_image_is_planned(plan_of):
+    assert plan_of(generation={"model": None}).empty
+
+
 def test_every_fill_completes_every_class_with_the_images_of_its_settings_alone(plan_of):
     plan = plan_of({"plain": {}, "strong": {"guidance": 4.0}})
     for name, generation in {"plain": HUB, "strong": HUB | {"guidance": 4.0}}.items():

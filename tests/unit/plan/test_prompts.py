@@ -135,13 +135,23 @@ def test_a_table_without_the_column_and_a_file_that_is_no_table(table, tmp_path)
     file = table([("cat", "x")], column="text")
     message = complaint(Prompts(file=file))
     assert file in message
-    assert "'prompt' (it has: label, text)" in message
+    assert "has no column 'prompt' (its columns: label, text); add or rename it" in message
     (tmp_path / "t.parquet").write_text("not Parquet")
     assert "cannot be read" in complaint(Prompts(file=str(tmp_path / "t.parquet")))
     (tmp_path / "t.csv").write_bytes("label,prompt\ncat,Kätzchen\n".encode("latin-1"))
-    assert "UTF-8" in complaint(Prompts(file=str(tmp_path / "t.csv")))
+    assert "t.csv: is not UTF-8 text; save it as UTF-8" in complaint(Prompts(file=str(tmp_path / "t.csv")))
     (tmp_path / "t.csv").write_text("")
-    assert "it has: none" in complaint(Prompts(file=str(tmp_path / "t.csv")))
+    assert "its columns: none" in complaint(Prompts(file=str(tmp_path / "t.csv")))
+    (tmp_path / "t.csv").write_text("label,prompt,prompt\ncat,x,y\n")
+    assert "has 2 columns 'prompt'; rename all but one" in complaint(Prompts(file=str(tmp_path / "t.csv")))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_with_the_separators_of_a_european_spreadsheet_is_named(tmp_path, separator):
+    (tmp_path / "n.csv").write_text(f"label{separator}name\ncat{separator}a cat, asleep\n")
+    message = complaint(Prompts(names=str(tmp_path / "n.csv")))
+    assert "prompts.names: " in message
+    assert f"n.csv: its columns are separated by {separator!r}; save it with commas" in message
 
 
 def test_a_class_without_modifiers_is_named(table):

@@ -56,6 +56,26 @@ def test_every_key_is_one_of_snakemake_or_of_the_plugin(profile):
     assert unknown == set()
 
 
+@pytest.mark.parametrize(
+    ("named", "visible", "gpus"),
+    [
+        (None, None, 4),
+        ("", None, 4),
+        (None, "0,2", 2),
+        (None, "", 1000),
+        ("cpu", None, 1000),
+        ("cpu", "0,2", 1000),
+        ("cuda:0, cuda:3", None, 2),
+        ("cuda:1", "0,2", 1),
+    ],
+)
+def test_as_many_jobs_use_gpus_as_there_are_gpus_that_they_may_use(repository, monkeypatch, named, visible, gpus):
+    monkeypatch.setattr("glob.glob", lambda pattern: [f"/dev/nvidia{number}" for number in range(4)])
+    for variable, value in (("SYNAUG_DEVICES", named), ("CUDA_VISIBLE_DEVICES", visible)):
+        monkeypatch.delenv(variable, raising=False) if value is None else monkeypatch.setenv(variable, value)
+    assert read(repository, "default")["resources"]["gpu"] == gpus
+
+
 def test_a_profile_repeats_the_default_one_which_it_replaces(repository, profile):
     default = read(repository, "default")
     assert default["logger"] == ["synaug"]

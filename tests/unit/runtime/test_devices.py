@@ -289,6 +289,12 @@ def test_several_devices_are_leased_together_up_to_their_number(start, monkeypat
         assert two == ["cpu", "cpu"]
 
 
+def test_any_number_of_jobs_share_the_cpu_also_if_the_user_has_chosen_it(start, monkeypatch):
+    monkeypatch.setenv("SYNAUG_DEVICES", "cpu")
+    with leased_device(timeout_s=0) as first, leased_device(timeout_s=0) as second, leased_devices(1) as third:
+        assert [first, second, *third] == ["cpu"] * 3
+
+
 @pytest.fixture
 def shared(tmp_path, monkeypatch) -> Path:
     """A temporary directory in which other users can plant things; returns the folder of the leases in it."""

@@ -14,6 +14,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
 from snakemake_logger_plugin_synaug import LogHandler, as_event, short_reasons
+from snakemake_logger_plugin_synaug.view import state_lines
 from synaug.runtime.errors import ERROR_PREFIX
 
 JOB = {
@@ -119,6 +120,30 @@ def test_a_view_that_fails_does_not_look_like_a_dead_run(handle, tmp_path, monke
     assert handle(records()).splitlines()[-1] == "Stopped after 0 s: 1 of 2 steps done, 1 failed"
 
 
+def test_a_running_job_is_not_shown_as_queued_if_the_clock_of_the_file_server_is_behind(handle, tmp_path, monkeypatch):
+    shown, set_times = [], os.utime
+    monkeypatch.setattr(os, "utime", lambda file: set_times(file, (time.time() - 300,) * 2))  # 5 min
+    monkeypatch.setattr("snakemake_logger_plugin_synaug.REFRESH_S", 0.01)
+    monkeypatch.setattr(
+        "snakemake_logger_plugin_synaug.view.Lines.refresh", lambda display, run: shown.extend(state_lines(run))
+    )
+
+    def records():
+        yield record("stats", LogEvent.RUN_INFO, stats={"train": 1, "total": 1})
+        yield record("rule", LogEvent.JOB_INFO, **JOB)
+        (tmp_path / "a.log").write_text("10:00:01 step 10/600, loss 2.1, 50 s left\n")
+        os.utime(tmp_path / "a.log")
+        shown.clear()
+        deadline = time.monotonic() + 5
+        while not any("step 10/600" in line for line in shown) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield record("done", LogEvent.JOB_FINISHED, job_id=1)
+
+    handle(records())
+    assert any("Train real, seed 0: step 10/600" in line for line in shown)
+    assert events(tmp_path)[1]["file_server_ahead_s"] == pytest.approx(-300, abs=5)
+
+
 def test_a_full_disk_costs_one_line_and_no_run(handle, tmp_path, monkeypatch):
     full = Path("/dev/full").open
     monkeypatch.setattr(Path, "open", lambda path, mode="r", **settings: full("w", buffering=1))
@@ -189,11 +214,23 @@ def test_an_error_of_snakemake_itself_is_shown(handle):
     assert text in handle([record(text, LogEvent.ERROR, logging.ERROR)])
 
 
+PARAMS = "Params have changed since last execution: Union of exclusive params before and now across all output:"
+OLD, NEW = ([64 * digit, 64 * "0"] for digit in "ab")
+
+
 @pytest.mark.parametrize(
     "reason, short",
     [
         ("Missing output files: a, b; Input files updated by another job: c", ["output missing", "new input"]),
-        ("Params have changed since last execution: before: 'a; b' now: 'c'", ["settings changed"]),
+        (f"{PARAMS} before: 'a; b' now: 'c' ", ["settings changed"]),
+        (f"{PARAMS} before: {OLD} now: {NEW} ", ["images changed"]),
+        (f"{PARAMS} before: '{16 * 'a'}',{OLD} now: {NEW},'{16 * 'b'}' ", ["images changed", "code changed"]),
+        (
+            f"{PARAMS} before: <nothing exclusive> now: '{16 * 'b'}' ; Software environment definition has changed",
+            ["environment changed", "code changed"],
+        ),
+        (f"{PARAMS} before: 1,{OLD} now: 2,{NEW} ", ["images changed", "settings changed"]),
+        (f"{PARAMS} before: {{'steps': 1}} now: <nothing exclusive> ", ["settings changed"]),
         ("Updated input files: x", ["input changed"]),
         ("Rules with neither input nor output files are always executed.", ["always run"]),
         ("Something new", ["Something new"]),

@@ -98,6 +98,19 @@ def test_the_log_of_an_earlier_run_says_nothing(tmp_path):
     assert not run.has_begun(run.jobs[1])
 
 
+@pytest.mark.parametrize("ahead_s", [-3600, -5, 5, 3600])
+def test_the_clock_of_the_file_server_may_be_wrong(tmp_path, now, ahead_s):
+    """The dates of logs are compared with its clock, as far as the events name it."""
+    for log, age in (("1.log", 20), ("2.log", 90)):
+        (tmp_path / log).write_text("10:00:01 step 10/600, loss 2.1, 50 s left\n")
+        os.utime(tmp_path / log, (now + ahead_s - age,) * 2)
+    events = [started(jobid, at=now - 60) | {"file_server_ahead_s": ahead_s} for jobid in (1, 2)]
+    run = run_of(*events, folder=tmp_path, train=2)
+    writing, queued = run.jobs[1], run.jobs[2]
+    assert run.has_begun(writing) and run.progress(writing).left_s == pytest.approx(30)
+    assert not run.has_begun(queued) and run.progress(queued) is None  # its log is that of an earlier run
+
+
 def test_other_lines_are_no_progress(tmp_path):
     (tmp_path / "1.log").write_text(
         "10:00:00 the first network gets 5 of 100 images wrong\n"

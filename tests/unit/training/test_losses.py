@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from synaug.config import Loss
 from synaug.training.losses import GroupDROLoss, class_weights, make_loss
+from synaug.training.parallel import Process
 
 COUNTS = torch.tensor([100.0, 10.0, 1.0])
 LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.5, -1.0, 3.0]])
@@ -105,7 +106,7 @@ def test_focal_loss_of_a_certain_prediction_has_a_finite_gradient():
 
 
 def test_group_dro_by_hand():
-    group_dro = GroupDROLoss(3, 0.5, torch.device("cpu"))
+    group_dro = GroupDROLoss(3, 0.5, Process("cpu"))
     loss = group_dro(torch.tensor([1.0, 3.0, 4.0]), torch.tensor([0, 0, 2]), torch.ones(3))
     # Mean losses 2, 0 (no image), 4: weights e^1, 1, e^2 over their sum.
     weights = np.exp([1.0, 0.0, 2.0]) / np.exp([1.0, 0.0, 2.0]).sum()
@@ -118,13 +119,25 @@ def test_group_dro_takes_the_mean_of_a_group_whatever_its_weights_sum_to():
     losses, groups = torch.tensor([1.0, 3.0, 4.0]), torch.tensor([0, 0, 2])
     both = []
     for weights in ([1.0, 1.0, 1.0], [1.0, 1.0, 0.1]):
-        group_dro = GroupDROLoss(3, 0.5, torch.device("cpu"))
+        group_dro = GroupDROLoss(3, 0.5, Process("cpu"))
         both.append(group_dro(losses, groups, torch.tensor(weights)).item())
     assert both[0] == pytest.approx(both[1])
-    unequal = GroupDROLoss(3, 0.5, torch.device("cpu"))
+    unequal = GroupDROLoss(3, 0.5, Process("cpu"))
     unequal(losses, groups, torch.tensor([3.0, 1.0, 1.0]))
     weights = np.exp([0.5 * 1.5, 0.0, 2.0])
     assert unequal.group_weights.tolist() == pytest.approx((weights / weights.sum()).tolist())
+
+
+def test_group_dro_begins_anew_with_the_groups_that_have_images():
+    group_dro = GroupDROLoss(4, 0.5, Process("cpu"))
+    groups = torch.tensor([0, 0, 1, 3])
+    group_dro(torch.tensor([1.0, 3.0, 4.0, 2.0]), groups, torch.ones(4))
+    weights = group_dro.group_weights  # the tensor that checkpoints save
+    group_dro.begin_anew(groups, torch.tensor([False, True, False, True]))
+    assert weights.tolist() == [0.5, 0, 0, 0.5]
+    assert group_dro(torch.tensor([4.0, 2.0]), torch.tensor([0, 3]), torch.ones(2)).item() == pytest.approx(
+        (4 * math.exp(2) + 2 * math.exp(1)) / (math.exp(2) + math.exp(1))
+    )
 
 
 class WithoutFloat64(torch.Tensor):

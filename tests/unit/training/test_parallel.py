@@ -1,24 +1,31 @@
-"""Two processes train one network, started as on two GPUs: same weights in both, also if one was killed in between."""
+"""Two processes train one network, started as on two GPUs: same weights in both, also if one was killed in between.
 
+They optimise the same function as one process.
+"""
+
+import dataclasses
 import math
 import os
 import re
 import signal
+from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 
-from synaug.config import RandAugment, Stage1
+from synaug.config import Mixup, RandAugment, Stage1
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.errors import UserError
-from synaug.training import loop
+from synaug.training import loop, mixing
 from synaug.training.checkpoint import Checkpoint
 from synaug.training.parallel import Process, run_on
 from synaug.training.stage1 import train_stage1
 from training_sets import SIDES, same_weights, spurious_brightness
 
 TWO = ["cpu", "cpu"]
-# Every random state, and the state of the loss, differ between the processes.
+# Every random state differs between the processes.
 SETTINGS = Stage1(
     width=4, steps=10, batch_size=16, learning_rate=0.05, devices=2, group_dro=0.1, randaugment=RandAugment(), ema=0.9
 )
@@ -80,3 +87,42 @@ def test_one_device_trains_in_this_process(tmp_path):
 def test_sync_batch_norm_on_a_cpu_is_an_error_before_the_training():
     with pytest.raises(UserError, match=r"sync_batch_norm: true needs NVIDIA GPUs.* cpu; set sync_batch_norm: false"):
         train_stage1(spurious_brightness(), SIDES, SETTINGS.model_copy(update={"sync_batch_norm": True}), 0)
+
+
+# Every batch has all images, so that the random order makes no difference; and no batch normalisation, which uses the
+# statistics of a part of the batch.
+ALL_IMAGES = Stage1(backbone="timm/test_vit", steps=4, batch_size=200, learning_rate=0.05, shift=0, flip=False)
+WITH_WEIGHTS = {"plain": {}, "mixed": {"mixup": Mixup(alpha=1.0)}, "group_dro": {"group_dro": 1.0}}
+
+
+def train_with_weights(process: Process, folder: Path) -> None:
+    """Train a network by each of WITH_WEIGHTS on images of very different weights; process 0 writes them."""
+    torch.set_num_threads(1)
+    data = spurious_brightness((30, 3, 3, 30))
+    images = data.images.repeat_interleave(3, 2).repeat_interleave(3, 3)[:, :, 2:34, 2:34]
+    weights = torch.full((len(data),), 0.5)
+    weights[[0, 31]] = 50.0
+    data = dataclasses.replace(data, images=images, weights=weights)
+    for name, change in WITH_WEIGHTS.items():
+        # Each image is mixed with itself: partners and shares are random, and others in every process.
+        with patch.object(mixing, "draw_partners", lambda synthetic, pairing, rng: np.arange(len(synthetic))):
+            model, history = train_stage1(data, SIDES, ALL_IMAGES.model_copy(update=change), 0, None, process)
+        if process.rank == 0:
+            save_classifier(model, folder / name)
+            history.to_csv(folder / f"{name}.csv")
+
+
+@pytest.fixture(scope="module")
+def by_one_and_by_two(tmp_path_factory) -> tuple[Path, Path]:
+    folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    for devices, folder in zip((["cpu"], TWO), folders, strict=True):
+        run_on(devices, train_with_weights, folder)
+    return folders
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_two_devices_train_the_network_that_one_device_trains(name, by_one_and_by_two):
+    one, two = (state(str(folder / name)) for folder in by_one_and_by_two)
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4
+    losses = [np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=1) for folder in by_one_and_by_two]
+    assert np.allclose(*losses, atol=1e-4)

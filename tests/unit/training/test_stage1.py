@@ -8,7 +8,11 @@ from pydantic import ValidationError
 from synaug.config import JTT, Loss, Mixup, Recipe, Stage1
 from synaug.networks.classifier import load_classifier, save_classifier
 from synaug.runtime.errors import UserError
+from synaug.training import loop, stage1
+from synaug.training.checkpoint import Checkpoint
 from synaug.training.data import TrainingSet
+from synaug.training.loop import scheduled_rate
+from synaug.training.losses import GroupDROLoss
 from synaug.training.parallel import Process
 from synaug.training.stage1 import train_stage1
 from training_sets import CLASSES, SIDES, brightness_classes, same_weights, spurious_brightness, worst_cell_accuracy
@@ -180,6 +184,56 @@ def test_plain_cross_entropy_learns_the_spurious_brightness(spurious_model):
 def test_methods_for_groups_are_better_on_the_worst_cell(change, group_settings, spurious_model):
     model, _ = train_stage1(spurious_brightness(), SIDES, group_settings.model_copy(update=change), 0)
     assert worst_cell_accuracy(model) > worst_cell_accuracy(spurious_model) + 0.2
+
+
+@pytest.fixture
+def synthetic_in_two_of_four_cells() -> TrainingSet:
+    """The cells 1 and 2 have synthetic images, the cells 0, 1 and 3 real ones."""
+    data = spurious_brightness((30, 20, 10, 30))
+    data.synthetic[40:60] = True
+    return data
+
+
+GROUP_DRO_AFTER_SYNTHETIC = SETTINGS.model_copy(update={"steps": 8, "synthetic_first": 0.5, "group_dro": 0.5})
+
+
+def test_group_dro_weights_the_cells_that_have_images_and_begins_anew_with_the_real_ones(
+    synthetic_in_two_of_four_cells, monkeypatch
+):
+    weights = []
+
+    class Recorded(GroupDROLoss):
+        def __call__(self, *arguments):
+            weights.append(self.group_weights.tolist())  # before the batch changes them
+            return super().__call__(*arguments)
+
+    monkeypatch.setattr(stage1, "GroupDROLoss", Recorded)
+    train_stage1(synthetic_in_two_of_four_cells, SIDES, GROUP_DRO_AFTER_SYNTHETIC, 0)
+    assert weights[0] == [0, 0.5, 0.5, 0]
+    assert weights[4] == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
+
+
+@pytest.mark.parametrize("stop_at", [5, 7])
+def test_group_dro_continues_with_its_weights_before_and_after_the_synthetic_images(
+    stop_at, synthetic_in_two_of_four_cells, tmp_path, monkeypatch
+):
+    def train(checkpoint=None):
+        return train_stage1(synthetic_in_two_of_four_cells, SIDES, GROUP_DRO_AFTER_SYNTHETIC, 0, checkpoint)[0]
+
+    whole, checkpoint = train(), Checkpoint(tmp_path / "state.pt", "key")
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 0.0)
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+
+    def rate_or_stop(peak, step, *arguments):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return scheduled_rate(peak, step, *arguments)
+
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(loop, "scheduled_rate", rate_or_stop)
+        train(checkpoint)
+    assert checkpoint.load()["step"] == stop_at - 1
+    assert same(train(checkpoint), whole)
 
 
 @pytest.mark.parametrize(

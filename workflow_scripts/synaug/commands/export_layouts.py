@@ -157,10 +157,14 @@ def _feature(type_: pa.DataType) -> dict:
 
 
 def folder_names(classes: list[str]) -> list[str]:
-    """A folder name for each class: valid on every file system, unique even if case is ignored, and no formula."""
+    """A folder name for each class: valid on every file system, unique even if case is ignored, and no formula.
+
+    File systems limit a name to 255 bytes. A letter that is not Latin takes up to four.
+    """
     names, used = [], set()
     for class_name in classes:
-        plain = re.sub(r'^[=+\-@]|[<>:"/\\|?*\x00-\x1f]', "_", class_name).strip(" .")[:100] or "_"
+        plain = re.sub(r'^[=+\-@]|[<>:"/\\|?*\x00-\x1f]', "_", class_name.strip(" ."))
+        plain = plain.encode()[:100].decode(errors="ignore").rstrip(" .") or "_"
         number, name = 1, plain
         while name.casefold() in used:
             number += 1

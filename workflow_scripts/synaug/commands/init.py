@@ -183,7 +183,8 @@ def _search_faults(detected: DetectedDataset, machine: Machine) -> None:
 
 def _start(config: Path | str) -> str:
     """The command that starts the workflow in the current folder."""
-    checkout = Path("Snakefile").is_file()
+    # Not the workflow of somebody else.
+    checkout = Path("Snakefile").is_file() and Path("workflow_scripts/synaug").is_dir()
     return f"snakemake --cores all --configfile {config}" if checkout else f"synaug run {config}"
 
 

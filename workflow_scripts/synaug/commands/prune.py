@@ -64,7 +64,10 @@ def _is_extra(name: str) -> bool:
 
 
 def find_pixel_caches(results: Path) -> list[Path]:
-    """The decoded images of every experiment below `results` (see `PixelCache`), unless a job is adding some."""
+    """The decoded images of every experiment below `results` (see `PixelCache`), unless a job is adding some.
+
+    A job that only reads some holds no lock. On a network file system it fails if another machine deletes them.
+    """
     folders = sorted(results.glob("*/pixels"))
     return [folder for folder in folders if not any(map(is_file_locked, folder.glob("*/lock")))]
 
@@ -98,7 +101,8 @@ def prune(
     is using them.
 
     The folder pixels/ of every experiment is listed too: small images that were decoded once for all its networks. If
-    you delete it, the next training decodes them again.
+    you delete it, the next training decodes them again. Do not add --delete while networks are trained on other
+    machines: those that read these images would fail.
 
     \b
     Example:

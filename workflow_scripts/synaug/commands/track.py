@@ -13,13 +13,14 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from snakemake_logger_plugin_synaug.run import error_line
 from synaug.commands.fetch import configs_of_file
@@ -104,7 +105,7 @@ class LoggedRun:
     status: str
     tags: dict[str, str]
     metrics: Collection[str] = ()
-    has_parameters: bool = False
+    parameters: frozenset[str] = frozenset()
     points: set[tuple[str, int]] | None = None
 
 
@@ -268,24 +269,28 @@ class Tracker:
 
     config: Config
     mlflow: MLflow
+    config_changed: float  # when the file of the config was changed last, seconds since the epoch
     experiment_id: str = ""
     not_logged: list[str] = field(default_factory=list)  # trained final networks that the report does not show (yet)
+    unlabelled: list[str] = field(default_factory=list)  # networks whose settings are not known, and are left out
     runs: dict[str, list[LoggedRun]] | None = None  # by the name of the network, newest first; None: to be asked for
 
     def forget(self) -> None:
         """Ask MLflow again what it has. After a failed call it is not known whether that arrived."""
         self.runs = None
 
-    def log_new(self, training: Collection[Path] | None) -> Iterator[str]:
+    def log_new(self, training: Collection[Path] | None, began: float) -> Iterator[str]:
         """Log what MLflow does not have yet. Yields a line for each network that has begun or is finished.
 
-        training: the logs of the jobs that are running; None: no run is going. Raises UserError if MLflow does not take
-        it.
+        training: the logs of the jobs that are running; None: no run is going. began: when the newest run began,
+        seconds since the epoch by the clock of the files. Raises UserError if MLflow does not take it.
         """
         if self.runs is None:
             self.runs = self._runs_in_mlflow()
-        self.not_logged = []
+        self.not_logged, self.unlabelled = [], []
+        shown = self._settings_on_report()
         for network in networks_of(self.config):
+            network = self._as_trained(network, shown, began)
             run = None
             if network.history.is_file():
                 run = yield from self._log_finished(network)
@@ -299,6 +304,34 @@ class Tracker:
                     self._end(other, "FAILED" if failed else "KILLED", int(time.time() * 1000))
         yield from self._log_summary()
 
+    def _settings_on_report(self) -> tuple[float, dict[str, dict[str, str]]]:
+        """When the report was written, and network -> settings by its config; 0 and none without one."""
+        page = Path("results", self.config.experiment, "report.html")
+        if not page.is_file():
+            return 0.0, {}
+        from synaug.report.page import config_on_page  # imports matplotlib
+
+        try:
+            config = Config.model_validate(config_on_page(page) or {})
+        except ValidationError:  # it shows none, or one of another version
+            return 0.0, {}
+        return page.stat().st_mtime, {network.name: network.settings for network in networks_of(config)}
+
+    def _as_trained(self, network: Network, shown: tuple[float, dict[str, dict[str, str]]], began: float) -> Network:
+        """`network` with the settings with which it was, or is being, trained; without those that are not known.
+
+        The report is written last: its config is that of the networks that are older. Other networks have the settings
+        of the present config, unless that was changed after the run began. shown: see `_settings_on_report`. began:
+        see `log_new`.
+        """
+        trained = network.history.stat().st_mtime if network.history.is_file() else float("inf")
+        written, settings = shown
+        if trained <= written and network.name in settings:
+            return replace(network, settings=settings[network.name])
+        if self.config_changed <= min(began, trained):
+            return network
+        return replace(network, settings={key: network.settings[key] for key in ("recipe", "stage", "seed", "final")})
+
     def _runs_in_mlflow(self) -> dict[str, list[LoggedRun]]:
         name = self.config.experiment
         experiment = self.mlflow.get_experiment_by_name(name)
@@ -310,7 +343,7 @@ class Tracker:
             )
             for run in page:
                 tags, data = run.data.tags, run.data
-                logged = LoggedRun(run.info.run_id, run.info.status, tags, list(data.metrics), bool(data.params))
+                logged = LoggedRun(run.info.run_id, run.info.status, tags, list(data.metrics), frozenset(data.params))
                 found[tags.get(NETWORK, "")].append(logged)
             token = page.token
             if not token:
@@ -327,10 +360,13 @@ class Tracker:
         incomplete = [run for run in with_settings if not run.tags.get(LOGGED)]
         tags = {SETTINGS: network.settings_hash}
         run = next(iter(same + incomplete), None) or self._new_run(network.name, tags, started)
-        if not run.has_parameters:
-            values = [self.mlflow.entities.Param(key, value) for key, value in network.settings.items()]
-            self.mlflow.log_batch(run.id, params=values)
-            run.has_parameters = True
+        if "data" not in run.parameters:  # a key of every recipe: its settings are not logged yet
+            new = {key: value for key, value in network.settings.items() if key not in run.parameters}
+            if new:
+                self.mlflow.log_batch(run.id, params=[self.mlflow.entities.Param(*item) for item in new.items()])
+                run.parameters |= new.keys()
+            if "data" not in new:
+                self.unlabelled.append(network.name)
         return run
 
     def _new_run(self, name: str, tags: dict[str, str], started: int) -> LoggedRun:
@@ -446,9 +482,10 @@ def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
         going = events is not None and _is_going(events)
         again = going and follow
         training = _logs_of_running_jobs(events) if going else None
+        began = events.run.started + events.run.file_server_ahead_s if events else float("inf")
         try:
             for tracker in trackers:
-                for line in tracker.log_new(training):
+                for line in tracker.log_new(training, began):
                     print(f"{tracker.config.experiment}: {line}", flush=True)
                     logged = True
             failing = False
@@ -466,6 +503,13 @@ def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
                     problem = "not logged: report.html does not show them as networks of the recipe that is chosen now"
                     named = f"{tracker.config.experiment}: {names}"
                     print(f"{WARNING_PREFIX}{named}: {problem}; run the workflow to its end first", file=sys.stderr)
+                if names := tracker.unlabelled:
+                    named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+                    named = f"{tracker.config.experiment}: {named}"
+                    problem = (
+                        "logged without settings: the config has changed since, and report.html does not show them"
+                    )
+                    print(f"{WARNING_PREFIX}{named}: {problem}; run the workflow to its end", file=sys.stderr)
             if follow and first:
                 print("no run is going in this folder: logged what is there")
             return logged
@@ -520,10 +564,11 @@ def track(
     Example:
       synaug track mine.yaml --uri http://localhost:5000 --follow
     """
-    configs = configs_of_file(config or Path("config.yaml"))
-    mlflow = MLflow(uri)
+    file = config or Path("config.yaml")
+    configs = configs_of_file(file)
+    changed, mlflow = file.stat().st_mtime, MLflow(uri)
     try:
-        logged = log_until_end([Tracker(experiment, mlflow) for experiment in configs], follow)
+        logged = log_until_end([Tracker(experiment, mlflow, changed) for experiment in configs], follow)
     except KeyboardInterrupt:  # the run goes on, and the next call logs the rest
         return
     names = ", ".join(each.experiment for each in configs)

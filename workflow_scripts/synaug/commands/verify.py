@@ -228,8 +228,8 @@ def _check_paths(path: Path, shards: _Shards) -> CheckedFile:
         return checked
     if "source" in rows:
         rows = rows[rows["source"] == "synthetic"]
-    # Paths are relative to the folder that holds results/.
-    root = Path(os.path.abspath(path)).parents[2]
+    # Paths are relative to the folder that holds results/; of an experiment at the root of the disk, none is found.
+    root = Path(os.path.abspath(path)).parents[:3][-1]
     for file, rows_of_file in rows[rows["path"].notna()].groupby("path", sort=True):
         if not (root / file).exists():
             checked.findings.append(

@@ -19,6 +19,19 @@ _AGAIN = "delete it and run the workflow again"
 _CELL = ["label", "label_name", "group"]
 _PLACE = ["sha256", "path", "row", "column"]
 _NOT_HERE = ("shards", "work", "pixels")  # folders of files that other checks, or none, are for
+# In the footer. Another program that writes the rows leaves them out.
+_KIND_KEY, _CONTENT_KEY = b"synaug:manifest", CONTENT_KEY.encode()
+_REWRITTEN = "was rewritten by another program, so that not every changed value is found"
+# Manifests that are not named after their kind, by the end of their path.
+_NAMED = {
+    "pilot.parquet": "plan",
+    "domain_probes.parquet": "metrics",
+    "shortcuts.parquet": "metrics",
+    "packed/index.parquet": "packed",
+    f"scores/{'[0-9a-f]' * 16}.parquet": "shard_scores",
+    "candidates/[0-9]*.parquet": "candidates",
+    "backbone_features/*.parquet": "backbone_features",
+}
 
 
 def manifest_files(experiment: Path) -> list[Path]:
@@ -34,25 +47,27 @@ def check_manifest(path: Path) -> list[str]:
     """One line for each fault of a manifest alone: it cannot be read, a key occurs twice, or rows are not in order."""
     kind = _kind(path)
     lists = [field.name for field in SCHEMAS[kind] if pa.types.is_list(field.type)]
+    findings = [f"{path}: {_REWRITTEN}; {_AGAIN}"] if _is_rewritten(path) else []
     try:
         table = read_table(kind, path, [name for name in SCHEMAS[kind].names if name not in lists])
     except UserError as error:
-        return [f"{error.problem}; {_AGAIN}"]
+        return [*findings, f"{error.problem}; {_AGAIN}"]
     except (pa.ArrowException, OSError, ValueError) as error:
-        return [f"{path}: is damaged ({short_text(error)}); {_AGAIN}"]
-    if fault := content_fault(path):
+        return [*findings, f"{path}: is damaged ({short_text(error)}); {_AGAIN}"]
+    if not findings and (fault := content_fault(path)):
         # What the other checks would find follows from it.
         return [f"{path}: {fault}; {_AGAIN}"]
     keys = [name for name in [*SORT_KEYS[kind], "weighting"] if name in table.column_names]
     plain = {name: _decoded(table.column(name)) for name in keys}
     keys_of_rows = pa.table(plain)
-    findings = []
+    duplicates = []
     for unique in (keys, ["image_id"] if "image_id" in table.column_names else keys):
         rows = pa.table({name: _decoded(table.column(name)) for name in unique})
         if rows.group_by(unique).aggregate([]).num_rows < rows.num_rows:
             texts = rows.to_pandas().astype(str)
             first = texts[texts.duplicated()].iloc[0]
-            findings = [f"{path}: has {', '.join(first)} in more than one row; {_AGAIN}"]
+            duplicates = [f"{path}: has {', '.join(first)} in more than one row; {_AGAIN}"]
+    findings += duplicates
     order = [(name, "ascending") for name in SORT_KEYS[kind]]
     if not keys_of_rows.sort_by(order).select(SORT_KEYS[kind]).equals(keys_of_rows.select(SORT_KEYS[kind])):
         findings.append(f"{path}: its rows are not in the order in which they were written; {_AGAIN}")
@@ -74,8 +89,11 @@ def check_manifest(path: Path) -> list[str]:
 def content_fault(path: Path) -> str | None:
     """Why the content of a manifest is not that for which its footer has a digest; None: it is, or there is no digest.
 
+    A file that another program wrote has no digest, which is a fault too; one of an older version may have none.
     The images of a shard are left out: `verify` compares them with their hashes.
     """
+    if _is_rewritten(path):  # its columns may have types for which there is no digest
+        return _REWRITTEN
     content = ContentDigest()
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -84,25 +102,31 @@ def content_fault(path: Path) -> str | None:
             content.update(schema.empty_table().select(names))
             for batch in file.iter_batches(columns=names):  # features do not fit into memory together
                 content.update(batch)
-            recorded = _recorded_content(file)
+            recorded = (file.metadata.metadata or {}).get(_CONTENT_KEY)
     except (pa.ArrowException, OSError, ValueError) as error:
         return f"is damaged ({short_text(error)})"
-    return "does not hold what was written to it" if recorded not in (None, content.hexdigest()) else None
+    return "does not hold what was written to it" if recorded not in (None, content.hexdigest().encode()) else None
 
 
 def has_no_digest(path: Path) -> bool:
     """Whether a manifest can be read and its footer has no digest of its content: an older version wrote it."""
+    footer = _footer(path)
+    return footer is not None and _KIND_KEY in footer and _CONTENT_KEY not in footer
+
+
+def _is_rewritten(path: Path) -> bool:
+    """Whether a manifest can be read, and another program wrote it."""
+    footer = _footer(path)
+    return footer is not None and _KIND_KEY not in footer and _CONTENT_KEY not in footer
+
+
+def _footer(path: Path) -> dict[bytes, bytes] | None:
+    """The keys in the footer of a Parquet file, and their values; None: it cannot be read."""
     try:
         check_regular_file(path)
-        with pq.ParquetFile(path) as file:
-            return _recorded_content(file) is None
+        return pq.read_metadata(path).metadata or {}
     except (UserError, pa.ArrowException, OSError, ValueError):
-        return False
-
-
-def _recorded_content(file: pq.ParquetFile) -> str | None:
-    recorded = (file.metadata.metadata or {}).get(CONTENT_KEY.encode())
-    return None if recorded is None else recorded.decode(errors="replace")
+        return None
 
 
 def check_together(experiment: Path) -> Iterator[tuple[Path, str]]:
@@ -142,11 +166,9 @@ def plan_is_intact(path: Path) -> bool:
 
 def _kind(path: Path) -> str | None:
     """The kind of manifest that the file says it is, or is named after; None: another file, or a table of images."""
-    try:
-        check_regular_file(path)
-        kind = (pq.read_schema(path).metadata or {}).get(b"synaug:manifest", b"").decode(errors="replace")
-    except (UserError, pa.ArrowException, OSError, ValueError):
-        kind = path.stem
+    kind = (_footer(path) or {}).get(_KIND_KEY, b"").decode(errors="replace")
+    if not kind:  # damaged, or another program wrote it
+        kind = next((named for pattern, named in _NAMED.items() if path.match(pattern)), path.stem)
     return kind if kind in SORT_KEYS else None
 
 

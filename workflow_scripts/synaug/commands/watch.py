@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +26,8 @@ def watch(
 ) -> None:
     """Show the progress of a run and what failed.
 
-    Shows the newest run of the experiment like the terminal in which snakemake runs. Start it in a second terminal, or
-    on any machine that sees the folder. It ends with the run; Ctrl-C closes only this view.
+    Shows the newest run of the experiment, or of the study, like the terminal in which snakemake runs. Start it in a
+    second terminal, or on any machine that sees the folder. It ends with the run; Ctrl-C closes only this view.
 
     \b
     Example:
@@ -112,7 +113,7 @@ class Events:
 
 
 def newest_run(experiment: Path) -> Events:
-    """The newest run that has a job of `experiment`.
+    """The newest run that has a job of `experiment`, or, if that is a study, of one of its variants.
 
     Raises UserError if there is none.
     """
@@ -120,9 +121,22 @@ def newest_run(experiment: Path) -> Events:
     folder = experiment.parent.parent / EVENTS_FOLDER
     for file in sorted(folder.glob(f"*{EVENTS_SUFFIX}"), reverse=True):
         events = Events(file)
-        paths = (path for job in events.run.jobs.values() for path in [*job.logs, *job.outputs])
-        if any(f"results/{experiment.name}/" in path or f"logs/{experiment.name}/" in path for path in paths):
+        if any(_is_of(job, experiment.name, events.run) for job in events.run.jobs.values()):
             return events
     raise UserError(
         f"{experiment}: {folder} records no run of it; name an experiment that was started, results/<experiment>"
     )
+
+
+def _is_of(job: Job, name: str, run: Run) -> bool:
+    """Whether `job` of `run` is one of the experiment or the study `name`.
+
+    A variant of a study is an experiment <study>-<variant>, and its rules are called <variant>_<rule>. By both it is
+    told from another experiment whose name begins with that of the study.
+    """
+    for path in [*job.logs, *job.outputs]:
+        if found := re.search(rf"(?:results|logs)/{re.escape(name)}(?:-([^/]+))?/", path):
+            variant = found[1]
+            if variant is None or ("summarise_study" in run.planned and job.rule.startswith(f"{variant}_")):
+                return True
+    return False

@@ -33,7 +33,8 @@ _SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 class Block(BaseModel):
     """A block of keys. An unknown key is an error, and no value is converted to another type.
 
-    Numbers are finite, whole numbers have at most 31 bits, and texts are not empty, unless the default is.
+    Numbers are finite, whole numbers have at most 31 bits, texts are not empty, unless the default is, and paths do not
+    begin with `~/`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -59,6 +60,9 @@ class Block(BaseModel):
                     raise ValueError(f"{key}: {item!r} must not be empty; give a value, or leave it out")
                 if isinstance(item, int) and item > _LARGEST_NUMBER and "seed" not in key:
                     raise ValueError(f"{key}: {item} should be at most {_LARGEST_NUMBER}")
+            for item in [value, *(value.values() if isinstance(value, dict) else ())]:
+                if isinstance(item, str) and item.startswith("~/"):  # a path as for a shell
+                    raise ValueError(f"{key}: {item!r}: ~ is not replaced in a config; write the whole path")
         return self
 
     def _require_exactly_with(self, key: str, setting: str, chosen: bool) -> None:

@@ -127,8 +127,15 @@ class Config(Block):
 
     @property
     def generation_of_fills(self) -> dict[str, Generation]:
-        """Name of each fill -> its settings. Without `fills` there is one, whose name is empty; without a model none."""
+        """Name of each fill -> its settings. Without `fills` it is one without a name, and without a model none."""
         return self.fills or ({"": self.generation} if self.generation.model else {})
+
+    @property
+    def used_balance(self) -> Balance:
+        """The block `balance`; without a model, one that wants no synthetic image, not even in an empty cell."""
+        if self.generation.model:
+            return self.balance
+        return Balance(strategy="fixed", target=1, max_synthetic_per_real=1.0)
 
     def trains_model(self, model: str | None) -> bool:
         """Whether `model`, the key of a fill, is the generator that this experiment trains."""

@@ -84,8 +84,11 @@ class Generation(Block):
         description="text-to-image: from a prompt; image-to-image: from a prompt and a random real image of the same "
         "class; class-conditional: from a class name or number (e.g. DiT).",
     )
-    model: NormalPath = Field(
-        description="A diffusers checkpoint: a local folder, or the id of a model on the Hugging Face hub."
+    model: NormalPath | None = Field(
+        None,
+        description="A diffusers checkpoint: a local folder, or the id of a model on the Hugging Face hub; null: none, "
+        "so that no synthetic images are made. Then no recipe may have `data: balanced`, and `fills`, `adaptation`, "
+        "`screening`, `evaluation.domain_probe` and `evaluation.shortcut_images` are left out.",
     )
     revision: str | None = Field(
         None, description="Commit, tag or branch of a model on the hub, required there; not used for a local folder."

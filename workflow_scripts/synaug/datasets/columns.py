@@ -1,4 +1,7 @@
-"""The values of a table's columns as text: classes, groups, splits and paths."""
+"""Columns of a table: whether they can be used, and their values as text: classes, groups, splits and paths."""
+
+import re
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import pyarrow as pa
@@ -8,6 +11,31 @@ from synaug.runtime.errors import UserError
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
+
+def check_separator(where: str, names: Sequence[str]) -> None:
+    """Raise UserError if a CSV file with the columns `names` has another separator than commas."""
+    if len(names) == 1 and (separator := re.search(r"[;\t|]", names[0])):
+        raise UserError(f"{where}: its columns are separated by {separator[0]!r}; save it with commas")
+
+
+def check_columns(where: str, names: Sequence[str], wanted: Mapping[str, str]) -> None:
+    """Raise UserError unless each of the columns `wanted` is once among `names`, all columns of the table.
+
+    where: the file, and the config key before it. wanted: name -> what to do if there is no such column.
+    """
+    for name, advice in wanted.items():
+        count = names.count(name)
+        if not count:
+            present = ", ".join(names) or "none"
+            raise UserError(f"{where}: has no column {name!r} (its columns: {present})", advice=advice)
+        if count > 1:
+            raise UserError(f"{where}: has {count} columns {name!r}", advice="rename all but one")
+
+
+def not_utf8(where: str) -> UserError:
+    """The error for a text file in another encoding, as Excel saves it unless asked."""
+    return UserError(f"{where}: is not UTF-8 text", advice="save it as UTF-8 (in Excel: CSV UTF-8)")
 
 
 def is_text(data_type: pa.DataType) -> bool:

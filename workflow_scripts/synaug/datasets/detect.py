@@ -18,11 +18,12 @@ from pydantic import ValidationError
 from synaug.config import Dataset
 from synaug.config.errors import describe
 from synaug.datasets import PACKED, as_table, huggingface, index_dataset, input_files, write_table
-from synaug.datasets.columns import texts
+from synaug.datasets.bit_depth import uses_few_bits
+from synaug.datasets.columns import check_columns, texts
 from synaug.datasets.folder import TABLES, looks_like_image
 from synaug.datasets.table import files, open_table, table_schema
 from synaug.datasets.tree import is_skipped
-from synaug.images.codec import FORMATS, open_image, uses_few_bits
+from synaug.images.codec import FORMATS, open_image
 from synaug.images.store import read_encoded
 from synaug.images.tables import holds_images
 from synaug.runtime.disk import space_for
@@ -375,19 +376,18 @@ def _table_block(
     file = tables[0]
     schema = table_schema(file)
     names = schema.names
-    for option, name in [("image", image), ("label", label), ("split", split), *(("group", name) for name in groups)]:
-        if name and name not in names:
-            raise UserError(f"{file}: has no column {name!r} (its columns: {', '.join(names)}); change --{option}")
     image = image or next(iter(_embedded_images(schema)), None) or _usual(names, IMAGE_COLUMNS)
     label = label or _usual([name for name in names if name != image], LABEL_COLUMNS)
-    if len(names) == 1 and file.suffix.lower() == ".csv" and (separator := re.search(r"[;\t|]", names[0])):
-        raise UserError(f"{file}: its columns are separated by {separator[0]!r}; save it with commas")
     for option, name, content in (("image", image, "the images or their paths"), ("label", label, "the class")):
         if name is None:
             raise UserError(
                 f"{file}: which column holds {content}? Name it with --{option} (its columns: {', '.join(names)})"
             )
     split = split or _usual(names, SPLIT_COLUMNS)
+    options = {image: "image", label: "label", split: "split", **dict.fromkeys(groups, "group")}
+    check_columns(str(file), names, {name: f"change --{option}" for name, option in options.items() if name})
+    for table in tables[1:] if split else ():
+        check_columns(str(table), table_schema(table).names, {split: "add it, or name another with --split"})
     counts: Counter[str] = Counter()
     for table in tables if split else ():
         values = texts(open_table(table, [split]).column(split), f"{table}: column {split!r}")

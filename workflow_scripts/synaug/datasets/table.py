@@ -10,7 +10,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from synaug.config import Dataset
-from synaug.datasets.columns import is_text, texts
+from synaug.datasets.columns import check_columns, check_separator, is_text, not_utf8, texts
 from synaug.datasets.conversion import REASON
 from synaug.datasets.tree import Boundary, named_file
 from synaug.images.tables import ImageTable, encoded_images, holds_images
@@ -156,6 +156,8 @@ def open_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
             return _read_lines(file, columns or ())
         return pq.read_table(file, columns=columns, partitioning=None)
     except (pa.ArrowInvalid, pd.errors.ParserError, OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError) or "invalid UTF8" in str(error):
+            raise not_utf8(str(file)) from None
         raise UserError(
             f"{file}: cannot be read as {file.suffix or 'Parquet'} ({short_text(error)})", advice="write it again"
         ) from None
@@ -164,28 +166,22 @@ def open_table(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def _read(file: Path, dataset: Dataset) -> tuple[pa.Table, pa.DataType]:
     """The table without embedded images, and the type of the column of the images or of their paths."""
     wanted = {
-        "dataset.image_column": dataset.image_column,
-        "dataset.label_column": dataset.label_column,
-        **({} if dataset.unsplit else {"dataset.split_column": dataset.split_column}),
-        **{f"dataset.group_columns[{i}]": name for i, name in enumerate(dataset.group_columns)},
+        dataset.image_column: "set dataset.image_column",
+        dataset.label_column: "set dataset.label_column",
+        **{name: f"set dataset.group_columns[{i}]" for i, name in enumerate(dataset.group_columns)},
     }
+    if not dataset.unsplit:
+        wanted[dataset.split_column] = "set dataset.split_column, or have splits made: dataset.make_splits"
     name_of_image = dataset.image_column
-    text = open_table(file, list(wanted.values())) if file.suffix.lower() in _TEXT_FILES else None
+    text = open_table(file, list(wanted)) if file.suffix.lower() in _TEXT_FILES else None
     schema = table_schema(file) if text is None else text.schema
-    for key, name in wanted.items():
-        count = schema.names.count(name)
-        if not count:
-            present = ", ".join(schema.names)
-            instead = ", or have splits made: dataset.make_splits" if key == "dataset.split_column" else ""
-            raise UserError(f"{file}: has no column {name!r} (its columns: {present}); set {key}{instead}")
-        if count > 1:
-            raise UserError(f"{file}: has {count} columns {name!r}; rename all but one")
+    check_columns(str(file), schema.names, wanted)
     image_type = schema.field(name_of_image).type
     if not (holds_images(image_type) or _has_paths(image_type)):
         raise UserError(
             f"{file}: column {name_of_image!r} holds {image_type}, not images or paths; set dataset.image_column"
         )
-    read = [name for name in dict.fromkeys(wanted.values()) if name != name_of_image or not holds_images(image_type)]
+    read = [name for name in wanted if name != name_of_image or not holds_images(image_type)]
     read += [REASON] if REASON in schema.names else []
     return (open_table(file, read) if text is None else text).select(read), image_type
 
@@ -204,6 +200,7 @@ def table_schema(file: Path) -> pa.Schema:
 def _read_csv(file: Path) -> pa.Table:
     # As text, because a label 007 is not the number 7.
     header = pd.read_csv(file, nrows=0).columns
+    check_separator(str(file), header)
     types = dict.fromkeys(header, pa.string())
     convert = pa_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
     # A row has to fit into a block, and may be long: a caption of several lines, for example.

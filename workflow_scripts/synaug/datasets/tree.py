@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from synaug.runtime.errors import UserError
@@ -22,14 +22,33 @@ def is_skipped(name: str) -> bool:
 
 
 def files_below(root: Path, pattern: str) -> list[Path]:
-    """The files below `root` whose names match `pattern`, sorted, without hidden ones and those in skipped folders."""
-    return [
-        path
-        for path in sorted(root.rglob(pattern))
-        if not path.name.startswith(".")
-        and not any(is_skipped(part) for part in path.relative_to(root).parts[:-1])
-        and path.is_file()
-    ]
+    """The files below `root` whose names match `pattern`, sorted, without hidden ones and those in skipped folders.
+
+    Links to folders are followed, but not to one that is read without the link, or that contains the link. Raises
+    UserError for a folder that cannot be read.
+    """
+    return sorted(_files_below(root, pattern, [os.path.realpath(root)])) if root.is_dir() else []
+
+
+def _files_below(folder: Path, pattern: str, entered: list[str]) -> Iterator[Path]:
+    """As `files_below`. entered: the real paths of `root`, and of the targets of the links on the way to `folder`."""
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be read ({error.strerror})", advice="change its permissions, or remove it"
+        ) from None
+    for path in paths:
+        if path.is_file():
+            if path.match(pattern) and not path.name.startswith("."):
+                yield path
+        elif path.is_dir() and not is_skipped(path.name):
+            if not path.is_symlink():
+                yield from _files_below(path, pattern, entered)
+                continue
+            target = os.path.realpath(path)
+            if not any(target == one or _is_below(target, one) or _is_below(one, target) for one in entered):
+                yield from _files_below(path, pattern, [*entered, target])
 
 
 def check_holds_no_results(folder: Path) -> None:

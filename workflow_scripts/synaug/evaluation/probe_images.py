@@ -5,10 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from synaug.config import Balance
-from synaug.manifests import read_table, with_group
+from synaug.manifests import read_table
 from synaug.plan.rows import plan_from_settings
-from synaug.plan.targets import planned_counts
 
 # Probe images of all cells together, unless the config has a number per cell. The interval of the domain probe, over as
 # many real images, is then about 6 points wide.
@@ -30,14 +28,7 @@ def probe_image_rows(imbalance: pd.DataFrame, settings: dict, count: int, source
     imbalance: the manifest of this name; with sources, only cells that have some (`cells_with_sources`). settings: of
     rule plan_generation. sources: see `plan_generation`.
     """
-    cells = imbalance["kind"] == "cell"
-    planned = planned_counts(with_group(imbalance[cells]), Balance.model_validate(settings["balance"]))
-    # Negative counts make every cell lack its planned images and `count` more.
-    lacking = imbalance.assign(count=(-planned).reindex(imbalance.index, fill_value=0))
-    plan = plan_from_settings(lacking, settings | {"balance": {"strategy": "fixed", "target": count}}, sources)
-    key = ["label", "group"]
-    first_index = pd.Series(planned.to_numpy(), pd.MultiIndex.from_frame(with_group(imbalance[cells])[key]))
-    return plan[plan["index"].to_numpy() >= first_index.loc[pd.MultiIndex.from_frame(plan[key])].to_numpy()]
+    return plan_from_settings(imbalance, settings, sources, following=count)
 
 
 def read_probe_images(path: str, test: pd.DataFrame) -> pd.DataFrame:

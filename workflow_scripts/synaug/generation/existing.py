@@ -43,21 +43,14 @@ _Files = dict[str, tuple[int, int]]
 class FilesWith:
     """Files of all experiments in `results` that hold images with any of `ids`: shards, extra files, finished batches.
 
-    Every iteration looks them up anew. If a file is gone when the caller asks for more than the last one, the look-up
-    is repeated once: another job has moved its batches into a shard.
+    Every iteration looks them up anew, because another job may have moved its batches into a shard.
     """
 
     def __init__(self, ids: Iterable[str], results: Path) -> None:
         self.keys, self.results = _keys(list(ids)), results
 
     def __iter__(self) -> Iterator[Path]:
-        known: set[Path] = set()
-        for _ in range(2):
-            files = {self.results / file for file in _look_up(self.keys, self.results)[0]} - known
-            yield from sorted(files)
-            known |= files
-            if all(file.exists() for file in known):
-                return
+        return iter(sorted(self.results / file for file in _look_up(self.keys, self.results)[0]))
 
 
 def stored_ids(ids: Iterable[str], results: Path) -> set[str]:

@@ -29,7 +29,6 @@ class RealImages(Mapping):
         rows = read_with_local_paths(
             "real", self.real, ["image_id", "path", "row", "column"], filters=[("image_id", "in", self.wanted)]
         )
-        rows = rows.drop_duplicates("image_id").reset_index(drop=True)
         if missing := self.wanted - set(rows["image_id"]):
             raise UserError(
                 f"{self.real}: has no image {min(missing)}, which a synthetic image starts from; run the workflow again"

@@ -4,6 +4,7 @@ import math
 import os
 import textwrap
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -55,13 +56,16 @@ def contact_sheet(images: pd.DataFrame, cells: pd.DataFrame) -> Image.Image:
             shown = of_cell[key]
             note = f"{count} real image{'s' * (count != 1)}" + (f", fill {fill}" if fill else "")
             captioned = list(zip(shown["image"], shown["prompt"], strict=True))
-            rows.append(SheetRow(cell_name(cell.label_name, cell.group), note, captioned))
+            rows.append(SheetRow(cell_name(cell.label_name, cell.group, cell.label), note, captioned))
     return draw_sheet(rows)
 
 
-def cell_name(label_name: str, group: str) -> str:
-    """The name of a class, or of a class in a group."""
-    return f"{label_name} | {group}" if group else label_name
+def cell_name(label_name: str, group: str, label: int | None = None) -> str:
+    """The name of a class, or of a class in a group; after its number `label` if a sheet cannot show all letters."""
+    name = f"{label_name} | {group}" if group else label_name
+    if label is None or {ord(letter) for letter in name if not letter.isspace()} <= _drawable():
+        return name
+    return f"{label}: {name}"
 
 
 def draw_sheet(rows: list[SheetRow]) -> Image.Image:
@@ -101,11 +105,23 @@ def _draw_row(sheet: Image.Image, left: int, top: int, side: int, row: SheetRow)
         draw.multiline_text((x, top + picture.height + 2), "\n".join(caption), _FAINT, font, spacing=2)
 
 
-def _font(size: int, weight: str = ""):
+def _font_file(weight: str) -> str:
     """DejaVu Sans, which is part of matplotlib: the font of Pillow has hardly any letters that are not English."""
     import matplotlib
 
-    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans{weight}.ttf", size)
+    return f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans{weight}.ttf"
+
+
+def _font(size: int, weight: str = ""):
+    return ImageFont.truetype(_font_file(weight), size)
+
+
+@cache
+def _drawable() -> set[int]:
+    """The code points of the letters in the font of the names. It has no Chinese, Japanese and Korean ones."""
+    from matplotlib.ft2font import FT2Font
+
+    return set(FT2Font(_font_file("-Bold")).get_charmap())
 
 
 def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CLASS) -> tuple[int, int]:
@@ -121,7 +137,19 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
         raise UserError(
             f"{manifest}: has no images to draw; name a manifest real, balanced, synthetic or scores, or a shard"
         )
-    wanted = ["label_name", "group", "source", "split", "image_id", "prompt", "path", "row", "column", "usable"]
+    wanted = [
+        "label",
+        "label_name",
+        "group",
+        "source",
+        "split",
+        "image_id",
+        "prompt",
+        "path",
+        "row",
+        "column",
+        "usable",
+    ]
     rows = pq.read_table(manifest, columns=[name for name in wanted if name in names]).to_pandas()
     rows = with_group(rows.astype(dict.fromkeys(rows.select_dtypes("category"), "str")))
     if embedded:
@@ -131,6 +159,8 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
     rows = rows[rows["path"].notna() & rows.get("usable", True)]
     kind_column = next((name for name in ("source", "split") if name in rows), None)
     rows = rows.assign(kind=rows[kind_column] if kind_column else "")
+    # Other tables may have numbers, nulls or lists in these columns.
+    rows = rows.assign(**{name: _texts(rows[name]) for name in _ROW})
     counts = rows.groupby(_ROW, sort=True).size()
     if counts.empty:
         raise UserError(f"{manifest}: has no row with an image", advice="name another manifest")
@@ -139,17 +169,29 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
     chosen = rows.sort_values("image_id").groupby(_ROW).head(images_per_row)
     chosen = chosen[pd.MultiIndex.from_frame(chosen[_ROW]).isin(drawn.index)].reset_index(drop=True)
     # The command may be called in any folder. The path of an embedded image is absolute.
-    root = Path() if embedded else results_root(os.path.abspath(manifest))
+    file = Path(os.path.abspath(manifest))
+    if not embedded and len(file.parents) < 3:
+        raise UserError(
+            f"{manifest}: is not in results/<experiment>/, and the paths of its images start where results/ is",
+            advice="name the file in the folder of its experiment",
+        )
+    root = Path() if embedded else results_root(file)
     images = {position: image for position, image, _ in stream_images(chosen, root)}
-    captions = chosen["prompt"] if "prompt" in chosen else chosen["image_id"].str[:_ID_LETTERS]
+    captions = _texts(chosen["prompt"]) if "prompt" in chosen else _texts(chosen["image_id"]).str[:_ID_LETTERS]
     chosen = chosen.assign(image=pd.Series(images), caption=captions)
     of_row = dict(list(chosen.groupby(_ROW)))
+    labels = dict(zip(chosen["label_name"], chosen["label"], strict=True)) if "label" in chosen else {}
     sheet = []
     for (label_name, group, kind), count in drawn.items():
         shown = of_row[label_name, group, kind]
         note = f"{count:,} {kind} image{'s' * (count != 1)}".replace("  ", " ")
         captioned = list(zip(shown["image"], shown["caption"], strict=True))
-        sheet.append(SheetRow(cell_name(label_name, group), note, captioned))
+        sheet.append(SheetRow(cell_name(label_name, group, labels.get(label_name)), note, captioned))
     with atomic_path(out) as temporary:
         draw_sheet(sheet).save(temporary, "PNG")
     return len(drawn), len(counts)
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """The values as text; of a missing one, an empty text."""
+    return column.astype(object).where(column.notna(), "").astype(str)

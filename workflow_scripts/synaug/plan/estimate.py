@@ -8,12 +8,14 @@ import logging
 import os
 import textwrap
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.generation.existing import stored_ids
@@ -107,7 +109,7 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
         except (UserError, OSError, ValueError, TypeError, KeyError) as error:
             log.warning("%s: skipped: %s", cost_file, error)
             continue
-        rows = _columns(file, [*_SPEED_COLUMNS, "device", "batch_size", "libraries"])
+        rows = _different_rows(file, [*_SPEED_COLUMNS, "device", "batch_size", "libraries"])
         # A file whose images were all copied has no speed.
         if (
             measured["images_sampled"] > 0
@@ -118,8 +120,8 @@ def measured_speed(plan: pd.DataFrame, results: Path) -> Speed | None:
             # padding, too.
             batch = rows["batch_size"].max()
             measured["images_with_padding"] = ceil(measured["images_sampled"] / batch) * batch
-            compiled = "compiled" in rows["libraries"].mode()[0]
-            measurements.append(measured | {"device": rows["device"].mode()[0], "compiled": compiled})
+            device, libraries = (rows.groupby(name)["rows"].sum().idxmax() for name in ("device", "libraries"))
+            measurements.append(measured | {"device": device, "compiled": "compiled" in libraries})
     if not measurements:
         return None
     table = pd.DataFrame(measurements)
@@ -142,8 +144,8 @@ def stored_size(plan: pd.DataFrame, results: Path) -> Size:
     settings = plan[_SIZE_COLUMNS].iloc[0].tolist()
     size = images = 0
     for file in [*files_with_images(results.glob("*")), *results.glob("*/work/*/*.parquet")]:
-        rows = _columns(file, _SIZE_COLUMNS)
-        if len(rows) and (rows == settings).all(axis=None):
+        rows = _different_rows(file, _SIZE_COLUMNS)
+        if rows[_SIZE_COLUMNS].to_numpy().tolist() == [settings]:
             # Without the footer of the file: negligible in a full shard, but not in a preview.
             groups = pq.read_metadata(file)
             size += sum(
@@ -151,7 +153,7 @@ def stored_size(plan: pd.DataFrame, results: Path) -> Size:
                 for i in range(groups.num_row_groups)
                 for j in range(groups.num_columns)
             )
-            images += len(rows)
+            images += int(rows["rows"].sum())
     if images:
         return Size(size / images, images)
     pixels = plan["stored_size"].iloc[0] ** 2 * (1 if plan["color"].iloc[0] == "grey" else 3)
@@ -191,7 +193,7 @@ def cost_text(plan: pd.DataFrame, cells: pd.DataFrame, results: Path, compile: b
     plan, cells: as in `cost_table`. results: the folder of all experiments. compile: the key of `generation`.
     """
     if plan.empty:
-        return "No class lacks images: nothing to make."
+        return "No class lacks images, or the config has no generation.model: nothing to make."
     plan, texts = with_fill(plan), []
     speeds = {fill: measured_speed(of_fill, results) for fill, of_fill in plan.groupby("fill")}
     for fill, of_fill in plan.groupby("fill"):
@@ -359,12 +361,29 @@ def _speed_settings(rows: pd.DataFrame, family: Family | None) -> set[tuple]:
     return set(settings.itertuples(index=False, name=None))
 
 
-def _columns(file: Path, names: list[str]) -> pd.DataFrame:
-    """Columns of a shard; of a file that is damaged or lacks one of them, no rows."""
+def _different_rows(file: Path, names: list[str]) -> pd.DataFrame:
+    """The different rows that columns of a shard have; a further column `rows` says how many images each stands for.
+
+    Of a file that is damaged or lacks one of the columns, no rows.
+    """
     try:
         check_regular_file(file)
-        table = pq.read_table(file, columns=names, partitioning=None)
-        return pd.DataFrame({name: table.column(name).to_pylist() for name in names})
+        return _count_rows(file, tuple(names), file.stat().st_mtime_ns)
     except Exception as error:
         log.warning("%s: skipped: %s", file, error)
-        return pd.DataFrame(columns=names)
+        return pd.DataFrame(columns=[*names, "rows"])
+
+
+@cache  # every fill asks for the rows of all shards
+def _count_rows(file: Path, names: tuple[str, ...], changed_ns: int) -> pd.DataFrame:
+    """As `_different_rows`, of an intact file. changed_ns: its modification time, for the cache.
+
+    The file is read as a whole: row group by row group, as `manifests.count_rows` does, is slow if they are small.
+    """
+    table = pq.read_table(file, columns=list(names), partitioning=None)
+    # Without dictionaries, which may differ between the row groups.
+    columns = (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns)
+    table = pa.table(list(columns), names=table.column_names)
+    counted = table.group_by(list(names), use_threads=False).aggregate([([], "count_all")])
+    rows = pd.DataFrame({name: counted.column(name).to_pylist() for name in names})
+    return rows.assign(rows=counted.column("count_all").to_pylist())

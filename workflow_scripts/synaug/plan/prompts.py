@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.config import Prompts
+from synaug.datasets.columns import check_columns, check_separator, not_utf8
 from synaug.runtime.errors import UserError
 from synaug.runtime.files import check_regular_file
 from synaug.runtime.shown_text import from_csv_cell
@@ -186,6 +187,7 @@ def _read_rows(key: str, file: str, columns: list[str]) -> list[list[str]]:
             with open(file, newline="", encoding="utf-8-sig") as lines:
                 cells = ([from_csv_cell(cell) for cell in row] for row in csv.reader(lines, strict=True) if row)
                 header, *rows = list(cells) or [[]]
+            check_separator(f"{key}: {file}", header)
             for number, row in enumerate(rows, 1):
                 if len(row) != len(header):
                     raise UserError(
@@ -196,15 +198,14 @@ def _read_rows(key: str, file: str, columns: list[str]) -> list[list[str]]:
             table = pq.read_table(file, partitioning=None)
             header = table.column_names
             rows = [["" if value is None else str(value) for value in row.values()] for row in table.to_pylist()]
-    except (pa.ArrowInvalid, csv.Error, OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise not_utf8(f"{key}: {file}") from None
+    except (pa.ArrowInvalid, csv.Error, OSError) as error:
         raise UserError(
-            f"{key}: {file}: cannot be read as Parquet or CSV in UTF-8 ({error})",
+            f"{key}: {file}: cannot be read as Parquet or CSV ({error})",
             advice="write it again as one of them",
         ) from None
-    for name in columns:
-        if header.count(name) != 1:
-            available = ", ".join(header) or "none"
-            raise UserError(f"{key}: {file}: needs one column {name!r} (it has: {available}); add or rename it")
+    check_columns(f"{key}: {file}", header, dict.fromkeys(columns, "add or rename it"))
     positions = [header.index(name) for name in columns]
     return [[row[position] for position in positions] for row in rows]
 

@@ -42,6 +42,7 @@ class _Cell:
     """A class, or a class within a group, and what differs between its images: `prompts`, and what they start from.
 
     sources: ids of its real images for image-to-image, sorted. begin, end: positions of its images in its fill.
+    first: the index of its first image, 0 unless images are left out before it.
     """
 
     label: int
@@ -51,6 +52,12 @@ class _Cell:
     sources: list[str] | None
     begin: int
     end: int
+    first: int
+
+    def prompts_used(self, pairs: int) -> list[str]:
+        """The prompts of its images, each once. pairs: of steps and guidance."""
+        begin, end = self.first // pairs, -(-(self.first + self.end - self.begin) // pairs)
+        return [self.prompts[i % len(self.prompts)] for i in range(begin, min(end, begin + len(self.prompts)))]
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,7 @@ class PlannedFill:
     def prompts(self) -> list[str]:
         """The prompts that are used, each once."""
         pairs = len(self.steps_and_guidance)
-        return list(
-            dict.fromkeys(text for cell in self.cells for text in cell.prompts[: -(-(cell.end - cell.begin) // pairs)])
-        )
+        return list(dict.fromkeys(text for cell in self.cells for text in cell.prompts_used(pairs)))
 
     def batches(self, cell: _Cell) -> Iterator[pa.RecordBatch]:
         """The rows of the manifest `plan` of a cell."""
@@ -90,7 +95,7 @@ class PlannedFill:
 
     def _batch(self, cell: _Cell, begin: int, end: int) -> pa.RecordBatch:
         """The rows of the images at the positions `begin` to `end` - 1, which are of `cell`."""
-        index = np.arange(begin - cell.begin, end - cell.begin, dtype=np.int32)
+        index = np.arange(begin - cell.begin, end - cell.begin, dtype=np.int32) + np.int32(cell.first)
         pairs = len(self.steps_and_guidance)
         steps, guidance = (np.array(values)[index % pairs] for values in zip(*self.steps_and_guidance, strict=True))
         runs = np.arange(np.searchsorted(self.run_ends, begin, "right"), np.searchsorted(self.run_ends, end) + 1)
@@ -142,6 +147,7 @@ def plan_fill(
     group_columns: Sequence[str] = (),
     shares: Mapping[str, float] | None = None,
     pilot: int | None = None,
+    following: int | None = None,
     fill: str = "",
     crops: bool = False,
 ) -> PlannedFill:
@@ -153,11 +159,15 @@ def plan_fill(
     size at which they are made.
     version, adapters: from `model_version` and `adapters_json`. sources: for image-to-image, the real images to start
     from (columns image_id, label_name, group). group_columns: of the data set. shares: of the gate, see
-    `wanted_counts`. pilot: at most this many images of each cell, the first ones. fill: its name.
+    `wanted_counts`. pilot: at most this many images of each cell, the first ones. following: instead of these images,
+    this many of each cell that come after them. fill: its name.
     Raises UserError if a cell that needs sources has none.
     """
     rows = with_group(imbalance[imbalance["kind"] == "cell"]).sort_values(["label", "group"])
     counts = planned_counts(rows, balance, shares).clip(upper=pilot).to_numpy()
+    first = np.zeros_like(counts)
+    if following is not None:
+        counts, first = np.full_like(counts, following), counts
     prompts_of_cells = cell_prompts(prompts, rows, group_columns)
     same_for_all = {
         "pipeline": generation.pipeline,
@@ -196,6 +206,7 @@ def plan_fill(
             sources=None if sources_of_cells is None else sources_of_cells.get((row.label_name, row.group), []),
             begin=ends[position] - int(counts[position]),
             end=ends[position],
+            first=int(first[position]),
         )
         for position, row in enumerate(rows.itertuples())
     ]
@@ -204,9 +215,10 @@ def plan_fill(
     source_positions = None if sources is None else np.empty(total, np.int32)
     for cell in cells:
         for begin in range(cell.begin, cell.end, _BATCH):
-            indices = range(begin - cell.begin, min(begin + _BATCH, cell.end) - cell.begin)
+            count = min(_BATCH, cell.end - begin)
+            indices = range(cell.first + begin - cell.begin, cell.first + begin - cell.begin + count)
             seeds_of_batch = image_seeds(seed, cell.label_name, indices, cell.group)
-            batch = slice(begin, begin + len(indices))
+            batch = slice(begin, begin + count)
             seeds[batch] = seeds_of_batch
             source_ids: list[str | None] = [None] * len(indices)
             if source_positions is not None:
@@ -264,10 +276,13 @@ def plan_fills(
     sources: pd.DataFrame | None,
     gate: pd.DataFrame | None = None,
     pilot: int | None = None,
+    following: int | None = None,
 ) -> list[PlannedFill]:
     """`plan_fill` of all fills, with the `settings` of rule plan_generation (see rules/plan.smk): plain dicts.
 
-    gate: the manifest of this name. pilot: see `plan_fill`.
+    Without a model there are none.
+
+    gate: the manifest of this name. pilot, following: see `plan_fill`.
     Raises UserError also if the settings do not suit the model, see `check_generation`, if its text encoder would cut a
     prompt, or if fills share images.
     """
@@ -275,6 +290,8 @@ def plan_fills(
     fills = {}
     for name, values in (settings.get("fills") or {"": settings["generation"]}).items():
         generation = Generation.model_validate(values)
+        if generation.model is None:  # nothing needs synthetic images, see `Config`
+            continue
         check_generation(generation, prompts.negative)
         fills[name] = plan_fill(
             imbalance,
@@ -291,6 +308,7 @@ def plan_fills(
             group_columns=settings.get("group_columns", ()),
             shares=shares_of_fill(gate, name),
             pilot=pilot,
+            following=following,
             fill=name,
         )
         if generation.pipeline != "class-conditional" and not prompts.truncate:
@@ -340,16 +358,18 @@ def plan_from_settings(
     sources: pd.DataFrame | None = None,
     gate: pd.DataFrame | None = None,
     pilot: int | None = None,
+    following: int | None = None,
 ) -> pd.DataFrame:
     """Rows of the manifest `plan`: one for each synthetic image that the cells of `imbalance` lack.
 
     imbalance: the manifest of this name. settings: from `Config.plan_settings`. sources: for image-to-image, the real
     images to start from, see `read_sources`. gate: the manifest of this name, which says how many images a class may
-    get. pilot: at most this many images of each cell, the first ones.
+    get. pilot: at most this many images of each cell, the first ones. following: instead of these images, this many of
+    each cell that come after them.
     Raises UserError if the settings do not suit the model, if its text encoder would cut a prompt, if fills share
     images, or if a cell that needs sources has none.
     """
-    return plan_frame(plan_fills(imbalance, settings, sources, gate, pilot))
+    return plan_frame(plan_fills(imbalance, settings, sources, gate, pilot, following))
 
 
 def read_sources(real: str, train_split: str) -> pd.DataFrame:

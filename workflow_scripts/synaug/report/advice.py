@@ -179,7 +179,10 @@ def useful_fill(chosen: pd.DataFrame, quality: pd.DataFrame, has_gate: bool) -> 
     of_fills = quality[quality["label_name"] == ""].pivot(index="fill", columns="metric", values="value")
     if "wanted" in of_fills and not of_fills["wanted"].any():
         if not has_gate:
-            return "None are wanted: no class has fewer images than the block balance asks for."
+            return (
+                "None are wanted: no class has fewer images than the block balance asks for, or the config has no "
+                "generation.model."
+            )
         return (
             "The gate lets none of them through: the screening classifier recognises too few of them in every class "
             "(gate.parquet). A better generator, or an adapter that has learnt these classes (adaptation), comes first."

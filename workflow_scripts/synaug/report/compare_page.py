@@ -67,7 +67,7 @@ def compare_page(experiments: Sequence[Experiment], pairs: Sequence[Pair], notes
         "cells_omitted": max(0, len(cells) - MOST_CELLS),
         "fills": [each.data.fill for each in experiments],
         "images": image_rows(experiments),
-        "models": [", ".join(sorted(each.data.plan["model"].astype(str).unique())) for each in experiments],
+        "models": [", ".join(sorted(each.data.plan["model"].astype(str).unique())) or "none" for each in experiments],
         "quality": quality_rows(experiments) if features[0] == features[1] else [],
         "features": features,
         "figures": figures(experiments, names, main),

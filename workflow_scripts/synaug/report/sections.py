@@ -174,7 +174,7 @@ def shown_fill(settings: Config, main_recipe: str) -> str:
     """The fill that the page shows: that of the main recipe, or of the first recipe that names one; else the first."""
     recipes = [settings.recipes[main_recipe], *settings.recipes.values()]
     named = [recipe.fill.name for recipe in recipes if recipe.fill and recipe.fill.name]
-    return (named or list(settings.generation_of_fills))[0]
+    return (named or list(settings.generation_of_fills) or [""])[0]
 
 
 def read_histories(paths: list[str], networks: Sequence[NetworkId]) -> dict[str, list[pd.DataFrame]]:

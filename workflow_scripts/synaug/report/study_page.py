@@ -104,8 +104,8 @@ def explanation(summary: pd.DataFrame) -> str:
     """What the numbers of the tables mean. summary: manifest `study`."""
     text = (
         "All values are in %, means over seeds [95 % interval over seeds, Student t]. The accuracy of a shot group is "
-        "the mean over its classes; ECE is the calibration error over all test images. Seconds: the training of one "
-        "network + the generation of all images of a variant (images of another variant are copied)."
+        "the mean over its classes; ECE is the calibration error over all test images. Device seconds: the training "
+        "of one network + the generation of all images of a variant (also of those that were copied from another one)."
     )
     if (summary["subset"] == "worst_cell").any():
         text += (

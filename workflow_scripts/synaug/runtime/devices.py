@@ -136,7 +136,7 @@ def _smallest_memory() -> int:
 
 
 def _are_not_leased(devices: list[str]) -> bool:
-    return "SYNAUG_DEVICES" not in os.environ and (devices == ["cpu"] or len(_visible_devices()) == 1)
+    return devices == ["cpu"] or ("SYNAUG_DEVICES" not in os.environ and len(_visible_devices()) == 1)
 
 
 def _visible_devices() -> list[str]:

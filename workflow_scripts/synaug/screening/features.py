@@ -42,7 +42,7 @@ def read_features(path: str | os.PathLike) -> Features:
     matrix = values.reshape(len(keys), -1) if len(keys) else np.empty((0, 0), np.float32)
     extractors = table.column("extractor").unique().to_pylist()
     positions = pd.Series(np.arange(len(keys)), pd.MultiIndex.from_frame(keys))
-    return Features(positions[~positions.index.duplicated()], matrix, extractors[0] if extractors else "")
+    return Features(positions, matrix, extractors[0] if extractors else "")
 
 
 def covering(features: np.ndarray, count: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 They describe the images. Nothing is chosen or trained by them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,8 @@ def measure_quality(
     fills = sorted({*generated.index.unique("fill"), *([] if gate is None else gate["fill"])}) or [""]
     wanted = wanted_of_fills(cells, fills, balance, gate).groupby(["fill", "label_name"], sort=False).sum()
     used, compared = [], []
-    for rows in _without_repeats(balanced([*_CELL, "source", "image_id", "fill"])):
+    for rows in balanced([*_CELL, "source", "image_id", "fill"]):
+        rows = with_fill(with_group(rows))
         used.append(rows.groupby(["source", "fill", "label_name"]).size())
         if features is not None:
             compared.append(rows)
@@ -76,17 +77,6 @@ def _generated(synthetic: pd.DataFrame) -> pd.DataFrame:
     }
     rows = pd.DataFrame(counted, synthetic.index).astype(int)
     return rows.groupby([synthetic["fill"], synthetic["label_name"]]).sum()
-
-
-def _without_repeats(parts: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Rows of the manifest `balanced`, each image of a class once: the first of equal ones, which follow each other."""
-    last = None  # row of the part before
-    for rows in parts:
-        rows = with_fill(with_group(rows))
-        images = pd.concat([last, rows[["label_name", "source", "image_id"]]])
-        repeats = (images == images.shift()).all(axis=1).to_numpy()
-        last = images.tail(1)
-        yield rows[~repeats[len(images) - len(rows) :]]
 
 
 def _in_fill(balanced: pd.DataFrame, fill: str) -> pd.DataFrame:

@@ -69,7 +69,7 @@ class TrainingState:
     averaged: the averaged weights, if there are any. rng: random numbers for augmentation and mixing. loss_state: what
     the loss keeps from batch to batch (the group weights of GroupDRO). process: with several of them, all save and load
     at the same step. The network and its optimiser are the same in all of them, and process 0 saves its own; the random
-    states and the state of the loss differ, and are saved for each.
+    states differ, and are saved for each, with the state of the loss.
     """
 
     model: nn.Module

@@ -21,11 +21,12 @@ from synaug.training.sampling import image_probabilities
 class Phase(NamedTuple):
     """Steps of stage 1 that draw from the same images and weight them in the same way.
 
-    first_step: number of steps before the phase. weight_of_class: float32, C. label_mass: with these weights, as a
-    number of images of weight 1, float32, C.
+    first_step: number of steps before the phase. drawn: the images that batches are drawn from, bool, N.
+    weight_of_class: float32, C. label_mass: with these weights, as a number of images of weight 1, float32, C.
     """
 
     first_step: int
+    drawn: torch.Tensor
     loss_per_image: LossPerImage
     weight_of_class: torch.Tensor
     label_mass: torch.Tensor
@@ -63,7 +64,9 @@ def training_phases(data: TrainingSet, settings: Stage1, classes: int) -> list[P
         # On the CPU: a GPU has no deterministic algorithm.
         counts = torch.bincount(data.labels.cpu(), weights.cpu() * torch.from_numpy(drawn), classes).to(weights)
         loss = make_loss(settings.loss, counts if settings.loss.name == "ldam" else weighted_mass)
-        phases.append(Phase(first_step, loss, weight_of_class, weighted_mass))
+        phases.append(
+            Phase(first_step, torch.from_numpy(drawn).to(weights.device), loss, weight_of_class, weighted_mass)
+        )
     return phases
 
 

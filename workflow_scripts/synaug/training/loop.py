@@ -48,12 +48,12 @@ def training_loop(
     """Train `model` in place for `steps` steps. Returns rows of the manifest `history`.
 
     optimizer: its learning rate is the peak of the schedule, see `scheduled_rate`; that of a parameter group with the
-    key `factor` is multiplied by it. compute_loss: maps the positions of
-    a batch and the number of steps before it to the loss. rng: the random numbers of `compute_loss`. warm_up: share of
-    the steps. precision: of the forward pass; tf32 as float32, see `gpu_arithmetic`. ema: largest decay per step of the
-    averaged weights, which the model gets at the end (see `EMA`); None: no averaging. after_step: called after every
-    step. loss_state: a tensor that `compute_loss` changes from step to step. process: one of several processes that
-    train `model` together; None: there is only one.
+    key `factor` is multiplied by it. compute_loss: maps the positions of a batch and the number of steps before it to
+    the loss, which is the mean over the processes if there are several. rng: the random numbers of `compute_loss`.
+    warm_up: share of the steps. precision: of the forward pass; tf32 as float32, see `gpu_arithmetic`. ema: largest
+    decay per step of the averaged weights, which the model gets at the end (see `EMA`); None: no averaging. after_step:
+    called after every step. loss_state: a tensor that `compute_loss` changes from step to step. process: one of several
+    processes that train `model` together; None: there is only one.
     If the loop is interrupted and called again with the same `checkpoint`, it ends with the same weights; on a GPU only
     with deterministic algorithms, see `gpu_arithmetic`.
     Raises UserError if the loss is not finite; the last good checkpoint is kept.
@@ -97,9 +97,9 @@ def training_loop(
         loss_sum += loss.detach().float()
 
         if step - first_step + 1 == FIRST_ESTIMATE:
-            log.info("step %d/%d, loss %.4f, %.0f s left", step, steps, loss.item(), seconds_left(step))
+            log.info("step %d/%d, loss %.4f, %.0f s left", step, steps, process.mean(loss).item(), seconds_left(step))
         if step % LOG_EVERY == 0 or step == steps:
-            mean_loss = loss_sum.item() / (step % LOG_EVERY or LOG_EVERY)
+            mean_loss = process.mean(loss_sum).item() / (step % LOG_EVERY or LOG_EVERY)
             loss_sum.zero_()
             if not math.isfinite(mean_loss):
                 kept = f"; {checkpoint.path} has the last good state" if saved else ""

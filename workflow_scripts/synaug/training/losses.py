@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from synaug.config import Loss
 from synaug.networks.classifier import COSINE_SCALE
+from synaug.training.parallel import Process
 
 # Cui et al. 2019 try 0.9, 0.99, 0.999 and 0.9999; the last is the value of the LDAM-DRW code.
 EFFECTIVE_BETA = 0.9999
@@ -91,20 +92,32 @@ class GroupDROLoss:
     For each batch q_g <- q_g exp(step_size l_g), normalised to sum 1. The loss is sum_g q_g l_g, where l_g is the
     (weighted) mean over the images of group g in the batch, 0 without any. A group here is a cell: a class in a group
     of the data set.
+    process: one of several that share each batch; q is the same in all of them, since it follows the whole batch.
     group_weights: q, float, G.
     """
 
-    def __init__(self, groups: int, step_size: float, device: torch.device):
+    def __init__(self, groups: int, step_size: float, process: Process):
         self.step_size = step_size
-        self.group_weights = torch.full((groups,), 1 / groups, device=device)
+        self.process = process
+        self.group_weights = torch.full((groups,), 1 / groups, device=process.device)
+
+    def begin_anew(self, groups: torch.Tensor, drawn: torch.Tensor) -> None:
+        """Give all groups with an image the same weight, at the start of a phase that draws from other images.
+
+        groups: group of each image of the training set, int64, N. drawn: whether batches may have it, bool, N.
+        """
+        # The groups of the paper are those of the images that a network is trained on. A group without an image has a
+        # loss of 0 in every batch: its weight would shrink while the others grow, to almost 0 before its first image.
+        present = torch.zeros_like(self.group_weights).index_add(0, groups, drawn.float()).clamp_max(1)
+        self.group_weights.copy_(present / present.sum())
 
     def __call__(self, losses: torch.Tensor, groups: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """losses: of the images of a batch, without weights, N. groups: group of each image, int64, N. weights: of each
-        image in the mean of its group, N."""
+        image in the mean of its group, N. The mean over the processes of what is returned is the loss of the batch."""
         none = torch.zeros_like(self.group_weights)
         # Not `bincount`, which makes the CPU wait for the GPU to learn how many groups there are.
-        sums = none.index_add(0, groups, weights).clamp_min(torch.finfo(losses.dtype).tiny)
+        sums = self.process.mean(none.index_add(0, groups, weights)).clamp_min(torch.finfo(losses.dtype).tiny)
         mean_losses = none.index_add(0, groups, weights * losses) / sums
-        self.group_weights *= (self.step_size * mean_losses.detach()).exp()
+        self.group_weights *= (self.step_size * self.process.mean(mean_losses)).exp()
         self.group_weights /= self.group_weights.sum()
         return (self.group_weights * mean_losses).sum()

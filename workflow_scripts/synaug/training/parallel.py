@@ -55,6 +55,17 @@ class Process:
         """This process's part of a batch that all processes have drawn alike."""
         return batch if self.world_size == 1 else batch.tensor_split(self.world_size)[self.rank]
 
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """`values`, of any shape, averaged over all processes; no gradient flows through it.
+
+        The processes exchange them from device to device: no CPU waits for a GPU.
+        """
+        if self.world_size == 1:
+            return values.detach()
+        total = values.detach().clone()
+        torch.distributed.all_reduce(total)
+        return total / self.world_size
+
     def random_generator(self, seed: int) -> np.random.Generator:
         """Random numbers for augmentation, different in every process."""
         return np.random.default_rng(seed if self.world_size == 1 else [seed, self.rank])

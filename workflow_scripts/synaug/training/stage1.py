@@ -92,25 +92,28 @@ def train_stage1(
     phases = training_phases(data, settings, len(classes))
     weight_of_image = image_weights(data, settings)
     synthetic = data.synthetic.cpu()
-    group_dro = GroupDROLoss(len(data.cell_names), settings.group_dro, device) if settings.group_dro else None
+    group_dro = GroupDROLoss(len(data.cell_names), settings.group_dro, process) if settings.group_dro else None
 
     def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
-        _, loss_per_image, weight_of_class, _ = phase_at(phases, step)
+        """Its mean over the processes is the loss of the whole batch, as their gradients are averaged."""
+        phase = phase_at(phases, step)
         positions = process.part_of(positions)
         images, on_device = data.augmented(positions, settings, rng), to_device(positions, device)
         labels = data.labels[on_device]
-        weights = weight_of_image[on_device] * weight_of_class[labels]
+        weights = weight_of_image[on_device] * phase.weight_of_class[labels]
         if settings.mixup or settings.cutmix:
             images, partners, share = mix(images, synthetic[positions], settings.mixup, settings.cutmix, rng)
             logits = network(images).float()
             own_weights, partner_weights = share * weights, (1 - share) * weights[partners]
-            own_losses = own_weights * loss_per_image(logits, labels)
-            partner_losses = partner_weights * loss_per_image(logits, labels[partners])
-            return (own_losses + partner_losses).sum() / (own_weights + partner_weights).sum()
-        losses = loss_per_image(network(images).float(), labels)
+            own_losses = own_weights * phase.loss_per_image(logits, labels)
+            partner_losses = partner_weights * phase.loss_per_image(logits, labels[partners])
+            return (own_losses + partner_losses).sum() / process.mean((own_weights + partner_weights).sum())
+        losses = phase.loss_per_image(network(images).float(), labels)
         if group_dro:
+            if step == phase.first_step:
+                group_dro.begin_anew(data.cells, phase.drawn)
             return group_dro(losses, data.cells[on_device], weights)
-        return (weights * losses).sum() / weights.sum()
+        return (weights * losses).sum() / process.mean(weights.sum())
 
     parameters = trained_parameters(model, settings.backbone_rate)
     with gpu_arithmetic(settings.precision, fixed_shapes=True, deterministic=settings.deterministic):
