@@ -303,6 +303,12 @@ def preview_sources(wildcards):
     return SOURCES["real"] if PIPELINES[PREVIEWS[wildcards.fill]] == "image-to-image" else []
 
 
+@exits_in_one_line
+def nothing_to_preview(wildcards):
+    """The input of the preview without a model, which ends the run."""
+    raise UserError("preview: there are no synthetic images", advice="add generation.model to the config")
+
+
 def of_shards(folder, planned=None):
     """Paths of the files of all shards in a folder of the results. planned: see `shards_of_plan`."""
     return [f"<results>/{folder}/{name}.parquet" for name in shards_of_plan(planned)]

@@ -135,12 +135,6 @@ rule preview_images:
         "../workflow_scripts/plan/preview_images.py"
 
 
-@exits_in_one_line
-def nothing_to_preview(wildcards):
-    """The input of the preview without a model, which ends the run."""
-    raise UserError("preview: there are no synthetic images", advice="add generation.model to the config")
-
-
 rule preview:
     input:
         images=[f"<results>/preview{name}.parquet" for name in PREVIEWS] or nothing_to_preview,

@@ -14,7 +14,7 @@ SECTIONS = {
     "config": ["synaug/config", "rules/storage"],
     "dataset": ["dataset", "synaug/datasets"],
     "imbalance": ["imbalance", "synaug/imbalance"],
-    "plan": ["plan", "synaug/plan"],
+    "plan": ["plan", "synaug/plan", "rules/common"],
     "generator": ["generator", "synaug/generator"],
     "generation": ["generation", "synaug/generation"],
     "screening": ["screening", "synaug/screening"],

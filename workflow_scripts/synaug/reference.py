@@ -366,7 +366,8 @@ def errors_page() -> str:
         alike: dict[str, tuple[str, dict[str, None]]] = {}  # messages that differ in the advice only
         for problem, advice in messages:
             _, advices = alike.setdefault(re.sub("<[^<>]*>", "<>", problem), (problem, {}))
-            advices[_escaped(advice or "as the message says")] = None  # without advice, it names the right value
+            # Without advice, the message names the right value.
+            advices[_escaped(advice) if has_fixed_words(advice) else "as the message says"] = None
         lines += [f"| {_code_span(problem)} | {'<br>or: '.join(advices)} |" for problem, advices in alike.values()]
     return "\n".join(lines) + "\n"
 
