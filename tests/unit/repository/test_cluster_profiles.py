@@ -41,6 +41,17 @@ def test_every_rule_that_always_wants_a_gpu_gets_one_where_the_plugin_does_not_s
         assert {rule for rule, one in resources.items() if key in one} == wanting, cluster
 
 
+def test_the_final_training_asks_for_what_every_training_asks_for(repository):
+    """In a study the rules have other names, so that no profile can say it."""
+    text = (repository / "rules" / "training.smk").read_text()
+    asked = {}
+    for rule in ("train", "train_final"):
+        block = re.search(rf"^ *rule {rule}:$(.*?)^ *script:$", text, re.MULTILINE | re.DOTALL)[1]
+        threads, resources = re.search(r" threads: (.*?)\n +resources:\n(.*?)\n +params:", block, re.DOTALL).groups()
+        asked[rule] = threads, set(re.findall(r"^ +(\w+)=", resources, re.MULTILINE))
+    assert asked["train_final"] == asked["train"]
+
+
 def test_every_kind_of_submission_that_the_slurm_profile_names_exists(repository):
     text = "".join(path.read_text() for path in (repository / "rules").glob("*.smk"))
     profile = read(repository, "slurm")

@@ -95,7 +95,7 @@ def train_stage1(
     group_dro = GroupDROLoss(len(data.cell_names), settings.group_dro, process) if settings.group_dro else None
 
     def compute_loss(positions: torch.Tensor, step: int) -> torch.Tensor:
-        """Its mean over the processes is the loss of the whole batch, as their gradients are averaged."""
+        """The mean over the processes is the loss of the whole batch, because their gradients are averaged, too."""
         phase = phase_at(phases, step)
         positions = process.part_of(positions)
         images, on_device = data.augmented(positions, settings, rng), to_device(positions, device)
