@@ -11,6 +11,7 @@ import pytest
 
 from small_experiment import SETTINGS
 from synaug.config import Config
+from synaug.evaluation.bootstrap import resample
 from synaug.evaluation.classification import score
 from synaug.evaluation.intervals import mean_interval
 from synaug.manifests import write_manifest
@@ -185,7 +186,9 @@ def test_confusion_and_reliability_agree_with_the_metrics(predictions):
     np.testing.assert_allclose(counts.shares.sum(1), 1)
     table = reliability_table(counts)
     error = (table["images"] * (table["accuracy"] - table["confidence"]).abs()).sum() / table["images"].sum()
-    expected = score(rows, dict.fromkeys(range(3), "many"), np.ones((1, 500), int)).loc[("ece", "all", "images"), 0]
+    expected = score(rows, dict.fromkeys(range(3), "many"), resample(rows["label"].to_numpy())).loc[
+        ("ece", "all", "images"), 0
+    ]
     assert error == pytest.approx(expected, abs=1e-6)
 
 
