@@ -19,6 +19,7 @@ SCRIPTS = Path(os.path.relpath(workflow.current_basedir.get_path_or_uri(secret_f
 # This checkout's library, here and (`import_from`) in every job, whatever other copy is installed.
 sys.path.insert(0, str(SCRIPTS.absolute()))
 
+from snakemake.exceptions import IncompleteCheckpointException
 from synaug.balance import manifests_hash
 from synaug.config import check_config_file, load_config
 from synaug.datasets import fingerprint
@@ -547,6 +548,27 @@ def share_submissions_of(stage):
     return share_submissions("networks", number)
 
 
+def recipe_for_resources(wildcards):
+    """The recipe of a network. Until that of the final networks is chosen, it is any: Snakemake asks again after that.
+
+    Snakemake 9.27 ends with an error if a resource waits for a checkpoint, as inputs and parameters may.
+    """
+    try:
+        return recipe_of(wildcards)
+    except IncompleteCheckpointException:
+        return next(iter(CONFIG.recipes))
+
+
+def devices_of_network(wildcards):
+    """Number of devices that train a network together."""
+    return CONFIG.recipes[recipe_for_resources(wildcards)].stage1.devices
+
+
+def threads_of_network(wildcards):
+    """CPUs of a training."""
+    return THREADS[recipe_for_resources(wildcards)] * devices_of_network(wildcards)
+
+
 def minutes_of_network(stage):
-    """The resource `runtime` of the rule of this stage."""
-    return lambda wildcards, attempt: attempt * (SHORT_MINUTES[wildcards.recipe] or LONG_MINUTES[stage])
+    """The resource `runtime` of the rule of this stage, or for `train` also of the rule train_final."""
+    return lambda wildcards, attempt: attempt * (SHORT_MINUTES[recipe_for_resources(wildcards)] or LONG_MINUTES[stage])

@@ -11,7 +11,6 @@ The manifests are `ancient`, and the hash of the rows that a recipe uses is a pa
 the same images trains nothing again.
 """
 
-from snakemake.exceptions import IncompleteCheckpointException
 from synaug.images.codec import LARGE
 from synaug.submissions import short_training_minutes
 
@@ -115,26 +114,6 @@ SETTINGS = {
 # Recipe -> threads for each device. A network on a CPU computes with one, because its result depends on their number; the
 # others decode large images.
 THREADS = {name: 8 if PACKED and name not in FEATURES else 1 for name in CONFIG.recipes}
-
-
-def recipe_for_resources(wildcards):
-    """The recipe of a network. Until that of the final networks is chosen, it is any: Snakemake asks again after that.
-
-    Snakemake 9.27 ends with an error if a resource waits for a checkpoint, as inputs and parameters may.
-    """
-    try:
-        return recipe_of(wildcards)
-    except IncompleteCheckpointException:
-        return next(iter(CONFIG.recipes))
-
-
-def devices_of_network(wildcards):
-    """Number of devices that train a network together."""
-    return CONFIG.recipes[recipe_for_resources(wildcards)].stage1.devices
-
-
-def threads_of_network(wildcards):
-    return THREADS[recipe_for_resources(wildcards)] * devices_of_network(wildcards)
 
 
 rule train:
@@ -241,8 +220,7 @@ if CONFIG.evaluation.choose_by:
         resources:
             gpu=lambda wildcards: whole_gpus(TRAINING_JOBS, devices_of_network(wildcards)),
             gpu_share=lambda wildcards: gpu_share(TRAINING_JOBS, devices_of_network(wildcards)),
-            runtime=lambda wildcards, attempt: attempt
-            * (SHORT_MINUTES[recipe_for_resources(wildcards)] or LONG_MINUTES["train"]),
+            runtime=minutes_of_network("train"),
         params:
             chosen=lambda wildcards: chosen(),
             settings=lambda wildcards: SETTINGS["finetune"][recipe_of(wildcards)],
