@@ -74,7 +74,8 @@ if __name__ == "__main__":
             snakemake.input.real,
             snakemake.params.splits,
             seed,
-            checkpoint_of(experiment, "final", seed, snakemake.input.pretrained, *decisive),
+            # No recipe can have this name.
+            checkpoint_of(experiment, "_final", seed, snakemake.input.pretrained, *decisive),
             snakemake.output,
             snakemake.resources.gpu_share,
         )

@@ -149,7 +149,7 @@ def test_jobs_that_share_fill_one_device_before_the_next(start, monkeypatch):
 
 
 def test_a_job_that_reckoned_with_several_devices_and_needs_one_has_it_alone(start, monkeypatch):
-    monkeypatch.setenv("SYNAUG_DEVICES", "a,b")  # train_final, if the chosen recipe has fewer devices than others
+    monkeypatch.setenv("SYNAUG_DEVICES", "a,b")  # as a rule may ask for, if a profile says so
     with leased_devices(1, 2 * WHOLE_DEVICE) as first, leased_device(500, timeout_s=1) as second:
         assert [first, second] == [["a"], "b"]
 
