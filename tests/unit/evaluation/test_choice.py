@@ -109,7 +109,7 @@ def test_a_class_with_fewer_than_five_validation_images_cannot_be_the_worst_one(
     recipes = [Candidate("real", "train", False, misses, 3), Candidate("filled", "train", True, hits, 3)]
     table = choose(recipes, labels, labels, "worst_class").set_index("recipe")
     assert table["validation"].tolist() == [0.6, 0.6] and table["chosen"]["real"]
-    assert caplog.messages == ["1 of 3 classes have fewer than 5 validation images and do not count in worst_class"]
+    assert caplog.messages == ["1 of 3 classes has fewer than 5 validation images and does not count in worst_class"]
     only_small = np.repeat(np.arange(4), 2)
     choose([Candidate("real", "train", False, np.ones(8), 3)], only_small, only_small, "worst_class")
     assert caplog.messages[1] == (

@@ -141,3 +141,12 @@ def test_the_interval_of_the_mean_over_classes_is_that_over_new_test_images(size
         widths.append(rows.loc[["balanced", "few"], "high"] - rows.loc[["balanced", "few"], "low"])
     true = 2 * 1.96 * math.sqrt(0.6 * 0.4 * np.mean(1 / np.array(sizes)) / len(sizes))
     assert np.sqrt(np.mean(np.square(widths), axis=0)) == pytest.approx([true, true], rel=0.25)
+
+
+@pytest.mark.parametrize("size", [50, 70, 1000])
+def test_a_metric_that_is_the_same_in_all_resamples_has_equal_ends(size):
+    """Also if n / (n - 1), which a drawn image counts, is no number of the computer."""
+    labels = np.repeat(np.arange(3), size)
+    rows = pd.DataFrame({"label": labels, "predicted": labels, "label_name": labels.astype(str)})
+    rows = metrics(rows.assign(probabilities=[[1.0, 0.0, 0.0]] * len(labels)), ALL_MANY)
+    assert (rows.loc["accuracy", ["value", "low", "high"]] == 1).all(axis=None)

@@ -23,6 +23,12 @@ def test_validation_metrics_by_hand():
     assert "worst_cell" not in validation_metrics(rows, pd.Series([""] * 6))
 
 
+def test_a_class_with_fewer_than_five_validation_images_is_not_the_worst_one():
+    rows = pd.DataFrame({"label": [0] * 5 + [1], "predicted": [0, 0, 0, 1, 1, 0]})
+    metrics = validation_metrics(rows, pd.Series(["red"] * 6))
+    assert (metrics["worst_class"], metrics["worst_cell"]) == (0.6, 0.6)
+
+
 def test_each_criterion_chooses_a_setting_of_each_method(tmp_path):
     rows = table(
         ("real", "train", 0, "average", 0.9),

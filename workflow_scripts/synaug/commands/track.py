@@ -78,6 +78,11 @@ class Network:
         return "stage1.jtt.steps" in self.settings and (self.name.startswith("train/") or self.is_final)
 
     @property
+    def has_settings(self) -> bool:
+        """Whether the settings of its recipe are known."""
+        return "data" in self.settings  # a key of every recipe
+
+    @property
     def is_final(self) -> bool:
         """Whether it is one of the chosen recipe that is trained on the validation images too."""
         return self.name.startswith("final/")
@@ -297,6 +302,9 @@ class Tracker:
                 if run is None and training is not None:  # the report may still come
                     continue
             elif network.log in (training or ()):
+                if not network.has_settings:  # they say how to read its log: JTT trains another network first
+                    self.unlabelled.append(network.name)
+                    continue
                 run = yield from self._log_training(network)
             for other in self.runs[network.name]:
                 if other is not run and other.status == "RUNNING":  # interrupted, or with other settings
@@ -360,12 +368,12 @@ class Tracker:
         incomplete = [run for run in with_settings if not run.tags.get(LOGGED)]
         tags = {SETTINGS: network.settings_hash}
         run = next(iter(same + incomplete), None) or self._new_run(network.name, tags, started)
-        if "data" not in run.parameters:  # a key of every recipe: its settings are not logged yet
+        if "data" not in run.parameters:  # its settings are not logged yet
             new = {key: value for key, value in network.settings.items() if key not in run.parameters}
             if new:
                 self.mlflow.log_batch(run.id, params=[self.mlflow.entities.Param(*item) for item in new.items()])
                 run.parameters |= new.keys()
-            if "data" not in new:
+            if not network.has_settings:
                 self.unlabelled.append(network.name)
         return run
 
@@ -507,7 +515,7 @@ def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
                     named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
                     named = f"{tracker.config.experiment}: {named}"
                     problem = (
-                        "logged without settings: the config has changed since, and report.html does not show them"
+                        "its settings are not known: the config has changed since, and report.html does not show them"
                     )
                     print(f"{WARNING_PREFIX}{named}: {problem}; run the workflow to its end", file=sys.stderr)
             if follow and first:

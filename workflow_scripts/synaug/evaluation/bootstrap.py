@@ -111,8 +111,11 @@ def group_sums(
 
 
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval that contains the middle share `level` of the last axis: the resamples, without row 0."""
-    return tuple(np.percentile(values, [50 * (1 - level), 50 * (1 + level)], axis=-1))
+    """Ends of the interval that contains the middle share `level` of the last axis: the resamples, without row 0.
+
+    Rounded, since the factors of the images are no whole numbers: of equal resamples, the ends are equal.
+    """
+    return tuple(np.percentile(values, [50 * (1 - level), 50 * (1 + level)], axis=-1).round(12))
 
 
 def value_with_interval(values: np.ndarray) -> tuple[float, float, float]:

@@ -152,10 +152,11 @@ def _warn_of_small_units(sizes: np.ndarray, metric: str) -> None:
     """Say how many classes or cells do not count, or are too small, as the worst one."""
     small, kind = int((sizes < LEAST_IMAGES_OF_WORST).sum()), {"worst_class": "classes", "worst_cell": "cells"}[metric]
     if small:
+        does_not_count = f"do{'es' * (small == 1)} not count in {metric}"
         log.warning(
-            "%d of %d %s have fewer than %d validation images%s",
-            *(small, len(sizes), kind, LEAST_IMAGES_OF_WORST),
-            f" and do not count in {metric}" if small < len(sizes) else f", so that {metric} depends on chance",
+            "%d of %d %s %s fewer than %d validation images%s",
+            *(small, len(sizes), kind, "has" if small == 1 else "have", LEAST_IMAGES_OF_WORST),
+            f" and {does_not_count}" if small < len(sizes) else f", so that {metric} depends on chance",
         )
 
 
@@ -205,10 +206,10 @@ def _units(labels: np.ndarray, cells: np.ndarray, metric: str) -> tuple[np.ndarr
 def _over_units(sums: np.ndarray, sizes: np.ndarray, metric: str) -> np.ndarray:
     """The mean of the accuracies of the units, or the lowest: rows. sums: correct images, rows x units."""
     accuracies = sums / sizes
-    return accuracies[:, _counts_as_worst(sizes)].min(1) if metric.startswith("worst") else accuracies.mean(1)
+    return accuracies[:, counts_as_worst(sizes)].min(1) if metric.startswith("worst") else accuracies.mean(1)
 
 
-def _counts_as_worst(sizes: np.ndarray) -> np.ndarray:
+def counts_as_worst(sizes: np.ndarray) -> np.ndarray:
     """Whether each class or cell has enough images to be the worst one; if none has, all count.
 
     The accuracy of a class of one image is 0 or 1, and no resample shows that this is chance.

@@ -8,6 +8,9 @@ validation image. Without groups, another criterion has to choose (Idrissi et al
 import re
 
 import pandas as pd
+from pandas.api.typing import SeriesGroupBy
+
+from synaug.evaluation.choice import counts_as_worst
 
 # A hyphen and the values after it. The hyphen of an exponent (3.12e-05) belongs to a value.
 _VALUES = re.compile(r"-(?:[^-]|(?<=\de)-(?=\d))*$")
@@ -19,15 +22,19 @@ def validation_metrics(predictions: pd.DataFrame, groups: pd.Series) -> dict[str
     """Criterion -> its value, 0 to 1, for one network.
 
     predictions: rows of this manifest for validation images. groups: group of each of these rows, all "" without
-    groups; then there is no worst_cell.
+    groups; then there is no worst_cell. A class or cell with few images is not the worst one, see `counts_as_worst`.
     """
     correct = predictions["label"] == predictions["predicted"]
-    per_class = correct.groupby(predictions["label"].to_numpy()).mean()
-    metrics = {"average": correct.mean(), "balanced": per_class.mean(), "worst_class": per_class.min()}
+    classes = correct.groupby(predictions["label"].to_numpy())
+    metrics = {"average": correct.mean(), "balanced": classes.mean().mean(), "worst_class": _worst(classes)}
     if (groups != "").any():
-        per_cell = correct.groupby([predictions["label"].to_numpy(), groups.to_numpy()]).mean()
-        metrics["worst_cell"] = per_cell.min()
+        metrics["worst_cell"] = _worst(correct.groupby([predictions["label"].to_numpy(), groups.to_numpy()]))
     return metrics
+
+
+def _worst(correct_of_units: SeriesGroupBy) -> float:
+    """The lowest accuracy of a class or cell."""
+    return correct_of_units.mean()[counts_as_worst(correct_of_units.size().to_numpy())].min()
 
 
 def method_name(recipe: str) -> str:

@@ -137,19 +137,7 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
         raise UserError(
             f"{manifest}: has no images to draw; name a manifest real, balanced, synthetic or scores, or a shard"
         )
-    wanted = [
-        "label",
-        "label_name",
-        "group",
-        "source",
-        "split",
-        "image_id",
-        "prompt",
-        "path",
-        "row",
-        "column",
-        "usable",
-    ]
+    wanted = ["label", *_ROW[:2], "source", "split", "image_id", "prompt", "path", "row", "column", "usable"]
     rows = pq.read_table(manifest, columns=[name for name in wanted if name in names]).to_pandas()
     rows = with_group(rows.astype(dict.fromkeys(rows.select_dtypes("category"), "str")))
     if embedded:
