@@ -19,8 +19,7 @@ from PIL import Image
 
 from synaug.config import Dataset
 from synaug.datasets import index_dataset, write_table
-from synaug.datasets.bit_depth import uses_few_bits
-from synaug.images.codec import decode_image, inspect_image, open_image
+from synaug.images.codec import decode_image, inspect_image, open_image, uses_few_bits
 from synaug.runtime.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of Pillow, about damaged EXIF data

@@ -19,8 +19,7 @@ from synaug.commands.init import write_config
 from synaug.commands.predict import _decode
 from synaug.config import Dataset
 from synaug.datasets import index_dataset
-from synaug.datasets.bit_depth import uses_few_bits
-from synaug.images.codec import decode_image, inspect_image, open_image
+from synaug.images.codec import decode_image, inspect_image, open_image, uses_few_bits
 from synaug.manifests import read_manifest, write_manifest
 from synaug.runtime.errors import UserError
 

@@ -4,12 +4,12 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from plan.estimate_cost import main
 from synaug.generation.existing import stored_ids
 from synaug.manifests import write_manifest
+from synaug.plan import estimate
 from synaug.plan.estimate import cost_table, cost_text, measured_speed, stored_size
 
 COUNTS = {"a": 50, "b": 30, "c": 12, "d": 3}
@@ -99,8 +99,8 @@ def test_more_fills_do_not_read_the_stored_images_more_often(make, cells, store,
     fills = [make(steps=steps).assign(fill=fill) for fill, steps in (("one", 20), ("two", 30), ("three", 40))]
     store(fills[0].head(20), "1" * 16, seconds=10.0)
     store(fills[1].head(20), "2" * 16, seconds=20.0)
-    read, read_table = [], pq.read_table
-    monkeypatch.setattr(pq, "read_table", lambda file, **options: read.append(file) or read_table(file, **options))
+    read, count_rows = [], estimate.count_rows
+    monkeypatch.setattr(estimate, "count_rows", lambda *arguments: read.append(arguments) or count_rows(*arguments))
     text = cost_text(pd.concat(fills, ignore_index=True), of_cells(cells), tmp_path)
     assert [text.count(time) for time in (": 2 images/s", ": 1 images/s", "Device hours: not known")] == [1, 1, 1]
     assert len(read) == 2 * 2  # the settings that decide the time, and those that decide the size

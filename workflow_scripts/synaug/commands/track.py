@@ -514,9 +514,7 @@ def log_until_end(trackers: list[Tracker], follow: bool) -> bool:
                 if names := tracker.unlabelled:
                     named = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
                     named = f"{tracker.config.experiment}: {named}"
-                    problem = (
-                        "its settings are not known: the config has changed since, and report.html does not show them"
-                    )
+                    problem = "settings not known: the config has changed since, and report.html does not show them"
                     print(f"{WARNING_PREFIX}{named}: {problem}; run the workflow to its end", file=sys.stderr)
             if follow and first:
                 print("no run is going in this folder: logged what is there")

@@ -18,12 +18,11 @@ from pydantic import ValidationError
 from synaug.config import Dataset
 from synaug.config.errors import describe
 from synaug.datasets import PACKED, as_table, huggingface, index_dataset, input_files, write_table
-from synaug.datasets.bit_depth import uses_few_bits
 from synaug.datasets.columns import check_columns, texts
 from synaug.datasets.folder import TABLES, looks_like_image
 from synaug.datasets.table import files, open_table, table_schema
 from synaug.datasets.tree import is_skipped
-from synaug.images.codec import FORMATS, open_image
+from synaug.images.codec import FORMATS, open_image, uses_few_bits
 from synaug.images.store import read_encoded
 from synaug.images.tables import holds_images
 from synaug.runtime.disk import space_for

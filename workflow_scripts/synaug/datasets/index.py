@@ -17,13 +17,12 @@ import pyarrow.compute as pc
 
 from synaug.config import Dataset
 from synaug.datasets import celeba, folder, image_list, published, table, utkface, waterbirds
-from synaug.datasets.bit_depth import uses_few_bits
 from synaug.datasets.conversion import PACKED
 from synaug.datasets.long_tail import cut_rows
 from synaug.datasets.look_alikes import look_alike_key, look_alikes, unified
 from synaug.datasets.splits import make_splits
 from synaug.datasets.tree import files_hash, read_image_file
-from synaug.images.codec import inspect_image
+from synaug.images.codec import inspect_image, uses_few_bits
 from synaug.images.tables import in_batches
 from synaug.runtime.disk import space_for
 from synaug.runtime.errors import UserError

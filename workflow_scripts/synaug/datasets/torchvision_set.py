@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from synaug.config import Dataset
-from synaug.datasets.tree import check_holds_no_results, is_skipped
+from synaug.datasets.tree import check_holds_no_results, files_below, is_skipped
 from synaug.images.codec import encode_image
 from synaug.runtime.errors import UserError, short_text
 
@@ -116,21 +116,7 @@ def image_files(dataset: Dataset) -> Iterator[str]:
     if dataset.download:
         return
     for entry in _entries_of_name(dataset) or _entries(dataset):
-        yield from [str(entry)] if entry.is_file() else map(str, _files_below(entry))
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """The files below `folder`, sorted, without hidden ones and those in skipped folders.
-
-    Not `tree.files_below`: with the files in linked folders, the fingerprints of existing results would change.
-    """
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if not path.name.startswith(".")
-        and not any(is_skipped(part) for part in path.relative_to(folder).parts[:-1])
-        and path.is_file()
-    ]
+        yield from [str(entry)] if entry.is_file() else map(str, files_below(entry, "*"))
 
 
 def _entries(dataset: Dataset) -> list[Path]:

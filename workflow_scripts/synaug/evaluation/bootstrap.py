@@ -110,6 +110,20 @@ def group_sums(
     return sums
 
 
+def both_group_sums(
+    resamples: Resamples, groups: np.ndarray, values: np.ndarray, number: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`group_sums` of the resamples within strata, and of those for means; computed once if they are the same."""
+    sums = group_sums(resamples, groups, values, number)
+    same = resamples.for_means is resamples.within
+    return sums, sums if same else group_sums(resamples, groups, values, number, for_means=True)
+
+
+def at_most_1(values: np.ndarray) -> np.ndarray:
+    """`values` with those above 1 as 1: the resamples for means may have more images of a class than there are."""
+    return np.minimum(values, 1)
+
+
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Ends of the interval that contains the middle share `level` of the last axis: the resamples, without row 0.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from synaug.evaluation.bootstrap import Resamples, group_sums, percentile_interval
+from synaug.evaluation.bootstrap import Resamples, at_most_1, both_group_sums, group_sums, percentile_interval
 
 SHOTS = ("many", "medium", "few")
 BINS = 15
@@ -27,11 +27,6 @@ def with_intervals(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"value": values[:, 0], "low": low, "high": high}, index=scores.index).reset_index()
 
 
-def share(values: np.ndarray) -> np.ndarray:
-    """`values` with those above 1 as 1: the resamples for means have more images of some classes than the test set."""
-    return np.minimum(values, 1)
-
-
 def calibration_bin(confidence: np.ndarray) -> np.ndarray:
     """Bin of each top probability, 0 to BINS - 1. Bins have equal width and include their upper end, not their lower.
 
@@ -52,15 +47,14 @@ def _accuracies(predictions: pd.DataFrame, shots: dict[int, str], resamples: Res
     position = np.searchsorted(names.index, predictions["label"])
     correct = (predictions["predicted"] == predictions["label"]).to_numpy(float)
     sizes = np.bincount(position)
-    per_class = group_sums(resamples, position, correct, len(names)) / sizes
-    sums = group_sums(resamples, position, correct, len(names), for_means=True)
-    for_means = sums / sizes
+    own_sums, sums = both_group_sums(resamples, position, correct, len(names))
+    per_class, for_means = own_sums / sizes, sums / sizes
     with np.errstate(divide="ignore"):  # a class at 0 gives 1 / inf and exp(-inf): 0, as intended
         harmonic = 1 / (1 / per_class).mean(1)
         geometric = np.exp(np.log(per_class).mean(1))
     metrics = {
-        ("accuracy", "all", "images"): share(sums.sum(1) / len(predictions)),
-        ("accuracy", "balanced", "classes"): share(for_means.mean(1)),
+        ("accuracy", "all", "images"): at_most_1(sums.sum(1) / len(predictions)),
+        ("accuracy", "balanced", "classes"): at_most_1(for_means.mean(1)),
         ("accuracy", "harmonic_mean", "classes"): harmonic,
         ("accuracy", "geometric_mean", "classes"): geometric,
         ("accuracy", "worst_class", "classes"): per_class.min(1),
@@ -68,7 +62,7 @@ def _accuracies(predictions: pd.DataFrame, shots: dict[int, str], resamples: Res
     for shot in SHOTS:
         members = names.index.map(shots) == shot
         if members.any():
-            metrics["accuracy", shot, "classes"] = share(for_means[:, members].mean(1))
+            metrics["accuracy", shot, "classes"] = at_most_1(for_means[:, members].mean(1))
     return metrics | {
         ("accuracy", f"class:{name}", "images"): per_class[:, i] for i, name in enumerate(names.to_list())
     }

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from synaug.evaluation.bootstrap import Resamples, group_sums
-from synaug.evaluation.classification import share
+from synaug.evaluation.bootstrap import Resamples, at_most_1, both_group_sums, group_sums
 
 
 def score_groups(
@@ -52,19 +51,21 @@ def score_groups(
     """
     groups, classes = len(group_names), len(class_names)
 
-    def images_per_cell(column: np.ndarray, weights: np.ndarray, for_means: bool = False) -> np.ndarray:
-        """Sum of `weights` over the images of each group with each value of `column`: rows x G x C."""
-        sums = group_sums(resamples, group * classes + column, weights, groups * classes, for_means)
+    def images_per_cell(column: np.ndarray) -> np.ndarray:
+        """Images of each group with each value of `column`: rows x G x C."""
+        sums = group_sums(resamples, group * classes + column, np.ones(len(column)), groups * classes)
         return sums.reshape(len(resamples), groups, classes)
 
-    every_image, is_correct = np.ones(len(label)), (predicted == label).astype(float)
-    sizes = images_per_cell(label, every_image)
+    sizes = images_per_cell(label)
     if not np.allclose(sizes, sizes[0]):  # the factors of the images are no whole numbers
         raise ValueError("resamples must be within the cells, but some change the size of a cell")
     actual = sizes[0]
-    correct = images_per_cell(label, is_correct)
-    for_means = images_per_cell(label, is_correct, for_means=True)
-    selected = images_per_cell(predicted, every_image)
+    is_correct = (predicted == label).astype(float)
+    correct, for_means = (
+        sums.reshape(len(resamples), groups, classes)
+        for sums in both_group_sums(resamples, group * classes + label, is_correct, groups * classes)
+    )
+    selected = images_per_cell(predicted)
     metrics = _accuracies(correct, for_means, actual, class_names, group_names, training)
     metrics |= _rates(correct, selected, actual, class_names, group_names, attribute)
     metrics = {key: values for key, values in metrics.items() if not np.isnan(values[0])}
@@ -92,14 +93,14 @@ def _accuracies(
     filled_cells = per_cell[:, actual > 0]
     cells_for_means = _share(for_means, actual)[:, actual > 0]
     metrics = {
-        ("accuracy", "all", "images"): share(for_means.sum((1, 2)) / actual.sum()),
-        ("accuracy", "all", "cells"): share(cells_for_means.mean(1)),
+        ("accuracy", "all", "images"): at_most_1(for_means.sum((1, 2)) / actual.sum()),
+        ("accuracy", "all", "cells"): at_most_1(cells_for_means.mean(1)),
         ("accuracy", "worst_cell", "cells"): filled_cells.min(1),
         ("accuracy", "worst_group", "groups"): per_group[:, actual.sum(1) > 0].min(1),
     }
     if training is not None:
         weights = np.asarray(training)[actual > 0]
-        metrics["accuracy", "all", "training"] = share(_share(cells_for_means @ weights, weights.sum()))
+        metrics["accuracy", "all", "training"] = at_most_1(_share(cells_for_means @ weights, weights.sum()))
     for g, group in enumerate(group_names):
         metrics["accuracy", f"group:{group}", "images"] = per_group[:, g]
         for c, name in enumerate(class_names):

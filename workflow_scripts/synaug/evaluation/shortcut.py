@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from synaug.evaluation.bootstrap import Resamples, group_sums, resample, value_with_interval
-from synaug.evaluation.classification import share
+from synaug.evaluation.bootstrap import Resamples, at_most_1, group_sums, resample, value_with_interval
 from synaug.evaluation.linear_probe import FOLDS, probe_correct
 from synaug.evaluation.predictions import compute_features
 from synaug.networks.classifier import Classifier
@@ -121,4 +120,4 @@ def _pair_probe(features: np.ndarray, images: pd.DataFrame) -> tuple[float, floa
     correct = probe_correct(features[used], pairs)
     resamples = resample(cells.ngroup()[used].to_numpy())
     sums = group_sums(resamples, pairs, correct, in_pairs.shape[1], for_means=True)
-    return value_with_interval(share((sums / rarest.sum()).mean(1)))
+    return value_with_interval(at_most_1((sums / rarest.sum()).mean(1)))

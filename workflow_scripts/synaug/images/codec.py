@@ -1,6 +1,7 @@
 """Encoded images and pixels: checking, decoding and encoding."""
 
 import io
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -110,6 +111,10 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
+# Of a colour PPM: type, width, height and the value that is white (the last match of the group), with comments between.
+_COLOUR_PPM = re.compile(rb"P[36](?:(?:\s|#[^\r\n]*[\r\n])+(?P<white>\d{1,10})){3}")
+
+
 def uses_few_bits(data: bytes) -> bool:
     """Whether an image with 16 bits per sample uses at most 12 of them, or has 12, as of some cameras and scanners.
 
@@ -117,8 +122,10 @@ def uses_few_bits(data: bytes) -> bool:
     be decoded whatever its size is.
     """
     is_png, is_pgm = data.startswith(b"\x89PNG"), data.startswith((b"P2", b"P5"))
+    colour_ppm = _COLOUR_PPM.match(data)
+    is_deep_ppm = colour_ppm is not None and int(colour_ppm["white"]) > 255
     # The byte 24 of a PNG is its bit depth, after the signature, a length, the word IHDR, width and height.
-    if not ((is_png and data[24:25] == b"\x10") or is_pgm or data.startswith((b"II", b"MM"))):
+    if not ((is_png and data[24:25] == b"\x10") or is_pgm or is_deep_ppm or data.startswith((b"II", b"MM"))):
         return False
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG", "TIFF", "PPM"))
@@ -130,8 +137,13 @@ def uses_few_bits(data: bytes) -> bool:
         pixels = np.asarray(image)
     except Exception:  # a damaged file can raise nearly any exception
         return False
+    if image.mode in ("LA", "RGBA"):
+        pixels = pixels[..., :-1]  # without alpha, which is white where nothing is transparent
     highest = int(pixels.max(initial=0))
-    return 0 < highest < (1 << 12 if is_deep_grey else 1 << 4)
+    if is_deep_grey:
+        return 0 < highest < 1 << 12
+    # Pillow keeps the upper 8 of the 16 bits; the values of a PPM it rounds.
+    return 0 < highest < (1 << 4) + is_deep_ppm
 
 
 def decode_image(data: bytes, size: int, color: str) -> np.ndarray:

@@ -157,13 +157,7 @@ def draw_sheet_of(manifest: Path, out: Path, images_per_row: int = IMAGES_PER_CL
     chosen = rows.sort_values("image_id").groupby(_ROW).head(images_per_row)
     chosen = chosen[pd.MultiIndex.from_frame(chosen[_ROW]).isin(drawn.index)].reset_index(drop=True)
     # The command may be called in any folder. The path of an embedded image is absolute.
-    file = Path(os.path.abspath(manifest))
-    if not embedded and len(file.parents) < 3:
-        raise UserError(
-            f"{manifest}: is not in results/<experiment>/, and the paths of its images start where results/ is",
-            advice="name the file in the folder of its experiment",
-        )
-    root = Path() if embedded else results_root(file)
+    root = Path() if embedded else results_root(os.path.abspath(manifest))
     images = {position: image for position, image, _ in stream_images(chosen, root)}
     captions = _texts(chosen["prompt"]) if "prompt" in chosen else _texts(chosen["image_id"]).str[:_ID_LETTERS]
     chosen = chosen.assign(image=pd.Series(images), caption=captions)

@@ -15,11 +15,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synaug.generation.existing import stored_ids
-from synaug.manifests import read_table, to_frame, with_fill, with_group
+from synaug.manifests import count_rows, read_table, to_frame, with_fill, with_group
 from synaug.plan.compiling import SPEED_UP, compile_cost, steps_done
 from synaug.plan.licences import licence_warnings
 from synaug.plan.model_family import Family, read_family
@@ -376,14 +375,5 @@ def _different_rows(file: Path, names: list[str]) -> pd.DataFrame:
 
 @cache  # every fill asks for the rows of all shards
 def _count_rows(file: Path, names: tuple[str, ...], changed_ns: int) -> pd.DataFrame:
-    """As `_different_rows`, of an intact file. changed_ns: its modification time, for the cache.
-
-    The file is read as a whole: row group by row group, as `manifests.count_rows` does, is slow if they are small.
-    """
-    table = pq.read_table(file, columns=list(names), partitioning=None)
-    # Without dictionaries, which may differ between the row groups.
-    columns = (column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column for column in table.columns)
-    table = pa.table(list(columns), names=table.column_names)
-    counted = table.group_by(list(names), use_threads=False).aggregate([([], "count_all")])
-    rows = pd.DataFrame({name: counted.column(name).to_pylist() for name in names})
-    return rows.assign(rows=counted.column("count_all").to_pylist())
+    """As `_different_rows`, of an intact file. changed_ns: its modification time, for the cache."""
+    return count_rows("shard", file, names)

@@ -8,10 +8,21 @@ that again holds results/, and everything else that is stored.
 import os
 from pathlib import Path
 
+from synaug.runtime.errors import UserError
+
 
 def results_root(manifest: str | os.PathLike) -> Path:
-    """The folder that holds results/. manifest: local path of results/<experiment>/<file>."""
-    return Path(manifest).parents[2]
+    """The folder that holds results/. manifest: local path of results/<experiment>/<file>.
+
+    Raises UserError if it is not in two folders.
+    """
+    parents = Path(manifest).parents
+    if len(parents) < 3:
+        raise UserError(
+            f"{manifest}: is not in results/<experiment>/, and the paths of its images start where results/ is",
+            advice="name the file in the folder of its experiment",
+        )
+    return parents[2]
 
 
 def local_path(path: str, root: Path) -> str:
